@@ -1,0 +1,2 @@
+//! The program `greenroom`.
+fn main() {}

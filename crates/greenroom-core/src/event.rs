@@ -1,0 +1,231 @@
+//! The words for what happens to a connection: states, causes, refusals.
+//!
+//! One word per thing, the same in code, logs and docs (`docs/lexicon.md`).
+//! A refusal is a value: it knows its HTTP status before the 101, and its close
+//! code after it, so that no caller chooses one by itself.
+
+use core::fmt;
+
+/// A session's sequence number: given when its head is complete, in the order
+/// of arrival, and sent to the backend as `Greenroom-Session` on each dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One life of a backend's process: 1 for the first, then counting up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+macro_rules! words {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $( $(#[$vmeta:meta])* $variant:ident => $word:literal ),+ $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $( $(#[$vmeta])* $variant ),+
+        }
+
+        impl $name {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word for it in logs and counters.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// Where a connection is. Every accepted connection is in exactly one.
+    pub enum State {
+        /// Accepted, head not yet complete.
+        Opening => "opening",
+        /// A plain HTTP request.
+        Http => "http",
+        /// At the gate.
+        Held => "held",
+        /// Its head is written to the backend; the 101 has not been passed on.
+        Dialing => "dialing",
+        /// Both sides are open.
+        Relaying => "relaying",
+        /// Client kept, backend lost.
+        Parked => "parked",
+        /// A Close or a refusal is on its way.
+        Closing => "closing",
+        /// Over: one cause in the close ledger.
+        Closed => "closed",
+    }
+}
+
+words! {
+    /// Why a client is sent away. See [`Refusal::status`] and [`Refusal::close_code`].
+    pub enum Refusal {
+        /// The hold time is over.
+        HoldTimeout => "hold_timeout",
+        /// The hold queue is full.
+        HeldFull => "held_full",
+        /// The route holds nobody (`--hold refuse`) and the backend is not ready.
+        NotReady => "not_ready",
+        /// The backend's start-up failed and nobody starts it again.
+        StartFailed => "start_failed",
+        /// greenroom is stopping.
+        Draining => "draining",
+        /// No file descriptor is left for another client.
+        Descriptors => "descriptors",
+        /// The request is malformed or not a valid opening handshake.
+        BadRequest => "bad_request",
+        /// The head did not arrive in time.
+        HeadTimeout => "head_timeout",
+        /// The head is over its limits.
+        HeadTooLarge => "head_too_large",
+        /// Another WebSocket version than 13.
+        Version => "version",
+        /// Plain HTTP, which this front does not serve.
+        PlainHttp => "plain_http",
+        /// The backend's answer is no HTTP, or a 101 that is none.
+        BadAnswer => "bad_answer",
+        /// The backend took the connection and did not answer by the deadline.
+        Unanswered => "unanswered",
+    }
+}
+
+impl Refusal {
+    /// The HTTP status before the 101.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::HoldTimeout
+            | Self::HeldFull
+            | Self::NotReady
+            | Self::StartFailed
+            | Self::Draining
+            | Self::Descriptors => 503,
+            Self::BadRequest => 400,
+            Self::HeadTimeout => 408,
+            Self::HeadTooLarge => 431,
+            Self::Version => 426,
+            Self::PlainHttp => 501,
+            Self::BadAnswer => 502,
+            Self::Unanswered => 504,
+        }
+    }
+
+    /// The close code after the 101 (RFC 6455 §7.4; 1012 and 1013 as registered with IANA).
+    #[must_use]
+    pub const fn close_code(self) -> u16 {
+        match self {
+            Self::HoldTimeout | Self::HeldFull | Self::NotReady | Self::StartFailed | Self::Descriptors => 1013,
+            Self::Draining => 1001,
+            Self::BadRequest | Self::HeadTimeout | Self::HeadTooLarge | Self::Version | Self::PlainHttp => 1002,
+            Self::BadAnswer | Self::Unanswered => 1011,
+        }
+    }
+
+    /// Whether the client is told when to come back (`Retry-After`).
+    #[must_use]
+    pub const fn retry_after(self) -> bool {
+        self.status() == 503
+    }
+
+    /// One line for the person who meets it. Never holds internals.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::HoldTimeout => "the server did not become ready in time; try again later",
+            Self::HeldFull => "too many clients are waiting for the server; try again later",
+            Self::NotReady => "the server is starting; try again later",
+            Self::StartFailed => "the server could not start; try again later",
+            Self::Draining => "the server is stopping; try again later",
+            Self::Descriptors => "the server has no room for another connection; try again later",
+            Self::BadRequest => "the request is malformed",
+            Self::HeadTimeout => "the request did not arrive in time",
+            Self::HeadTooLarge => "the request header is too large",
+            Self::Version => "only WebSocket version 13 is spoken here",
+            Self::PlainHttp => "greenroom serves WebSocket upgrades only; plain HTTP is not served here",
+            Self::BadAnswer => "the server gave an invalid answer",
+            Self::Unanswered => "the server did not answer in time",
+        }
+    }
+}
+
+words! {
+    /// Why a connection ended: each closed one has exactly one, in the close ledger.
+    pub enum CloseCause {
+        /// Closed by its client without a byte sent: a health check, a browser's spare connection.
+        Silent => "silent",
+        /// The client left before its head was complete.
+        LeftOpening => "left_opening",
+        /// The client left while held or dialling.
+        LeftHeld => "left_held",
+        /// greenroom refused it: see the refusal.
+        Refused => "refused",
+        /// The backend's own answer (not a 101) was passed on.
+        PassedOn => "passed_on",
+        /// The client began the close handshake, or ended its side.
+        Client => "client",
+        /// The client's connection was reset or timed out.
+        ClientLost => "client_lost",
+        /// The backend began the close handshake with an application's code.
+        Backend => "backend",
+        /// The backend was lost: 1012 was sent.
+        BackendLost => "backend_lost",
+        /// The backend was lost in the middle of a frame over 64 KiB: cut.
+        LostMidFrame => "lost_mid_frame",
+        /// The client broke the protocol: 1002.
+        ClientViolation => "client_violation",
+        /// The backend broke the protocol: 1002 to it, 1001 to the client.
+        BackendViolation => "backend_violation",
+        /// greenroom was stopping: 1001.
+        Drained => "drained",
+        /// A limit of time while half-closed or closing.
+        TimedOut => "timed_out",
+        /// A fault of greenroom itself; always worth a bug report.
+        Internal => "internal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_legal_status_and_close_code() {
+        for &refusal in Refusal::ALL {
+            assert!((400..600).contains(&refusal.status()), "{refusal}");
+            assert!(matches!(refusal.close_code(), 1001 | 1002 | 1011 | 1013), "{refusal}");
+            assert!(refusal.sentence().len() <= 123, "{refusal}");
+        }
+    }
+
+    #[test]
+    fn words_are_unique() {
+        let mut words: Vec<_> = CloseCause::ALL.iter().map(|c| c.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), CloseCause::ALL.len());
+    }
+}

@@ -1,0 +1,30 @@
+//! The decisions of greenroom, as pure state machines.
+//!
+//! Nothing here opens a socket, reads a clock, draws a random number or waits.
+//! Each machine takes an input and the [`time::Time`] at which it came, and says
+//! what to do; the shell (the crate `greenroom`) does it. So a test can live an
+//! hour in a millisecond, and the simulator in `sim/` can replay any trace from
+//! its seed.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`time`] | what time is here: nanoseconds since the process started |
+//! | [`limits`] | every bound and default, each with its reason |
+//! | [`event`] | the words for what happened: states, causes, refusals |
+//! | [`backend`] | whether a backend is ready, and how far that is believed |
+//! | [`gate`] | who waits, who is dialled next, who is sent away |
+//! | [`wire`] | where WebSocket frames begin and end |
+//! | [`session`] | what an answer of the backend means to a waiting client, and how a relay ends |
+//! | [`backoff`] | when a dead child is started again |
+//! | [`drain`] | when each of many connections is closed |
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod backoff;
+pub mod drain;
+pub mod event;
+pub mod gate;
+pub mod limits;
+pub mod session;
+pub mod time;
+pub mod wire;

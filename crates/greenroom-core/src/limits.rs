@@ -1,0 +1,165 @@
+//! Every bound and default of greenroom, in one place, each with its reason.
+//!
+//! A queue, buffer, wait or retry that is not bounded by a line of this file is
+//! a defect. Hitting a bound is never silent: it is a [`crate::event::Refusal`]
+//! or a [`crate::event::CloseCause`] with a name and a count.
+
+use core::time::Duration;
+
+/// One kibibyte.
+pub const KIB: usize = 1024;
+
+// ── Holding ────────────────────────────────────────────────────────────────
+
+/// How long a client is held: longer than most clients wait, so that it is the
+/// client's patience that decides, and short enough to end a hopeless wait.
+pub const HOLD_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest hold that may be configured.
+pub const HOLD_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// The shortest hold that may be configured; `--hold refuse` is the way to hold nobody.
+pub const HOLD_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// Clients held for one backend: at 2 KiB + head each, some 40 MiB at the most.
+pub const HELD_MAX: usize = 10_000;
+
+// ── Letting in ─────────────────────────────────────────────────────────────
+
+/// Dials that wait for the backend's answer at one time. A slot is free again at the answer.
+pub const DIALS_MAX: usize = 64;
+/// How long a TCP or Unix connect may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a Unix socket whose backlog is full (EAGAIN) is tried again: busy, not gone.
+pub const BUSY_RETRY: Duration = Duration::from_millis(5);
+/// How long a backend that said 101 must keep the connection before that proves anything.
+pub const SETTLE: Duration = Duration::from_millis(25);
+/// How long after an inferred opening each session still waits its own [`SETTLE`]:
+/// other workers of the same backend may lag behind the first.
+pub const PROVE_FOR: Duration = Duration::from_secs(2);
+/// The least time between two canaries.
+pub const CANARY_EVERY: Duration = Duration::from_millis(100);
+/// A canary unanswered for so long no longer keeps the next one from trying, so
+/// that one request that hangs delays the others by this much and no more.
+pub const CANARY_PATIENCE: Duration = Duration::from_secs(1);
+/// After so many rejections a session is no longer used as a canary.
+pub const REJECTIONS_MAX: u8 = 3;
+/// A pushed READY is doubted when the first dial after it is unanswered for so long.
+pub const READY_DOUBT: Duration = Duration::from_millis(250);
+
+// ── Readiness ──────────────────────────────────────────────────────────────
+
+/// Probe interval: fixed, on a grid, never a growing back-off.
+pub const PROBE_EVERY: Duration = Duration::from_millis(100);
+/// Probe interval of `listen`, which asks the kernel's socket table and opens no connection.
+pub const LISTEN_EVERY: Duration = Duration::from_millis(10);
+/// How long one probe may take; a probe that hangs is a bad verdict.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a probe's answer that are read at the most.
+pub const PROBE_BODY_MAX: usize = 64 * KIB;
+/// How long a child listens elsewhere before greenroom says so.
+pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
+/// Bytes of one notify datagram: systemd's own payloads are far smaller.
+pub const NOTIFY_MAX: usize = 4 * KIB;
+/// Descriptors taken (and closed) from one notify datagram; the kernel's own limit is 253.
+pub const NOTIFY_FDS_MAX: usize = 253;
+/// Notify datagrams read per second and generation; the rest wait in the socket.
+pub const NOTIFY_PER_SECOND: u32 = 1_000;
+/// Characters kept of a STATUS text.
+pub const STATUS_MAX: usize = 256;
+
+// ── Heads ──────────────────────────────────────────────────────────────────
+
+/// Bytes of a client's head (request line and fields); more is 431.
+pub const HEAD_MAX: usize = 16 * KIB;
+/// Header fields in a head; more is 431.
+pub const HEADERS_MAX: usize = 100;
+/// Time for the whole head, not per read; more is 408.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a backend's answer head.
+pub const BACKEND_HEAD_MAX: usize = 16 * KIB;
+/// Interim (1xx) answers of a backend before its final one.
+pub const INTERIM_MAX: usize = 8;
+/// Tokens in Sec-WebSocket-Protocol and -Extensions together.
+pub const TOKENS_MAX: usize = 32;
+/// How long the rest of a non-101 answer may take to pass.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+// ── Relay and closing ──────────────────────────────────────────────────────
+
+/// Bytes kept per direction while a peer is slow; then backpressure. Also the
+/// largest backend frame that passes only when complete.
+pub const RELAY_BUFFER: usize = 64 * KIB;
+/// How long the answer to a Close may take (RFC 6455 §7.1.1).
+pub const CLOSE_HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a half-closed relay may live.
+pub const HALF_CLOSED: Duration = Duration::from_secs(30);
+/// A connection that greenroom itself chooses to close is not closed before this age.
+pub const FIRST_SECOND: Duration = Duration::from_secs(1);
+/// Closes of many are spread over at most this …
+pub const SPREAD_MAX: Duration = Duration::from_secs(5);
+/// … and over this for each of them, if that is less.
+pub const SPREAD_EACH: Duration = Duration::from_millis(2);
+/// How long a refused client has to take its answer before the socket is closed.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// Retry-After before start-up times are known, in seconds, least and most.
+pub const RETRY_AFTER_SECONDS: (u32, u32) = (1, 5);
+
+// ── Sockets and descriptors ────────────────────────────────────────────────
+
+/// Backlog of the client listener.
+pub const LISTEN_BACKLOG: u32 = 4096;
+/// Descriptors kept back for everything that is not a session.
+pub const DESCRIPTOR_RESERVE: usize = 256;
+/// How long accepting rests after the kernel had no descriptor.
+pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// TCP_USER_TIMEOUT of client and backend sockets: unacknowledged data for so long ends the connection.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time before the first keepalive probe, and the time between two.
+pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+
+// ── Supervision ────────────────────────────────────────────────────────────
+
+/// Time between TERM and KILL.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// The longest grace that may be configured.
+pub const GRACE_MAX: Duration = Duration::from_secs(3600);
+/// Delay before a dead child is started again: fixed, so that a deploy is never slowed by an earlier failure.
+pub const RESTART_DELAY: Duration = Duration::from_millis(500);
+/// Restarts within [`RESTART_WINDOW`] before greenroom gives up.
+pub const RESTARTS_MAX: usize = 5;
+/// See [`RESTARTS_MAX`].
+pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// The bounds that one gate keeps to; routes may set their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateLimits {
+    /// Clients that wait at the most.
+    pub held_max: usize,
+    /// Dials without an answer at one time.
+    pub dials_max: usize,
+    /// See [`SETTLE`].
+    pub settle: Duration,
+    /// See [`PROVE_FOR`].
+    pub prove_for: Duration,
+    /// See [`CANARY_EVERY`].
+    pub canary_every: Duration,
+    /// See [`CANARY_PATIENCE`].
+    pub canary_patience: Duration,
+    /// See [`REJECTIONS_MAX`].
+    pub rejections_max: u8,
+    /// See [`READY_DOUBT`].
+    pub ready_doubt: Duration,
+}
+
+impl Default for GateLimits {
+    fn default() -> Self {
+        Self {
+            held_max: HELD_MAX,
+            dials_max: DIALS_MAX,
+            settle: SETTLE,
+            prove_for: PROVE_FOR,
+            canary_every: CANARY_EVERY,
+            canary_patience: CANARY_PATIENCE,
+            rejections_max: REJECTIONS_MAX,
+            ready_doubt: READY_DOUBT,
+        }
+    }
+}

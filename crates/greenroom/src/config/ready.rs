@@ -1,0 +1,99 @@
+//! `--ready`: how greenroom learns that a backend is ready.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How a backend's readiness is learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// A child that notifies is believed; until it does, and for a backend that
+    /// greenroom did not start, `listen` for a local address, else `tcp`.
+    Auto,
+    /// The child sends `READY=1` (the sd_notify protocol).
+    Notify,
+    /// Somebody listens at the address, as the kernel's socket table tells.
+    Listen,
+    /// A TCP (or Unix) connection is accepted.
+    Tcp,
+    /// `GET path` is answered with 200 to 399.
+    Http(String),
+    /// An opening handshake for `path` is answered with a valid 101.
+    WebSocket(String),
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Notify => f.write_str("notify"),
+            Self::Listen => f.write_str("listen"),
+            Self::Tcp => f.write_str("tcp"),
+            Self::Http(path) => write!(f, "http:{path}"),
+            Self::WebSocket(path) => write!(f, "websocket:{path}"),
+        }
+    }
+}
+
+/// Why a readiness could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadyError {
+    /// Not one of the words.
+    #[error("{0:?} is no way to learn readiness: use auto, notify, listen, tcp, http:/path or websocket:/path")]
+    Unknown(String),
+    /// A path that cannot stand in a request line.
+    #[error("{0:?} is not a path: it must begin with / and hold only visible ASCII characters")]
+    Path(String),
+}
+
+impl FromStr for Ready {
+    type Err = ReadyError;
+
+    fn from_str(text: &str) -> Result<Self, ReadyError> {
+        let path = |path: &str| {
+            let legal = path.starts_with('/') && path.len() <= 1024 && path.bytes().all(|b| b.is_ascii_graphic());
+            legal
+                .then(|| path.to_owned())
+                .ok_or_else(|| ReadyError::Path(path.into()))
+        };
+        match text.split_once(':') {
+            None => match text {
+                "auto" => Ok(Self::Auto),
+                "notify" => Ok(Self::Notify),
+                "listen" => Ok(Self::Listen),
+                "tcp" => Ok(Self::Tcp),
+                _ => Err(ReadyError::Unknown(text.into())),
+            },
+            Some(("http", rest)) => path(rest).map(Self::Http),
+            Some(("websocket", rest)) => path(rest).map(Self::WebSocket),
+            Some(_) => Err(ReadyError::Unknown(text.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_prints_the_same() {
+        for text in ["auto", "notify", "listen", "tcp", "http:/health?x=1", "websocket:/ws"] {
+            assert_eq!(text.parse::<Ready>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_other_words_and_bad_paths() {
+        for text in [
+            "",
+            "Auto",
+            "http",
+            "http:",
+            "http:health",
+            "grpc:/x",
+            "websocket:/a b",
+            "http:/\r\nHost: x",
+        ] {
+            assert!(text.parse::<Ready>().is_err(), "{text}");
+        }
+    }
+}

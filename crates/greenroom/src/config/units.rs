@@ -1,0 +1,131 @@
+//! Durations with units: `"250ms"`, `"4s"`, `"1m30s"`.
+//!
+//! A bare number is an error, as nobody can tell whether it means seconds or
+//! milliseconds. One parser for the command line and for files.
+
+use std::time::Duration;
+
+/// Why a duration could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// No unit: nobody can tell what was meant.
+    #[error("{found:?} has no unit: write {found}s or {found}ms")]
+    NoUnit {
+        /// What was given.
+        found: String,
+    },
+    /// Not a number with a unit.
+    #[error(
+        "{found:?} is not a duration: write a whole number and a unit (ms, s, m or h), such as \"250ms\", \"10s\" or \"1m30s\""
+    )]
+    Unreadable {
+        /// What was given.
+        found: String,
+    },
+    /// Outside of what this setting allows.
+    #[error("{found} is out of range: it must be from {min:?} to {max:?}")]
+    OutOfRange {
+        /// What was given.
+        found: String,
+        /// The least.
+        min: Duration,
+        /// The most.
+        max: Duration,
+    },
+}
+
+/// Reads a duration and checks it against the range of its setting.
+pub fn duration_in(text: &str, min: Duration, max: Duration) -> Result<Duration, DurationError> {
+    let value = duration(text)?;
+    if value < min || value > max {
+        return Err(DurationError::OutOfRange {
+            found: text.into(),
+            min,
+            max,
+        });
+    }
+    Ok(value)
+}
+
+/// Reads a duration: one or more whole numbers, each with `ms`, `s`, `m` or `h`.
+pub fn duration(text: &str) -> Result<Duration, DurationError> {
+    let unreadable = || DurationError::Unreadable { found: text.into() };
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(DurationError::NoUnit { found: text.into() });
+    }
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    let mut last_unit = u64::MAX;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = rest[..digits].parse().map_err(|_| unreadable())?;
+        rest = &rest[digits..];
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let unit_ms: u64 = match &rest[..letters] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(unreadable()),
+        };
+        rest = &rest[letters..];
+        if unit_ms >= last_unit {
+            return Err(unreadable()); // "1s2m", "1s1s": units go from large to small, each once
+        }
+        last_unit = unit_ms;
+        let part = number.checked_mul(unit_ms).ok_or_else(unreadable)?;
+        total = total.checked_add(Duration::from_millis(part)).ok_or_else(unreadable)?;
+    }
+    if last_unit == u64::MAX {
+        return Err(unreadable());
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        for (text, ms) in [
+            ("250ms", 250),
+            ("4s", 4_000),
+            ("1m30s", 90_000),
+            ("2h", 7_200_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_nobody_can_be_sure_of() {
+        assert!(matches!(duration("5"), Err(DurationError::NoUnit { .. })));
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "1.5s",
+            "1s1s",
+            "1s2m",
+            "1 s",
+            "1S",
+            "1d",
+            "99999999999999999999s",
+            "5ms3",
+            "１s",
+        ] {
+            assert!(
+                matches!(duration(text), Err(DurationError::Unreadable { .. })),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_range_is_named_when_it_is_missed() {
+        let error = duration_in("2h", Duration::from_millis(1), Duration::from_secs(3600)).unwrap_err();
+        assert_eq!(error.to_string(), "2h is out of range: it must be from 1ms to 3600s");
+    }
+}

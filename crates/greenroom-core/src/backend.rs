@@ -1,1 +1,340 @@
-//! Being written: see ARCHITECTURE.md.
+//! Decides whether a backend is ready, and how far that is believed.
+//!
+//! A [`Backend`] takes what is known of one backend, whatever its source: its
+//! child's notifications, the verdicts of a probe, exits, and what dials and
+//! relays met. It says to the gate: ready, not ready, failed.
+//!
+//! ```text
+//!   Started ──▶ Starting ──READY / verdict up──▶ Ready
+//!                  ▲                              │
+//!                  └──STOPPING, down, unreachable─┤
+//!   Exited, started again ◀───────────────────────┤
+//!   Exited for good ──▶ Failed ◀──────────────────┘
+//! ```
+//!
+//! Nothing is one-way: a backend can fail and come back any number of times.
+//! What an earlier generation says is ignored. Pushed beats polled: a child that
+//! has notified once is believed from then on, over any verdict, until a dial
+//! finds nobody there; then the next good verdict counts again, as an inference.
+
+use crate::event::Generation;
+use crate::gate::Trust;
+
+/// Where readiness is learned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A child that may notify; until it does, a verdict is an inference.
+    Auto,
+    /// A child that must notify.
+    Notify,
+    /// A probe, believed so far.
+    Probe(Trust),
+}
+
+/// What the backend machine is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A child was started.
+    Started(Generation),
+    /// The child said `READY=1`.
+    NotifiedReady(Generation),
+    /// The child said `STOPPING=1` or `RELOADING=1`.
+    NotifiedStopping(Generation),
+    /// A probe's verdict: up or down.
+    Verdict(Generation, bool),
+    /// The child ended, and is started again or not.
+    Exited {
+        /// Which life of it.
+        generation: Generation,
+        /// Whether it is started again.
+        restarts: bool,
+    },
+    /// A dial at the open gate did not reach it.
+    Unreachable,
+    /// A relay was lost without a Close: it may be gone.
+    RelayLost,
+    /// A relay was closed with 1012: it says that it restarts.
+    Restarting,
+}
+
+/// What the gate is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// It is ready, believed so far.
+    Ready(Trust),
+    /// It is not ready, or no longer.
+    NotReady,
+    /// It is gone for good.
+    Failed,
+}
+
+/// Where a backend is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Not ready yet, or no longer.
+    Starting,
+    /// Ready.
+    Ready,
+    /// Gone for good.
+    Failed,
+}
+
+/// One backend's readiness. See the module's head.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    source: Source,
+    generation: Generation,
+    phase: Phase,
+    /// The child notified at least once: its word counts.
+    notifies: bool,
+    /// Its word did not hold: a good verdict counts again.
+    doubted: bool,
+    /// A relay was lost: one verdict is wanted although it is ready.
+    looking: bool,
+}
+
+impl Backend {
+    /// A backend of which nothing is known yet.
+    #[must_use]
+    pub fn new(source: Source) -> Self {
+        Self {
+            source,
+            generation: Generation(0),
+            phase: Phase::Starting,
+            notifies: source == Source::Notify,
+            doubted: false,
+            looking: false,
+        }
+    }
+
+    /// Takes one input; says what the gate is to be told, if anything.
+    pub fn handle(&mut self, input: Input) -> Option<Output> {
+        match (input, self.phase) {
+            (Input::Started(generation), _) => self.started(generation),
+
+            // An earlier life: ignored.
+            (
+                Input::NotifiedReady(generation)
+                | Input::NotifiedStopping(generation)
+                | Input::Verdict(generation, _)
+                | Input::Exited { generation, .. },
+                _,
+            ) if generation != self.generation => None,
+
+            (Input::NotifiedReady(_), Phase::Starting) => {
+                self.notifies = true;
+                self.doubted = false;
+                self.become_ready(Trust::Pushed)
+            }
+            (Input::NotifiedReady(_), Phase::Ready) => {
+                // It was only inferred until now, or it repeats itself: the gate knows which matters.
+                self.notifies = true;
+                self.doubted = false;
+                Some(Output::Ready(Trust::Pushed))
+            }
+            (Input::NotifiedStopping(_), Phase::Starting | Phase::Ready) => {
+                self.notifies = true;
+                self.lose()
+            }
+
+            (Input::Verdict(_, true), Phase::Starting) => self.verdict_trust().and_then(|trust| self.become_ready(trust)),
+            (Input::Verdict(_, false), Phase::Ready) => {
+                let counts = self.looking || self.verdict_trust().is_some();
+                self.looking = false;
+                if counts { self.doubt() } else { None }
+            }
+            (Input::Verdict(_, true), Phase::Ready) => {
+                self.looking = false;
+                None
+            }
+            (Input::Verdict(_, false), Phase::Starting) => None,
+
+            (Input::Exited { restarts: true, .. }, _) => self.lose(),
+            (Input::Exited { restarts: false, .. }, Phase::Starting | Phase::Ready) => {
+                self.phase = Phase::Failed;
+                Some(Output::Failed)
+            }
+
+            (Input::Unreachable | Input::Restarting, Phase::Starting | Phase::Ready) => self.doubt(),
+            (Input::RelayLost, Phase::Ready) => {
+                self.looking = true;
+                None
+            }
+            (Input::RelayLost, Phase::Starting) => None,
+
+            // Gone for good: only a start changes that.
+            (
+                Input::NotifiedReady(_)
+                | Input::NotifiedStopping(_)
+                | Input::Verdict(..)
+                | Input::Exited { restarts: false, .. }
+                | Input::Unreachable
+                | Input::RelayLost
+                | Input::Restarting,
+                Phase::Failed,
+            ) => None,
+        }
+    }
+
+    /// Whether a probe's verdict is wanted now. While a backend is ready nothing
+    /// is asked of it, unless a relay was lost.
+    #[must_use]
+    pub fn wants_verdict(&self) -> bool {
+        match self.phase {
+            Phase::Starting => self.verdict_trust().is_some(),
+            Phase::Ready => self.looking,
+            Phase::Failed => false,
+        }
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Which life of it.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Whether the child's own word counts.
+    #[must_use]
+    pub fn notifies(&self) -> bool {
+        self.notifies
+    }
+
+    fn started(&mut self, generation: Generation) -> Option<Output> {
+        if generation <= self.generation {
+            return None;
+        }
+        self.generation = generation;
+        self.doubted = false;
+        self.lose()
+    }
+
+    /// What a good verdict is worth now; `None` when only the child's word counts.
+    fn verdict_trust(&self) -> Option<Trust> {
+        match self.source {
+            Source::Probe(_) if self.doubted => Some(Trust::Inferred),
+            Source::Probe(trust) => Some(trust),
+            Source::Auto | Source::Notify if self.notifies && !self.doubted => None,
+            Source::Auto | Source::Notify => Some(Trust::Inferred),
+        }
+    }
+
+    fn become_ready(&mut self, trust: Trust) -> Option<Output> {
+        self.phase = Phase::Ready;
+        self.looking = false;
+        Some(Output::Ready(trust))
+    }
+
+    /// Not ready, and its word did not hold.
+    fn doubt(&mut self) -> Option<Output> {
+        self.doubted = true;
+        self.lose()
+    }
+
+    fn lose(&mut self) -> Option<Output> {
+        self.phase = Phase::Starting;
+        self.looking = false;
+        Some(Output::NotReady)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const G1: Generation = Generation(1);
+    const G2: Generation = Generation(2);
+
+    fn started(source: Source) -> Backend {
+        let mut backend = Backend::new(source);
+        backend.handle(Input::Started(G1));
+        backend
+    }
+
+    #[test]
+    fn a_child_that_notifies_is_believed_from_then_on() {
+        let mut backend = started(Source::Auto);
+        assert!(backend.wants_verdict());
+        assert_eq!(backend.handle(Input::Verdict(G1, true)), Some(Output::Ready(Trust::Inferred)));
+        assert_eq!(backend.handle(Input::NotifiedReady(G1)), Some(Output::Ready(Trust::Pushed)));
+        assert_eq!(backend.handle(Input::NotifiedStopping(G1)), Some(Output::NotReady));
+        assert!(!backend.wants_verdict(), "its word counts, not the socket table");
+        assert_eq!(backend.handle(Input::Verdict(G1, true)), None);
+        backend.handle(Input::Started(G2));
+        assert_eq!(backend.handle(Input::Verdict(G2, true)), None, "the same command notifies again");
+        assert_eq!(backend.handle(Input::NotifiedReady(G2)), Some(Output::Ready(Trust::Pushed)));
+    }
+
+    #[test]
+    fn a_ready_of_an_earlier_generation_is_ignored() {
+        let mut backend = started(Source::Notify);
+        backend.handle(Input::Exited { generation: G1, restarts: true });
+        backend.handle(Input::Started(G2));
+        assert_eq!(backend.handle(Input::NotifiedReady(G1)), None);
+        assert_eq!(backend.phase(), Phase::Starting);
+        assert_eq!(backend.handle(Input::Exited { generation: G1, restarts: false }), None);
+    }
+
+    #[test]
+    fn a_word_that_did_not_hold_makes_the_next_verdict_count_as_an_inference() {
+        for source in [Source::Auto, Source::Notify, Source::Probe(Trust::Pushed)] {
+            let mut backend = started(source);
+            backend.handle(Input::NotifiedReady(G1));
+            assert_eq!(backend.handle(Input::Unreachable), Some(Output::NotReady), "{source:?}");
+            assert!(backend.wants_verdict(), "{source:?}: nothing else would ever open the gate again");
+            assert_eq!(backend.handle(Input::Verdict(G1, true)), Some(Output::Ready(Trust::Inferred)), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_relay_is_a_reason_to_look_and_not_yet_a_verdict() {
+        let mut backend = started(Source::Probe(Trust::Inferred));
+        backend.handle(Input::Verdict(G1, true));
+        assert!(!backend.wants_verdict());
+        assert_eq!(backend.handle(Input::RelayLost), None);
+        assert!(backend.wants_verdict());
+        assert_eq!(backend.handle(Input::Verdict(G1, true)), None);
+        assert!(!backend.wants_verdict());
+        backend.handle(Input::RelayLost);
+        assert_eq!(backend.handle(Input::Verdict(G1, false)), Some(Output::NotReady));
+    }
+
+    #[test]
+    fn every_input_in_every_phase() {
+        let inputs = [
+            Input::Started(G2),
+            Input::NotifiedReady(G1),
+            Input::NotifiedStopping(G1),
+            Input::Verdict(G1, true),
+            Input::Verdict(G1, false),
+            Input::Exited { generation: G1, restarts: true },
+            Input::Exited { generation: G1, restarts: false },
+            Input::Unreachable,
+            Input::RelayLost,
+            Input::Restarting,
+        ];
+        let mut table = String::new();
+        for source in [Source::Auto, Source::Notify, Source::Probe(Trust::Inferred), Source::Probe(Trust::Pushed)] {
+            for phase in [Phase::Starting, Phase::Ready, Phase::Failed] {
+                for input in inputs {
+                    let mut backend = started(source);
+                    backend.phase = phase;
+                    let output = backend.handle(input);
+                    let said = output.map_or_else(|| "-".into(), |o| format!("{o:?}"));
+                    table.push_str(&format!(
+                        "{:16} {phase:8?} {:42} → {:8} {said}\n",
+                        format!("{source:?}"),
+                        format!("{input:?}"),
+                        format!("{:?}", backend.phase)
+                    ));
+                }
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
+}

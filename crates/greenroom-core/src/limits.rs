@@ -25,6 +25,8 @@ pub const HELD_MAX: usize = 10_000;
 
 /// Dials that wait for the backend's answer at one time. A slot is free again at the answer.
 pub const DIALS_MAX: usize = 64;
+/// The dial window shrinks to this on failures, and not below: one slow handshake must not stop the others.
+pub const DIALS_MIN: usize = 8;
 /// How long a TCP or Unix connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a Unix socket whose backlog is full (EAGAIN) is tried again: busy, not gone.

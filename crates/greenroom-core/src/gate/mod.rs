@@ -1,0 +1,590 @@
+//! Decides which sessions wait, which is dialled next, and which are sent away.
+//!
+//! One [`Gate`] stands before each backend. It is shut while the backend starts,
+//! opens when the backend is ready, and is limited while its readiness is only
+//! inferred: then one session at a time, the *canary*, tries the way alone.
+//!
+//! ```text
+//!              Ready(Pushed)                      trial passed
+//!   Shut ────────────────────────▶ Open(doubt) ─────────────────▶ Open
+//!    │ ▲                              │   first dial failed        ▲
+//!    │ │ NotReady, dial refused       ▼                            │ 2 s without
+//!    │ └───────────────────────── Limited ──────▶ Open(proving) ───┘ a rejection
+//!    └───────────────────────────────▲   proof       │
+//!              Ready(Inferred)       └───────────────┘ rejection
+//! ```
+//!
+//! Two ways to fail: a dial that never reached an application (refused, reset)
+//! sends the session back to its place and shuts the gate, and an application
+//! that says "not ready" in its own words (502 to 504, Close 1011 to 1013) sends
+//! it back while the gate is on trial, and is passed on once it is not.
+//!
+//! Order is arrival order: a session's id is its place, and the maps are sorted
+//! by it, so that going back to one's place is an insertion. A session that was
+//! rejected three times sits on the *bench* until the gate has proved itself,
+//! so that one poisoned request blocks nobody.
+//!
+//! Pure: the shell calls [`Gate::handle`] and [`Gate::handle_timeout`], then
+//! drains [`Gate::poll_output`] to `None`, and comes back at [`Gate::poll_timeout`].
+//! Bounded by [`GateLimits`]; the sockets live in the shell.
+
+mod release;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::event::{Refusal, SessionId};
+use crate::limits::{DIALS_MIN, GateLimits};
+use crate::session::{Answer, Verdict};
+use crate::time::Time;
+
+/// How far a ready signal is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// The backend said so: notify, or a verdict of `http` or `websocket`. Opens at once.
+    Pushed,
+    /// Somebody listens, or accepts: nothing is known of the application. Opens to limited.
+    Inferred,
+}
+
+/// What the gate is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A client's head is complete. Ids arrive in increasing order.
+    Arrived {
+        /// Its sequence number: its place.
+        id: SessionId,
+        /// When its hold is over.
+        deadline: Time,
+        /// Whether it may wait at all (`--hold handshake`), or is refused unless the gate is open.
+        may_wait: bool,
+    },
+    /// The client left while held or dialled.
+    Left(SessionId),
+    /// What became of a dial.
+    Answered(SessionId, Answer),
+    /// A session was lost by its backend within `settle` after its 101 was passed on.
+    LostEarly,
+    /// The backend is ready.
+    Ready(Trust),
+    /// The backend is not, or no longer.
+    NotReady,
+    /// The start-up failed and nothing starts it again: nobody waits in vain.
+    Failed,
+    /// greenroom is stopping: everybody is sent away, for good.
+    Drain,
+    /// How many dials the free file descriptors allow.
+    Spare(usize),
+}
+
+/// What the shell has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The session stays at the gate; so many do now.
+    Held(SessionId, usize),
+    /// Let in: connect, and write the head, in the order of these outputs.
+    Dial {
+        /// Who.
+        id: SessionId,
+        /// Which dial of this session: 1 for the first.
+        attempt: u32,
+        /// Whether it goes alone, on trial.
+        canary: bool,
+    },
+    /// Give the client what the backend said: its 101 or any other answer.
+    Forward(SessionId),
+    /// Drop the backend connection; the session is back in its place, unseen by its client.
+    Requeue(SessionId, Answer),
+    /// Send the client away.
+    Refuse(SessionId, Refusal),
+    /// The gate changed.
+    Changed(Change),
+}
+
+/// A change of the gate, for the log and for the backend machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Open, on the backend's word.
+    Opened,
+    /// Limited: a canary goes first.
+    Limited,
+    /// A canary came through: open, on trial for `prove_for`.
+    Proved(SessionId),
+    /// The trial is over.
+    Trusted,
+    /// A pushed ready signal came too early: limited.
+    Doubted,
+    /// During the trial a dial was rejected (another worker lags): limited again.
+    Lagging,
+    /// Shut, as the backend is not ready.
+    Shut,
+    /// Shut, as a dial at the open gate did not reach the backend: look again.
+    Unreachable,
+}
+
+/// Where the gate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Everybody waits.
+    Shut,
+    /// One canary at a time.
+    Limited {
+        /// The next canary is not dialled before this.
+        next: Time,
+        /// The last one that was tried in this round: the next comes after it.
+        after: Option<SessionId>,
+    },
+    /// Everybody goes, `dials_max` at a time.
+    Open(Trial),
+    /// Start-up failed: everybody is refused.
+    Failed,
+    /// greenroom stops: everybody is refused, for good.
+    Draining,
+}
+
+/// How sure an open gate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Sure: what the backend says is passed on.
+    Over,
+    /// Opened on a pushed signal; the first dial has to confirm it.
+    Doubt {
+        /// When it opened.
+        opened: Time,
+        /// When a first dial was answered; the doubt ends one `settle` later.
+        answered: Option<Time>,
+    },
+    /// Opened by a canary; each session still settles, as other workers may lag.
+    Proving {
+        /// When the trial is over.
+        until: Time,
+    },
+}
+
+/// A session that waits.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    deadline: Time,
+    attempts: u32,
+    rejections: u8,
+    may_wait: bool,
+}
+
+/// A session whose dial is under way.
+#[derive(Clone, Copy, Debug)]
+struct Dialing {
+    waiting: Waiting,
+    since: Time,
+    /// Set once the backend said 101: passed on at this moment.
+    settled_at: Option<Time>,
+}
+
+/// Who waits, who goes, who is sent away. See the module's head.
+#[derive(Debug)]
+pub struct Gate {
+    limits: GateLimits,
+    stage: Stage,
+    waiting: BTreeMap<SessionId, Waiting>,
+    /// Rejected too often: they wait until the trial is over.
+    bench: BTreeMap<SessionId, Waiting>,
+    dialing: BTreeMap<SessionId, Dialing>,
+    /// Deadlines of all that wait and of all dials without an answer.
+    deadlines: BTreeSet<(Time, SessionId)>,
+    /// When the settling ones are through.
+    settling: BTreeSet<(Time, SessionId)>,
+    /// Dials at one time: halved by a failure, one more with each answer.
+    window: usize,
+    /// Dials that the free descriptors allow.
+    spare: usize,
+    /// The last session that was dropped at the open gate, while nobody else was answered since.
+    last_dropped: Option<SessionId>,
+    /// When the youngest dial began.
+    dialled_at: Time,
+    outputs: VecDeque<Output>,
+}
+
+impl Gate {
+    /// A gate that is shut.
+    #[must_use]
+    pub fn new(limits: GateLimits) -> Self {
+        Self {
+            window: limits.dials_max.max(1),
+            limits,
+            stage: Stage::Shut,
+            waiting: BTreeMap::new(),
+            bench: BTreeMap::new(),
+            dialing: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            settling: BTreeSet::new(),
+            spare: usize::MAX,
+            last_dropped: None,
+            dialled_at: Time::ZERO,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input. Drain [`Gate::poll_output`] before the next.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Arrived { id, deadline, may_wait } => self.arrived(now, id, deadline, may_wait),
+            Input::Left(id) => self.forget(id),
+            Input::Answered(id, answer) => self.answered(now, id, answer),
+            Input::LostEarly => self.lost_early(now),
+            Input::Ready(trust) => self.ready(now, trust),
+            Input::NotReady => self.not_ready(),
+            Input::Failed => self.turn_away(Stage::Failed, Refusal::StartFailed),
+            Input::Drain => self.turn_away(Stage::Draining, Refusal::Draining),
+            Input::Spare(spare) => self.spare = spare,
+        }
+        self.release(now);
+        self.check_invariants();
+    }
+
+    /// Takes the passing of time: deadlines, settling, trials, the next canary.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.settle(now);
+        self.expire(now);
+        self.end_trial(now);
+        self.release(now);
+        self.check_invariants();
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Gate::handle_timeout`] is next due; `None` when nothing can happen by itself.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let deadline = self.deadlines.first().map(|&(at, _)| at);
+        let settled = self.settling.first().map(|&(at, _)| at);
+        let trial = match self.stage {
+            Stage::Open(Trial::Proving { until }) => Some(until),
+            Stage::Open(Trial::Doubt { answered: Some(at), .. }) => Some(at + self.limits.settle),
+            Stage::Open(Trial::Doubt { opened, answered: None }) => self.doubt_due(opened),
+            Stage::Limited { next, .. } => self.canary_due(next),
+            Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
+        };
+        [deadline, settled, trial].into_iter().flatten().min()
+    }
+
+    /// Where the gate stands.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.waiting.len() + self.bench.len()
+    }
+
+    /// How many are on their way: dialled, and not yet passed on, sent back or gone.
+    #[must_use]
+    pub fn dialing(&self) -> usize {
+        self.dialing.len()
+    }
+
+    /// Whether the gate would dial if it had a free descriptor.
+    #[must_use]
+    pub fn starved(&self) -> bool {
+        self.spare == 0 && self.held() > 0
+    }
+
+    fn arrived(&mut self, now: Time, id: SessionId, deadline: Time, may_wait: bool) {
+        let refusal = match self.stage {
+            Stage::Draining => Some(Refusal::Draining),
+            Stage::Failed => Some(Refusal::StartFailed),
+            Stage::Shut if !may_wait => Some(Refusal::NotReady),
+            Stage::Limited { next, .. } if !may_wait && !self.may_send_canary(now, next) => Some(Refusal::NotReady),
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if self.is_full() => Some(Refusal::HeldFull),
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.outputs.push_back(Output::Refuse(id, refusal));
+            return;
+        }
+        self.waiting.insert(id, Waiting { deadline, attempts: 0, rejections: 0, may_wait });
+        self.deadlines.insert((deadline, id));
+        self.release(now);
+        if !self.waiting.contains_key(&id) {
+            return; // let in at once
+        }
+        if may_wait || matches!(self.stage, Stage::Open(_)) {
+            self.outputs.push_back(Output::Held(id, self.held()));
+        } else {
+            self.forget(id); // the canary that went was somebody else
+            self.outputs.push_back(Output::Refuse(id, Refusal::NotReady));
+        }
+    }
+
+    /// Those on their way count too, as each of them may come back to its place.
+    fn is_full(&self) -> bool {
+        self.held() >= self.limits.held_max
+            || self.held() + self.dialing.len() >= self.limits.held_max + self.limits.dials_max
+    }
+
+    /// Frees whatever place a session has. Nothing is said of it: the shell knows.
+    fn forget(&mut self, id: SessionId) {
+        let waiting = self.waiting.remove(&id).or_else(|| self.bench.remove(&id));
+        if let Some(waiting) = waiting {
+            self.deadlines.remove(&(waiting.deadline, id));
+        } else {
+            self.take_dialing(id);
+        }
+    }
+
+    fn take_dialing(&mut self, id: SessionId) -> Option<Dialing> {
+        let dialing = self.dialing.remove(&id)?;
+        self.deadlines.remove(&(dialing.waiting.deadline, id));
+        if let Some(at) = dialing.settled_at {
+            self.settling.remove(&(at, id));
+        }
+        Some(dialing)
+    }
+
+    /// What a dial came to, judged by what the gate believes at this moment.
+    fn answered(&mut self, now: Time, id: SessionId, answer: Answer) {
+        let Some(dialing) = self.dialing.get(&id).copied() else {
+            return; // it left, or its time was over, while the answer was on its way
+        };
+        match (answer.verdict(), self.stage) {
+            // A 101. Where the gate is sure, or took the backend's word, it passes at once.
+            (Verdict::Switched, Stage::Open(Trial::Over)) => self.forward(id),
+            (Verdict::Switched, Stage::Open(Trial::Doubt { opened, answered })) => {
+                self.forward(id);
+                self.stage = Stage::Open(Trial::Doubt { opened, answered: answered.or(Some(now)) });
+            }
+            (
+                Verdict::Switched,
+                Stage::Open(Trial::Proving { .. }) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining,
+            ) => self.begin_settling(now, id, dialing),
+
+            // The application works: it sent something of its own while settling.
+            (Verdict::Proved, _) => {
+                self.forward(id);
+                self.proved(now, id);
+            }
+
+            // Any other word of the application is the client's, and proves nothing.
+            (Verdict::Neutral, stage) => {
+                self.forward(id);
+                if let Stage::Open(Trial::Doubt { opened, answered: None }) = stage {
+                    self.stage = Stage::Open(Trial::Doubt { opened, answered: Some(now) });
+                }
+            }
+
+            // "Not ready", in the application's words: believed while on trial.
+            (Verdict::NotReady, Stage::Open(Trial::Over)) => self.forward(id),
+            (Verdict::NotReady, Stage::Open(Trial::Doubt { .. })) => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Doubted);
+            }
+            (Verdict::NotReady, Stage::Open(Trial::Proving { .. })) => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Lagging);
+            }
+            (Verdict::NotReady, Stage::Limited { .. } | Stage::Shut) => self.requeue(id, answer, true),
+
+            // The connection ended before a byte of the answer.
+            (Verdict::Dropped, Stage::Open(Trial::Over)) => self.dropped(id, dialing, answer),
+            (Verdict::Dropped, Stage::Open(Trial::Proving { .. })) => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Lagging);
+            }
+            (Verdict::Dropped | Verdict::Unreachable, Stage::Open(Trial::Doubt { .. })) => {
+                self.requeue(id, answer, answer.verdict() == Verdict::Dropped);
+                self.limit(now, Change::Doubted);
+            }
+            (Verdict::Unreachable, Stage::Open(Trial::Over | Trial::Proving { .. })) => {
+                self.requeue(id, answer, false);
+                self.shut(Change::Unreachable);
+            }
+            (
+                Verdict::Dropped | Verdict::Unreachable,
+                Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining,
+            ) => self.requeue(id, answer, answer.verdict() == Verdict::Dropped),
+
+            // Nothing is wrong with the backend: greenroom has no descriptor.
+            (Verdict::Starved, _) => {
+                self.spare = 0;
+                self.requeue(id, answer, false);
+            }
+
+            // Nobody starts it again, so its own words are the best that a client can get.
+            (Verdict::NotReady, Stage::Failed | Stage::Draining) => self.forward(id),
+        }
+        self.adapt(answer.verdict());
+    }
+
+    /// A dial at the sure gate was dropped without an answer. Once it is tried
+    /// again at once; when another session meets the same, the backend is gone
+    /// and the gate shuts; when only this one does, again and again, it is this
+    /// request that the backend drops, and its client hears so. A lone request
+    /// that makes its handler crash must not shut the gate for everybody.
+    fn dropped(&mut self, id: SessionId, dialing: Dialing, answer: Answer) {
+        let another = self.last_dropped.replace(id).is_some_and(|last| last != id);
+        if another {
+            self.requeue(id, answer, true);
+            self.shut(Change::Unreachable);
+        } else if dialing.waiting.rejections >= self.limits.rejections_max {
+            self.forward(id);
+        } else {
+            self.requeue(id, answer, true);
+        }
+    }
+
+    /// The 101 waits its own `settle`; the slot is free.
+    fn begin_settling(&mut self, now: Time, id: SessionId, mut dialing: Dialing) {
+        if dialing.settled_at.is_some() {
+            return;
+        }
+        let at = now + self.limits.settle;
+        self.deadlines.remove(&(dialing.waiting.deadline, id));
+        self.settling.insert((at, id));
+        dialing.settled_at = Some(at);
+        self.dialing.insert(id, dialing);
+    }
+
+    fn forward(&mut self, id: SessionId) {
+        self.take_dialing(id);
+        self.outputs.push_back(Output::Forward(id));
+    }
+
+    /// Back to its place, with its old deadline.
+    fn requeue(&mut self, id: SessionId, answer: Answer, rejected: bool) {
+        let Some(mut waiting) = self.take_dialing(id).map(|dialing| dialing.waiting) else {
+            return;
+        };
+        let refusal = match self.stage {
+            Stage::Failed => Some(Refusal::StartFailed),
+            Stage::Draining => Some(Refusal::Draining),
+            Stage::Shut | Stage::Limited { .. } if !waiting.may_wait => Some(Refusal::NotReady),
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.outputs.push_back(Output::Refuse(id, refusal));
+            return;
+        }
+        waiting.rejections = waiting.rejections.saturating_add(u8::from(rejected));
+        let benched = waiting.rejections >= self.limits.rejections_max && self.stage != Stage::Open(Trial::Over);
+        if benched { &mut self.bench } else { &mut self.waiting }.insert(id, waiting);
+        self.deadlines.insert((waiting.deadline, id));
+        self.outputs.push_back(Output::Requeue(id, answer));
+    }
+
+    fn ready(&mut self, now: Time, trust: Trust) {
+        match (trust, self.stage) {
+            (Trust::Pushed, Stage::Shut | Stage::Limited { .. } | Stage::Failed) => {
+                self.stage = Stage::Open(Trial::Doubt { opened: now, answered: None });
+                self.window = self.limits.dials_max.max(1);
+                self.outputs.push_back(Output::Changed(Change::Opened));
+            }
+            (Trust::Inferred, Stage::Shut | Stage::Failed) => {
+                self.stage = Stage::Limited { next: now, after: None };
+                self.outputs.push_back(Output::Changed(Change::Limited));
+            }
+            // A repeated or a weaker signal; and nothing opens a gate that drains.
+            (Trust::Inferred, Stage::Limited { .. } | Stage::Open(_) | Stage::Draining)
+            | (Trust::Pushed, Stage::Open(_) | Stage::Draining) => {}
+        }
+    }
+
+    fn not_ready(&mut self) {
+        match self.stage {
+            Stage::Limited { .. } | Stage::Open(_) => self.shut(Change::Shut),
+            Stage::Failed => self.stage = Stage::Shut, // it is started again after all
+            Stage::Shut | Stage::Draining => {}
+        }
+    }
+
+    fn shut(&mut self, change: Change) {
+        self.stage = Stage::Shut;
+        self.refuse_impatient();
+        self.outputs.push_back(Output::Changed(change));
+    }
+
+    /// Falls back to one canary at a time, from the front, after a pause.
+    fn limit(&mut self, now: Time, change: Change) {
+        let next = now + self.limits.canary_every;
+        self.stage = Stage::Limited { next, after: None };
+        self.refuse_impatient();
+        self.outputs.push_back(Output::Changed(change));
+    }
+
+    /// Those who may not wait are refused as soon as they would have to.
+    fn refuse_impatient(&mut self) {
+        let impatient = |map: &BTreeMap<SessionId, Waiting>| -> Vec<SessionId> {
+            map.iter().filter(|(_, w)| !w.may_wait).map(|(&id, _)| id).collect()
+        };
+        for id in impatient(&self.waiting).into_iter().chain(impatient(&self.bench)) {
+            self.forget(id);
+            self.outputs.push_back(Output::Refuse(id, Refusal::NotReady));
+        }
+    }
+
+    fn turn_away(&mut self, stage: Stage, refusal: Refusal) {
+        if self.stage == Stage::Draining {
+            return; // for good
+        }
+        self.stage = stage;
+        let mut all: BTreeSet<SessionId> = self.waiting.keys().chain(self.bench.keys()).copied().collect();
+        if stage == Stage::Draining {
+            all.extend(self.dialing.keys()); // no 101 was passed on yet: a refusal is still possible
+        }
+        for id in all {
+            self.forget(id);
+            self.outputs.push_back(Output::Refuse(id, refusal));
+        }
+        self.outputs.push_back(Output::Changed(Change::Shut));
+    }
+
+    fn lost_early(&mut self, now: Time) {
+        match self.stage {
+            Stage::Open(Trial::Doubt { .. }) => self.limit(now, Change::Doubted),
+            Stage::Open(Trial::Proving { .. } | Trial::Over)
+            | Stage::Limited { .. }
+            | Stage::Shut
+            | Stage::Failed
+            | Stage::Draining => {}
+        }
+    }
+
+    /// Down by half on a failure, up by one with each answer.
+    fn adapt(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::NotReady | Verdict::Dropped | Verdict::Unreachable => {
+                self.window = (self.window / 2).max(DIALS_MIN.min(self.limits.dials_max)).max(1);
+            }
+            Verdict::Switched | Verdict::Proved | Verdict::Neutral => {
+                self.window = (self.window + 1).min(self.limits.dials_max.max(1));
+                self.last_dropped = None;
+            }
+            Verdict::Starved => {}
+        }
+    }
+
+    /// Asserted after each step; `sim` runs them in release builds too.
+    pub fn check_invariants(&self) {
+        debug_assert!(self.held() + self.dialing.len() <= self.limits.held_max + self.limits.dials_max);
+        debug_assert!(self.unanswered() <= self.limits.dials_max.max(1));
+        debug_assert_eq!(self.settling.len(), self.dialing.len() - self.unanswered());
+        debug_assert_eq!(self.deadlines.len(), self.held() + self.unanswered());
+        debug_assert!(self.bench.is_empty() || self.stage != Stage::Open(Trial::Over));
+        debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Draining) || self.held() == 0);
+    }
+
+    fn unanswered(&self) -> usize {
+        self.dialing.len() - self.settling.len()
+    }
+
+    /// When a pushed ready signal is doubted, if a dial waits for its answer.
+    fn doubt_due(&self, opened: Time) -> Option<Time> {
+        let oldest = self.dialing.values().filter(|d| d.settled_at.is_none()).map(|d| d.since).min()?;
+        Some(oldest.max(opened) + self.limits.ready_doubt)
+    }
+
+}

@@ -137,7 +137,9 @@ impl Backend {
                 self.lose()
             }
 
-            (Input::Verdict(_, true), Phase::Starting) => self.verdict_trust().and_then(|trust| self.become_ready(trust)),
+            (Input::Verdict(_, true), Phase::Starting) => {
+                self.verdict_trust().and_then(|trust| self.become_ready(trust))
+            }
             (Input::Verdict(_, false), Phase::Ready) => {
                 let counts = self.looking || self.verdict_trust().is_some();
                 self.looking = false;
@@ -260,24 +262,46 @@ mod tests {
     fn a_child_that_notifies_is_believed_from_then_on() {
         let mut backend = started(Source::Auto);
         assert!(backend.wants_verdict());
-        assert_eq!(backend.handle(Input::Verdict(G1, true)), Some(Output::Ready(Trust::Inferred)));
-        assert_eq!(backend.handle(Input::NotifiedReady(G1)), Some(Output::Ready(Trust::Pushed)));
+        assert_eq!(
+            backend.handle(Input::Verdict(G1, true)),
+            Some(Output::Ready(Trust::Inferred))
+        );
+        assert_eq!(
+            backend.handle(Input::NotifiedReady(G1)),
+            Some(Output::Ready(Trust::Pushed))
+        );
         assert_eq!(backend.handle(Input::NotifiedStopping(G1)), Some(Output::NotReady));
         assert!(!backend.wants_verdict(), "its word counts, not the socket table");
         assert_eq!(backend.handle(Input::Verdict(G1, true)), None);
         backend.handle(Input::Started(G2));
-        assert_eq!(backend.handle(Input::Verdict(G2, true)), None, "the same command notifies again");
-        assert_eq!(backend.handle(Input::NotifiedReady(G2)), Some(Output::Ready(Trust::Pushed)));
+        assert_eq!(
+            backend.handle(Input::Verdict(G2, true)),
+            None,
+            "the same command notifies again"
+        );
+        assert_eq!(
+            backend.handle(Input::NotifiedReady(G2)),
+            Some(Output::Ready(Trust::Pushed))
+        );
     }
 
     #[test]
     fn a_ready_of_an_earlier_generation_is_ignored() {
         let mut backend = started(Source::Notify);
-        backend.handle(Input::Exited { generation: G1, restarts: true });
+        backend.handle(Input::Exited {
+            generation: G1,
+            restarts: true,
+        });
         backend.handle(Input::Started(G2));
         assert_eq!(backend.handle(Input::NotifiedReady(G1)), None);
         assert_eq!(backend.phase(), Phase::Starting);
-        assert_eq!(backend.handle(Input::Exited { generation: G1, restarts: false }), None);
+        assert_eq!(
+            backend.handle(Input::Exited {
+                generation: G1,
+                restarts: false
+            }),
+            None
+        );
     }
 
     #[test]
@@ -286,8 +310,15 @@ mod tests {
             let mut backend = started(source);
             backend.handle(Input::NotifiedReady(G1));
             assert_eq!(backend.handle(Input::Unreachable), Some(Output::NotReady), "{source:?}");
-            assert!(backend.wants_verdict(), "{source:?}: nothing else would ever open the gate again");
-            assert_eq!(backend.handle(Input::Verdict(G1, true)), Some(Output::Ready(Trust::Inferred)), "{source:?}");
+            assert!(
+                backend.wants_verdict(),
+                "{source:?}: nothing else would ever open the gate again"
+            );
+            assert_eq!(
+                backend.handle(Input::Verdict(G1, true)),
+                Some(Output::Ready(Trust::Inferred)),
+                "{source:?}"
+            );
         }
     }
 
@@ -312,14 +343,25 @@ mod tests {
             Input::NotifiedStopping(G1),
             Input::Verdict(G1, true),
             Input::Verdict(G1, false),
-            Input::Exited { generation: G1, restarts: true },
-            Input::Exited { generation: G1, restarts: false },
+            Input::Exited {
+                generation: G1,
+                restarts: true,
+            },
+            Input::Exited {
+                generation: G1,
+                restarts: false,
+            },
             Input::Unreachable,
             Input::RelayLost,
             Input::Restarting,
         ];
         let mut table = String::new();
-        for source in [Source::Auto, Source::Notify, Source::Probe(Trust::Inferred), Source::Probe(Trust::Pushed)] {
+        for source in [
+            Source::Auto,
+            Source::Notify,
+            Source::Probe(Trust::Inferred),
+            Source::Probe(Trust::Pushed),
+        ] {
             for phase in [Phase::Starting, Phase::Ready, Phase::Failed] {
                 for input in inputs {
                     let mut backend = started(source);

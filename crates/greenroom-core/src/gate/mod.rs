@@ -307,7 +307,15 @@ impl Gate {
             self.outputs.push_back(Output::Refuse(id, refusal));
             return;
         }
-        self.waiting.insert(id, Waiting { deadline, attempts: 0, rejections: 0, may_wait });
+        self.waiting.insert(
+            id,
+            Waiting {
+                deadline,
+                attempts: 0,
+                rejections: 0,
+                may_wait,
+            },
+        );
         self.deadlines.insert((deadline, id));
         self.release(now);
         if !self.waiting.contains_key(&id) {
@@ -356,11 +364,18 @@ impl Gate {
             (Verdict::Switched, Stage::Open(Trial::Over)) => self.forward(id),
             (Verdict::Switched, Stage::Open(Trial::Doubt { opened, answered })) => {
                 self.forward(id);
-                self.stage = Stage::Open(Trial::Doubt { opened, answered: answered.or(Some(now)) });
+                self.stage = Stage::Open(Trial::Doubt {
+                    opened,
+                    answered: answered.or(Some(now)),
+                });
             }
             (
                 Verdict::Switched,
-                Stage::Open(Trial::Proving { .. }) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining,
+                Stage::Open(Trial::Proving { .. })
+                | Stage::Limited { .. }
+                | Stage::Shut
+                | Stage::Failed
+                | Stage::Draining,
             ) => self.begin_settling(now, id, dialing),
 
             // The application works: it sent something of its own while settling.
@@ -373,7 +388,10 @@ impl Gate {
             (Verdict::Neutral, stage) => {
                 self.forward(id);
                 if let Stage::Open(Trial::Doubt { opened, answered: None }) = stage {
-                    self.stage = Stage::Open(Trial::Doubt { opened, answered: Some(now) });
+                    self.stage = Stage::Open(Trial::Doubt {
+                        opened,
+                        answered: Some(now),
+                    });
                 }
             }
 
@@ -479,7 +497,10 @@ impl Gate {
     fn ready(&mut self, now: Time, trust: Trust) {
         match (trust, self.stage) {
             (Trust::Pushed, Stage::Shut | Stage::Limited { .. } | Stage::Failed) => {
-                self.stage = Stage::Open(Trial::Doubt { opened: now, answered: None });
+                self.stage = Stage::Open(Trial::Doubt {
+                    opened: now,
+                    answered: None,
+                });
                 self.window = self.limits.dials_max.max(1);
                 self.outputs.push_back(Output::Changed(Change::Opened));
             }
@@ -583,8 +604,12 @@ impl Gate {
 
     /// When a pushed ready signal is doubted, if a dial waits for its answer.
     fn doubt_due(&self, opened: Time) -> Option<Time> {
-        let oldest = self.dialing.values().filter(|d| d.settled_at.is_none()).map(|d| d.since).min()?;
+        let oldest = self
+            .dialing
+            .values()
+            .filter(|d| d.settled_at.is_none())
+            .map(|d| d.since)
+            .min()?;
         Some(oldest.max(opened) + self.limits.ready_doubt)
     }
-
 }

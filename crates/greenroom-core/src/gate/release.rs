@@ -23,7 +23,10 @@ impl Gate {
                 if self.may_send_canary(now, next)
                     && let Some(id) = self.next_canary(after)
                 {
-                    self.stage = Stage::Limited { next: now + self.limits.canary_every, after: Some(id) };
+                    self.stage = Stage::Limited {
+                        next: now + self.limits.canary_every,
+                        after: Some(id),
+                    };
                     self.dial(now, id, true);
                 }
             }
@@ -38,8 +41,19 @@ impl Gate {
         waiting.attempts = waiting.attempts.saturating_add(1);
         self.spare = self.spare.saturating_sub(1);
         self.dialled_at = now;
-        self.dialing.insert(id, Dialing { waiting, since: now, settled_at: None });
-        self.outputs.push_back(Output::Dial { id, attempt: waiting.attempts, canary });
+        self.dialing.insert(
+            id,
+            Dialing {
+                waiting,
+                since: now,
+                settled_at: None,
+            },
+        );
+        self.outputs.push_back(Output::Dial {
+            id,
+            attempt: waiting.attempts,
+            canary,
+        });
     }
 
     /// The next in order that was not tried in this round; at its end a new round begins at the front.
@@ -59,7 +73,11 @@ impl Gate {
         if self.held() == 0 || self.spare == 0 || self.unanswered() >= self.limits.dials_max {
             return None;
         }
-        let patience = if self.dialing.is_empty() { Time::ZERO } else { self.dialled_at + self.limits.canary_patience };
+        let patience = if self.dialing.is_empty() {
+            Time::ZERO
+        } else {
+            self.dialled_at + self.limits.canary_patience
+        };
         Some(next.max(patience))
     }
 
@@ -85,7 +103,9 @@ impl Gate {
     pub(super) fn proved(&mut self, now: Time, id: SessionId) {
         match self.stage {
             Stage::Limited { .. } => {
-                self.stage = Stage::Open(Trial::Proving { until: now + self.limits.prove_for });
+                self.stage = Stage::Open(Trial::Proving {
+                    until: now + self.limits.prove_for,
+                });
                 self.outputs.push_back(Output::Changed(Change::Proved(id)));
             }
             // Already open; or the backend was found not ready since: that is newer.
@@ -99,7 +119,11 @@ impl Gate {
             if at > now {
                 break;
             }
-            let refusal = if self.dialing.contains_key(&id) { Refusal::Unanswered } else { Refusal::HoldTimeout };
+            let refusal = if self.dialing.contains_key(&id) {
+                Refusal::Unanswered
+            } else {
+                Refusal::HoldTimeout
+            };
             self.forget(id);
             self.outputs.push_back(Output::Refuse(id, refusal));
         }

@@ -4,7 +4,7 @@
 //! is what the gate makes of it. [`relay`] goes on from there: which bytes pass,
 //! and who closes whom with which code.
 
-pub mod relay;
+// relay: joined once wire is here
 
 use crate::event::State;
 
@@ -110,7 +110,11 @@ mod tests {
     #[test]
     fn only_502_to_504_and_early_closes_say_not_ready() {
         for status in 100..600 {
-            let expected = if (502..=504).contains(&status) { Verdict::NotReady } else { Verdict::Neutral };
+            let expected = if (502..=504).contains(&status) {
+                Verdict::NotReady
+            } else {
+                Verdict::Neutral
+            };
             assert_eq!(Answer::Status(status).verdict(), expected, "{status}");
         }
     }
@@ -119,7 +123,11 @@ mod tests {
     fn state_transitions() {
         let mut table = String::new();
         for &from in State::ALL {
-            let next: Vec<_> = State::ALL.iter().filter(|&&to| from.may_become(to)).map(|to| to.word()).collect();
+            let next: Vec<_> = State::ALL
+                .iter()
+                .filter(|&&to| from.may_become(to))
+                .map(|to| to.word())
+                .collect();
             table.push_str(&format!("{:9} → {}\n", from.word(), next.join(", ")));
         }
         insta::assert_snapshot!(table);

@@ -117,6 +117,13 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the first keepalive probe, and the time between two.
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
+// ── Telling ────────────────────────────────────────────────────────────────
+
+/// Log lines that wait for standard error; more are dropped and counted.
+pub const LOG_QUEUE: usize = 16_384;
+/// How long the program waits at its end for the log to be written.
+pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+
 // ── Supervision ────────────────────────────────────────────────────────────
 
 /// Time between TERM and KILL.

@@ -1,0 +1,228 @@
+//! The one truth about connections: how many there are in each state, and why
+//! the closed ones ended.
+//!
+//! Every accepted connection has one [`Entry`], from accept to close. An entry
+//! moves from state to state and ends with exactly one cause; dropping it
+//! without one is counted as a fault of greenroom. So
+//! `accepted = opening + http + held + dialing + relaying + parked + closing + closed`
+//! holds at every moment, by construction. Descriptors are counted here too, as
+//! a free one is a condition of release.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
+use greenroom_core::limits::{DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX};
+use greenroom_core::time::Time;
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::telemetry::{Event, Log};
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Registry {
+    log: Log,
+    accepted: AtomicU64,
+    states: [AtomicU64; State::ALL.len()],
+    causes: [AtomicU64; CloseCause::ALL.len()],
+    refusals: [AtomicU64; Refusal::ALL.len()],
+    /// Descriptors of clients and backends in use.
+    descriptors: AtomicUsize,
+    /// Descriptors that sessions may use.
+    budget: usize,
+    /// Somebody waits for a descriptor.
+    starved: AtomicBool,
+    /// Told when a descriptor came free while somebody waited for one, and when the last connection closed.
+    pub(crate) changed: Notify,
+}
+
+impl Registry {
+    /// For a process that may open `descriptors` files.
+    #[must_use]
+    pub fn new(log: Log, descriptors: usize) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            accepted: AtomicU64::new(0),
+            states: [const { AtomicU64::new(0) }; State::ALL.len()],
+            causes: [const { AtomicU64::new(0) }; CloseCause::ALL.len()],
+            refusals: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
+            descriptors: AtomicUsize::new(0),
+            budget: descriptors.saturating_sub(DESCRIPTOR_RESERVE.min(descriptors / 2)),
+            starved: AtomicBool::new(false),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Takes a client's connection into the books; `None` when no descriptor may
+    /// be used for it. Some are kept for dials, as else nobody could ever be let in.
+    pub fn accept(self: &Arc<Self>) -> Option<Entry> {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.states[State::Opening as usize].fetch_add(1, Ordering::Relaxed);
+        let entry = Entry {
+            registry: Arc::clone(self),
+            state: State::Opening,
+            session: None,
+            accepted_at: clock::now(),
+            cause: None,
+            detail: None,
+            _descriptor: self.descriptor(),
+        };
+        if self.descriptors.load(Ordering::Relaxed) > self.clients_max() {
+            let mut entry = entry;
+            entry.refused(Refusal::Descriptors, None);
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// Clients that may be connected at one time.
+    #[must_use]
+    pub fn clients_max(&self) -> usize {
+        self.budget.saturating_sub(DIALS_MAX.min(self.budget / 4)).max(1)
+    }
+
+    /// Clients that can be held, and sessions that can be relayed.
+    #[must_use]
+    pub fn capacity(&self) -> (usize, usize) {
+        (HELD_MAX.min(self.clients_max()), self.budget / 2)
+    }
+
+    /// Counts one descriptor as used until the value is dropped.
+    pub fn descriptor(self: &Arc<Self>) -> Descriptor {
+        self.descriptors.fetch_add(1, Ordering::Relaxed);
+        Descriptor(Arc::clone(self))
+    }
+
+    /// How many descriptors are free for dials.
+    #[must_use]
+    pub fn spare(&self) -> usize {
+        self.budget.saturating_sub(self.descriptors.load(Ordering::SeqCst))
+    }
+
+    /// Asks to be told through `changed` when a descriptor comes free.
+    pub fn set_starved(&self, starved: bool) {
+        self.starved.store(starved, Ordering::SeqCst);
+    }
+
+    /// How many connections are in a state now.
+    #[must_use]
+    pub fn count(&self, state: State) -> u64 {
+        self.states[state as usize].load(Ordering::Relaxed)
+    }
+
+    /// Connections that are not closed.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        State::ALL.iter().filter(|&&state| state != State::Closed).map(|&state| self.count(state)).sum()
+    }
+
+    /// The close ledger, for the last line of the log.
+    #[must_use]
+    pub fn ledger(&self, code: u8) -> Event {
+        let closed = CloseCause::ALL.iter().map(|c| (c.word(), self.causes[*c as usize].load(Ordering::Relaxed)));
+        let refused = Refusal::ALL.iter().map(|r| (r.word(), self.refusals[*r as usize].load(Ordering::Relaxed)));
+        let some = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| -> BTreeMap<&'static str, u64> {
+            counts.filter(|&(_, n)| n > 0).collect()
+        };
+        Event::Stopped {
+            code,
+            accepted: self.accepted.load(Ordering::Relaxed),
+            closed: some(&mut closed.into_iter()),
+            refused: some(&mut refused.into_iter()),
+        }
+    }
+}
+
+/// One descriptor in use.
+#[derive(Debug)]
+pub struct Descriptor(Arc<Registry>);
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.0.descriptors.fetch_sub(1, Ordering::SeqCst);
+        if self.0.starved.swap(false, Ordering::SeqCst) {
+            self.0.changed.notify_waiters();
+        }
+    }
+}
+
+/// One connection in the books, from accept to close.
+#[derive(Debug)]
+pub struct Entry {
+    registry: Arc<Registry>,
+    state: State,
+    session: Option<SessionId>,
+    accepted_at: Time,
+    cause: Option<CloseCause>,
+    detail: Option<Box<str>>,
+    _descriptor: Descriptor,
+}
+
+impl Entry {
+    /// Goes to the next state.
+    pub fn enter(&mut self, next: State) {
+        debug_assert!(self.state.may_become(next), "{} → {next}", self.state);
+        self.registry.states[self.state as usize].fetch_sub(1, Ordering::Relaxed);
+        self.registry.states[next as usize].fetch_add(1, Ordering::Relaxed);
+        self.state = next;
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Gives it the number under which the backend and the log know it.
+    pub fn set_session(&mut self, id: SessionId) {
+        self.session = Some(id);
+    }
+
+    /// When it was accepted.
+    #[must_use]
+    pub fn accepted_at(&self) -> Time {
+        self.accepted_at
+    }
+
+    /// Names why it ends. The first cause counts: later ones are consequences.
+    pub fn ends(&mut self, cause: CloseCause) {
+        self.cause.get_or_insert(cause);
+    }
+
+    /// Names why it ends, with what is known of it.
+    pub fn ends_with(&mut self, cause: CloseCause, detail: String) {
+        if self.cause.is_none() {
+            self.cause = Some(cause);
+            self.detail = Some(detail.into());
+        }
+    }
+
+    /// Counts a refusal; the caller writes the answer.
+    pub fn refused(&mut self, refusal: Refusal, detail: Option<String>) {
+        self.ends(CloseCause::Refused);
+        self.registry.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
+        let session = self.session.map(|id| id.0);
+        self.registry.log.say(Event::Refused { session, refusal: refusal.word(), status: refusal.status(), detail });
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let cause = self.cause.unwrap_or(CloseCause::Internal);
+        self.enter(State::Closed);
+        self.registry.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
+        if cause != CloseCause::Silent {
+            self.registry.log.say(Event::Closed {
+                session: self.session.map(|id| id.0),
+                cause: cause.word(),
+                detail: self.detail.take().map(String::from),
+                lasted_ms: u64::try_from(clock::now().since(self.accepted_at).as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+        if self.registry.live() == 0 {
+            self.registry.changed.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Telling what happens: sentences on a terminal, JSON lines otherwise.
+//!
+//! An [`Event`] is a documented interface (`docs/events.md`): tests and tools
+//! wait on them. Events are written to standard error by a thread of their own
+//! through a bounded queue, so that a slow or closed pipe never holds up a
+//! connection; what does not fit is dropped, counted, and said with the next line.
+//! Whatever a peer chose is escaped: no line break or control byte of a client
+//! reaches the log as such.
+
+mod sentence;
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use greenroom_core::limits::LOG_QUEUE;
+use serde::Serialize;
+
+use crate::clock;
+
+/// What happened. The names of the fields are those of the JSON lines.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// greenroom takes connections.
+    Listening {
+        /// `host:port`.
+        address: String,
+        /// The backend's address.
+        backend: String,
+        /// Clients that can be held, by limit and descriptors.
+        held_max: usize,
+        /// Sessions that can be relayed, by descriptors.
+        relayed_max: usize,
+    },
+    /// A child was started.
+    Started {
+        /// Its process id.
+        pid: u32,
+        /// Which life of the backend.
+        generation: u64,
+    },
+    /// The backend's start-up went on: what it said of itself, or what was seen.
+    Phase {
+        /// `starting`, `listening`, `status`, `stopping`.
+        phase: String,
+        /// The backend's own words, if any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<String>,
+    },
+    /// A client waits at the gate.
+    Held {
+        /// Its sequence number.
+        session: u64,
+        /// How many wait now.
+        count: usize,
+    },
+    /// The backend is ready.
+    Ready {
+        /// `notify`, or the probe that found it.
+        by: String,
+        /// How many wait now.
+        held: usize,
+        /// Seconds since its start-up began.
+        after: f64,
+    },
+    /// The gate changed.
+    Gate {
+        /// `open`, `limited`, `shut`.
+        gate: &'static str,
+        /// Why.
+        why: &'static str,
+        /// How many wait now.
+        held: usize,
+    },
+    /// A session was let in: its head is written to the backend.
+    Released {
+        /// Its sequence number.
+        session: u64,
+        /// Which dial.
+        attempt: u32,
+        /// Milliseconds since it arrived.
+        held_ms: u64,
+        /// Whether it went alone, on trial.
+        canary: bool,
+    },
+    /// A session is back in its place, unseen by its client.
+    Requeued {
+        /// Its sequence number.
+        session: u64,
+        /// What the backend did.
+        answer: &'static str,
+    },
+    /// A client was refused.
+    Refused {
+        /// Its sequence number, if it had one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<u64>,
+        /// The refusal.
+        refusal: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What was wrong, where more is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+    /// A connection is over.
+    Closed {
+        /// Its sequence number, if it had one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<u64>,
+        /// The close cause.
+        cause: &'static str,
+        /// What was wrong, where more is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+        /// Milliseconds since it was accepted.
+        lasted_ms: u64,
+    },
+    /// The child ended.
+    Exited {
+        /// Which life of the backend.
+        generation: u64,
+        /// Its exit code, or 128 + the signal.
+        code: i32,
+        /// Whether it is started again, and after how many milliseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        restart_ms: Option<u64>,
+    },
+    /// Something a person should know or do.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// greenroom was told to stop.
+    Stopping {
+        /// The signal.
+        signal: &'static str,
+        /// How many wait.
+        held: usize,
+        /// How many are relayed.
+        relayed: usize,
+    },
+    /// The last line: the close ledger.
+    Stopped {
+        /// The exit code.
+        code: u8,
+        /// Connections accepted.
+        accepted: u64,
+        /// Connections closed, by cause.
+        closed: std::collections::BTreeMap<&'static str, u64>,
+        /// Connections refused, by refusal.
+        refused: std::collections::BTreeMap<&'static str, u64>,
+    },
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Sentences for a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Format {
+    /// Sentences on a terminal, JSON lines otherwise.
+    #[must_use]
+    pub fn auto() -> Self {
+        if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Seconds since 1970, for people and log stores.
+    ts: f64,
+    /// Seconds since greenroom started, monotonic, for arithmetic.
+    at: f64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+enum Message {
+    Event(f64, f64, Event),
+    Flush(SyncSender<()>),
+}
+
+/// Where events go. Cheap to clone; never waits.
+#[derive(Clone, Debug)]
+pub struct Log {
+    sender: SyncSender<Message>,
+    lost: Arc<AtomicU64>,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Log {
+    /// Starts the writer thread.
+    #[must_use]
+    pub fn start(format: Format) -> Self {
+        let (sender, receiver) = sync_channel(LOG_QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&lost);
+        let writer = std::thread::Builder::new().name("log".into()).spawn(move || write(format, &receiver, &counter));
+        Self { sender, lost, writer: Arc::new(Mutex::new(writer.ok())) }
+    }
+
+    /// Says what happened. Never waits: a line that does not fit is counted as lost.
+    pub fn say(&self, event: Event) {
+        let ts = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        let at = clock::now().since(greenroom_core::time::Time::ZERO).as_secs_f64();
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.sender.try_send(Message::Event(ts, at, event))
+        {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A sentence for a person.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.say(Event::Warning { message: message.into() });
+    }
+
+    /// Waits (bounded) until what was said is written: the last act of the program.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+            && self.sender.try_send(Message::Flush(done)).is_ok()
+        {
+            let _ = wait.recv_timeout(greenroom_core::limits::LOG_FLUSH);
+        }
+    }
+}
+
+fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
+    let mut out = Vec::new();
+    let mut told = 0;
+    let mut story = sentence::Story::default();
+    while let Ok(message) = receiver.recv() {
+        out.clear();
+        let missing = lost.load(Ordering::Relaxed);
+        if missing > told {
+            let message = format!("{} log lines were dropped: standard error is too slow", missing - told);
+            told = missing;
+            append(format, &mut story, &mut out, 0.0, 0.0, &Event::Warning { message });
+        }
+        let mut flush = None;
+        match message {
+            Message::Event(ts, at, event) => append(format, &mut story, &mut out, ts, at, &event),
+            Message::Flush(done) => {
+                story.finish(&mut out);
+                flush = Some(done);
+            }
+        }
+        let _ = std::io::stderr().write_all(&out); // a closed pipe must not end the program
+        if let Some(done) = flush {
+            let _ = done.send(());
+        }
+    }
+}
+
+fn append(format: Format, story: &mut sentence::Story, out: &mut Vec<u8>, ts: f64, at: f64, event: &Event) {
+    match format {
+        Format::Json => {
+            let round = |seconds: f64| (seconds * 1e6).round() / 1e6;
+            if serde_json::to_writer(&mut *out, &Line { ts: round(ts), at: round(at), event }).is_ok() {
+                out.push(b'\n');
+            }
+        }
+        Format::Text => story.tell(out, at, event),
+    }
+}
+
+/// Makes text of a peer or a child fit for a log: control characters, line
+/// breaks and direction marks are escaped, and it is cut at `max` characters.
+#[must_use]
+pub fn printable(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars().take(max) {
+        let bidi = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || bidi {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_line_is_flat_and_says_event_and_time() {
+        let mut out = Vec::new();
+        let event = Event::Held { session: 7, count: 3 };
+        append(Format::Json, &mut sentence::Story::default(), &mut out, 1.5, 0.25, &event);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"ts\":1.5,\"at\":0.25,\"event\":\"held\",\"session\":7,\"count\":3}\n"
+        );
+    }
+
+    #[test]
+    fn nothing_of_a_peer_can_break_a_line_or_move_the_cursor() {
+        assert_eq!(printable("a\r\nb\u{1b}[2J\u{202e}c", 99), "a\\u{d}\\u{a}b\\u{1b}[2J\\u{202e}c");
+        assert_eq!(printable("abcdef", 3), "abc");
+    }
+}

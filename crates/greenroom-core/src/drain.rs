@@ -1,1 +1,198 @@
-//! Being written: see ARCHITECTURE.md.
+//! When each of many connections is closed, and when each client is told to
+//! come back: spread out, so that they do not all come at once.
+//!
+//! A backend that is lost cuts off all of its clients, and some of them come
+//! back without any delay. So each close has its own instant, drawn from a seed
+//! (this crate has no randomness: the shell draws one seed and mixes it with the
+//! session's number by [`seed_for`]), within [`limits::SPREAD_MAX`] or
+//! [`limits::SPREAD_EACH`] per client, whichever is less. What greenroom itself
+//! chooses to close is not closed before its [`limits::FIRST_SECOND`].
+//!
+//! Pure functions: nothing is kept here, nothing grows.
+
+use core::time::Duration;
+
+use crate::limits;
+use crate::time::Time;
+
+/// Mixes a number into one that looks random: Vigna's SplitMix64, one step.
+///
+/// Small and well studied, a bijection, and good enough to spread closes. Not
+/// for anything that must not be guessed.
+#[must_use]
+pub const fn splitmix64(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// The seed of one connection: `base` is drawn once by the shell, `number` tells connections apart.
+#[must_use]
+pub const fn seed_for(base: u64, number: u64) -> u64 {
+    splitmix64(base ^ splitmix64(number))
+}
+
+/// A number from 0 to `most`, both included, each about as likely.
+const fn up_to(seed: u64, most: u64) -> u64 {
+    // The high half of a 128-bit product: no division, and a bias below 2^-40 for our ranges.
+    let product = splitmix64(seed) as u128 * (most as u128 + 1);
+    (product >> 64) as u64
+}
+
+/// Over how long the closes of `count` connections are spread: [`limits::SPREAD_EACH`] for each, `most` in all.
+#[must_use]
+pub fn spread_of(count: usize, most: Duration) -> Duration {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    limits::SPREAD_EACH.saturating_mul(count).min(most)
+}
+
+/// When one of `count` connections that are all to be closed is closed.
+///
+/// * Not before `now`, and not before its [`limits::FIRST_SECOND`] is over.
+/// * From then on within [`spread_of`]`(count, most)`: `most` is [`limits::SPREAD_MAX`]
+///   when a backend was lost, the grace when greenroom drains.
+/// * Never after `deadline`, if there is one. A connection whose first second
+///   ends later than that is closed in the last part before the deadline, still spread.
+#[must_use]
+pub fn close_at(
+    now: Time,
+    established_at: Time,
+    seed: u64,
+    count: usize,
+    most: Duration,
+    deadline: Option<Time>,
+) -> Time {
+    let spread = spread_of(count, most);
+    let mut earliest = now.max(established_at + limits::FIRST_SECOND);
+    let mut latest = earliest + spread;
+    if let Some(deadline) = deadline {
+        let deadline = deadline.max(now); // one that is over means at once
+        latest = latest.min(deadline);
+        if earliest >= deadline {
+            let room = deadline.since(now).min(spread);
+            earliest = now + (deadline.since(now) - room);
+        }
+    }
+    let room = latest.as_nanos().saturating_sub(earliest.as_nanos());
+    Time::from_nanos(earliest.as_nanos().saturating_add(up_to(seed, room)))
+}
+
+/// The Retry-After of one client, in seconds: any whole number of `range`, as likely as the others.
+///
+/// `range` is [`limits::RETRY_AFTER_SECONDS`] until start-up times are known.
+#[must_use]
+pub fn retry_after(seed: u64, range: (u32, u32)) -> u32 {
+    let width = range.1.saturating_sub(range.0);
+    let extra = u32::try_from(up_to(seed, u64::from(width))).unwrap_or(width);
+    range.0.saturating_add(extra)
+}
+
+/// The `N` of a close reason's `retry-after-ms=N` for one client: like [`retry_after`], to the millisecond.
+#[must_use]
+pub fn retry_after_ms(seed: u64, range: (u32, u32)) -> u32 {
+    retry_after(seed, (range.0.saturating_mul(1000), range.1.saturating_mul(1000)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{FIRST_SECOND, RETRY_AFTER_SECONDS, SPREAD_EACH, SPREAD_MAX};
+    use proptest::prelude::*;
+
+    /// The reference values of SplitMix64 seeded with 1234567 (its author's test vector).
+    #[test]
+    fn the_generator_is_splitmix64() {
+        let gamma = 0x9E37_79B9_7F4A_7C15_u64;
+        let drawn: Vec<u64> = (0..3)
+            .map(|n| splitmix64(1_234_567_u64.wrapping_add(gamma.wrapping_mul(n))))
+            .collect();
+        assert_eq!(drawn, [6457827717110365317, 3203168211198807973, 9817491932198370423]);
+    }
+
+    #[test]
+    fn a_thousand_closes_are_spread_evenly_over_two_seconds() {
+        let now = Time::from_millis(60_000);
+        let mut tenths = [0; 10];
+        for session in 0..1_000 {
+            let at = close_at(now, Time::ZERO, seed_for(7, session), 1_000, SPREAD_MAX, None);
+            let ms = at.since(now).as_millis() as usize;
+            tenths[(ms / 200).min(9)] += 1;
+        }
+        assert!(tenths.iter().all(|&n| (60..=140).contains(&n)), "{tenths:?}");
+    }
+
+    #[test]
+    fn a_client_alone_is_closed_almost_at_once() {
+        let now = Time::from_millis(60_000);
+        let at = close_at(now, Time::ZERO, 3, 1, SPREAD_MAX, None);
+        assert!(at.since(now) <= SPREAD_EACH);
+    }
+
+    #[test]
+    fn young_clients_are_spread_after_their_first_second_too() {
+        let now = Time::from_millis(60_000);
+        let times: std::collections::BTreeSet<Time> = (0..100)
+            .map(|n| close_at(now, now, seed_for(1, n), 100, SPREAD_MAX, None))
+            .collect();
+        assert!(times.len() > 90 && times.iter().all(|&t| t >= now + FIRST_SECOND));
+    }
+
+    #[test]
+    fn a_deadline_within_the_first_second_is_kept_and_the_closes_stay_spread() {
+        let now = Time::from_millis(60_000);
+        let deadline = now + Duration::from_millis(500);
+        let times: std::collections::BTreeSet<Time> = (0..100)
+            .map(|n| close_at(now, now, seed_for(1, n), 100, SPREAD_MAX, Some(deadline)))
+            .collect();
+        let (first, last) = (times.first().copied().unwrap(), times.last().copied().unwrap());
+        assert!(times.len() > 90 && last <= deadline, "{first} to {last}");
+        assert!(
+            first >= now + Duration::from_millis(300),
+            "as late as the spread allows, not {first}"
+        );
+    }
+
+    #[test]
+    fn every_whole_second_of_the_range_is_drawn() {
+        let drawn: std::collections::BTreeSet<u32> = (0..200).map(|s| retry_after(s, RETRY_AFTER_SECONDS)).collect();
+        assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_close_is_early_late_or_past_the_deadline(
+            now in 0_u64..1 << 50, age in 0_u64..3_000_000_000, seed: u64, count in 0_usize..20_000,
+            most_ms in 0_u64..20_000, grace_ms in proptest::option::of(0_u64..20_000),
+        ) {
+            let (now, established) = (Time::from_nanos(now), Time::from_nanos(now.saturating_sub(age)));
+            let most = Duration::from_millis(most_ms);
+            let deadline = grace_ms.map(|ms| now + Duration::from_millis(ms));
+            let at = close_at(now, established, seed, count, most, deadline);
+            let free = now.max(established + FIRST_SECOND);
+            prop_assert!(at >= now);
+            prop_assert!(at <= free + spread_of(count, most));
+            match deadline {
+                Some(deadline) => {
+                    prop_assert!(at <= deadline);
+                    prop_assert!(at >= free || free >= deadline, "{at} is before {free}");
+                }
+                None => prop_assert!(at >= free),
+            }
+            prop_assert_eq!(at, close_at(now, established, seed, count, most, deadline), "the seed alone decides");
+        }
+
+        #[test]
+        fn retry_after_stays_in_its_range(seed: u64, low in 0_u32..100, width in 0_u32..100) {
+            let range = (low, low + width);
+            prop_assert!((range.0..=range.1).contains(&retry_after(seed, range)));
+            prop_assert!((range.0 * 1000..=range.1 * 1000).contains(&retry_after_ms(seed, range)));
+        }
+
+        #[test]
+        fn nothing_overflows_at_the_ends_of_time(seed: u64, now: u64, established: u64, count: usize) {
+            let at = close_at(Time::from_nanos(now), Time::from_nanos(established), seed, count, SPREAD_MAX, None);
+            prop_assert!(at >= Time::from_nanos(now));
+        }
+    }
+}

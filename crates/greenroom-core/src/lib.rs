@@ -21,8 +21,10 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod drain;
 pub mod event;
 pub mod gate;
 pub mod limits;
 pub mod session;
 pub mod time;
+pub mod wire;

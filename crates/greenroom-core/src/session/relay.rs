@@ -21,7 +21,7 @@
 use super::Answer;
 use crate::event::CloseCause;
 use crate::limits::RELAY_BUFFER;
-use crate::wire::{Scanner, Sender, Stop, Violation};
+use crate::wire::{CloseCode, Scanner, Sender, Stop, Violation};
 
 /// What to do with the bytes of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,11 @@ impl Relay {
     /// Takes what one read from the client gave.
     pub fn client_bytes(&mut self, bytes: &[u8]) -> Pass {
         if self.client.closed {
-            return Pass { forward: 0, keep: 0, then: Then::Continue }; // nothing counts after a Close (RFC 6455 §5.5.1)
+            return Pass {
+                forward: 0,
+                keep: 0,
+                then: Then::Continue,
+            }; // nothing counts after a Close (RFC 6455 §5.5.1)
         }
         let scan = self.from_client.scan(bytes);
         let then = match scan.stop {
@@ -116,23 +120,42 @@ impl Relay {
                 self.closed_by(CloseCause::Client)
             }
         };
-        Pass { forward: scan.consumed, keep: 0, then }
+        Pass {
+            forward: scan.consumed,
+            keep: 0,
+            then,
+        }
     }
 
     /// Takes what one read from the backend gave, behind what is kept.
     pub fn backend_bytes(&mut self, bytes: &[u8]) -> Pass {
         if self.backend.closed {
-            return Pass { forward: 0, keep: 0, then: Then::Continue };
+            return Pass {
+                forward: 0,
+                keep: 0,
+                then: Then::Continue,
+            };
         }
         let scan = self.from_backend.scan(bytes);
-        let complete = if scan.boundary > 0 { self.kept + scan.boundary } else { 0 };
+        let complete = if scan.boundary > 0 {
+            self.kept + scan.boundary
+        } else {
+            0
+        };
         let all = self.kept + scan.consumed;
         match scan.stop {
             None => {
-                self.cutting = self.from_backend.frame_len().is_some_and(|len| len > RELAY_BUFFER as u64);
+                self.cutting = self
+                    .from_backend
+                    .frame_len()
+                    .is_some_and(|len| len > RELAY_BUFFER as u64);
                 let forward = if self.cutting { all } else { complete };
                 self.kept = all - forward;
-                Pass { forward, keep: self.kept, then: Then::Continue }
+                Pass {
+                    forward,
+                    keep: self.kept,
+                    then: Then::Continue,
+                }
             }
             Some(Stop::Violation(violation)) => {
                 let then = Then::Violation(Sender::Backend, violation);
@@ -143,14 +166,22 @@ impl Relay {
             Some(Stop::Close(close)) => {
                 self.kept = 0;
                 self.cutting = false;
-                let lost = matches!(close.code, Some(1001 | 1012 | 1013)) && self.cause.is_none();
+                let code = close.code.map(CloseCode::get);
+                let lost = matches!(code, Some(1001 | 1012 | 1013)) && self.cause.is_none();
                 if lost {
-                    let forward = all - close.frame_len.min(all);
-                    let then = Then::Lost { mid_frame: false, restarting: close.code == Some(1012) };
+                    let forward = all - scan.close_len.min(all);
+                    let then = Then::Lost {
+                        mid_frame: false,
+                        restarting: code == Some(1012),
+                    };
                     return Pass { forward, keep: 0, then };
                 }
                 self.backend.closed = true;
-                Pass { forward: all, keep: 0, then: self.closed_by(CloseCause::Backend) }
+                Pass {
+                    forward: all,
+                    keep: 0,
+                    then: self.closed_by(CloseCause::Backend),
+                }
             }
         }
     }
@@ -172,7 +203,10 @@ impl Relay {
     pub fn backend_ended(&mut self, how: Ended) -> Then {
         self.backend.ended = true;
         match (self.cause, how) {
-            (None, Ended::Fin | Ended::Reset) => Then::Lost { mid_frame: self.cutting, restarting: false },
+            (None, Ended::Fin | Ended::Reset) => Then::Lost {
+                mid_frame: self.cutting,
+                restarting: false,
+            },
             (Some(cause), Ended::Fin | Ended::Reset) => Then::Done(cause),
         }
     }
@@ -197,7 +231,11 @@ impl Relay {
 
     fn closed_by(&mut self, cause: CloseCause) -> Then {
         self.cause.get_or_insert(cause);
-        if self.client.closed && self.backend.closed { Then::BothClosed } else { Then::Continue }
+        if self.client.closed && self.backend.closed {
+            Then::BothClosed
+        } else {
+            Then::Continue
+        }
     }
 }
 
@@ -211,7 +249,9 @@ pub fn settling(bytes: &[u8], rsv1: bool) -> Option<Answer> {
         return Some(Answer::Spoke);
     }
     match scan.stop {
-        Some(Stop::Close(close)) if matches!(close.code, Some(1011..=1013)) => Some(Answer::LostEarly),
+        Some(Stop::Close(close)) if matches!(close.code.map(CloseCode::get), Some(1011..=1013)) => {
+            Some(Answer::LostEarly)
+        }
         Some(Stop::Close(_) | Stop::Violation(_)) => Some(Answer::Spoke), // its own word, or the relay's to judge
         None => None,
     }

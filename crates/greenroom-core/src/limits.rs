@@ -121,6 +121,8 @@ pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::
 
 /// Log lines that wait for standard error; more are dropped and counted.
 pub const LOG_QUEUE: usize = 16_384;
+/// How often a backend's name is looked up again, at the most.
+pub const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 /// How long the program waits at its end for the log to be written.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 

@@ -180,6 +180,18 @@ impl Entry {
         self.session = Some(id);
     }
 
+    /// Its number, if it has arrived.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// How many connections are in a state now.
+    #[must_use]
+    pub fn peers(&self, state: State) -> u64 {
+        self.registry.count(state)
+    }
+
     /// When it was accepted.
     #[must_use]
     pub fn accepted_at(&self) -> Time {

@@ -223,6 +223,19 @@ impl Relay {
         self.from_client.at_frame_boundary() && !self.client.closed
     }
 
+    /// Whether the client's Close has come.
+    #[must_use]
+    pub fn client_has_closed(&self) -> bool {
+        self.client.closed
+    }
+
+    /// The scanner of the client's bytes, for whoever waits for the client's
+    /// answer to greenroom's own Close: nothing passes any more.
+    #[must_use]
+    pub fn client_scanner(&self) -> Scanner {
+        self.from_client.clone()
+    }
+
     /// Who began to end it, if anybody did.
     #[must_use]
     pub fn cause(&self) -> Option<CloseCause> {

@@ -1,0 +1,256 @@
+//! Dialling a backend: connect, and write the head, one after the other.
+//!
+//! The owner task keeps a [`Launcher`]: dials in the order of the gate. Their
+//! connects run side by side, their heads are written strictly in sequence:
+//! a session is let in when its head is written, so nobody's head may overtake
+//! another's. When the first in line fails, those behind it go back to their
+//! places with it, and nothing of them reaches the backend.
+//!
+//! On loopback a connect is over before the call returns, although it says
+//! "in progress": the head is tried at once, without a turn through the poller.
+//!
+//! Bounded by the gate's dial window; each connect by `CONNECT_TIMEOUT`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use greenroom_core::event::SessionId;
+use greenroom_core::limits::{BUSY_RETRY, CONNECT_TIMEOUT, RESOLVE_EVERY};
+use greenroom_core::session::Answer;
+use greenroom_core::time::Time;
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::clock;
+use crate::config::Address;
+use crate::registry::{Descriptor, Registry};
+use crate::stream::{Stream, set_up};
+
+/// A backend connection on which a head was written.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub stream: Stream,
+    /// What of the head did not fit into the socket yet.
+    pub rest: Vec<u8>,
+    /// Its place in the books.
+    pub descriptor: Descriptor,
+}
+
+/// One dial under way.
+#[derive(Debug)]
+struct Launch {
+    id: SessionId,
+    head: Vec<u8>,
+    since: Time,
+    /// Which of the backend's addresses is tried.
+    candidate: usize,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// Connecting, or connected.
+    Socket(Stream, Descriptor),
+    /// A Unix socket's backlog is full: tried again at this moment.
+    Busy(Time),
+    /// It failed; told when its turn comes, so that answers keep the order.
+    Failed(Answer),
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Launcher {
+    address: Address,
+    registry: Arc<Registry>,
+    candidates: Vec<SockAddr>,
+    resolved_at: Option<Time>,
+    queue: VecDeque<Launch>,
+}
+
+impl Launcher {
+    /// For one backend.
+    #[must_use]
+    pub fn new(address: Address, registry: Arc<Registry>) -> Self {
+        Self { address, registry, candidates: Vec::new(), resolved_at: None, queue: VecDeque::new() }
+    }
+
+    /// Looks the backend's name up, if it is one and was not looked up lately.
+    /// Numbers and Unix paths never wait. The last good addresses are kept.
+    pub async fn resolve(&mut self) {
+        let fresh = self.resolved_at.is_some_and(|at| clock::now() < at + RESOLVE_EVERY);
+        if fresh && !self.candidates.is_empty() {
+            return;
+        }
+        let found: Vec<SockAddr> = match (&self.address, self.address.ip()) {
+            (Address::Unix(path), _) => SockAddr::unix(path).into_iter().collect(),
+            (Address::Tcp { host, port }, Some(ip)) => {
+                let mut all = vec![SocketAddr::new(ip, *port).into()];
+                if host == "localhost" {
+                    all.push(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], *port)).into()); // some servers listen on ::1 only
+                }
+                all
+            }
+            (Address::Tcp { host, port }, None) => {
+                let lookup = tokio::net::lookup_host((host.as_str(), *port));
+                match tokio::time::timeout(CONNECT_TIMEOUT, lookup).await {
+                    Ok(Ok(found)) => found.map(SockAddr::from).collect(),
+                    Ok(Err(_)) | Err(_) => Vec::new(),
+                }
+            }
+        };
+        self.resolved_at = Some(clock::now());
+        if !found.is_empty() {
+            self.candidates = found;
+        }
+    }
+
+    /// Begins a dial, behind those that were begun before.
+    pub fn begin(&mut self, id: SessionId, head: Vec<u8>) {
+        let progress = self.connect(0);
+        self.queue.push_back(Launch { id, head, since: clock::now(), candidate: 0, progress });
+    }
+
+    /// Takes a session out that left before its head was written.
+    pub fn forget(&mut self, id: SessionId) {
+        self.queue.retain(|launch| launch.id != id);
+    }
+
+    /// Writes the first head in line, if its connection is there. `None`: not yet.
+    /// After a failure, [`Launcher::recall`] those behind it.
+    pub fn advance(&mut self) -> Option<(SessionId, Result<Dialled, Answer>)> {
+        loop {
+            let now = clock::now();
+            let front = self.queue.front()?;
+            let next = match &front.progress {
+                Progress::Failed(answer) => Err(*answer),
+                Progress::Busy(at) if *at > now => return None,
+                Progress::Busy(_) => Ok(None), // once more
+                Progress::Socket(stream, _) => match send(stream, &front.head) {
+                    Ok(written) => Ok(Some(written)),
+                    Err(Errno::AGAIN | Errno::NOTCONN | Errno::INPROGRESS | Errno::ALREADY) => {
+                        if now < front.since + CONNECT_TIMEOUT {
+                            return None;
+                        }
+                        Err(Answer::ConnectTimeout)
+                    }
+                    Err(errno) => Err(answer_of(errno)),
+                },
+            };
+            match next {
+                Ok(Some(written)) => {
+                    let launch = self.queue.pop_front()?;
+                    if let Progress::Socket(stream, descriptor) = launch.progress {
+                        let rest = launch.head.get(written..).unwrap_or_default().to_vec();
+                        return Some((launch.id, Ok(Dialled { stream, rest, descriptor })));
+                    }
+                }
+                Ok(None) => self.retry_front(0),
+                Err(answer) => {
+                    let candidate = front.candidate + 1;
+                    if candidate < self.candidates.len() && answer != Answer::NoDescriptor {
+                        self.retry_front(candidate);
+                        continue;
+                    }
+                    let launch = self.queue.pop_front()?;
+                    return Some((launch.id, Err(answer)));
+                }
+            }
+        }
+    }
+
+    fn retry_front(&mut self, candidate: usize) {
+        let progress = self.connect(candidate);
+        if let Some(front) = self.queue.front_mut() {
+            front.candidate = candidate;
+            front.since = clock::now();
+            front.progress = progress;
+        }
+    }
+
+    /// Takes back all that are under way: none of their heads was written.
+    pub fn recall(&mut self) -> Vec<SessionId> {
+        self.queue.drain(..).map(|launch| launch.id).collect()
+    }
+
+    /// Waits until [`Launcher::advance`] may have something to do.
+    pub async fn wait(&self) {
+        let Some(front) = self.queue.front() else {
+            return std::future::pending().await;
+        };
+        match &front.progress {
+            Progress::Failed(_) => {}
+            Progress::Busy(at) => clock::until(Some(*at)).await,
+            Progress::Socket(stream, _) => {
+                let deadline = clock::until(Some(front.since + CONNECT_TIMEOUT));
+                tokio::select! {
+                    () = writable(stream) => {}
+                    () = deadline => {}
+                }
+            }
+        }
+    }
+
+    fn connect(&self, candidate: usize) -> Progress {
+        let Some(address) = self.candidates.get(candidate) else {
+            return Progress::Failed(Answer::NoRoute);
+        };
+        let descriptor = self.registry.descriptor();
+        match open(address) {
+            Ok(stream) => Progress::Socket(stream, descriptor),
+            Err(error) if address.is_unix() && error.kind() == io::ErrorKind::WouldBlock => {
+                Progress::Busy(clock::now() + BUSY_RETRY)
+            }
+            Err(error) => Progress::Failed(Errno::from_io_error(&error).map_or(Answer::NoRoute, answer_of)),
+        }
+    }
+}
+
+/// Opens a socket and begins to connect it.
+fn open(address: &SockAddr) -> io::Result<Stream> {
+    let unix = address.is_unix();
+    let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    if !unix {
+        set_up(&socket);
+    }
+    match socket.connect(address) {
+        Ok(()) => {}
+        Err(error) if !unix && Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    if unix {
+        UnixStream::from_std(socket.into()).map(Stream::Unix)
+    } else {
+        TcpStream::from_std(socket.into()).map(Stream::Tcp)
+    }
+}
+
+/// Writes past tokio's readiness, which is not known yet on a fresh socket. The
+/// poller still has its first edge to tell, so nothing is missed afterwards.
+fn send(stream: &Stream, bytes: &[u8]) -> Result<usize, Errno> {
+    rustix::net::send(stream.as_fd(), bytes, rustix::net::SendFlags::NOSIGNAL)
+}
+
+async fn writable(stream: &Stream) {
+    // An error shows in the next write: there is nothing to do with it here.
+    let _ = match stream {
+        Stream::Tcp(stream) => stream.writable().await,
+        Stream::Unix(stream) => stream.writable().await,
+    };
+    // Writable is what tokio remembers; the write that follows goes past it.
+}
+
+fn answer_of(errno: Errno) -> Answer {
+    match errno {
+        Errno::CONNREFUSED | Errno::NOENT => Answer::Refused,
+        Errno::TIMEDOUT => Answer::ConnectTimeout,
+        Errno::CONNRESET | Errno::PIPE => Answer::Dropped,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL => Answer::NoDescriptor,
+        _ => Answer::NoRoute,
+    }
+}

@@ -1,0 +1,117 @@
+//! What the owner task of a backend is told: one queue, in order.
+//!
+//! A session's sequence number is drawn under the same lock as its message is
+//! put in, so the owner meets arrivals in the order of their numbers, and a
+//! ready signal takes its place between them. The lock is held for a push or a
+//! swap, never across an await.
+//!
+//! Bounded by the connections: each has at most three messages on the way.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use greenroom_core::backend;
+use greenroom_core::event::{Refusal, SessionId};
+use greenroom_core::session::Answer;
+use greenroom_core::time::Time;
+use tokio::sync::{Notify, oneshot};
+
+use crate::dial::Dialled;
+use crate::head::Upgrade;
+
+/// What a session is told by the gate. Where it stays at the gate, it is given
+/// the ear for the next word.
+#[derive(Debug)]
+pub enum Order {
+    /// Let in: its head is written. Wait for the answer, and tell it.
+    Dialled {
+        /// The connection.
+        dialled: Dialled,
+        /// The next word.
+        next: oneshot::Receiver<Order>,
+    },
+    /// Give the client what the backend said.
+    Forward,
+    /// Drop the backend connection and wait again.
+    Requeued {
+        /// The next word.
+        next: oneshot::Receiver<Order>,
+    },
+    /// Send the client away.
+    Refuse(Refusal),
+}
+
+/// A client at the gate, as it arrives.
+#[derive(Debug)]
+pub struct Arrival {
+    /// When its hold is over.
+    pub deadline: Time,
+    /// Whether it may wait at all.
+    pub may_wait: bool,
+    /// Its opening handshake.
+    pub upgrade: Arc<Upgrade>,
+    /// Its address.
+    pub peer: std::net::IpAddr,
+    /// Where to tell it.
+    pub order: oneshot::Sender<Order>,
+}
+
+/// One message to the owner task.
+#[derive(Debug)]
+pub enum Message {
+    /// A client's head is complete.
+    Arrived(SessionId, Time, Arrival),
+    /// A session left the gate's care.
+    Left(SessionId),
+    /// What became of its dial.
+    Answered(SessionId, Answer),
+    /// A relay was lost by its backend within `settle` after its 101.
+    LostEarly,
+    /// Something about the backend's readiness, and what told it.
+    Backend(backend::Input, &'static str),
+    /// greenroom stops.
+    Drain,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    last: u64,
+    messages: Vec<Message>,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    queue: Mutex<Queue>,
+    told: Notify,
+}
+
+impl Inbox {
+    /// A client arrives: draws its sequence number.
+    pub fn arrive(&self, now: Time, arrival: Arrival) -> SessionId {
+        let id = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.last += 1;
+            let id = SessionId(queue.last);
+            queue.messages.push(Message::Arrived(id, now, arrival));
+            id
+        };
+        self.told.notify_one();
+        id
+    }
+
+    /// Any other message.
+    pub fn tell(&self, message: Message) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages.push(message);
+        self.told.notify_one();
+    }
+
+    /// Takes all that was told, into an empty `into`.
+    pub(super) fn take(&self, into: &mut Vec<Message>) {
+        std::mem::swap(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages, into);
+    }
+
+    /// Waits until something was told.
+    pub(super) async fn told(&self) {
+        self.told.notified().await;
+    }
+}

@@ -1,0 +1,285 @@
+//! The owner task of one backend: carries things between the world and the gate.
+//!
+//! ```text
+//!  sessions ──arrived, answered, left──▶ ┌───────┐ ──dial──▶ launcher ──head──▶ backend
+//!  child, probe ──ready, exited────────▶ │ inbox │ ──order─▶ sessions
+//!  clock ──deadlines───────────────────▶ └───────┘
+//! ```
+//!
+//! It alone touches the gate, the backend machine and the launcher of its
+//! backend, so there is no lock to hold and no order to lose. It decides nothing:
+//! each turn takes what was told, lets the clock in, and does what core says.
+//! A pushed ready signal costs one wake-up and then dials at once: no timer lies
+//! in the path.
+
+mod inbox;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use greenroom_core::backend::{self, Backend, Phase, Source};
+use greenroom_core::event::SessionId;
+use greenroom_core::gate::{Change, Gate, Input, Output, Stage, Trial};
+use greenroom_core::limits::{ACCEPT_REST, GateLimits};
+use greenroom_core::session::Answer;
+use greenroom_core::time::Time;
+use tokio::sync::{oneshot, watch};
+
+pub use inbox::{Arrival, Inbox, Message, Order};
+
+use crate::clock;
+use crate::config::Address;
+use crate::dial::Launcher;
+use crate::head::{Forward, Upgrade};
+use crate::registry::Registry;
+use crate::telemetry::{Event, Log};
+
+/// A session in the gate's care.
+#[derive(Debug)]
+struct Client {
+    upgrade: Arc<Upgrade>,
+    peer: std::net::IpAddr,
+    arrived: Time,
+    order: oneshot::Sender<Order>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Driver {
+    inbox: Arc<Inbox>,
+    registry: Arc<Registry>,
+    log: Log,
+    backend: Backend,
+    gate: Gate,
+    launcher: Launcher,
+    clients: HashMap<SessionId, Client>,
+    /// What the gate said before a dial failed, to be done first.
+    backlog: VecDeque<Output>,
+    /// When the present start-up began.
+    starting_since: Time,
+    /// The kernel refused a descriptor: no dials before this.
+    resting: Option<Time>,
+    /// Whether a probe's verdict is wanted: the prober listens.
+    wanted: watch::Sender<bool>,
+}
+
+impl Driver {
+    /// For one backend. The receiver tells the prober when a verdict is wanted.
+    #[must_use]
+    pub fn new(address: Address, source: Source, registry: Arc<Registry>, log: Log) -> (Self, watch::Receiver<bool>) {
+        let backend = Backend::new(source);
+        let (wanted, wants) = watch::channel(backend.wants_verdict());
+        let driver = Self {
+            inbox: Arc::new(Inbox::default()),
+            launcher: Launcher::new(address, Arc::clone(&registry)),
+            registry,
+            log,
+            backend,
+            gate: Gate::new(GateLimits::default()),
+            clients: HashMap::new(),
+            backlog: VecDeque::new(),
+            starting_since: clock::now(),
+            resting: None,
+            wanted,
+        };
+        (driver, wants)
+    }
+
+    /// Where to tell it things.
+    #[must_use]
+    pub fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    /// Drives the backend for ever.
+    pub async fn run(mut self) {
+        let mut messages = Vec::new();
+        loop {
+            let due = self.gate.poll_timeout();
+            {
+                // Created before looking, so that a descriptor freed in between is not missed.
+                let freed = self.registry.changed.notified();
+                tokio::pin!(freed);
+                freed.as_mut().enable();
+                let starved = self.gate.starved() && self.resting.is_none();
+                self.registry.set_starved(starved);
+                if !(starved && self.registry.spare() > 0) {
+                    tokio::select! {
+                        biased;
+                        () = self.inbox.told() => {}
+                        () = self.launcher.wait() => {}
+                        () = clock::until(due) => {}
+                        () = clock::until(self.resting) => {}
+                        () = freed, if starved => {}
+                    }
+                }
+            }
+            self.inbox.take(&mut messages);
+            self.turn(&mut messages).await;
+        }
+    }
+
+    async fn turn(&mut self, messages: &mut Vec<Message>) {
+        let now = clock::now();
+        if self.resting.is_some_and(|until| now >= until) {
+            self.resting = None;
+        }
+        if self.resting.is_none() {
+            self.gate.handle(now, Input::Spare(self.registry.spare()));
+            self.carry_out(now).await;
+        }
+        for message in messages.drain(..) {
+            self.take(now, message);
+            self.carry_out(now).await;
+        }
+        self.gate.handle_timeout(now);
+        self.carry_out(now).await;
+        while let Some((id, result)) = self.launcher.advance() {
+            self.launched(now, id, result);
+            self.carry_out(now).await;
+        }
+        self.wanted.send_if_modified(|wanted| {
+            let wants = self.backend.wants_verdict();
+            std::mem::replace(wanted, wants) != wants
+        });
+    }
+
+    fn take(&mut self, now: Time, message: Message) {
+        match message {
+            Message::Arrived(id, arrived, arrival) => {
+                let Arrival { deadline, may_wait, upgrade, peer, order } = arrival;
+                self.clients.insert(id, Client { upgrade, peer, arrived, order });
+                self.gate.handle(now, Input::Arrived { id, deadline, may_wait });
+            }
+            Message::Left(id) => {
+                if self.clients.remove(&id).is_some() {
+                    self.launcher.forget(id);
+                    self.gate.handle(now, Input::Left(id));
+                }
+            }
+            Message::Answered(id, answer) => self.gate.handle(now, Input::Answered(id, answer)),
+            Message::LostEarly => self.gate.handle(now, Input::LostEarly),
+            Message::Backend(input, by) => self.hear(now, input, by),
+            Message::Drain => self.gate.handle(now, Input::Drain),
+        }
+    }
+
+    /// Something about the backend's readiness.
+    fn hear(&mut self, now: Time, input: backend::Input, by: &'static str) {
+        let before = self.backend.phase();
+        let output = self.backend.handle(input);
+        if matches!(input, backend::Input::Started(_)) || (before != Phase::Starting && self.backend.phase() == Phase::Starting) {
+            self.starting_since = now;
+        }
+        match output {
+            Some(backend::Output::Ready(trust)) => {
+                let held = self.gate.held();
+                self.gate.handle(now, Input::Ready(trust));
+                if before != Phase::Ready {
+                    let after = now.since(self.starting_since).as_secs_f64();
+                    self.log.say(Event::Ready { by: by.into(), held, after });
+                }
+            }
+            Some(backend::Output::NotReady) => self.gate.handle(now, Input::NotReady),
+            Some(backend::Output::Failed) => self.gate.handle(now, Input::Failed),
+            None => {}
+        }
+    }
+
+    /// Does what the gate says, until it says nothing more.
+    async fn carry_out(&mut self, now: Time) {
+        while let Some(output) = self.backlog.pop_front().or_else(|| self.gate.poll_output()) {
+            match output {
+                Output::Dial { id, attempt, canary } => self.dial(now, id, attempt, canary).await,
+                Output::Held(id, count) => self.log.say(Event::Held { session: id.0, count }),
+                Output::Forward(id) => {
+                    if let Some(client) = self.clients.remove(&id) {
+                        let _ = client.order.send(Order::Forward); // it may have left: then it is gone anyway
+                    }
+                }
+                Output::Requeue(id, answer) => {
+                    self.log.say(Event::Requeued { session: id.0, answer: answer.word() });
+                    self.order(id, |next| Order::Requeued { next });
+                }
+                Output::Refuse(id, refusal) => {
+                    self.launcher.forget(id);
+                    if let Some(client) = self.clients.remove(&id) {
+                        let _ = client.order.send(Order::Refuse(refusal));
+                    }
+                }
+                Output::Changed(change) => self.changed(now, change),
+            }
+        }
+    }
+
+    async fn dial(&mut self, now: Time, id: SessionId, attempt: u32, canary: bool) {
+        let Some(client) = self.clients.get(&id) else {
+            self.gate.handle(now, Input::Left(id));
+            return;
+        };
+        let mut head = Vec::new();
+        let forward = Forward { peer: client.peer, proto: "http", session: id, attempt, trusted_peer: false };
+        client.upgrade.to_backend(&forward, &mut head);
+        let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
+        self.launcher.resolve().await;
+        self.launcher.begin(id, head);
+        if let Some((id, result)) = self.launcher.advance() {
+            self.launched(now, id, result);
+        }
+        self.log.say(Event::Released { session: id.0, attempt, held_ms, canary });
+    }
+
+    /// A head was written, or its connection failed.
+    fn launched(&mut self, now: Time, id: SessionId, result: Result<crate::dial::Dialled, Answer>) {
+        match result {
+            Ok(dialled) => self.order(id, |next| Order::Dialled { dialled, next }),
+            Err(answer) => {
+                if answer == Answer::NoDescriptor {
+                    self.resting = Some(now + ACCEPT_REST);
+                }
+                // None of those behind it may overtake it: they go back to their places too,
+                // those under way and those whose dial is ordered and not begun.
+                let mut behind = self.launcher.recall();
+                while let Some(output) = self.gate.poll_output() {
+                    match output {
+                        Output::Dial { id, .. } => behind.push(id),
+                        other => self.backlog.push_back(other),
+                    }
+                }
+                for id in std::iter::once(id).chain(behind) {
+                    self.gate.handle(now, Input::Answered(id, answer));
+                }
+            }
+        }
+    }
+
+    /// Tells a session that stays at the gate, and keeps the line open.
+    fn order(&mut self, id: SessionId, order: impl FnOnce(oneshot::Receiver<Order>) -> Order) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            let (sender, next) = oneshot::channel();
+            let _ = std::mem::replace(&mut client.order, sender).send(order(next)); // gone: its Left is on the way
+        }
+    }
+
+    fn changed(&mut self, now: Time, change: Change) {
+        let why = match change {
+            Change::Opened => "the backend says that it is ready",
+            Change::Limited => "the backend listens; one client goes first to see whether it answers",
+            Change::Proved(_) => "the first client came through",
+            Change::Trusted => return,
+            Change::Doubted => "READY came too early: the backend does not answer yet; one client at a time goes first",
+            Change::Lagging => "a part of the backend is not ready yet; one client at a time goes first",
+            Change::Shut => "the backend is not ready",
+            Change::Unreachable => "the backend cannot be reached",
+        };
+        let gate = match self.gate.stage() {
+            Stage::Open(Trial::Over | Trial::Doubt { .. } | Trial::Proving { .. }) => "open",
+            Stage::Limited { .. } => "limited",
+            Stage::Shut | Stage::Failed | Stage::Draining => "shut",
+        };
+        if change == Change::Unreachable {
+            self.hear(now, backend::Input::Unreachable, "dial");
+        }
+        self.log.say(Event::Gate { gate, why, held: self.gate.held() });
+    }
+}

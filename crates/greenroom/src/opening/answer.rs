@@ -1,0 +1,251 @@
+//! The backend's answer to a dial: read it, judge it, and give it to the client
+//! when the gate says so.
+
+use greenroom_core::event::{CloseCause, Refusal, State};
+use greenroom_core::limits::{ANSWER_TIMEOUT, BACKEND_HEAD_MAX, CLOSE_HANDSHAKE, INTERIM_MAX, RELAY_BUFFER};
+use greenroom_core::session::{Answer, relay};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::hold::{Place, Watched};
+use super::{Front, refuse};
+use crate::dial::Dialled;
+use crate::driver::{Message, Order};
+use crate::head::{self, BodyFraming, BodyReader, Upgrade};
+use crate::registry::{Descriptor, Entry};
+use crate::stream::Stream;
+
+/// A backend connection whose 101 was validated: the only key to the relay.
+#[derive(Debug)]
+pub(crate) struct Switched101 {
+    pub(crate) stream: Stream,
+    pub(crate) descriptor: Descriptor,
+    /// permessage-deflate, or an extension of which nothing is known, was agreed.
+    pub(crate) rsv1: bool,
+    /// What the backend sent behind its 101.
+    pub(crate) early: Vec<u8>,
+}
+
+/// What became of a dial.
+pub(super) enum Outcome {
+    Forward(Received),
+    Requeued(oneshot::Receiver<Order>),
+    Refused(Refusal),
+    Left,
+}
+
+/// An answer that the client may have.
+pub(super) enum Received {
+    /// A 101, as the client gets it.
+    Switched { head: Vec<u8>, switched: Switched101 },
+    /// Any other answer.
+    Status { head: Vec<u8>, body: BodyFraming, begun: Vec<u8>, stream: Stream, descriptor: Descriptor },
+    /// None, or none that makes sense.
+    Nothing(String),
+}
+
+/// Reads the backend's answer, tells the gate, and waits for its word.
+pub(super) async fn receive(
+    place: &Place,
+    client: &mut Watched,
+    upgrade: &Upgrade,
+    dialled: Dialled,
+    mut order: oneshot::Receiver<Order>,
+) -> Outcome {
+    let Dialled { mut stream, rest, descriptor } = dialled;
+    let (answer, mut received) = tokio::select! {
+        biased;
+        word = &mut order => return outcome(word, None),
+        () = client.gone() => return Outcome::Left,
+        read = read_answer(&mut stream, &rest, upgrade) => read,
+    };
+    place.tell(Message::Answered(place.id, answer));
+    let mut received = match &mut received {
+        Parsed::Switched { head, rsv1, early } => Received::Switched {
+            head: std::mem::take(head),
+            switched: Switched101 { stream, descriptor, rsv1: *rsv1, early: std::mem::take(early) },
+        },
+        Parsed::Status { head, body, begun } => Received::Status {
+            head: std::mem::take(head),
+            body: *body,
+            begun: std::mem::take(begun),
+            stream,
+            descriptor,
+        },
+        Parsed::Nothing(why) => Received::Nothing(std::mem::take(why)),
+    };
+    let word = {
+        let settling = async {
+            match &mut received {
+                Received::Switched { switched, .. } => settle(place, switched).await,
+                Received::Status { .. } | Received::Nothing(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            word = &mut order => word,
+            () = client.gone() => return Outcome::Left,
+            () = settling => return Outcome::Left,
+        }
+    };
+    outcome(word, Some(received))
+}
+
+fn outcome(word: Result<Order, oneshot::error::RecvError>, received: Option<Received>) -> Outcome {
+    match word {
+        Ok(Order::Forward) => Outcome::Forward(received.unwrap_or_else(|| Received::Nothing("no answer".into()))),
+        Ok(Order::Requeued { next }) => Outcome::Requeued(next),
+        Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal),
+        Ok(Order::Dialled { next, .. }) => Outcome::Requeued(next), // never while a dial is under way
+        Err(_) => Outcome::Refused(Refusal::Draining),
+    }
+}
+
+/// Watches what a backend says behind its 101 while the gate makes up its mind,
+/// and tells the gate the first thing that proves anything. Never ends by itself.
+async fn settle(place: &Place, switched: &mut Switched101) {
+    let mut told = None;
+    loop {
+        if told.is_none() {
+            told = relay::settling(&switched.early, switched.rsv1);
+            if let Some(answer) = told {
+                place.tell(Message::Answered(place.id, answer));
+            }
+        }
+        if switched.early.len() >= RELAY_BUFFER {
+            return std::future::pending().await; // enough is known; the rest stays in the kernel
+        }
+        match switched.stream.read_buf(&mut switched.early).await {
+            Ok(0) | Err(_) => {
+                if told.is_none() {
+                    place.tell(Message::Answered(place.id, Answer::LostEarly));
+                }
+                return std::future::pending().await;
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+enum Parsed {
+    Switched { head: Vec<u8>, rsv1: bool, early: Vec<u8> },
+    Status { head: Vec<u8>, body: BodyFraming, begun: Vec<u8> },
+    Nothing(String),
+}
+
+/// Writes what is left of the head and reads the answer's head, interim answers left out.
+async fn read_answer(stream: &mut Stream, rest: &[u8], upgrade: &Upgrade) -> (Answer, Parsed) {
+    let mut bytes = Vec::new();
+    if !rest.is_empty() && stream.write_all(rest).await.is_err() {
+        return (Answer::Dropped, Parsed::Nothing("the backend closed the connection before the request was whole".into()));
+    }
+    let mut interim = 0;
+    loop {
+        match head::parse_response(&bytes, upgrade) {
+            head::Answer::Partial if bytes.len() > BACKEND_HEAD_MAX => {
+                return nonsense("its head is too large".into());
+            }
+            head::Answer::Partial => {}
+            head::Answer::Interim { len } => {
+                interim += 1;
+                if interim > INTERIM_MAX {
+                    return nonsense(format!("more than {INTERIM_MAX} interim answers"));
+                }
+                bytes.drain(..len);
+                continue;
+            }
+            head::Answer::Switched(switched) => {
+                let mut head = Vec::new();
+                switched.to_client(&mut head);
+                let rsv1 = switched.deflate() || switched.other_extension();
+                let early = bytes.get(switched.head_len()..).unwrap_or_default().to_vec();
+                return (Answer::Switched, Parsed::Switched { head, rsv1, early });
+            }
+            head::Answer::Status(status) => {
+                let mut head = Vec::new();
+                status.to_client(&mut head);
+                let begun = bytes.get(status.head_len()..).unwrap_or_default().to_vec();
+                return (Answer::Status(status.status()), Parsed::Status { head, body: status.body(), begun });
+            }
+            head::Answer::Nonsense(why) => return nonsense(why.to_string()),
+        }
+        bytes.reserve(2048); // most answers are shorter; a longer one grows it
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) if bytes.is_empty() && interim == 0 => {
+                return (Answer::Dropped, Parsed::Nothing("the backend closed the connection without an answer".into()));
+            }
+            Ok(0) | Err(_) => return nonsense("the connection ended within the head".into()),
+            Ok(_) => {}
+        }
+    }
+}
+
+fn nonsense(why: String) -> (Answer, Parsed) {
+    (Answer::Nonsense, Parsed::Nothing(format!("the backend's answer is invalid: {why}")))
+}
+
+/// Gives the client what the backend said. A 101 leads to the relay; anything
+/// else is passed on as plain HTTP, and nothing of the client is read any more.
+pub(super) async fn pass_on(
+    front: &Front,
+    mut client: TcpStream,
+    received: Received,
+    entry: &mut Entry,
+) -> Option<(TcpStream, Switched101)> {
+    match received {
+        Received::Switched { head, switched } => {
+            let written = tokio::time::timeout(CLOSE_HANDSHAKE, client.write_all(&head)).await;
+            if matches!(written, Ok(Ok(()))) {
+                return Some((client, switched));
+            }
+            entry.ends(CloseCause::ClientLost);
+            None
+        }
+        Received::Status { head, body, begun, stream, descriptor } => {
+            entry.enter(State::Closing);
+            let passing = pass_body(&mut client, &head, body, &begun, stream);
+            match tokio::time::timeout(ANSWER_TIMEOUT, passing).await {
+                Ok(Ok(())) => entry.ends(CloseCause::PassedOn),
+                Ok(Err(error)) => entry.ends_with(CloseCause::PassedOn, format!("not to its end: {error}")),
+                Err(_) => entry.ends(CloseCause::TimedOut),
+            }
+            drop(descriptor);
+            None
+        }
+        Received::Nothing(why) => {
+            let _ = front; // a 502 carries no Retry-After
+            entry.refused(Refusal::BadAnswer, Some(why));
+            entry.enter(State::Closing);
+            refuse::plain(client, Refusal::BadAnswer, None).await;
+            None
+        }
+    }
+}
+
+async fn pass_body(
+    client: &mut TcpStream,
+    head: &[u8],
+    body: BodyFraming,
+    begun: &[u8],
+    mut stream: Stream,
+) -> std::io::Result<()> {
+    let mut reader = BodyReader::new(body);
+    client.write_all(head).await?;
+    let mut piece = begun.to_vec();
+    while !reader.is_done() {
+        if piece.is_empty() {
+            piece.reserve(8192);
+            if stream.read_buf(&mut piece).await? == 0 {
+                if reader.may_end() {
+                    break;
+                }
+                return Err(std::io::Error::other("the backend ended its answer too early"));
+            }
+        }
+        let taken = reader.take(&piece).map_err(std::io::Error::other)?;
+        client.write_all(&piece[..taken.bytes]).await?;
+        piece.clear();
+    }
+    client.shutdown().await
+}

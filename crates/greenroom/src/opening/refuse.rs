@@ -1,0 +1,57 @@
+//! Saying no: write the refusal, let the client read it, close.
+//!
+//! A close with unread bytes in the socket is a reset, and a reset may destroy
+//! the answer before the client has read it. So the sending side is closed first,
+//! and what the client still sends is read and thrown away, for `LINGER` at the
+//! most and up to `LINGER_BYTES`.
+
+use greenroom_core::event::Refusal;
+use greenroom_core::limits::LINGER_BYTES;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::READ_ANSWER;
+use crate::head::{self, Fault};
+
+/// Refuses before the 101.
+pub(super) async fn plain(client: TcpStream, refusal: Refusal, retry_after: Option<u32>) {
+    let mut answer = Vec::new();
+    head::refusal(refusal, retry_after, &mut answer);
+    say(client, &answer).await;
+}
+
+/// Refuses plain HTTP.
+pub(super) async fn http(client: TcpStream, is_head: bool) {
+    let mut answer = Vec::new();
+    if is_head {
+        head::refusal_to_head(Refusal::PlainHttp, None, &mut answer);
+    } else {
+        head::refusal(Refusal::PlainHttp, None, &mut answer);
+    }
+    say(client, &answer).await;
+}
+
+/// Refuses a head that breaks a rule, and says which.
+pub(super) async fn fault(client: TcpStream, fault: Fault) {
+    let mut answer = Vec::new();
+    head::fault(fault, &mut answer);
+    say(client, &answer).await;
+}
+
+async fn say(mut client: TcpStream, answer: &[u8]) {
+    let _ = tokio::time::timeout(READ_ANSWER, async {
+        client.write_all(answer).await?;
+        client.shutdown().await?;
+        let mut sink = [0; 512];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let read = client.read(&mut sink).await?;
+            if read == 0 {
+                break;
+            }
+            left = left.saturating_sub(read);
+        }
+        std::io::Result::Ok(())
+    })
+    .await; // whoever does not read it in time has had its chance
+}

@@ -1,0 +1,195 @@
+//! The relay: bytes to and fro between a client and its backend.
+//!
+//! Core's [`Relay`] says which bytes pass and how it ends; this task reads,
+//! writes, and keeps what must be kept. A message costs one read and one write:
+//! it is read into the thread's scratch buffer and written from there. Only what
+//! a slow peer does not take, or the beginning of a backend's frame, is kept, in a
+//! buffer that exists no longer than there is something in it. While a direction
+//! has bytes unwritten nothing more is read for it: backpressure to the sender.
+//!
+//! Bounds: `RELAY_BUFFER` per direction for what is kept, and as much again for
+//! what one read brought; `HALF_CLOSED` and `CLOSE_HANDSHAKE` for a relay that is
+//! ending. The endings themselves are in `relay::ending`.
+
+mod ending;
+mod pipe;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use greenroom_core::drain::{close_at, seed_for};
+use greenroom_core::event::CloseCause;
+use greenroom_core::limits::{CLOSE_HANDSHAKE, HALF_CLOSED, SETTLE};
+use greenroom_core::session::relay::{Relay, Then};
+use greenroom_core::time::Time;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Sleep;
+
+use crate::clock;
+use crate::driver::Message;
+use crate::opening::{Front, Switched101};
+use crate::registry::{Descriptor, Entry};
+use crate::stream::Stream;
+
+use pipe::Pipe;
+
+/// All relays are to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How many there are.
+    pub count: usize,
+    /// Over how long at the most their closes are spread.
+    pub spread: Duration,
+    /// When the last must be closed.
+    pub deadline: Time,
+}
+
+/// One session's relay.
+struct Session {
+    relay: Relay,
+    client: TcpStream,
+    backend: Stream,
+    /// Frees the backend connection's place in the books, at the end.
+    _descriptor: Descriptor,
+    /// Client to backend.
+    up: Pipe,
+    /// Backend to client.
+    down: Pipe,
+    /// The moment by which an ending relay must be over.
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+/// What ended the carrying of bytes.
+enum End {
+    /// Core said so.
+    Then(Then),
+    /// The limit of an ending relay was reached.
+    Limit,
+    /// greenroom drains, and it is this one's turn.
+    Drained,
+}
+
+/// Relays one session until its end, and writes the end into the books.
+pub(crate) async fn run(front: &Front, client: TcpStream, switched: Switched101, mut entry: Entry) {
+    let established = clock::now();
+    let Switched101 { stream, descriptor, rsv1, early } = switched;
+    let mut session = Session {
+        relay: Relay::new(rsv1),
+        client,
+        backend: stream,
+        _descriptor: descriptor,
+        up: Pipe::default(),
+        down: Pipe::default(),
+        limit: None,
+    };
+    let begun = session.take_early(&early);
+    drop(early);
+    let end = match begun {
+        Then::Continue => session.carry(front, &entry, established).await,
+        then => End::Then(then),
+    };
+    if let End::Then(Then::Lost { restarting, .. }) = &end {
+        use greenroom_core::backend::Input;
+        if clock::now() < established + SETTLE {
+            front.inbox.tell(Message::LostEarly);
+        }
+        let input = if *restarting { Input::Restarting } else { Input::RelayLost };
+        front.inbox.tell(Message::Backend(input, "relay"));
+    }
+    ending::finish(front, session, end, established, &mut entry).await;
+}
+
+impl Session {
+    /// Carries bytes until something ends it.
+    async fn carry(&mut self, front: &Front, entry: &Entry, established: Time) -> End {
+        let mut drain = front.drain.clone();
+        let mut turn: Option<Time> = None; // when it is this one's turn to be drained
+        loop {
+            tokio::select! {
+                biased;
+                end = poll_fn(|cx| self.poll(cx)) => return end,
+                Some(at) = next_turn(&mut drain, entry, front.seed, established), if turn.is_none() => turn = Some(at),
+                () = clock::until(turn), if turn.is_some() => return End::Drained,
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for direction in [Self::poll_down, Self::poll_up] {
+            if let Poll::Ready(then) = direction(self, cx) {
+                match then {
+                    Then::Continue => {}
+                    Then::HalfClose => self.end_within(HALF_CLOSED),
+                    Then::BothClosed => self.end_within(CLOSE_HANDSHAKE),
+                    Then::Lost { .. } | Then::Violation(..) | Then::Done(_) => return Poll::Ready(End::Then(then)),
+                }
+                cx.waker().wake_by_ref(); // go on at once, with the timer just set
+            }
+        }
+        match &mut self.limit {
+            Some(limit) => limit.as_mut().poll(cx).map(|()| End::Limit),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Client to backend.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
+        let relay = &mut self.relay;
+        self.up.poll(cx, &mut self.client, &mut self.backend, |input| match input {
+            Ok(bytes) => relay.client_bytes(bytes),
+            Err(ended) => pipe::ended(relay.client_ended(ended)),
+        })
+    }
+
+    /// Backend to client.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
+        let relay = &mut self.relay;
+        self.down.poll(cx, &mut self.backend, &mut self.client, |input| match input {
+            Ok(bytes) => relay.backend_bytes(bytes),
+            Err(ended) => pipe::ended(relay.backend_ended(ended)),
+        })
+    }
+
+    /// What came behind the 101: judged like any other bytes of the backend.
+    fn take_early(&mut self, early: &[u8]) -> Then {
+        if early.is_empty() {
+            return Then::Continue;
+        }
+        let pass = self.relay.backend_bytes(early);
+        self.down.add(early, &pass);
+        match pass.then {
+            then @ (Then::Lost { .. } | Then::Violation(..) | Then::Done(_)) => then,
+            Then::Continue | Then::BothClosed | Then::HalfClose => Then::Continue,
+        }
+    }
+
+    /// It must be over by then; an earlier limit stays.
+    fn end_within(&mut self, time: Duration) {
+        if self.limit.is_none() {
+            self.limit = Some(Box::pin(tokio::time::sleep(time)));
+        }
+    }
+
+    /// Why it ended when only time ended it.
+    fn cause(&self) -> CloseCause {
+        self.relay.cause().unwrap_or(CloseCause::TimedOut)
+    }
+}
+
+/// Waits until greenroom drains; says when it is this connection's turn.
+async fn next_turn(
+    drain: &mut watch::Receiver<Option<Drain>>,
+    entry: &Entry,
+    seed: u64,
+    established: Time,
+) -> Option<Time> {
+    let plan = drain.wait_for(Option::is_some).await.ok().and_then(|plan| *plan);
+    let Some(plan) = plan else {
+        return std::future::pending().await; // the sender is gone: nobody drains any more
+    };
+    let seed = seed_for(seed, entry.session().map_or(0, |id| id.0));
+    Some(close_at(clock::now(), established, seed, plan.count, plan.spread, Some(plan.deadline)))
+}

@@ -1,0 +1,184 @@
+//! How a relay ends: who is told which code, and when.
+//!
+//! | end | to the client | to the backend |
+//! |---|---|---|
+//! | orderly | what is left, FIN | what is left, FIN |
+//! | backend lost | 1012 with `retry-after-ms`, spread | – |
+//! | backend lost inside a frame over 64 KiB | cut | – |
+//! | client broke the protocol | 1002 | 1001 |
+//! | backend broke the protocol | 1001 | 1002 |
+//! | greenroom drains | 1001 | 1001 |
+//!
+//! After its own Close greenroom waits for the client's, for `CLOSE_HANDSHAKE`.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use greenroom_core::drain::{close_at, retry_after_ms, seed_for, splitmix64};
+use greenroom_core::event::{CloseCause, State};
+use greenroom_core::limits::{CLOSE_HANDSHAKE, RETRY_AFTER_SECONDS, SPREAD_MAX};
+use greenroom_core::session::relay::Then;
+use greenroom_core::time::Time;
+use greenroom_core::wire::{CloseCode, ControlFrame, Sender, Stop, close_frame};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{End, Session};
+use crate::clock;
+use crate::opening::Front;
+use crate::registry::Entry;
+use crate::scratch::with_scratch;
+
+/// Ends the relay as it has to be ended, and names the cause.
+pub(super) async fn finish(front: &Front, mut session: Session, end: End, established: Time, entry: &mut Entry) {
+    let seed = seed_for(front.seed, entry.session().map_or(0, |id| id.0));
+    match end {
+        End::Then(Then::Done(cause)) => {
+            entry.ends(cause);
+            entry.enter(State::Closing);
+            session.end_orderly().await;
+        }
+        End::Then(Then::Lost { mid_frame: true, .. }) => {
+            entry.ends(CloseCause::LostMidFrame);
+            entry.enter(State::Closing);
+        }
+        End::Then(Then::Lost { mid_frame: false, .. }) => {
+            let lost = usize::try_from(entry.peers(State::Relaying)).unwrap_or(usize::MAX);
+            let at = close_at(clock::now(), established, seed, lost, SPREAD_MAX, None);
+            let reason = format!("retry-after-ms={}", retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS));
+            entry.ends(CloseCause::BackendLost);
+            session.wait_until(at, front).await;
+            entry.enter(State::Closing);
+            let code = if front.drain.borrow().is_some() { CloseCode::GOING_AWAY } else { CloseCode::RESTART };
+            session.close_client(code, &reason).await;
+        }
+        End::Then(Then::Violation(sender, violation)) => {
+            let (cause, to_client, to_backend) = match sender {
+                Sender::Client => (CloseCause::ClientViolation, CloseCode::PROTOCOL_ERROR, CloseCode::GOING_AWAY),
+                Sender::Backend => (CloseCause::BackendViolation, CloseCode::GOING_AWAY, CloseCode::PROTOCOL_ERROR),
+            };
+            entry.ends_with(cause, violation.to_string());
+            entry.enter(State::Closing);
+            session.close_backend(to_backend, seed).await;
+            session.close_client(to_client, "").await;
+        }
+        End::Drained => {
+            entry.ends(CloseCause::Drained);
+            entry.enter(State::Closing);
+            session.close_backend(CloseCode::GOING_AWAY, seed).await;
+            session.close_client(CloseCode::GOING_AWAY, "").await;
+        }
+        End::Limit => {
+            entry.ends(session.cause());
+            entry.enter(State::Closing);
+        }
+        End::Then(Then::Continue | Then::BothClosed | Then::HalfClose) => entry.ends(CloseCause::Internal),
+    }
+}
+
+impl Session {
+    /// Both sides have ended, or one is gone: what is left goes out, then the FINs.
+    async fn end_orderly(&mut self) {
+        let both = async {
+            let (client, backend) = (&mut self.client, &mut self.backend);
+            let down = async {
+                let _ = self.down.flush(client).await;
+                let _ = client.shutdown().await;
+            };
+            let up = async {
+                let _ = self.up.flush(backend).await;
+                let _ = backend.shutdown().await;
+            };
+            tokio::join!(down, up);
+        };
+        let _ = timeout(CLOSE_HANDSHAKE, both).await; // a peer that takes nothing is cut
+    }
+
+    /// greenroom's own Close to the client, and its answer. Where no frame may
+    /// stand, or a Close was passed on already, only what is left and a FIN.
+    async fn close_client(&mut self, code: CloseCode, reason: &str) {
+        if self.relay.may_close_client() {
+            self.down.append(&close_frame(code, reason, None));
+        }
+        let _ = timeout(CLOSE_HANDSHAKE, async {
+            self.down.flush(&mut self.client).await?;
+            let answered = self.relay.client_has_closed() || self.await_close().await;
+            if answered {
+                self.client.shutdown().await?;
+            }
+            std::io::Result::Ok(())
+        })
+        .await; // a client that does not answer is cut: RFC 6455 §7.1.1 allows it
+    }
+
+    /// Reads and drops what the client sends until its Close. False: it ended without one.
+    async fn await_close(&mut self) -> bool {
+        let mut scanner = self.relay.client_scanner();
+        poll_fn(|cx| {
+            loop {
+                let end = with_scratch(|scratch| {
+                    let mut buf = ReadBuf::new(scratch);
+                    match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
+                        Poll::Pending => Some(Poll::Pending),
+                        Poll::Ready(Ok(())) if !buf.filled().is_empty() => match scanner.scan(buf.filled()).stop {
+                            Some(Stop::Close(_)) => Some(Poll::Ready(true)),
+                            Some(Stop::Violation(_)) | None => None, // it does not matter any more
+                        },
+                        Poll::Ready(Ok(()) | Err(_)) => Some(Poll::Ready(false)),
+                    }
+                });
+                if let Some(end) = end {
+                    return end;
+                }
+            }
+        })
+        .await
+    }
+
+    /// greenroom's own Close to the backend, masked, where it may stand; then its side is ended.
+    async fn close_backend(&mut self, code: CloseCode, seed: u64) {
+        if self.relay.may_close_backend() {
+            let frame: ControlFrame = close_frame(code, "", Some(mask(seed)));
+            self.up.append(&frame);
+        }
+        let _ = timeout(CLOSE_HANDSHAKE, async {
+            self.up.flush(&mut self.backend).await?;
+            self.backend.shutdown().await
+        })
+        .await;
+    }
+
+    /// Waits for this connection's turn; the client may leave before, and a drain makes it the turn of all.
+    async fn wait_until(&mut self, at: Time, front: &Front) {
+        let _ = timeout(CLOSE_HANDSHAKE, self.down.flush(&mut self.client)).await;
+        let mut drain = front.drain.clone();
+        tokio::select! {
+            () = clock::until(Some(at)) => {}
+            _ = drain.wait_for(Option::is_some) => {}
+            () = left(&self.client) => {}
+        }
+    }
+}
+
+/// Waits until the client has ended its side.
+async fn left(client: &TcpStream) {
+    use tokio::io::Interest;
+    loop {
+        match client.ready(Interest::READABLE).await {
+            Ok(ready) if ready.is_read_closed() || ready.is_error() => return,
+            Ok(_) => {
+                let _ = client
+                    .try_io(Interest::READABLE, || -> std::io::Result<()> { Err(std::io::ErrorKind::WouldBlock.into()) });
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// A mask for a frame of greenroom's own. It hides nothing; it only has to differ.
+fn mask(seed: u64) -> [u8; 4] {
+    let [a, b, c, d, ..] = splitmix64(seed ^ clock::now().as_nanos()).to_ne_bytes();
+    [a, b, c, d]
+}

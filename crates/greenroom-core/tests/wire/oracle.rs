@@ -40,7 +40,7 @@ enum End {
     /// The scanner: violation, and where the frame begins.
     Refused(Violation, usize),
     /// tungstenite: the protocol was broken.
-    Broken(ProtocolError),
+    Broken(#[expect(dead_code, reason = "printed when the two disagree")] ProtocolError),
     /// tungstenite: not UTF-8.
     Utf8,
 }

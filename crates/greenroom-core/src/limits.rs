@@ -80,7 +80,15 @@ pub const BACKEND_HEAD_MAX: usize = 16 * KIB;
 /// Interim (1xx) answers of a backend before its final one.
 pub const INTERIM_MAX: usize = 8;
 /// Tokens in Sec-WebSocket-Protocol and -Extensions together.
+/// Also in Connection and in Upgrade, which are searched once for each field.
 pub const TOKENS_MAX: usize = 32;
+/// Bytes of Sec-WebSocket-Protocol and -Extensions together. Not 1 KiB: bearer tokens
+/// travel as subprotocols (Kubernetes), and one in base64 twice takes some 2 KiB.
+pub const NEGOTIATION_MAX: usize = 4 * KIB;
+/// Bytes of one chunk's size line in a backend's answer, extensions included.
+pub const CHUNK_LINE_MAX: usize = 256;
+/// Bytes of the trailer fields after a chunked answer.
+pub const TRAILER_MAX: usize = 4 * KIB;
 /// How long the rest of a non-101 answer may take to pass.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -1,0 +1,359 @@
+//! Decides where the body of a backend's answer ends.
+//!
+//! The body is passed on verbatim, chunk by chunk as it comes; a [`BodyReader`]
+//! only counts along, so that the relay knows when the answer is complete and
+//! nothing that a backend writes after it reaches the client.
+//!
+//! ```text
+//!  Size ──CR──▶ SizeEnd ──LF──▶ Data ──n bytes──▶ DataCr ──▶ DataLf ──▶ Size
+//!   │ ;                    │ n = 0
+//!   └▶ Extension ──CR──▶   └──────▶ Line ──CR──▶ LastLf ──LF──▶ done
+//!                                    │  ▲ LF
+//!                                    ▼  └───── NameLf ◀─CR─ Value ◀─:─ Name
+//! ```
+//!
+//! Bounds: 16 hexadecimal digits of a size, [`CHUNK_LINE_MAX`] bytes of its line,
+//! [`TRAILER_MAX`] bytes of trailer fields. State: two numbers, no buffer.
+
+use super::fields::is_token_byte;
+use greenroom_core::limits::{CHUNK_LINE_MAX, TRAILER_MAX};
+
+/// How the end of a body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// There is none.
+    None,
+    /// After so many bytes.
+    Length(u64),
+    /// After the last chunk and its trailer fields.
+    Chunked,
+    /// When the backend ends its side.
+    UntilClose,
+}
+
+/// What a piece of a body was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// So many bytes of the piece belong to the body and are passed on; the rest is dropped.
+    pub bytes: usize,
+    /// The body is complete.
+    pub done: bool,
+}
+
+/// A chunked body that is none: the client is cut, as nothing after it can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    /// The size is no hexadecimal number, or too large to be one.
+    #[error("the backend's answer has a chunk without a legal size")]
+    Size,
+    /// The size's line is too long.
+    #[error("the backend's answer has a chunk whose size line is longer than {CHUNK_LINE_MAX} bytes")]
+    LineTooLong,
+    /// A line or a chunk does not end with CR LF.
+    #[error("the backend's answer has a chunk that does not end with CR LF")]
+    LineEnd,
+    /// A trailer field that is none.
+    #[error("the backend's answer has a malformed trailer field")]
+    Trailer,
+    /// The trailer fields are too long.
+    #[error("the backend's answer has trailer fields of more than {TRAILER_MAX} bytes")]
+    TrailerTooLong,
+}
+
+/// Follows one body.
+#[derive(Clone, Debug)]
+pub struct BodyReader {
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Done,
+    Length(u64),
+    UntilClose,
+    Chunk { at: Chunk, size: u64, line: u16 },
+}
+
+/// Where in a chunked body. The `size` beside it is of the current chunk, `line` counts a line or the trailer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    Line,
+    Name,
+    Value,
+    NameLf,
+    LastLf,
+    End,
+}
+
+impl BodyReader {
+    /// A reader for a body that ends as `framing` says.
+    #[must_use]
+    pub fn new(framing: BodyFraming) -> Self {
+        let state = match framing {
+            BodyFraming::None | BodyFraming::Length(0) => State::Done,
+            BodyFraming::Length(length) => State::Length(length),
+            BodyFraming::Chunked => State::Chunk {
+                at: Chunk::Size,
+                size: 0,
+                line: 0,
+            },
+            BodyFraming::UntilClose => State::UntilClose,
+        };
+        Self { state }
+    }
+
+    /// Whether the body is complete. Ask before the first read: a body may be empty.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Whether the backend may end its side now; else the body was cut short.
+    #[must_use]
+    pub fn may_end(&self) -> bool {
+        matches!(self.state, State::Done | State::UntilClose)
+    }
+
+    /// Takes the next piece of the body. After a fault the reader takes nothing more.
+    pub fn take(&mut self, piece: &[u8]) -> Result<Taken, BodyFault> {
+        let mut bytes = 0;
+        match self.state {
+            State::Done => {}
+            State::UntilClose => bytes = piece.len(),
+            State::Length(left) => {
+                bytes = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let left = left - bytes as u64;
+                self.state = if left == 0 { State::Done } else { State::Length(left) };
+            }
+            State::Chunk { .. } => {
+                while let (State::Chunk { at, size, line }, Some(rest @ [next, ..])) = (self.state, piece.get(bytes..))
+                {
+                    let (state, taken) = match at {
+                        Chunk::Data => data(size, rest.len()),
+                        _ => (self.step(at, size, line, *next)?, 1),
+                    };
+                    self.state = state;
+                    bytes += taken;
+                }
+            }
+        }
+        Ok(Taken {
+            bytes,
+            done: self.is_done(),
+        })
+    }
+
+    fn step(&mut self, at: Chunk, size: u64, line: u16, byte: u8) -> Result<State, BodyFault> {
+        let next = step(at, size, line, byte);
+        if next.is_err() {
+            self.state = State::Done;
+        }
+        next
+    }
+}
+
+/// Takes what is there of a chunk's data.
+fn data(size: u64, there: usize) -> (State, usize) {
+    let taken = there.min(usize::try_from(size).unwrap_or(usize::MAX));
+    let size = size - taken as u64;
+    let at = if size == 0 { Chunk::DataCr } else { Chunk::Data };
+    (State::Chunk { at, size, line: 0 }, taken)
+}
+
+/// Takes one byte outside a chunk's data.
+fn step(at: Chunk, size: u64, line: u16, byte: u8) -> Result<State, BodyFault> {
+    let line = line.saturating_add(1);
+    let (bound, over) = match at {
+        Chunk::Size | Chunk::Extension | Chunk::SizeLf => (CHUNK_LINE_MAX, BodyFault::LineTooLong),
+        Chunk::Data | Chunk::DataCr | Chunk::DataLf | Chunk::End => (usize::MAX, BodyFault::LineEnd),
+        Chunk::Line | Chunk::Name | Chunk::Value | Chunk::NameLf | Chunk::LastLf => {
+            (TRAILER_MAX, BodyFault::TrailerTooLong)
+        }
+    };
+    if usize::from(line) > bound {
+        return Err(over);
+    }
+    let text = matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+    let (next, size) = match (at, byte) {
+        (Chunk::Size, b'\r') if line > 1 => (Chunk::SizeLf, size),
+        (Chunk::Size, b';') if line > 1 => (Chunk::Extension, size),
+        (Chunk::Size, digit) => {
+            let digit = char::from(digit).to_digit(16).ok_or(BodyFault::Size)?;
+            // Leading zeros count as digits too: nobody needs more than 16.
+            if line > 16 {
+                return Err(BodyFault::Size);
+            }
+            (Chunk::Size, size << 4 | u64::from(digit))
+        }
+        (Chunk::Extension, b'\r') => (Chunk::SizeLf, size),
+        (Chunk::Extension, _) if text => (Chunk::Extension, size),
+        (Chunk::SizeLf, b'\n') if size == 0 => (Chunk::Line, 0),
+        (Chunk::SizeLf, b'\n') => (Chunk::Data, size),
+        (Chunk::DataCr, b'\r') => (Chunk::DataLf, 0),
+        (Chunk::DataLf, b'\n') => (Chunk::Size, 0),
+        (Chunk::Line, b'\r') => (Chunk::LastLf, 0),
+        (Chunk::Line | Chunk::Name, byte) if is_token_byte(byte) => (Chunk::Name, 0),
+        (Chunk::Name, b':') => (Chunk::Value, 0),
+        (Chunk::Value, b'\r') => (Chunk::NameLf, 0),
+        (Chunk::Value, _) if text => (Chunk::Value, 0),
+        (Chunk::NameLf, b'\n') => (Chunk::Line, 0),
+        (Chunk::LastLf, b'\n') => (Chunk::End, 0),
+        (Chunk::Line | Chunk::Name | Chunk::Value, _) => return Err(BodyFault::Trailer),
+        (
+            Chunk::Extension
+            | Chunk::SizeLf
+            | Chunk::Data
+            | Chunk::DataCr
+            | Chunk::DataLf
+            | Chunk::NameLf
+            | Chunk::LastLf
+            | Chunk::End,
+            _,
+        ) => return Err(BodyFault::LineEnd),
+    };
+    let line = match (at, next) {
+        // A new line of sizes, or the beginning of the trailer.
+        (Chunk::SizeLf | Chunk::DataLf, _) => 0,
+        _ => line,
+    };
+    Ok(match next {
+        Chunk::End => State::Done,
+        at => State::Chunk { at, size, line },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All of `bytes` in pieces of `size`: what was taken, whether done, or the fault.
+    fn read(framing: BodyFraming, bytes: &[u8], size: usize) -> Result<(usize, bool), BodyFault> {
+        let mut reader = BodyReader::new(framing);
+        let mut sum = 0;
+        for piece in bytes.chunks(size) {
+            let taken = reader.take(piece)?;
+            assert_eq!(taken.done, reader.is_done());
+            sum += taken.bytes;
+        }
+        Ok((sum, reader.is_done()))
+    }
+
+    #[test]
+    fn a_body_ends_where_its_head_said() {
+        for size in [1, 2, 100] {
+            assert_eq!(read(BodyFraming::None, b"abc", size), Ok((0, true)));
+            assert_eq!(read(BodyFraming::Length(0), b"abc", size), Ok((0, true)));
+            assert_eq!(read(BodyFraming::Length(2), b"abc", size), Ok((2, true)));
+            assert_eq!(read(BodyFraming::Length(4), b"abc", size), Ok((3, false)));
+            assert_eq!(read(BodyFraming::Length(u64::MAX), b"abc", size), Ok((3, false)));
+            assert_eq!(read(BodyFraming::UntilClose, b"abc", size), Ok((3, false)));
+        }
+        assert!(BodyReader::new(BodyFraming::UntilClose).may_end() && !BodyReader::new(BodyFraming::Chunked).may_end());
+    }
+
+    #[test]
+    fn chunks_end_with_the_empty_line_after_the_last() {
+        for body in [
+            "0\r\n\r\n",
+            "000\r\n\r\n",
+            "5\r\nhello\r\n0\r\n\r\n",
+            "A;x=\"y\"\r\n0123456789\r\n00;z\r\nT: a\r\nU:\r\n\r\n",
+            "1\r\n0\r\n1\r\n\r\r\n0\r\n\r\n",
+        ] {
+            for size in 1..body.len() + 9 {
+                let with_rest = format!("{body}HTTP/1.1");
+                assert_eq!(
+                    read(BodyFraming::Chunked, with_rest.as_bytes(), size),
+                    Ok((body.len(), true)),
+                    "{body:?}"
+                );
+            }
+            for cut in 0..body.len() {
+                assert_eq!(
+                    read(BodyFraming::Chunked, &body.as_bytes()[..cut], 3),
+                    Ok((cut, false)),
+                    "{body:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_that_could_be_read_in_two_ways_are_faults() {
+        for (body, fault) in [
+            ("\r\n", BodyFault::Size),
+            (";x\r\n", BodyFault::Size),
+            ("g\r\n", BodyFault::Size),
+            ("+5\r\n", BodyFault::Size),
+            ("-0\r\n", BodyFault::Size),
+            ("0x5\r\n", BodyFault::Size),
+            ("5 \r\n", BodyFault::Size),
+            (" 5\r\n", BodyFault::Size),
+            ("5\n", BodyFault::Size),
+            ("00000000000000001\r\n", BodyFault::Size),
+            ("5\rx", BodyFault::LineEnd),
+            ("5;a\n", BodyFault::LineEnd),
+            ("5;a\0", BodyFault::LineEnd),
+            ("1\r\nab", BodyFault::LineEnd),
+            ("1\r\na\n", BodyFault::LineEnd),
+            ("1\r\na\r\r", BodyFault::LineEnd),
+            ("0\r\n\n", BodyFault::Trailer),
+            ("0\r\n\rx", BodyFault::LineEnd),
+            ("0\r\nT a\r\n", BodyFault::Trailer),
+            ("0\r\n: a\r\n", BodyFault::Trailer),
+            ("0\r\nT : a\r\n", BodyFault::Trailer),
+            ("0\r\nT: a\n", BodyFault::Trailer),
+            ("0\r\nT: a\r\n b\r\n", BodyFault::Trailer),
+            ("0\r\nT: \0", BodyFault::Trailer),
+        ] {
+            for size in 1..=body.len() {
+                assert_eq!(
+                    read(BodyFraming::Chunked, body.as_bytes(), size),
+                    Err(fault),
+                    "{body:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn lines_and_trailers_are_bounded() {
+        let line = |length: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(length - 4));
+        assert!(read(BodyFraming::Chunked, line(CHUNK_LINE_MAX).as_bytes(), 7).is_ok_and(|(_, done)| done));
+        assert_eq!(
+            read(BodyFraming::Chunked, line(CHUNK_LINE_MAX + 1).as_bytes(), 7),
+            Err(BodyFault::LineTooLong)
+        );
+        let trailer = |length: usize| format!("0\r\nT:{}\r\n\r\n", "x".repeat(length - 6));
+        assert!(read(BodyFraming::Chunked, trailer(TRAILER_MAX).as_bytes(), 7).is_ok_and(|(_, done)| done));
+        let over = trailer(TRAILER_MAX + 1);
+        assert_eq!(
+            read(BodyFraming::Chunked, over.as_bytes(), 7),
+            Err(BodyFault::TrailerTooLong)
+        );
+        let many = format!("0\r\n{}\r\n", "T: a\r\n".repeat(TRAILER_MAX / 6 + 1));
+        assert_eq!(
+            read(BodyFraming::Chunked, many.as_bytes(), 7),
+            Err(BodyFault::TrailerTooLong)
+        );
+    }
+
+    #[test]
+    fn after_a_fault_nothing_more_is_taken() {
+        let mut reader = BodyReader::new(BodyFraming::Chunked);
+        assert_eq!(reader.take(b"x"), Err(BodyFault::Size));
+        assert_eq!(reader.take(b"5\r\nhello"), Ok(Taken { bytes: 0, done: true }));
+    }
+
+    #[test]
+    fn the_largest_size_is_a_size() {
+        let body = b"FFFFFFFFFFFFFFFF\r\nabc";
+        assert_eq!(read(BodyFraming::Chunked, body, 100), Ok((body.len(), false)));
+    }
+}

@@ -241,9 +241,9 @@ fn proc_tcp_line(line: &str) -> Option<TcpListener> {
 fn proc_unix() -> io::Result<Vec<UnixListener>> {
     let file = BufReader::new(File::open("/proc/net/unix")?);
     let mut found = Vec::new();
-    for line in file.lines().skip(1) {
-        let Ok(line) = line else { continue }; // a path that is no UTF-8
-        found.extend(proc_unix_line(&line));
+    for line in file.split(b'\n').skip(1) {
+        let line = line?; // a path in it may be no UTF-8: passed over
+        found.extend(std::str::from_utf8(&line).ok().and_then(proc_unix_line));
     }
     Ok(found)
 }
@@ -362,7 +362,7 @@ mod tests {
             "",
             "0:",
             "0: 0100007F:1F90",
-            "0: 0100007F:1F90 0 0A 0 0 0 0 x 5",
+            "0: 0100007F:1F90 0 0A 0 0 0 0 5 x",
             "0: 01:1F90 0:0 0A 0:0 0:0 0 0 0 5",
         ] {
             assert_eq!(proc_tcp_line(line), None, "{line}");

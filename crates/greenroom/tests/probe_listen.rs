@@ -79,7 +79,11 @@ impl Obeying {
             }
         };
         command.args(["--exact", "child_main", "--ignored", "--nocapture"]);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()) // it may end while it writes
+            .spawn().unwrap();
         let mut child = Self {
             stdin: process.stdin.take(),
             lines: BufReader::new(process.stdout.take().unwrap()).lines(),

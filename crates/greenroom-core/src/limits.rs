@@ -58,6 +58,21 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PROBE_BODY_MAX: usize = 64 * KIB;
 /// How long a child listens elsewhere before greenroom says so.
 pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
+/// Other places that are remembered while a child listens elsewhere; a server has a handful.
+pub const ELSEWHERE_PLACES_MAX: usize = 64;
+/// How long the addresses of a name are used before the name is looked up again:
+/// short enough to follow a failover, long enough to spare the resolver.
+pub const RESOLVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a `websocket` probe waits for the answer to its Close, after its verdict.
+pub const PROBE_CLOSE: Duration = Duration::from_secs(1);
+/// Bytes of a frame's payload that a `websocket` probe steps over while it waits for a Close.
+pub const PROBE_FRAMES_MAX: usize = 4 * KIB;
+/// Answers read for one question to the kernel's socket table: some 200 listeners
+/// each, so more than a machine has.
+pub const SOCKET_TABLE_READS_MAX: usize = 4096;
+/// Each so many looks that find no listener, the whole socket table is asked
+/// instead of the one place: it also shows a listener bound to one device.
+pub const WHOLE_TABLE_EACH: u32 = 10;
 /// Bytes of one notify datagram: systemd's own payloads are far smaller.
 pub const NOTIFY_MAX: usize = 4 * KIB;
 /// Descriptors taken (and closed) from one notify datagram; the kernel's own limit is 253.

@@ -58,6 +58,8 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PROBE_BODY_MAX: usize = 64 * KIB;
 /// How long a child listens elsewhere before greenroom says so.
 pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
+/// How often the child's sockets are looked through for that.
+pub const ELSEWHERE_EVERY: Duration = Duration::from_millis(250);
 /// Other places that are remembered while a child listens elsewhere; a server has a handful.
 pub const ELSEWHERE_PLACES_MAX: usize = 64;
 /// How long the addresses of a name are used before the name is looked up again:
@@ -122,6 +124,8 @@ pub const FIRST_SECOND: Duration = Duration::from_secs(1);
 pub const SPREAD_MAX: Duration = Duration::from_secs(5);
 /// … and over this for each of them, if that is less.
 pub const SPREAD_EACH: Duration = Duration::from_millis(2);
+/// Bytes of a refused client that are read and dropped while it reads its answer.
+pub const LINGER_BYTES: usize = 256 * KIB;
 /// How long a refused client has to take its answer before the socket is closed.
 pub const LINGER: Duration = Duration::from_secs(2);
 /// Retry-After before start-up times are known, in seconds, least and most.
@@ -133,6 +137,8 @@ pub const RETRY_AFTER_SECONDS: (u32, u32) = (1, 5);
 pub const LISTEN_BACKLOG: u32 = 4096;
 /// Descriptors kept back for everything that is not a session.
 pub const DESCRIPTOR_RESERVE: usize = 256;
+/// Descriptors that greenroom counts on where the system sets no limit.
+pub const DESCRIPTORS_MAX: usize = 1_048_576;
 /// How long accepting rests after the kernel had no descriptor.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// TCP_USER_TIMEOUT of client and backend sockets: unacknowledged data for so long ends the connection.
@@ -144,8 +150,6 @@ pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::
 
 /// Log lines that wait for standard error; more are dropped and counted.
 pub const LOG_QUEUE: usize = 16_384;
-/// How often a backend's name is looked up again, at the most.
-pub const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 /// How long the program waits at its end for the log to be written.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 
@@ -153,6 +157,8 @@ pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 
 /// Time between TERM and KILL.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// What a stop without grace leaves for answers that only have to be written.
+pub const QUICK_STOP: Duration = Duration::from_millis(100);
 /// The longest grace that may be configured.
 pub const GRACE_MAX: Duration = Duration::from_secs(3600);
 /// Delay before a dead child is started again: fixed, so that a deploy is never slowed by an earlier failure.

@@ -25,7 +25,10 @@ pub fn now() -> Time {
 pub fn instant(at: Time) -> tokio::time::Instant {
     let since = Duration::from_nanos(at.as_nanos());
     let far = Duration::from_secs(365 * 24 * 3600); // tidy: allow-duration "never", for a timer
-    start().checked_add(since).unwrap_or_else(|| Instant::now() + far).into()
+    start()
+        .checked_add(since)
+        .unwrap_or_else(|| Instant::now() + far)
+        .into()
 }
 
 /// Waits until the moment; for ever when there is none.

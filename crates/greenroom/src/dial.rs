@@ -76,7 +76,13 @@ impl Launcher {
     /// For one backend.
     #[must_use]
     pub fn new(address: Address, registry: Arc<Registry>) -> Self {
-        Self { address, registry, candidates: Vec::new(), resolved_at: None, queue: VecDeque::new() }
+        Self {
+            address,
+            registry,
+            candidates: Vec::new(),
+            resolved_at: None,
+            queue: VecDeque::new(),
+        }
     }
 
     /// Looks the backend's name up, if it is one and was not looked up lately.
@@ -112,7 +118,13 @@ impl Launcher {
     /// Begins a dial, behind those that were begun before.
     pub fn begin(&mut self, id: SessionId, head: Vec<u8>) {
         let progress = self.connect(0);
-        self.queue.push_back(Launch { id, head, since: clock::now(), candidate: 0, progress });
+        self.queue.push_back(Launch {
+            id,
+            head,
+            since: clock::now(),
+            candidate: 0,
+            progress,
+        });
     }
 
     /// Takes a session out that left before its head was written.
@@ -146,7 +158,14 @@ impl Launcher {
                     let launch = self.queue.pop_front()?;
                     if let Progress::Socket(stream, descriptor) = launch.progress {
                         let rest = launch.head.get(written..).unwrap_or_default().to_vec();
-                        return Some((launch.id, Ok(Dialled { stream, rest, descriptor })));
+                        return Some((
+                            launch.id,
+                            Ok(Dialled {
+                                stream,
+                                rest,
+                                descriptor,
+                            }),
+                        ));
                     }
                 }
                 Ok(None) => self.retry_front(0),

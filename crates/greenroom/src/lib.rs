@@ -5,7 +5,18 @@
 //! the machines of `greenroom-core` decide. ARCHITECTURE.md draws the way of a
 //! connection through these modules.
 
+pub mod clock;
 pub mod config;
+pub mod dial;
+pub mod driver;
 pub mod head;
+pub mod listener;
+pub mod opening;
 pub mod probe;
+pub mod registry;
+pub mod relay;
+mod scratch;
+pub mod server;
+pub mod stream;
 pub mod supervise;
+pub mod telemetry;

@@ -75,7 +75,13 @@ pub async fn serve(front: Arc<Front>, client: TcpStream, peer: IpAddr, mut entry
             entry.enter(State::Closing);
             return refuse::fault(client, fault).await;
         }
-        Ok(Head::Gone) => return entry.ends(if any { CloseCause::LeftOpening } else { CloseCause::Silent }),
+        Ok(Head::Gone) => {
+            return entry.ends(if any {
+                CloseCause::LeftOpening
+            } else {
+                CloseCause::Silent
+            });
+        }
         Err(_) if !any => return entry.ends(CloseCause::Silent), // never a byte: never a word
         Err(_) => {
             entry.refused(Refusal::HeadTimeout, None);
@@ -153,7 +159,11 @@ pub(crate) fn turn_away(front: &Front, client: &TcpStream) {
     let seed = greenroom_core::drain::seed_for(front.seed, clock::now().as_nanos());
     let after = greenroom_core::drain::retry_after(seed, greenroom_core::limits::RETRY_AFTER_SECONDS);
     crate::head::refusal(Refusal::Descriptors, Some(after), &mut answer);
-    let _ = rustix::net::send(client, &answer, rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT);
+    let _ = rustix::net::send(
+        client,
+        &answer,
+        rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
+    );
 }
 
 /// How long a refused client may take to read its answer.

@@ -115,14 +115,22 @@ impl Registry {
     /// Connections that are not closed.
     #[must_use]
     pub fn live(&self) -> u64 {
-        State::ALL.iter().filter(|&&state| state != State::Closed).map(|&state| self.count(state)).sum()
+        State::ALL
+            .iter()
+            .filter(|&&state| state != State::Closed)
+            .map(|&state| self.count(state))
+            .sum()
     }
 
     /// The close ledger, for the last line of the log.
     #[must_use]
     pub fn ledger(&self, code: u8) -> Event {
-        let closed = CloseCause::ALL.iter().map(|c| (c.word(), self.causes[*c as usize].load(Ordering::Relaxed)));
-        let refused = Refusal::ALL.iter().map(|r| (r.word(), self.refusals[*r as usize].load(Ordering::Relaxed)));
+        let closed = CloseCause::ALL
+            .iter()
+            .map(|c| (c.word(), self.causes[*c as usize].load(Ordering::Relaxed)));
+        let refused = Refusal::ALL
+            .iter()
+            .map(|r| (r.word(), self.refusals[*r as usize].load(Ordering::Relaxed)));
         let some = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| -> BTreeMap<&'static str, u64> {
             counts.filter(|&(_, n)| n > 0).collect()
         };
@@ -216,7 +224,12 @@ impl Entry {
         self.ends(CloseCause::Refused);
         self.registry.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
         let session = self.session.map(|id| id.0);
-        self.registry.log.say(Event::Refused { session, refusal: refusal.word(), status: refusal.status(), detail });
+        self.registry.log.say(Event::Refused {
+            session,
+            refusal: refusal.word(),
+            status: refusal.status(),
+            detail,
+        });
     }
 }
 

@@ -75,7 +75,12 @@ enum End {
 /// Relays one session until its end, and writes the end into the books.
 pub(crate) async fn run(front: &Front, client: TcpStream, switched: Switched101, mut entry: Entry) {
     let established = clock::now();
-    let Switched101 { stream, descriptor, rsv1, early } = switched;
+    let Switched101 {
+        stream,
+        descriptor,
+        rsv1,
+        early,
+    } = switched;
     let mut session = Session {
         relay: Relay::new(rsv1),
         client,
@@ -96,7 +101,11 @@ pub(crate) async fn run(front: &Front, client: TcpStream, switched: Switched101,
         if clock::now() < established + SETTLE {
             front.inbox.tell(Message::LostEarly);
         }
-        let input = if *restarting { Input::Restarting } else { Input::RelayLost };
+        let input = if *restarting {
+            Input::Restarting
+        } else {
+            Input::RelayLost
+        };
         front.inbox.tell(Message::Backend(input, "relay"));
     }
     ending::finish(front, session, end, established, &mut entry).await;
@@ -138,19 +147,21 @@ impl Session {
     /// Client to backend.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
         let relay = &mut self.relay;
-        self.up.poll(cx, &mut self.client, &mut self.backend, |input| match input {
-            Ok(bytes) => relay.client_bytes(bytes),
-            Err(ended) => pipe::ended(relay.client_ended(ended)),
-        })
+        self.up
+            .poll(cx, &mut self.client, &mut self.backend, |input| match input {
+                Ok(bytes) => relay.client_bytes(bytes),
+                Err(ended) => pipe::ended(relay.client_ended(ended)),
+            })
     }
 
     /// Backend to client.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
         let relay = &mut self.relay;
-        self.down.poll(cx, &mut self.backend, &mut self.client, |input| match input {
-            Ok(bytes) => relay.backend_bytes(bytes),
-            Err(ended) => pipe::ended(relay.backend_ended(ended)),
-        })
+        self.down
+            .poll(cx, &mut self.backend, &mut self.client, |input| match input {
+                Ok(bytes) => relay.backend_bytes(bytes),
+                Err(ended) => pipe::ended(relay.backend_ended(ended)),
+            })
     }
 
     /// What came behind the 101: judged like any other bytes of the backend.
@@ -191,5 +202,12 @@ async fn next_turn(
         return std::future::pending().await; // the sender is gone: nobody drains any more
     };
     let seed = seed_for(seed, entry.session().map_or(0, |id| id.0));
-    Some(close_at(clock::now(), established, seed, plan.count, plan.spread, Some(plan.deadline)))
+    Some(close_at(
+        clock::now(),
+        established,
+        seed,
+        plan.count,
+        plan.spread,
+        Some(plan.deadline),
+    ))
 }

@@ -170,7 +170,11 @@ impl Format {
     /// Sentences on a terminal, JSON lines otherwise.
     #[must_use]
     pub fn auto() -> Self {
-        if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
+        if std::io::stderr().is_terminal() {
+            Self::Text
+        } else {
+            Self::Json
+        }
     }
 }
 
@@ -204,13 +208,21 @@ impl Log {
         let (sender, receiver) = sync_channel(LOG_QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&lost);
-        let writer = std::thread::Builder::new().name("log".into()).spawn(move || write(format, &receiver, &counter));
-        Self { sender, lost, writer: Arc::new(Mutex::new(writer.ok())) }
+        let writer = std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write(format, &receiver, &counter));
+        Self {
+            sender,
+            lost,
+            writer: Arc::new(Mutex::new(writer.ok())),
+        }
     }
 
     /// Says what happened. Never waits: a line that does not fit is counted as lost.
     pub fn say(&self, event: Event) {
-        let ts = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        let ts = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |d| d.as_secs_f64());
         let at = clock::now().since(greenroom_core::time::Time::ZERO).as_secs_f64();
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
             self.sender.try_send(Message::Event(ts, at, event))
@@ -221,7 +233,9 @@ impl Log {
 
     /// A sentence for a person.
     pub fn warn(&self, message: impl Into<String>) {
-        self.say(Event::Warning { message: message.into() });
+        self.say(Event::Warning {
+            message: message.into(),
+        });
     }
 
     /// Waits (bounded) until what was said is written: the last act of the program.
@@ -266,7 +280,16 @@ fn append(format: Format, story: &mut sentence::Story, out: &mut Vec<u8>, ts: f6
     match format {
         Format::Json => {
             let round = |seconds: f64| (seconds * 1e6).round() / 1e6;
-            if serde_json::to_writer(&mut *out, &Line { ts: round(ts), at: round(at), event }).is_ok() {
+            if serde_json::to_writer(
+                &mut *out,
+                &Line {
+                    ts: round(ts),
+                    at: round(at),
+                    event,
+                },
+            )
+            .is_ok()
+            {
                 out.push(b'\n');
             }
         }
@@ -298,7 +321,14 @@ mod tests {
     fn a_json_line_is_flat_and_says_event_and_time() {
         let mut out = Vec::new();
         let event = Event::Held { session: 7, count: 3 };
-        append(Format::Json, &mut sentence::Story::default(), &mut out, 1.5, 0.25, &event);
+        append(
+            Format::Json,
+            &mut sentence::Story::default(),
+            &mut out,
+            1.5,
+            0.25,
+            &event,
+        );
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "{\"ts\":1.5,\"at\":0.25,\"event\":\"held\",\"session\":7,\"count\":3}\n"
@@ -307,7 +337,10 @@ mod tests {
 
     #[test]
     fn nothing_of_a_peer_can_break_a_line_or_move_the_cursor() {
-        assert_eq!(printable("a\r\nb\u{1b}[2J\u{202e}c", 99), "a\\u{d}\\u{a}b\\u{1b}[2J\\u{202e}c");
+        assert_eq!(
+            printable("a\r\nb\u{1b}[2J\u{202e}c", 99),
+            "a\\u{d}\\u{a}b\\u{1b}[2J\\u{202e}c"
+        );
         assert_eq!(printable("abcdef", 3), "abc");
     }
 }

@@ -101,13 +101,20 @@ impl Inbox {
 
     /// Any other message.
     pub fn tell(&self, message: Message) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages.push(message);
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .messages
+            .push(message);
         self.told.notify_one();
     }
 
     /// Takes all that was told, into an empty `into`.
     pub(super) fn take(&self, into: &mut Vec<Message>) {
-        std::mem::swap(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages, into);
+        std::mem::swap(
+            &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages,
+            into,
+        );
     }
 
     /// Waits until something was told.

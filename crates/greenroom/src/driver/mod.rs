@@ -147,8 +147,22 @@ impl Driver {
     fn take(&mut self, now: Time, message: Message) {
         match message {
             Message::Arrived(id, arrived, arrival) => {
-                let Arrival { deadline, may_wait, upgrade, peer, order } = arrival;
-                self.clients.insert(id, Client { upgrade, peer, arrived, order });
+                let Arrival {
+                    deadline,
+                    may_wait,
+                    upgrade,
+                    peer,
+                    order,
+                } = arrival;
+                self.clients.insert(
+                    id,
+                    Client {
+                        upgrade,
+                        peer,
+                        arrived,
+                        order,
+                    },
+                );
                 self.gate.handle(now, Input::Arrived { id, deadline, may_wait });
             }
             Message::Left(id) => {
@@ -168,7 +182,9 @@ impl Driver {
     fn hear(&mut self, now: Time, input: backend::Input, by: &'static str) {
         let before = self.backend.phase();
         let output = self.backend.handle(input);
-        if matches!(input, backend::Input::Started(_)) || (before != Phase::Starting && self.backend.phase() == Phase::Starting) {
+        if matches!(input, backend::Input::Started(_))
+            || (before != Phase::Starting && self.backend.phase() == Phase::Starting)
+        {
             self.starting_since = now;
         }
         match output {
@@ -177,7 +193,11 @@ impl Driver {
                 self.gate.handle(now, Input::Ready(trust));
                 if before != Phase::Ready {
                     let after = now.since(self.starting_since).as_secs_f64();
-                    self.log.say(Event::Ready { by: by.into(), held, after });
+                    self.log.say(Event::Ready {
+                        by: by.into(),
+                        held,
+                        after,
+                    });
                 }
             }
             Some(backend::Output::NotReady) => self.gate.handle(now, Input::NotReady),
@@ -198,7 +218,10 @@ impl Driver {
                     }
                 }
                 Output::Requeue(id, answer) => {
-                    self.log.say(Event::Requeued { session: id.0, answer: answer.word() });
+                    self.log.say(Event::Requeued {
+                        session: id.0,
+                        answer: answer.word(),
+                    });
                     self.order(id, |next| Order::Requeued { next });
                 }
                 Output::Refuse(id, refusal) => {
@@ -218,7 +241,13 @@ impl Driver {
             return;
         };
         let mut head = Vec::new();
-        let forward = Forward { peer: client.peer, proto: "http", session: id, attempt, trusted_peer: false };
+        let forward = Forward {
+            peer: client.peer,
+            proto: "http",
+            session: id,
+            attempt,
+            trusted_peer: false,
+        };
         client.upgrade.to_backend(&forward, &mut head);
         let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
         self.launcher.resolve().await;
@@ -226,7 +255,12 @@ impl Driver {
         if let Some((id, result)) = self.launcher.advance() {
             self.launched(now, id, result);
         }
-        self.log.say(Event::Released { session: id.0, attempt, held_ms, canary });
+        self.log.say(Event::Released {
+            session: id.0,
+            attempt,
+            held_ms,
+            canary,
+        });
     }
 
     /// A head was written, or its connection failed.
@@ -280,6 +314,10 @@ impl Driver {
         if change == Change::Unreachable {
             self.hear(now, backend::Input::Unreachable, "dial");
         }
-        self.log.say(Event::Gate { gate, why, held: self.gate.held() });
+        self.log.say(Event::Gate {
+            gate,
+            why,
+            held: self.gate.held(),
+        });
     }
 }

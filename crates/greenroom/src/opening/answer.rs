@@ -2,7 +2,7 @@
 //! when the gate says so.
 
 use greenroom_core::event::{CloseCause, Refusal, State};
-use greenroom_core::limits::{ANSWER_TIMEOUT, BACKEND_HEAD_MAX, CLOSE_HANDSHAKE, INTERIM_MAX, RELAY_BUFFER};
+use greenroom_core::limits::{ANSWER_TIMEOUT, CLOSE_HANDSHAKE, INTERIM_MAX, RELAY_BUFFER};
 use greenroom_core::session::{Answer, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,7 +40,13 @@ pub(super) enum Received {
     /// A 101, as the client gets it.
     Switched { head: Vec<u8>, switched: Switched101 },
     /// Any other answer.
-    Status { head: Vec<u8>, body: BodyFraming, begun: Vec<u8>, stream: Stream, descriptor: Descriptor },
+    Status {
+        head: Vec<u8>,
+        body: BodyFraming,
+        begun: Vec<u8>,
+        stream: Stream,
+        descriptor: Descriptor,
+    },
     /// None, or none that makes sense.
     Nothing(String),
 }
@@ -53,7 +59,11 @@ pub(super) async fn receive(
     dialled: Dialled,
     mut order: oneshot::Receiver<Order>,
 ) -> Outcome {
-    let Dialled { mut stream, rest, descriptor } = dialled;
+    let Dialled {
+        mut stream,
+        rest,
+        descriptor,
+    } = dialled;
     let (answer, mut received) = tokio::select! {
         biased;
         word = &mut order => return outcome(word, None),
@@ -64,7 +74,12 @@ pub(super) async fn receive(
     let mut received = match &mut received {
         Parsed::Switched { head, rsv1, early } => Received::Switched {
             head: std::mem::take(head),
-            switched: Switched101 { stream, descriptor, rsv1: *rsv1, early: std::mem::take(early) },
+            switched: Switched101 {
+                stream,
+                descriptor,
+                rsv1: *rsv1,
+                early: std::mem::take(early),
+            },
         },
         Parsed::Status { head, body, begun } => Received::Status {
             head: std::mem::take(head),
@@ -129,8 +144,16 @@ async fn settle(place: &Place, switched: &mut Switched101) {
 }
 
 enum Parsed {
-    Switched { head: Vec<u8>, rsv1: bool, early: Vec<u8> },
-    Status { head: Vec<u8>, body: BodyFraming, begun: Vec<u8> },
+    Switched {
+        head: Vec<u8>,
+        rsv1: bool,
+        early: Vec<u8>,
+    },
+    Status {
+        head: Vec<u8>,
+        body: BodyFraming,
+        begun: Vec<u8>,
+    },
     Nothing(String),
 }
 
@@ -138,42 +161,36 @@ enum Parsed {
 async fn read_answer(stream: &mut Stream, rest: &[u8], upgrade: &Upgrade) -> (Answer, Parsed) {
     let mut bytes = Vec::new();
     if !rest.is_empty() && stream.write_all(rest).await.is_err() {
-        return (Answer::Dropped, Parsed::Nothing("the backend closed the connection before the request was whole".into()));
+        return (
+            Answer::Dropped,
+            Parsed::Nothing("the backend closed the connection before the request was whole".into()),
+        );
     }
-    let mut interim = 0;
+    let (mut interim, mut scanned) = (0, 0);
     loop {
-        match head::parse_response(&bytes, upgrade) {
-            head::Answer::Partial if bytes.len() > BACKEND_HEAD_MAX => {
-                return nonsense("its head is too large".into());
-            }
-            head::Answer::Partial => {}
-            head::Answer::Interim { len } => {
+        match head::answer_end(&bytes, scanned) {
+            Ok(Some(len)) => {
+                let behind = bytes.split_off(len);
+                if let Some(result) = parsed(&head::parse_answer(&bytes, upgrade), &behind) {
+                    return result;
+                }
                 interim += 1;
                 if interim > INTERIM_MAX {
-                    return nonsense(format!("more than {INTERIM_MAX} interim answers"));
+                    return nonsense(&format!("more than {INTERIM_MAX} interim answers"));
                 }
-                bytes.drain(..len);
+                (bytes, scanned) = (behind, 0);
                 continue;
             }
-            head::Answer::Switched(switched) => {
-                let mut head = Vec::new();
-                switched.to_client(&mut head);
-                let rsv1 = switched.deflate() || switched.other_extension();
-                let early = bytes.get(switched.head_len()..).unwrap_or_default().to_vec();
-                return (Answer::Switched, Parsed::Switched { head, rsv1, early });
-            }
-            head::Answer::Status(status) => {
-                let mut head = Vec::new();
-                status.to_client(&mut head);
-                let begun = bytes.get(status.head_len()..).unwrap_or_default().to_vec();
-                return (Answer::Status(status.status()), Parsed::Status { head, body: status.body(), begun });
-            }
-            head::Answer::Nonsense(why) => return nonsense(why.to_string()),
+            Ok(None) => scanned = bytes.len(),
+            Err(why) => return nonsense(&why.to_string()),
         }
         bytes.reserve(2048); // most answers are shorter; a longer one grows it
         match stream.read_buf(&mut bytes).await {
             Ok(0) | Err(_) if bytes.is_empty() && interim == 0 => {
-                return (Answer::Dropped, Parsed::Nothing("the backend closed the connection without an answer".into()));
+                return (
+                    Answer::Dropped,
+                    Parsed::Nothing("the backend closed the connection without an answer".into()),
+                );
             }
             Ok(0) | Err(_) => return nonsense("the connection ended within the head".into()),
             Ok(_) => {}
@@ -181,8 +198,46 @@ async fn read_answer(stream: &mut Stream, rest: &[u8], upgrade: &Upgrade) -> (An
     }
 }
 
-fn nonsense(why: String) -> (Answer, Parsed) {
-    (Answer::Nonsense, Parsed::Nothing(format!("the backend's answer is invalid: {why}")))
+/// A whole head, made into what the client may have of it; `None` when it is an
+/// interim one. `behind` is what came after it.
+fn parsed(answer: &head::Answer<'_>, behind: &[u8]) -> Option<(Answer, Parsed)> {
+    let mut head = Vec::new();
+    let begun = behind.to_vec();
+    Some(match answer {
+        head::Answer::Switched(switched) => {
+            switched.to_client(&mut head);
+            let rsv1 = switched.deflate() || switched.other_extension();
+            (
+                Answer::Switched,
+                Parsed::Switched {
+                    head,
+                    rsv1,
+                    early: begun,
+                },
+            )
+        }
+        head::Answer::Status(status) => {
+            status.to_client(&mut head);
+            (
+                Answer::Status(status.status()),
+                Parsed::Status {
+                    head,
+                    body: status.body(),
+                    begun,
+                },
+            )
+        }
+        head::Answer::Nonsense(why) => nonsense(&why.to_string()),
+        head::Answer::Partial => nonsense("its head has no end"),
+        head::Answer::Interim { .. } => return None,
+    })
+}
+
+fn nonsense(why: &str) -> (Answer, Parsed) {
+    (
+        Answer::Nonsense,
+        Parsed::Nothing(format!("the backend's answer is invalid: {why}")),
+    )
 }
 
 /// Gives the client what the backend said. A 101 leads to the relay; anything
@@ -202,7 +257,13 @@ pub(super) async fn pass_on(
             entry.ends(CloseCause::ClientLost);
             None
         }
-        Received::Status { head, body, begun, stream, descriptor } => {
+        Received::Status {
+            head,
+            body,
+            begun,
+            stream,
+            descriptor,
+        } => {
             entry.enter(State::Closing);
             let passing = pass_body(&mut client, &head, body, &begun, stream);
             match tokio::time::timeout(ANSWER_TIMEOUT, passing).await {

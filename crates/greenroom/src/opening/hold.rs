@@ -58,12 +58,24 @@ pub(super) async fn wait(
 ) -> Option<(TcpStream, Switched101)> {
     let (order, mut next) = oneshot::channel();
     let now = clock::now();
-    let arrival =
-        Arrival { deadline: now + front.hold_timeout, may_wait: front.may_wait, upgrade: Arc::clone(&upgrade), peer, order };
+    let arrival = Arrival {
+        deadline: now + front.hold_timeout,
+        may_wait: front.may_wait,
+        upgrade: Arc::clone(&upgrade),
+        peer,
+        order,
+    };
     let id = front.inbox.arrive(now, arrival);
     entry.set_session(id);
-    let mut place = Place { inbox: Arc::clone(&front.inbox), id, settled: false };
-    let mut watched = Watched { client, disarmed: false };
+    let mut place = Place {
+        inbox: Arc::clone(&front.inbox),
+        id,
+        settled: false,
+    };
+    let mut watched = Watched {
+        client,
+        disarmed: false,
+    };
     loop {
         let order = tokio::select! {
             biased;

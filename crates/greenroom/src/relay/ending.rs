@@ -47,17 +47,32 @@ pub(super) async fn finish(front: &Front, mut session: Session, end: End, establ
         End::Then(Then::Lost { mid_frame: false, .. }) => {
             let lost = usize::try_from(entry.peers(State::Relaying)).unwrap_or(usize::MAX);
             let at = close_at(clock::now(), established, seed, lost, SPREAD_MAX, None);
-            let reason = format!("retry-after-ms={}", retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS));
+            let reason = format!(
+                "retry-after-ms={}",
+                retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS)
+            );
             entry.ends(CloseCause::BackendLost);
             session.wait_until(at, front).await;
             entry.enter(State::Closing);
-            let code = if front.drain.borrow().is_some() { CloseCode::GOING_AWAY } else { CloseCode::RESTART };
+            let code = if front.drain.borrow().is_some() {
+                CloseCode::GOING_AWAY
+            } else {
+                CloseCode::RESTART
+            };
             session.close_client(code, &reason).await;
         }
         End::Then(Then::Violation(sender, violation)) => {
             let (cause, to_client, to_backend) = match sender {
-                Sender::Client => (CloseCause::ClientViolation, CloseCode::PROTOCOL_ERROR, CloseCode::GOING_AWAY),
-                Sender::Backend => (CloseCause::BackendViolation, CloseCode::GOING_AWAY, CloseCode::PROTOCOL_ERROR),
+                Sender::Client => (
+                    CloseCause::ClientViolation,
+                    CloseCode::PROTOCOL_ERROR,
+                    CloseCode::GOING_AWAY,
+                ),
+                Sender::Backend => (
+                    CloseCause::BackendViolation,
+                    CloseCode::GOING_AWAY,
+                    CloseCode::PROTOCOL_ERROR,
+                ),
             };
             entry.ends_with(cause, violation.to_string());
             entry.enter(State::Closing);
@@ -169,8 +184,9 @@ async fn left(client: &TcpStream) {
         match client.ready(Interest::READABLE).await {
             Ok(ready) if ready.is_read_closed() || ready.is_error() => return,
             Ok(_) => {
-                let _ = client
-                    .try_io(Interest::READABLE, || -> std::io::Result<()> { Err(std::io::ErrorKind::WouldBlock.into()) });
+                let _ = client.try_io(Interest::READABLE, || -> std::io::Result<()> {
+                    Err(std::io::ErrorKind::WouldBlock.into())
+                });
             }
             Err(_) => return,
         }

@@ -40,7 +40,11 @@ pub(super) type Input<'a> = Result<&'a [u8], Ended>;
 
 /// What follows from an end, as if from bytes.
 pub(super) fn ended(then: Then) -> Pass {
-    Pass { forward: 0, keep: 0, then }
+    Pass {
+        forward: 0,
+        keep: 0,
+        then,
+    }
 }
 
 impl Pipe {
@@ -92,7 +96,11 @@ impl Pipe {
                 Ok(()) if !buf.filled().is_empty() => {
                     let bytes = buf.filled();
                     let pass = ask(Ok(bytes));
-                    let direct = if self.buffer.is_empty() { self.write_now(cx, to, bytes, pass.forward) } else { 0 };
+                    let direct = if self.buffer.is_empty() {
+                        self.write_now(cx, to, bytes, pass.forward)
+                    } else {
+                        0
+                    };
                     self.add_from(bytes, &pass, direct);
                     pass
                 }
@@ -112,7 +120,13 @@ impl Pipe {
     }
 
     /// Tries to write without keeping: what goes through costs no copy.
-    fn write_now<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W, bytes: &[u8], forward: usize) -> usize {
+    fn write_now<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+        bytes: &[u8],
+        forward: usize,
+    ) -> usize {
         let bytes = &bytes[..forward.min(bytes.len())];
         if bytes.is_empty() {
             return 0;
@@ -192,7 +206,11 @@ mod tests {
     use super::*;
 
     fn pass(forward: usize, keep: usize) -> Pass {
-        Pass { forward, keep, then: Then::Continue }
+        Pass {
+            forward,
+            keep,
+            then: Then::Continue,
+        }
     }
 
     #[test]

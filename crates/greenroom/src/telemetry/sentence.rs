@@ -25,7 +25,11 @@ impl Story {
             Event::Held { count, .. } => {
                 if *count == 1 || *count >= self.held_told.saturating_mul(2) {
                     self.held_told = *count;
-                    let (clients, wait) = if *count == 1 { ("client", "waits") } else { ("clients", "wait") };
+                    let (clients, wait) = if *count == 1 {
+                        ("client", "waits")
+                    } else {
+                        ("clients", "wait")
+                    };
                     line(out, at, &format!("{count} {clients} {wait} at the gate"));
                 }
             }
@@ -65,7 +69,11 @@ impl Story {
     fn tell_released(&self, out: &mut Vec<u8>, at: f64) {
         let (n, ms) = (self.released, self.longest_ms);
         let clients = if n == 1 { "client" } else { "clients" };
-        line(out, at, &format!("{n} {clients} let in (longest hold {:.1} s)", ms as f64 / 1000.0));
+        line(
+            out,
+            at,
+            &format!("{n} {clients} let in (longest hold {:.1} s)", ms as f64 / 1000.0),
+        );
     }
 }
 
@@ -75,26 +83,50 @@ fn line(out: &mut Vec<u8>, at: f64, sentence: &str) {
 
 fn sentence(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Listening { address, backend, held_max, relayed_max } => format!(
+        Event::Listening {
+            address,
+            backend,
+            held_max,
+            relayed_max,
+        } => format!(
             "listening on {address} for the backend {backend}; up to {held_max} clients can wait and {relayed_max} be relayed"
         ),
         Event::Started { pid, generation: 1 } => format!("started the backend (process {pid})"),
         Event::Started { pid, generation } => format!("started the backend again (process {pid}, life {generation})"),
-        Event::Phase { phase, status: Some(status) } => format!("the backend is {phase}: {status}"),
+        Event::Phase {
+            phase,
+            status: Some(status),
+        } => format!("the backend is {phase}: {status}"),
         Event::Phase { phase, status: None } => format!("the backend is {phase}"),
         Event::Ready { by, held: 0, after } => format!("the backend is ready after {after:.3} s ({by})"),
         Event::Ready { by, held, after } => {
             format!("the backend is ready after {after:.3} s ({by}); {held} waiting are let in, in order")
         }
         Event::Gate { gate, why, .. } => format!("the gate is {gate}: {why}"),
-        Event::Refused { refusal, status, detail: Some(detail), .. } => {
+        Event::Refused {
+            refusal,
+            status,
+            detail: Some(detail),
+            ..
+        } => {
             format!("refused a client with {status} ({refusal}): {detail}")
         }
-        Event::Refused { refusal, status, detail: None, .. } => format!("refused a client with {status} ({refusal})"),
-        Event::Exited { code, restart_ms: Some(ms), .. } => {
+        Event::Refused {
+            refusal,
+            status,
+            detail: None,
+            ..
+        } => format!("refused a client with {status} ({refusal})"),
+        Event::Exited {
+            code,
+            restart_ms: Some(ms),
+            ..
+        } => {
             format!("the backend ended with code {code}; it is started again in {ms} ms, clients wait")
         }
-        Event::Exited { code, restart_ms: None, .. } => format!("the backend ended with code {code}"),
+        Event::Exited {
+            code, restart_ms: None, ..
+        } => format!("the backend ended with code {code}"),
         Event::Warning { message } => message.clone(),
         Event::Stopping { signal, held, relayed } => {
             format!("stopping on {signal}: {held} waiting are refused, {relayed} relayed are closed with 1001")

@@ -1,0 +1,76 @@
+//! Asks the probe while a verdict is wanted, and tells the owner task.
+//!
+//! A backend that is ready is left alone: no look is made, no connection opened,
+//! until something gives a reason to doubt.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use greenroom_core::backend::Input;
+use greenroom_core::event::Generation;
+use tokio::sync::{Notify, watch};
+
+use crate::config::{Address, Ready};
+use crate::driver::{Inbox, Message};
+use crate::probe::{self, Of, Probe, Verdict};
+use crate::telemetry::Log;
+
+/// What to probe, and as whose verdict.
+pub(super) struct Prober {
+    pub(super) ready: Ready,
+    pub(super) address: Address,
+    pub(super) of: Of,
+    /// The present generation.
+    pub(super) generation: Arc<AtomicU64>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) log: Log,
+}
+
+impl Prober {
+    /// Probes for ever, whenever it is wanted.
+    pub(super) async fn run(self, mut wants: watch::Receiver<bool>) {
+        let nudge = Notify::new();
+        loop {
+            if wants.wait_for(|wanted| *wanted).await.is_err() {
+                return; // the owner task is gone
+            }
+            let (probe, by) = self.probe();
+            let every = probe.every();
+            let mut last = None;
+            let report = |look: probe::Look| {
+                if let Some(note) = look.note {
+                    self.log.warn(note.to_string());
+                }
+                let up = look.verdict == Verdict::Up;
+                if up || last.replace(up) != Some(up) {
+                    let generation = Generation(self.generation.load(Ordering::SeqCst));
+                    self.inbox.tell(Message::Backend(Input::Verdict(generation, up), by));
+                }
+            };
+            tokio::select! {
+                never = probe::watch(probe, every, &nudge, report) => match never {},
+                left = wants.wait_for(|wanted| !*wanted) => {
+                    if left.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A fresh probe. For a child that is to notify it is the look at its socket
+    /// that counts once its word did not hold.
+    fn probe(&self) -> (Probe, &'static str) {
+        let by = match &self.ready {
+            Ready::Tcp => "tcp",
+            Ready::Http(_) => "http",
+            Ready::WebSocket(_) => "websocket",
+            Ready::Auto | Ready::Notify if !self.address.is_local() => "tcp",
+            Ready::Auto | Ready::Notify | Ready::Listen => "listen",
+        };
+        let probe = Probe::for_ready(&self.ready, &self.address, self.of.clone())
+            .or_else(|| Probe::for_ready(&Ready::Auto, &self.address, self.of.clone()))
+            .unwrap_or_else(|| Probe::tcp(&self.address));
+        (probe, by)
+    }
+}

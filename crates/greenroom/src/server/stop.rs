@@ -1,0 +1,158 @@
+//! How the house ends: signals, draining, the order of things.
+//!
+//! 1. Whoever is held is refused with 503, at once; so is whoever still comes.
+//! 2. The relayed are closed with 1001, spread over half of the grace at the most.
+//! 3. The child gets TERM, its grace, and KILL (in `child`).
+//!
+//! A second signal cuts the waiting short.
+
+use std::io;
+use std::time::Duration;
+
+use greenroom_core::event::State;
+use greenroom_core::limits::SPREAD_MAX;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::House;
+use super::prober::Prober;
+use crate::clock;
+use crate::driver::Message;
+use crate::probe::Of;
+use crate::relay::Drain;
+use crate::supervise;
+use crate::telemetry::Event;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Stop, within the grace or at once.
+    Stop { name: &'static str, graceful: bool },
+    /// It is the child's.
+    Forward(supervise::Signal),
+}
+
+/// The signals that greenroom answers to.
+pub(super) struct Signals {
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+    hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
+    winch: Signal,
+}
+
+impl Signals {
+    pub(super) fn subscribe() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+            winch: signal(SignalKind::window_change())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.term.recv() => Asked::Stop { name: "TERM", graceful: true },
+            _ = self.int.recv() => Asked::Stop { name: "INT", graceful: true },
+            _ = self.quit.recv() => Asked::Stop { name: "QUIT", graceful: false },
+            _ = self.hup.recv() => Asked::Forward(supervise::Signal::HUP),
+            _ = self.usr1.recv() => Asked::Forward(supervise::Signal::USR1),
+            _ = self.usr2.recv() => Asked::Forward(supervise::Signal::USR2),
+            _ = self.winch.recv() => Asked::Forward(supervise::Signal::WINCH),
+        }
+    }
+
+    /// Waits until somebody asks once more to stop.
+    pub(super) async fn again(&mut self) {
+        while let Asked::Forward(_) = self.next().await {}
+    }
+}
+
+/// `greenroom serve`: no child; ends when it is told to.
+pub(super) async fn serve(house: &House, wants: watch::Receiver<bool>) -> u8 {
+    let prober = Prober {
+        ready: house.settings.ready.clone(),
+        address: house.backend.clone(),
+        of: Of::Anyone,
+        generation: std::sync::Arc::default(),
+        inbox: std::sync::Arc::clone(&house.front.inbox),
+        log: house.log.clone(),
+    };
+    tokio::spawn(prober.run(wants));
+    let mut signals = match Signals::subscribe() {
+        Ok(signals) => signals,
+        Err(error) => {
+            house.log.warn(format!("cannot listen for signals: {error}"));
+            return super::CANNOT_LISTEN;
+        }
+    };
+    loop {
+        match signals.next().await {
+            Asked::Stop { name, graceful } => {
+                empty(house, &mut signals, name, graceful).await;
+                return 0;
+            }
+            Asked::Forward(supervise::Signal::HUP) => {
+                empty(house, &mut signals, "HUP", true).await; // the terminal is gone
+                return 0;
+            }
+            Asked::Forward(_) => {} // for a child, and there is none
+        }
+    }
+}
+
+/// Empties the house of clients: steps 1 and 2.
+pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static str, graceful: bool) {
+    let registry = &house.front.registry;
+    let count = |state| usize::try_from(registry.count(state)).unwrap_or(usize::MAX);
+    let held = count(State::Held) + count(State::Dialing);
+    let relayed = count(State::Relaying);
+    house.outer.stopping();
+    house.log.say(Event::Stopping {
+        signal: name,
+        held,
+        relayed,
+    });
+    house.front.inbox.tell(Message::Drain);
+    let now = clock::now();
+    let spread = if graceful {
+        SPREAD_MAX.min(house.settings.grace / 2)
+    } else {
+        Duration::ZERO
+    };
+    house.drain.send_replace(Some(Drain {
+        count: relayed,
+        spread,
+        deadline: now + spread,
+    }));
+    let wait = if graceful { house.settings.grace } else { Duration::ZERO };
+    tokio::select! {
+        () = emptied(house) => {}
+        () = tokio::time::sleep(wait.max(QUICK)) => {}
+        () = signals.again() => {}
+    }
+}
+
+/// What even a stop without grace leaves for answers that are only written.
+const QUICK: Duration = greenroom_core::limits::QUICK_STOP;
+
+/// Waits until no client is left but those that have said nothing yet.
+async fn emptied(house: &House) {
+    let registry = &house.front.registry;
+    loop {
+        let changed = registry.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if registry.live() == registry.count(State::Opening) {
+            return;
+        }
+        changed.await;
+    }
+}

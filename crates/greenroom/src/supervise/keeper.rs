@@ -60,8 +60,9 @@ struct Living {
     pid: Pid,
     /// Keeps nothing alive; the library's handle, never waited on.
     _handle: Child,
-    /// The task that reads its notify socket.
-    notify: Option<AbortHandle>,
+    /// The names of its notify socket, removed with this, and the task that reads it.
+    _socket: Option<NotifySocket>,
+    reader: Option<AbortHandle>,
 }
 
 /// An end that was asked for.
@@ -156,7 +157,7 @@ impl Keeper {
                 program: self.command.program.to_string_lossy().into_owned(),
             });
         }
-        let socket = self
+        let mut socket = self
             .command
             .notify
             .then(NotifySocket::new)
@@ -177,7 +178,7 @@ impl Keeper {
             generation,
             pid: number,
         });
-        let notify = socket.and_then(|socket| {
+        let reader = socket.as_mut().and_then(NotifySocket::take).and_then(|socket| {
             let kin = Kin {
                 us: self.family.us(),
                 child: Process::read(number)?, // not waited for, so it is there
@@ -194,7 +195,8 @@ impl Keeper {
             generation,
             pid,
             _handle: handle,
-            notify,
+            _socket: socket,
+            reader,
         });
         Ok(number)
     }
@@ -236,8 +238,9 @@ impl Keeper {
     }
 
     fn child_ended(&mut self, pid: Pid, generation: Generation, end: End) {
-        if let Some(notify) = self.child.take().and_then(|child| child.notify) {
-            notify.abort(); // drops the socket, with its names
+        // Its socket's names go here, before anybody hears of its end.
+        if let Some(reader) = self.child.take().and_then(|child| child.reader) {
+            reader.abort();
         }
         let held = self.terminal.as_ref().is_some_and(|terminal| terminal.take_back(pid));
         if let (true, Some(terminal), End::Signalled(_)) = (held, &self.terminal, end) {

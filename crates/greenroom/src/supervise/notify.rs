@@ -26,7 +26,7 @@ use std::{env, io};
 use greenroom_core::event::Generation;
 use greenroom_core::limits;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 
 use super::datagram::{self, Received, Sender};
 use super::message::Message;
@@ -191,7 +191,8 @@ fn places() -> Vec<PathBuf> {
 
 /// Reads `socket` for as long as the task lives, and tells what the backend says.
 pub(super) async fn listen(socket: UnixDatagram, generation: Generation, kin: Kin, tell: Tell) {
-    let Ok(async_fd) = AsyncFd::register(socket) else {
+    // Fails only when the runtime is shutting down.
+    let Ok(socket) = tokio::net::UnixDatagram::from_std(socket) else {
         return;
     };
     let mut reader = Reader {
@@ -204,16 +205,16 @@ pub(super) async fn listen(socket: UnixDatagram, generation: Generation, kin: Ki
     let mut budget = limits::NOTIFY_PER_SECOND;
     let mut second = tokio::time::Instant::now() + Duration::from_secs(1);
     loop {
-        let Ok(mut readable) = async_fd.readable().await else {
-            return;
-        };
-        match readable.try_io(|socket| datagram::receive(socket.as_fd(), &mut reader.buffer)) {
-            Ok(Ok(received)) => reader.take(received),
-            // Nothing was taken: try again at the next readiness.
-            Err(_would_block) => continue,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+        let received = socket
+            .async_io(Interest::READABLE, || {
+                datagram::receive(socket.as_fd(), &mut reader.buffer)
+            })
+            .await;
+        match received {
+            Ok(received) => reader.take(received),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             // A socket that is bound and never connected has no other error; not a reason to spin.
-            Ok(Err(_)) => return,
+            Err(_) => return,
         }
         budget -= 1;
         if tokio::time::Instant::now() >= second {

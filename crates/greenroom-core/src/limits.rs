@@ -83,6 +83,13 @@ pub const NOTIFY_FDS_MAX: usize = 253;
 pub const NOTIFY_PER_SECOND: u32 = 1_000;
 /// Characters kept of a STATUS text.
 pub const STATUS_MAX: usize = 256;
+/// Characters of a phase's name in a notify message; a longer one is no name.
+pub const PHASE_NAME_MAX: usize = 64;
+/// The most by which one EXTEND_TIMEOUT_USEC may extend: a wait stays a wait.
+pub const EXTEND_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Parents looked at on the way from a notify message's sender up to the child;
+/// real process trees are a few levels deep.
+pub const ANCESTORS_MAX: usize = 64;
 
 // ── Heads ──────────────────────────────────────────────────────────────────
 
@@ -167,6 +174,11 @@ pub const RESTART_DELAY: Duration = Duration::from_millis(500);
 pub const RESTARTS_MAX: usize = 5;
 /// See [`RESTARTS_MAX`].
 pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// How long greenroom waits for processes to vanish after KILL: one that sleeps
+/// uninterruptibly in the kernel must not keep greenroom from ending.
+pub const SWEEP_MAX: Duration = Duration::from_secs(2);
+/// Time between two looks for processes that were born while the others were killed.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(10);
 
 /// The bounds that one gate keeps to; routes may set their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,127 @@
+//! What is started: program, arguments, and what of our environment it sees.
+//!
+//! A child inherits our environment but for what was meant for us alone: the
+//! protocols of an outer service manager ([`WITHHELD`]), and everything named
+//! `GREENROOM_…`, as settings may be secrets. Pure.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::process::Rlimit;
+
+/// Variables that a service manager meant for greenroom, not for its child: a
+/// child that answered to them would speak in our name.
+pub const WITHHELD: &[&str] = &[
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "FDSTORE",
+    "MAINPID",
+    "MAINPIDFDID",
+    "MANAGERPID",
+    "MANAGERPIDFDID",
+];
+
+/// What the supervisor starts, once per generation.
+#[derive(Clone, Debug, Default)]
+pub struct Command {
+    /// Looked for in PATH unless it holds a slash.
+    pub program: OsString,
+    /// Its arguments, `{port}` already replaced ([`fill_port`]).
+    pub args: Vec<OsString>,
+    /// Added to the environment, e.g. `PORT`.
+    pub env: Vec<(OsString, OsString)>,
+    /// Taken from the environment, besides [`WITHHELD`] and `GREENROOM_…`.
+    pub remove_env: Vec<OsString>,
+    /// The descriptor limit that the child gets: the one we had before we raised ours.
+    pub nofile: Option<Rlimit>,
+    /// Whether it gets a NOTIFY_SOCKET.
+    pub notify: bool,
+}
+
+impl Command {
+    /// `program` without arguments, with a NOTIFY_SOCKET.
+    #[must_use]
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self {
+            program: program.into(),
+            notify: true,
+            ..Self::default()
+        }
+    }
+
+    /// The names that the child must not see, out of those in `ours`.
+    pub(super) fn withheld<'a>(
+        &'a self,
+        ours: impl Iterator<Item = OsString> + 'a,
+    ) -> impl Iterator<Item = OsString> + 'a {
+        ours.filter(|name| {
+            name.as_bytes().starts_with(b"GREENROOM_")
+                || WITHHELD.iter().any(|withheld| OsStr::new(withheld) == name)
+                || self.remove_env.contains(name)
+        })
+    }
+}
+
+/// Replaces each `{port}` in each argument.
+#[must_use]
+pub fn fill_port(args: &[OsString], port: u16) -> Vec<OsString> {
+    const MARK: &[u8] = b"{port}";
+    let port = port.to_string();
+    let fill = |arg: &OsString| {
+        let (mut rest, mut filled) = (arg.as_bytes(), Vec::with_capacity(arg.len()));
+        while let Some(at) = rest.windows(MARK.len()).position(|window| window == MARK) {
+            filled.extend_from_slice(&rest[..at]);
+            filled.extend_from_slice(port.as_bytes());
+            rest = &rest[at + MARK.len()..];
+        }
+        filled.extend_from_slice(rest);
+        OsString::from_vec(filled)
+    };
+    args.iter().map(fill).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_port_mark_is_replaced_and_nothing_else_is_touched() {
+        let args = [
+            "--port={port}",
+            "{port}{port}",
+            "{ port }",
+            "{port",
+            "",
+            "\u{fc}{port}}",
+        ]
+        .map(OsString::from);
+        let filled = ["--port=8081", "80818081", "{ port }", "{port", "", "\u{fc}8081}"].map(OsString::from);
+        assert_eq!(fill_port(&args, 8081), filled);
+        let not_utf8 = OsString::from_vec(b"\xff{port}".to_vec());
+        assert_eq!(fill_port(&[not_utf8], 1), [OsString::from_vec(b"\xff1".to_vec())]);
+    }
+
+    #[test]
+    fn what_was_meant_for_us_alone_is_withheld() {
+        let ours = [
+            "PATH",
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "GREENROOM_TOKEN",
+            "GREENROOMY",
+            "MINE",
+        ]
+        .map(OsString::from);
+        let command = Command {
+            remove_env: vec!["MINE".into()],
+            ..Command::new("x")
+        };
+        let withheld: Vec<_> = command.withheld(ours.into_iter()).collect();
+        assert_eq!(withheld, ["NOTIFY_SOCKET", "LISTEN_FDS", "GREENROOM_TOKEN", "MINE"]);
+    }
+}

@@ -1,0 +1,190 @@
+//! Reads one sd_notify datagram.
+//!
+//! Lines `NAME=value`, as `sd_notify(3)` has them. What is not understood is
+//! passed over in silence, as the protocol wants it: newer programs send names
+//! that older receivers do not know. Pure; bounded by the size of a datagram
+//! ([`limits::NOTIFY_MAX`]), [`limits::STATUS_MAX`] and [`limits::PHASE_NAME_MAX`].
+
+use std::time::Duration;
+
+use greenroom_core::limits;
+
+/// What a backend said in one datagram. Of a name that occurs twice the last counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// `READY=1`: start-up is finished.
+    pub ready: bool,
+    /// `STOPPING=1`: it is about to end.
+    pub stopping: bool,
+    /// `RELOADING=1`: it reads its configuration again; READY follows.
+    pub reloading: bool,
+    /// `STATUS=…`, cut and without control characters: fit for a log.
+    pub status: Option<String>,
+    /// `MAINPID=n`: the process that matters from now on.
+    pub main_pid: Option<i32>,
+    /// `EXTEND_TIMEOUT_USEC=n`, at the most [`limits::EXTEND_TIMEOUT_MAX`].
+    pub extend_timeout: Option<Duration>,
+    /// `BARRIER=1`: the sender waits until we close the descriptor that came with it.
+    pub barrier: bool,
+    /// `X_GREENROOM_PHASE=name`: these phases are finished, in this order.
+    pub phases: Vec<String>,
+}
+
+impl Message {
+    /// Reads a datagram; never fails.
+    #[must_use]
+    pub fn parse(datagram: &[u8]) -> Self {
+        let mut message = Self::default();
+        for line in datagram.split(|&byte| byte == b'\n') {
+            let Some(equals) = line.iter().position(|&byte| byte == b'=') else {
+                continue;
+            };
+            message.take(&line[..equals], &line[equals + 1..]);
+        }
+        message
+    }
+
+    /// Whether it says nothing that greenroom knows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn take(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b"READY" => self.ready |= value == b"1",
+            b"STOPPING" => self.stopping |= value == b"1",
+            b"RELOADING" => self.reloading |= value == b"1",
+            b"BARRIER" => self.barrier |= value == b"1",
+            b"STATUS" => self.status = Some(printable(value)),
+            b"MAINPID" => {
+                self.main_pid = number(value)
+                    .and_then(|n| i32::try_from(n).ok())
+                    .filter(|&n| n > 0)
+                    .or(self.main_pid);
+            }
+            b"EXTEND_TIMEOUT_USEC" => {
+                let extension = number(value).map(|n| Duration::from_micros(n).min(limits::EXTEND_TIMEOUT_MAX));
+                self.extend_timeout = extension.or(self.extend_timeout);
+            }
+            b"X_GREENROOM_PHASE" => self.phases.extend(phase(value)),
+            _ => {}
+        }
+    }
+}
+
+/// Decimal digits and nothing else.
+fn number(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None; // `parse` alone would take "+7"
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// A phase is a word, not a text: letters, digits, `-`, `_` and `.`.
+fn phase(value: &[u8]) -> Option<String> {
+    let is_word = |&byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let name = std::str::from_utf8(value).ok()?;
+    ((1..=limits::PHASE_NAME_MAX).contains(&value.len()) && value.iter().all(is_word)).then(|| name.to_owned())
+}
+
+/// Drops what could write over a terminal or turn a line around.
+fn printable(value: &[u8]) -> String {
+    let is_safe = |c: &char| {
+        !c.is_control()
+            && !matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    String::from_utf8_lossy(value)
+        .chars()
+        .filter(is_safe)
+        .take(limits::STATUS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_known_name_is_read() {
+        let datagram = b"READY=1\nSTATUS=Warming the cache\nMAINPID=4242\nEXTEND_TIMEOUT_USEC=1500000\n\
+            X_GREENROOM_PHASE=database\nX_GREENROOM_PHASE=cache\nSTOPPING=1\nRELOADING=1\nBARRIER=1\nFDSTORE=1\n";
+        assert_eq!(
+            Message::parse(datagram),
+            Message {
+                ready: true,
+                stopping: true,
+                reloading: true,
+                status: Some("Warming the cache".into()),
+                main_pid: Some(4242),
+                extend_timeout: Some(Duration::from_millis(1500)),
+                barrier: true,
+                phases: vec!["database".into(), "cache".into()],
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_malformed_or_unknown_says_nothing() {
+        for line in [
+            "",
+            "=",
+            "READY",
+            "READY=",
+            "READY=0",
+            "READY=11",
+            "READY =1",
+            " READY=1",
+            "ready=1",
+            "READY=1\r",
+            "MAINPID=0",
+            "MAINPID=-1",
+            "MAINPID=+1",
+            "MAINPID=99999999999",
+            "EXTEND_TIMEOUT_USEC=1s",
+            "X_GREENROOM_PHASE=",
+            "X_GREENROOM_PHASE=two words",
+            "X_GREENROOM_PHASE=ü",
+            "WATCHDOG=1",
+        ] {
+            assert!(Message::parse(line.as_bytes()).is_empty(), "{line:?}");
+        }
+        let long = format!("X_GREENROOM_PHASE={}", "x".repeat(limits::PHASE_NAME_MAX + 1));
+        assert!(Message::parse(long.as_bytes()).is_empty());
+    }
+
+    #[test]
+    fn an_extension_is_never_longer_than_its_limit() {
+        let message = Message::parse(format!("EXTEND_TIMEOUT_USEC={}", u64::MAX).as_bytes());
+        assert_eq!(message.extend_timeout, Some(limits::EXTEND_TIMEOUT_MAX));
+    }
+
+    #[test]
+    fn a_status_cannot_drive_a_terminal() {
+        let message = Message::parse("STATUS=\u{1b}[2Jred\r\u{202e}der\u{9b}31m\0 ok".as_bytes());
+        assert_eq!(message.status.as_deref(), Some("[2Jredder31m ok"));
+        let long = format!("STATUS={}", "ü".repeat(limits::STATUS_MAX + 50));
+        assert_eq!(
+            Message::parse(long.as_bytes()).status.map(|s| s.chars().count()),
+            Some(limits::STATUS_MAX)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_datagram_breaks_the_reader(datagram in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Message::parse(&datagram);
+        }
+
+        #[test]
+        fn no_known_name_with_any_value_breaks_the_reader(
+            name in "(READY|STATUS|MAINPID|EXTEND_TIMEOUT_USEC|X_GREENROOM_PHASE|BARRIER)", value in ".{0,400}",
+        ) {
+            let message = Message::parse(format!("{name}={value}").as_bytes());
+            let status = message.status.unwrap_or_default();
+            prop_assert!(status.chars().count() <= limits::STATUS_MAX);
+            prop_assert!(!status.chars().any(char::is_control));
+        }
+    }
+}

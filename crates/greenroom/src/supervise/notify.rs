@@ -1,0 +1,372 @@
+//! The sd_notify socket of one generation, and the task that reads it.
+//!
+//! ```text
+//!  /run/greenroom-<128 random bits>/   0711: can be passed, not listed
+//!      notify                          0666: the child may have changed its user
+//! ```
+//!
+//! A generation has its own socket, so a late READY of an earlier life cannot
+//! reach the next one's. Both names are removed with the [`NotifySocket`], if
+//! they are still the ones we made; nothing is followed through a symlink.
+//!
+//! The way of a READY is short on purpose: readable, `recvmsg`, who sent it, told.
+//! No timer, no queue of our own. Bounds: [`limits::NOTIFY_MAX`] bytes per
+//! datagram; [`limits::NOTIFY_PER_SECOND`], beyond which the rest waits in the
+//! kernel's queue, where it slows down the sender and not us. Descriptors that
+//! come along are closed at once, but for that of a [`Barrier`].
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, io};
+
+use greenroom_core::event::Generation;
+use greenroom_core::limits;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use tokio::io::Interest;
+
+use super::datagram::{self, Received, Sender};
+use super::message::Message;
+use super::sender::{Ignored, Kin};
+use super::{Happening, Tell};
+
+const NAME: &str = "notify";
+/// `sockaddr_un.sun_path`, with its closing zero.
+const SUN_PATH: usize = 108;
+
+/// Why a generation has no notify socket.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    /// No directory took it.
+    #[error("no notify socket could be made in any of {tried:?}; the backend starts without NOTIFY_SOCKET")]
+    NoPlace {
+        /// Where.
+        tried: Vec<PathBuf>,
+        /// What the last of them answered.
+        #[source]
+        last: io::Error,
+    },
+    /// The kernel gave no random bytes.
+    #[error("the kernel gave no random bytes for the name of the notify socket")]
+    Random(#[source] getrandom::Error),
+}
+
+/// A sender waits until this is dropped (`sd_notify_barrier`): drop it when all
+/// that was told before is taken in.
+#[derive(Debug)]
+pub struct Barrier(#[allow(dead_code, reason = "its closing is the message")] OwnedFd);
+
+/// A bound socket in a directory of its own.
+#[derive(Debug)]
+pub struct NotifySocket {
+    socket: Option<UnixDatagram>,
+    path: PathBuf,
+    parent: OwnedFd,
+    directory: OwnedFd,
+    made: Option<(u64, u64)>,
+}
+
+impl NotifySocket {
+    /// Makes the directory and the socket in the first place that takes them.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn new() -> Result<Self, NotifyError> {
+        Self::new_in(&places())
+    }
+
+    fn new_in(places: &[PathBuf]) -> Result<Self, NotifyError> {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).map_err(NotifyError::Random)?;
+        let name = format!("greenroom-{:032x}", u128::from_ne_bytes(bits));
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for place in places {
+            match Self::new_at(place, &name) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => last = error,
+            }
+        }
+        Err(NotifyError::NoPlace {
+            tried: places.to_vec(),
+            last,
+        })
+    }
+
+    fn new_at(place: &Path, name: &str) -> io::Result<Self> {
+        let path = place.join(name).join(NAME);
+        if path.as_os_str().as_bytes().len() >= SUN_PATH {
+            return Err(io::ErrorKind::InvalidFilename.into());
+        }
+        let open = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = rustix::fs::openat(CWD, place, open, Mode::empty())?;
+        let about = rustix::fs::fstat(&parent)?;
+        if about.st_mode & 0o1002 == 0o002 {
+            return Err(io::ErrorKind::PermissionDenied.into()); // anyone could rename what is ours
+        }
+        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700))?;
+        let directory = rustix::fs::openat(&parent, name, open | OFlags::NOFOLLOW, Mode::empty())?;
+        let mut made = Self {
+            socket: None,
+            path,
+            parent,
+            directory,
+            made: None,
+        }; // from here on drop tidies up
+        rustix::fs::fchmod(&made.directory, Mode::from_raw_mode(0o711))?;
+        let socket = UnixDatagram::bind(&made.path)?;
+        made.made = Some(identity(&rustix::fs::statat(
+            &made.directory,
+            NAME,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?));
+        rustix::fs::chmodat(&made.directory, NAME, Mode::from_raw_mode(0o666), AtFlags::empty())?;
+        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+        socket.set_nonblocking(true)?;
+        made.socket = Some(socket);
+        Ok(made)
+    }
+
+    /// The socket itself, for the task that reads it; the names stay with this.
+    pub(super) fn take(&mut self) -> Option<UnixDatagram> {
+        self.socket.take()
+    }
+
+    /// What NOTIFY_SOCKET is set to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for NotifySocket {
+    fn drop(&mut self) {
+        let at = |dir: &OwnedFd, name: &std::ffi::OsStr| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        let ours = at(&self.directory, NAME.as_ref()).is_ok_and(|now| {
+            FileType::from_raw_mode(now.st_mode) == FileType::Socket && Some(identity(&now)) == self.made
+        });
+        if ours {
+            let _ = rustix::fs::unlinkat(&self.directory, NAME, AtFlags::empty());
+        }
+        let Some(name) = self.path.parent().and_then(Path::file_name) else {
+            return;
+        };
+        let same = match (at(&self.parent, name), rustix::fs::fstat(&self.directory)) {
+            (Ok(now), Ok(made)) => identity(&now) == identity(&made),
+            (Err(_), _) | (_, Err(_)) => false,
+        };
+        if same {
+            // Fails, as it should, when somebody has put something into it.
+            let _ = rustix::fs::unlinkat(&self.parent, name, AtFlags::REMOVEDIR);
+        }
+    }
+}
+
+#[allow(clippy::unnecessary_cast, reason = "the types differ between architectures")]
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+/// Where the directory may be made, best first. Root takes `/run` before its
+/// own XDG_RUNTIME_DIR, which nobody else may pass: a child of root may change
+/// its user.
+fn places() -> Vec<PathBuf> {
+    let of_user = env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|place| place.is_absolute());
+    let run = Some(PathBuf::from("/run"));
+    let ordered = if rustix::process::geteuid().is_root() {
+        [run, of_user]
+    } else {
+        [of_user, run]
+    };
+    ordered
+        .into_iter()
+        .flatten()
+        .chain([env::temp_dir(), PathBuf::from("/tmp")])
+        .collect()
+}
+
+/// Reads `socket` for as long as the task lives, and tells what the backend says.
+pub(super) async fn listen(socket: UnixDatagram, generation: Generation, kin: Kin, tell: Tell) {
+    // Fails only when the runtime is shutting down.
+    let Ok(socket) = tokio::net::UnixDatagram::from_std(socket) else {
+        return;
+    };
+    let mut reader = Reader {
+        generation,
+        kin,
+        tell,
+        said: HashSet::new(),
+        buffer: vec![0; limits::NOTIFY_MAX],
+    };
+    let mut budget = limits::NOTIFY_PER_SECOND;
+    let mut second = tokio::time::Instant::now() + Duration::from_secs(1);
+    loop {
+        let received = socket
+            .async_io(Interest::READABLE, || {
+                datagram::receive(socket.as_fd(), &mut reader.buffer)
+            })
+            .await;
+        match received {
+            Ok(received) => reader.take(received),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // A socket that is bound and never connected has no other error; not a reason to spin.
+            Err(_) => return,
+        }
+        budget -= 1;
+        if tokio::time::Instant::now() >= second {
+            (budget, second) = (
+                limits::NOTIFY_PER_SECOND,
+                tokio::time::Instant::now() + Duration::from_secs(1),
+            );
+        } else if budget == 0 {
+            tokio::time::sleep_until(second).await; // the rest waits in the kernel's queue
+            (budget, second) = (
+                limits::NOTIFY_PER_SECOND,
+                tokio::time::Instant::now() + Duration::from_secs(1),
+            );
+        }
+    }
+}
+
+struct Reader {
+    generation: Generation,
+    kin: Kin,
+    tell: Tell,
+    /// Each cause is said once per generation and user, and counted in [`Tell`] always.
+    said: HashSet<(Ignored, u32)>,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    fn take(&mut self, received: Received) {
+        let at_ns = now_ns();
+        let Received {
+            length,
+            cut,
+            sender,
+            mut descriptors,
+        } = received;
+        let sender = sender.unwrap_or(Sender { pid: 0, uid: u32::MAX });
+        let judged = if cut {
+            Err(Ignored::TooLong)
+        } else {
+            self.kin.judge(sender)
+        };
+        if let Err(why) = judged {
+            return self.ignore(sender, why);
+        }
+        let mut message = Message::parse(&self.buffer[..length]);
+        // One descriptor belongs to a barrier; all others end here.
+        let barrier = (message.barrier && descriptors.len() == 1)
+            .then(|| descriptors.pop().map(Barrier))
+            .flatten();
+        drop(descriptors);
+        if message.main_pid.is_some_and(|pid| !self.kin.has(pid)) {
+            message.main_pid = None;
+        }
+        if !message.is_empty() {
+            let (generation, from) = (self.generation, sender.pid);
+            self.tell.tell(Happening::Notified {
+                generation,
+                from,
+                message,
+                at_ns,
+                barrier,
+            });
+        }
+    }
+
+    fn ignore(&mut self, sender: Sender, why: Ignored) {
+        self.tell.count_ignored();
+        // A cap, as an attacker may have many users.
+        if self.said.len() < 64 && self.said.insert((why, sender.uid)) {
+            let generation = self.generation;
+            self.tell.tell(Happening::NotifyIgnored {
+                generation,
+                pid: sender.pid,
+                uid: sender.uid,
+                why,
+            });
+        }
+    }
+}
+
+/// CLOCK_MONOTONIC, in nanoseconds: comparable between processes.
+#[must_use]
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn left_in(place: &Path) -> usize {
+        fs::read_dir(place).unwrap().count()
+    }
+
+    fn place() -> PathBuf {
+        let name: u64 = getrandom::u64().unwrap();
+        let place = env::temp_dir().join(format!("t{name:x}"));
+        fs::create_dir(&place).unwrap();
+        place
+    }
+
+    #[test]
+    fn the_directory_is_0711_the_socket_0666_and_both_go_with_it() {
+        let place = place();
+        let socket = NotifySocket::new_in(std::slice::from_ref(&place)).unwrap();
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(socket.path()), 0o666);
+        assert_eq!(mode(socket.path().parent().unwrap()), 0o711);
+        drop(socket);
+        assert_eq!(left_in(&place), 0);
+        fs::remove_dir(place).unwrap();
+    }
+
+    #[test]
+    fn a_place_that_is_too_long_missing_or_open_to_renames_is_passed_over() {
+        let (place, open) = (place(), place());
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let long = place.join("x".repeat(80));
+        fs::create_dir(&long).unwrap();
+        let places = [long.clone(), "/no/such/place".into(), open.clone()];
+        assert!(matches!(NotifySocket::new_in(&places), Err(NotifyError::NoPlace { tried, .. }) if tried == places));
+        assert_eq!((left_in(&long), left_in(&open)), (0, 0));
+        let socket = NotifySocket::new_in(&[long, place.clone()]).unwrap();
+        assert!(socket.path().starts_with(&place));
+        drop(socket);
+        fs::remove_dir_all(place).unwrap();
+        fs::remove_dir(open).unwrap();
+    }
+
+    #[test]
+    fn what_took_the_place_of_our_socket_or_directory_is_not_removed() {
+        let place = place();
+        let victim = place.join("victim");
+        fs::write(&victim, "kept").unwrap();
+        let socket = NotifySocket::new_in(std::slice::from_ref(&place)).unwrap();
+        let path = socket.path().to_owned();
+        fs::remove_file(&path).unwrap();
+        symlink(&victim, &path).unwrap();
+        drop(socket);
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+
+        let socket = NotifySocket::new_in(std::slice::from_ref(&place)).unwrap();
+        let ours = socket.path().parent().unwrap().to_owned();
+        fs::rename(&ours, place.join("moved")).unwrap();
+        fs::create_dir(&ours).unwrap();
+        let other = fs::metadata(&ours).unwrap().ino();
+        drop(socket);
+        assert_eq!(fs::metadata(&ours).unwrap().ino(), other);
+        fs::remove_dir_all(place).unwrap();
+    }
+}

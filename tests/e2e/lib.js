@@ -1,0 +1,51 @@
+// What the Node backends share: the ledger (see ledger.py), the echo, and the environment.
+'use strict';
+
+const fs = require('fs');
+
+// O_APPEND and one write per line: several workers share the file.
+const fd = process.env.LOG ? fs.openSync(process.env.LOG, 'a', 0o666) : -1;
+
+// `event` is open, reject or close; `code` the close code or HTTP status, if there is one.
+function log(event, request, code) {
+  if (fd < 0) return;
+  const line = {
+    event,
+    at: Number(process.hrtime.bigint()), // CLOCK_MONOTONIC; to the nanosecond for the first 104 days of uptime
+    session: request.headers['greenroom-session'] ?? null,
+    attempt: request.headers['greenroom-attempt'] ?? null,
+    path: request.url,
+    pid: process.pid,
+  };
+  if (code !== undefined) line.code = code;
+  fs.writeSync(fd, JSON.stringify(line) + '\n');
+}
+
+// Sends every message back as it came, text as text.
+function echo(socket, request) {
+  log('open', request);
+  socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }));
+  socket.on('close', (code) => log('close', request, code));
+  socket.on('error', () => {});
+}
+
+// Accepts, and shows only after `afterMs` that it was too early: Close 1011.
+function tooEarly(socket, request, afterMs) {
+  log('reject', request, 1011);
+  socket.on('error', () => {});
+  setTimeout(() => socket.close(1011, 'not ready'), afterMs);
+}
+
+// A number from the environment, in the unit of its name.
+function number(name, fallback) {
+  const value = Number(process.env[name] ?? fallback);
+  if (!Number.isFinite(value)) throw new Error(`${name} is ${process.env[name]}; it must be a number`);
+  return value;
+}
+
+// Listens on PORT of the loopback address, with a backlog that takes a whole release.
+function listen(server) {
+  server.listen({ port: number('PORT', NaN), host: '127.0.0.1', backlog: 4096 });
+}
+
+module.exports = { echo, listen, log, number, tooEarly };

@@ -1,0 +1,31 @@
+// Two worker processes behind one port, of which one is late: the first is ready after
+// STARTUP_SECONDS (default 1), the second LATE_SECONDS (default 1) later. Until then a worker accepts
+// and closes with 1011 after 5 ms. Both listen at once. LOG: see ledger.py.
+//
+// CLUSTER=rr (default): the first process accepts and deals connections out in turn, so every second
+// one meets the late worker. CLUSTER=shared: both accept from one socket, whoever is first.
+'use strict';
+
+const cluster = require('cluster');
+const http = require('http');
+const { echo, listen, number, tooEarly } = require('./lib.js');
+
+const startedAt = Number(process.env.STARTED_AT ?? performance.timeOrigin + performance.now());
+
+if (cluster.isPrimary) {
+  cluster.schedulingPolicy = process.env.CLUSTER === 'shared' ? cluster.SCHED_NONE : cluster.SCHED_RR;
+  for (const worker of [0, 1]) cluster.fork({ WORKER: worker, STARTED_AT: startedAt });
+  // A worker that dies takes the whole server with it: a test must not go on with half of one.
+  cluster.on('exit', () => process.exit(1));
+} else {
+  const { WebSocketServer } = require('ws');
+  const late = number('WORKER') * number('LATE_SECONDS', 1);
+  const readyAt = startedAt + (number('STARTUP_SECONDS', 1) + late) * 1000;
+  const server = http.createServer((_request, response) => response.writeHead(404).end());
+  const sockets = new WebSocketServer({ server });
+  sockets.on('connection', (socket, request) => {
+    if (performance.timeOrigin + performance.now() < readyAt) tooEarly(socket, request, 5);
+    else echo(socket, request);
+  });
+  listen(server);
+}

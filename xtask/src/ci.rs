@@ -1,0 +1,76 @@
+//! Which checks must pass before a change lands, in which order: the quick ones first.
+//!
+//! Meant to stay below 30 minutes on two cores. `cargo test` and nothing else runs
+//! the tests: it is there on every machine that has Rust.
+
+use crate::{
+    root, setup,
+    steps::{Steps, cargo, output, run},
+    tidy,
+};
+
+/// `cargo xtask ci`.
+pub(crate) fn ci() -> Result<(), String> {
+    let mut steps = Steps::default();
+    steps.step("toolchain", toolchain)?;
+    steps.step("format", || run(&mut cargo(["fmt", "--all", "--check"])))?;
+    steps.step("tidy", || tidy::tidy(&root()))?;
+    steps.step("clippy", || {
+        run(&mut cargo([
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
+    steps.step("doc", || {
+        run(cargo(["doc", "--locked", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    steps.step("setup", setup::setup)?;
+    steps.step("test", || {
+        run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
+    })?;
+    // The place for further steps, such as the simulation's seeds:
+    // steps.step("sim", || run(&mut cargo(["run", "--locked", "-p", "sim", "--release", "--", "--seeds", "2000"])))?;
+    print!("{}", steps.summary());
+    Ok(())
+}
+
+/// `cargo xtask bench ARGS`: the program first, so that its build is not part of what is measured.
+pub(crate) fn bench(args: &[String]) -> Result<(), String> {
+    let mut steps = Steps::default();
+    steps.step("build", || {
+        run(&mut cargo([
+            "build",
+            "--locked",
+            "--release",
+            "-p",
+            "greenroom-cli",
+            "-p",
+            "bench",
+            "--bins",
+        ]))
+    })?;
+    let bench = ["run", "--locked", "--quiet", "-p", "bench", "--release", "--"].into_iter();
+    steps.step("bench", || {
+        run(&mut cargo(bench.chain(args.iter().map(String::as_str))))
+    })?;
+    print!("{}", steps.summary());
+    Ok(())
+}
+
+/// A minimal toolchain has neither rustfmt nor clippy: they are added where rustup can.
+fn toolchain() -> Result<(), String> {
+    for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        if output(&mut cargo([subcommand, "--version"])).is_some() {
+            continue;
+        }
+        let mut rustup = std::process::Command::new("rustup");
+        rustup.args(["component", "add", component]).current_dir(root());
+        run(&mut rustup).map_err(|why| format!("`cargo {subcommand}` is missing; install {component} ({why})"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Installs what the end-to-end tests need: pinned Python and Node packages, below `target/e2e`.
+//!
+//! Works on a fresh Debian machine with only Rust, as root: a missing Python or Node
+//! comes from the system's packages. Without root it says what to install. A stamp
+//! holds what was installed, word for word, so that a second run does nothing. A
+//! download that fails is tried once more; then it is an error, never a skipped test.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    root,
+    steps::{output, run},
+    target_dir,
+};
+
+/// The clients use `asyncio.timeout`; Debian splits venv off into a package of its own.
+const PYTHON_CHECK: &str = "import sys, venv, ensurepip; assert sys.version_info >= (3, 11)";
+
+/// `cargo xtask setup`.
+pub(crate) fn setup() -> Result<(), String> {
+    let (from, to) = (root().join("tests/e2e"), target_dir().join("e2e"));
+    let wanted = wanted(&from)?;
+    let stamp = to.join("stamp");
+    if is_current(&to, &wanted) {
+        println!("    {} is up to date", to.display());
+        return Ok(());
+    }
+    install_missing()?;
+    let python = python().ok_or("python3 (3.11 or newer, with venv) is still missing after its installation")?;
+    fs::create_dir_all(to.join("node")).map_err(|e| format!("cannot create {}: {e}", to.display()))?;
+    // From here until the new stamp the folder is half done, and must not look finished.
+    let _ = fs::remove_file(&stamp);
+    install_python(&python, &from, &to)?;
+    install_node(&from, &to)?;
+    fs::write(&stamp, wanted).map_err(|e| format!("cannot write {}: {e}", stamp.display()))?;
+    println!("    installed into {}", to.display());
+    Ok(())
+}
+
+/// What the stamp must say: the files that decide what is installed, and where (a venv cannot be moved).
+fn wanted(from: &Path) -> Result<String, String> {
+    let read = |name: &str| {
+        let path = from.join(name);
+        fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+    };
+    Ok(format!(
+        "{}\n{}\n{}",
+        target_dir().display(),
+        read("requirements.txt")?,
+        read("package.json")?
+    ))
+}
+
+/// The stamp fits, and what it speaks of runs: an interpreter can be gone after an update of the system.
+fn is_current(to: &Path, wanted: &str) -> bool {
+    fs::read_to_string(to.join("stamp")).is_ok_and(|found| found == wanted)
+        && output(Command::new(to.join("venv/bin/python")).args(["-c", "import websockets"])).is_some()
+        && to.join("node/node_modules/ws/package.json").is_file()
+        && output(Command::new("node").arg("--version")).is_some()
+}
+
+/// A Python that can make a venv. The system's own first: everybody may read it,
+/// as the worker of a server that changes its user must.
+fn python() -> Option<PathBuf> {
+    ["/usr/bin/python3", "python3"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|python| output(Command::new(python).args(["-c", PYTHON_CHECK])).is_some())
+}
+
+/// The system's packages that are missing, named as Debian names them.
+fn missing() -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    if python().is_none() {
+        packages.extend(["python3", "python3-venv"]);
+    }
+    for (program, package) in [("node", "nodejs"), ("npm", "npm")] {
+        if output(Command::new(program).arg("--version")).is_none() {
+            packages.push(package);
+        }
+    }
+    packages
+}
+
+fn install_missing() -> Result<(), String> {
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names = packages.join(" ");
+    if output(Command::new("id").arg("-u")).as_deref() != Some("0") {
+        return Err(format!(
+            "the end-to-end tests need {names}; as root: apt-get install --no-install-recommends {names}"
+        ));
+    }
+    if output(Command::new("apt-get").arg("--version")).is_none() {
+        return Err(format!(
+            "the end-to-end tests need {names}, and there is no apt-get; install them in your system's way"
+        ));
+    }
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    twice(|| run(&mut apt(&["update"])))?;
+    twice(|| run(apt(&["install", "-y", "--no-install-recommends"]).args(&packages)))
+}
+
+fn install_python(python: &Path, from: &Path, to: &Path) -> Result<(), String> {
+    let venv = to.join("venv");
+    // --clear: what an earlier set of requirements left behind must not decide a test.
+    run(Command::new(python).args(["-m", "venv", "--clear"]).arg(&venv))?;
+    twice(|| {
+        let mut pip = Command::new(venv.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+        run(pip.arg(from.join("requirements.txt")))
+    })
+}
+
+fn install_node(from: &Path, to: &Path) -> Result<(), String> {
+    let folder = to.join("node");
+    let _ = fs::remove_dir_all(folder.join("node_modules"));
+    fs::copy(from.join("package.json"), folder.join("package.json"))
+        .map_err(|e| format!("cannot copy package.json into {}: {e}", folder.display()))?;
+    twice(|| {
+        let mut npm = Command::new("npm");
+        npm.args([
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--no-package-lock",
+        ]);
+        run(npm.current_dir(&folder))
+    })
+}
+
+/// A download may fail once.
+fn twice(mut work: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    work().or_else(|why| {
+        println!("    {why}; once more");
+        work()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_is_tried_twice_and_not_three_times() {
+        let mut tries = 0;
+        let result = twice(|| {
+            tries += 1;
+            Err(format!("try {tries}"))
+        });
+        assert_eq!(result, Err("try 2".to_owned()));
+    }
+
+    #[test]
+    fn every_requirement_is_pinned_to_one_version() {
+        let text = fs::read_to_string(root().join("tests/e2e/requirements.txt")).unwrap();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.contains("=="), "not pinned: {line}");
+        }
+        let text = fs::read_to_string(root().join("tests/e2e/package.json")).unwrap();
+        assert!(
+            !text.contains(['^', '~', '*']),
+            "package.json pins exact versions: {text}"
+        );
+    }
+
+    #[test]
+    fn another_requirement_makes_the_stamp_old() {
+        let wanted = wanted(&root().join("tests/e2e")).unwrap();
+        assert!(wanted.contains("fastapi==") && wanted.contains("\"ws\""));
+        assert!(!is_current(
+            &target_dir().join("e2e"),
+            &format!("{wanted}one-more==1.0\n")
+        ));
+    }
+}

@@ -1,2 +1,34 @@
-//! The program `greenroom`.
-fn main() {}
+//! The program `greenroom`: arguments in, an exit code out.
+//!
+//! Nothing is decided here but what the words on the command line mean. Each
+//! value is checked while it is read, so that a bad one never starts anything.
+
+mod args;
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { args::USAGE } else { 0 });
+        }
+    };
+    let code = match cli.command {
+        args::Command::Run(run) => match run.settings() {
+            Ok(settings) => greenroom::server::run(settings),
+            Err(error) => args::complain(&error),
+        },
+        args::Command::Serve(serve) => match serve.settings() {
+            Ok(settings) => greenroom::server::run(settings),
+            Err(error) => args::complain(&error),
+        },
+        args::Command::Demo => demo::run(),
+        args::Command::DemoBackend(backend) => demo::backend(backend),
+    };
+    ExitCode::from(code)
+}

@@ -1,5 +1,6 @@
 //! `tcp`, `http` and `websocket` against servers that answer well, badly, much
 //! too much, or not at all; and how `watch` looks at them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may")]
 
 use std::io;
 use std::net::SocketAddr;

@@ -3,6 +3,7 @@
 //!
 //! The children are this test program itself (see [`child_main`]), told over
 //! stdin what to do, so that nothing but a shell is needed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may")]
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -287,6 +288,20 @@ async fn a_unix_socket_is_up_when_the_child_listens_there_and_not_by_its_file() 
     assert_eq!(
         Probe::listen(&at, Of::Anyone).once().await,
         Verdict::Down(Why::NobodyListens)
+    );
+    std::fs::remove_file(&path).unwrap();
+
+    child.tell(&format!("unix {}", path.display()));
+    assert_eq!(probe.once().await, UP);
+    assert_eq!(probe.once().await, UP, "known by now");
+    std::fs::remove_file(&path).unwrap();
+    file_only.listen(1).unwrap(); // on a file that is gone
+    let next = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    next.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    assert_eq!(
+        probe.once().await,
+        Verdict::Down(Why::NobodyListens),
+        "bound anew, perhaps with the same inode"
     );
     std::fs::remove_file(&path).unwrap();
 

@@ -345,7 +345,7 @@ async fn a_nudge_looks_at_once_also_when_it_comes_during_a_look() {
     let (tell, mut looks) = mpsc::unbounded_channel();
     let nudge = Notify::new();
     let watching = watch(probe, Duration::from_secs(3600), &nudge, |look| {
-        tell.send(look.verdict).unwrap()
+        tell.send(look.verdict).unwrap();
     });
     let story = async {
         for status in [503, 200, 503] {

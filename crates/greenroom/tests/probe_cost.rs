@@ -1,5 +1,6 @@
 //! What a look of `listen` costs while the machine has 10,000 TCP connections,
 //! printed. Run by hand: `cargo test --release --test probe_cost -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may")]
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,5 +1,6 @@
 //! `tcp`, `http` and `websocket` against servers that answer well, badly, much
 //! too much, or not at all; and how `watch` looks at them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -344,7 +345,7 @@ async fn a_nudge_looks_at_once_also_when_it_comes_during_a_look() {
     let (tell, mut looks) = mpsc::unbounded_channel();
     let nudge = Notify::new();
     let watching = watch(probe, Duration::from_secs(3600), &nudge, |look| {
-        tell.send(look.verdict).unwrap()
+        tell.send(look.verdict).unwrap();
     });
     let story = async {
         for status in [503, 200, 503] {

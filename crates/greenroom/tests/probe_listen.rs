@@ -3,6 +3,7 @@
 //!
 //! The children are this test program itself (see [`child_main`]), told over
 //! stdin what to do, so that nothing but a shell is needed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may")]
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -16,9 +17,13 @@ use std::time::Duration;
 use greenroom::config::Address;
 use greenroom::probe::{Of, Place, Probe, Verdict, Why, elsewhere, watch};
 use socket2::{Domain, Socket, Type};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 
 const UP: Verdict = Verdict::Up;
+
+/// One test at a time: the children of another would be taken for what left the
+/// child, and between fork and exec they have all sockets of this process.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn tcp(text: &str, reuse: bool) -> TcpListener {
     let at: SocketAddr = text.parse().unwrap();
@@ -134,6 +139,7 @@ fn address(text: &str) -> Address {
 
 #[tokio::test]
 async fn a_childs_own_listener_is_up_for_as_long_as_it_listens() {
+    let _alone = ALONE.lock().await;
     let mut child = Obeying::start();
     for bind in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
         let at: SocketAddr = child.tell(&format!("tcp {bind}")).parse().unwrap();
@@ -147,6 +153,7 @@ async fn a_childs_own_listener_is_up_for_as_long_as_it_listens() {
 
 #[tokio::test]
 async fn a_listener_on_another_address_of_the_machine_does_not_count() {
+    let _alone = ALONE.lock().await;
     let listener = tcp("127.0.0.2:0", false);
     let port = listener.local_addr().unwrap().port();
     let mut probe = Probe::listen(&address(&format!("127.0.0.1:{port}")), Of::Anyone);
@@ -155,6 +162,7 @@ async fn a_listener_on_another_address_of_the_machine_does_not_count() {
 
 #[tokio::test]
 async fn a_strangers_listener_does_not_count() {
+    let _alone = ALONE.lock().await;
     let child = Obeying::start();
     let stranger = tcp("127.0.0.1:0", false);
     let at = address(&stranger.local_addr().unwrap().to_string());
@@ -166,6 +174,7 @@ async fn a_strangers_listener_does_not_count() {
 
 #[tokio::test]
 async fn without_a_child_nothing_counts() {
+    let _alone = ALONE.lock().await;
     let stranger = tcp("127.0.0.1:0", false);
     let at = address(&stranger.local_addr().unwrap().to_string());
     let none = Of::Children(Arc::new(AtomicU32::new(0)));
@@ -174,6 +183,7 @@ async fn without_a_child_nothing_counts() {
 
 #[tokio::test]
 async fn a_grandchilds_listener_counts() {
+    let _alone = ALONE.lock().await;
     let mut child = Obeying::through(Some("\"$0\" \"$@\"; true"));
     assert_ne!(child.listens, child.process.id());
     let at = child.tell("tcp 127.0.0.1:0");
@@ -191,6 +201,7 @@ fn parent_and_start(pid: u32) -> (u32, u64) {
 
 #[tokio::test]
 async fn a_daemon_of_the_child_counts_and_one_of_an_earlier_child_does_not() {
+    let _alone = ALONE.lock().await;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let mut first = Obeying::through(Some(DAEMON));
     let (_, orphan_started) = loop {
@@ -222,6 +233,7 @@ async fn a_daemon_of_the_child_counts_and_one_of_an_earlier_child_does_not() {
 
 #[tokio::test]
 async fn a_port_shared_with_a_stranger_counts_while_the_child_shares_it() {
+    let _alone = ALONE.lock().await;
     let mut child = Obeying::start();
     let strangers = tcp("127.0.0.1:0", true);
     let at = strangers.local_addr().unwrap().to_string();
@@ -238,6 +250,7 @@ async fn a_port_shared_with_a_stranger_counts_while_the_child_shares_it() {
 
 #[tokio::test]
 async fn a_listener_bound_to_a_device_is_found_within_ten_looks() {
+    let _alone = ALONE.lock().await;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     if socket.bind_device(Some(b"lo")).is_err() {
         return; // kernels before 5.7 ask for a privilege
@@ -255,6 +268,7 @@ async fn a_listener_bound_to_a_device_is_found_within_ten_looks() {
 
 #[tokio::test]
 async fn a_unix_socket_is_up_when_the_child_listens_there_and_not_by_its_file() {
+    let _alone = ALONE.lock().await;
     let path = socket_path();
     let at = address(&format!("unix:{}", path.display()));
     let mut child = Obeying::start();
@@ -292,6 +306,20 @@ async fn a_unix_socket_is_up_when_the_child_listens_there_and_not_by_its_file() 
 
     child.tell(&format!("unix {}", path.display()));
     assert_eq!(probe.once().await, UP);
+    assert_eq!(probe.once().await, UP, "known by now");
+    std::fs::remove_file(&path).unwrap();
+    file_only.listen(1).unwrap(); // on a file that is gone
+    let next = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    next.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    assert_eq!(
+        probe.once().await,
+        Verdict::Down(Why::NobodyListens),
+        "bound anew, perhaps with the same inode"
+    );
+    std::fs::remove_file(&path).unwrap();
+
+    child.tell(&format!("unix {}", path.display()));
+    assert_eq!(probe.once().await, UP);
     child.tell("close");
     assert_eq!(probe.once().await, Verdict::Down(Why::NobodyListens));
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
@@ -299,6 +327,7 @@ async fn a_unix_socket_is_up_when_the_child_listens_there_and_not_by_its_file() 
 
 #[tokio::test]
 async fn a_socket_file_that_appears_wakes_the_look() {
+    let _alone = ALONE.lock().await;
     let path = socket_path();
     let directory = path.parent().unwrap().to_owned();
     let at = address(&format!("unix:{}", path.display()));
@@ -306,7 +335,7 @@ async fn a_socket_file_that_appears_wakes_the_look() {
     let nudge = Notify::new();
     let hour = Duration::from_secs(3600);
     let watching = watch(Probe::listen(&at, Of::Anyone), hour, &nudge, |look| {
-        tell.send(look.verdict).unwrap()
+        tell.send(look.verdict).unwrap();
     });
     let story = async {
         assert_eq!(looks.recv().await, Some(Verdict::Down(Why::NoSocketFile)));
@@ -330,6 +359,7 @@ async fn a_socket_file_that_appears_wakes_the_look() {
 
 #[tokio::test]
 async fn where_the_childs_family_listens_is_seen() {
+    let _alone = ALONE.lock().await;
     let path = socket_path();
     let mut child = Obeying::through(Some("\"$0\" \"$@\"; true"));
     assert_eq!(elsewhere(child.process.id()).await, []);

@@ -18,6 +18,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use greenroom_core::limits;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::dial::Resolver;
 use super::directory::Watch;
@@ -42,7 +44,11 @@ pub(super) struct Listen {
 #[derive(Debug)]
 enum Place {
     Tcp(Resolver),
-    Unix { path: PathBuf, watch: Option<Watch> },
+    Unix {
+        path: PathBuf,
+        watch: Option<Watch>,
+        listening: Option<Listening>,
+    },
 }
 
 /// What is known of the socket that was there at the last look.
@@ -74,6 +80,7 @@ impl Listen {
             Address::Unix(path) => Place::Unix {
                 path: path.clone(),
                 watch: None,
+                listening: None,
             },
             Address::Tcp { .. } => Place::Tcp(Resolver::new(address)),
         };
@@ -116,11 +123,11 @@ impl Listen {
                 let targets: Vec<SocketAddr> = resolver.addresses().await?.iter().copied().map(reachable).collect();
                 tcp_listener(&mut self.table, &targets, &mut self.misses)?
             }
-            Place::Unix { path, watch } => {
+            Place::Unix { path, watch, listening } => {
                 if watch.is_none() {
                     *watch = Watch::on_directory_of(path).ok(); // none while the directory is not there
                 }
-                unix_listener(&mut self.table, path)?
+                unix_listener(&mut self.table, path, listening)?
             }
         };
         match child {
@@ -179,7 +186,7 @@ impl Listen {
 
     /// Ends when the socket file came, went or changed. Without a watch, never.
     pub(super) async fn woken(&mut self) {
-        let Place::Unix { path, watch } = &mut self.place else {
+        let Place::Unix { path, watch, .. } = &mut self.place else {
             return std::future::pending().await;
         };
         let Some(watching) = watch else {
@@ -236,7 +243,18 @@ fn listeners_at(table: &mut Table, targets: &[SocketAddr]) -> io::Result<Vec<u64
     Ok(inodes)
 }
 
-fn unix_listener(table: &mut Table, path: &Path) -> Result<(u64, All), Why> {
+/// The Unix socket that the table showed to listen, and its file. It listens
+/// until it is closed: while somebody has a stream socket on the very same file,
+/// it is this one.
+#[derive(Debug)]
+struct Listening {
+    inode: u64,
+    /// Inode, device and time of change: inode numbers come back soon.
+    file: (u64, u64, i64, i64),
+}
+
+fn unix_listener(table: &mut Table, path: &Path, listening: &mut Option<Listening>) -> Result<(u64, All), Why> {
+    let known = listening.take();
     let file = match path.metadata() {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Why::NoSocketFile),
@@ -245,11 +263,49 @@ fn unix_listener(table: &mut Table, path: &Path) -> Result<(u64, All), Why> {
     if !file.file_type().is_socket() {
         return Err(Why::NotASocket);
     }
+    // The table of Unix sockets is read as a whole: milliseconds when there are 10,000. So it is
+    // read only where the answer may have changed.
+    let number = (file.ino(), file.dev(), file.ctime(), file.ctime_nsec());
+    match (knock(path), known) {
+        (Knock::Nobody, _) => return Err(Why::NobodyListens),
+        (Knock::Stream, Some(known)) if known.file == number => {
+            let inode = known.inode;
+            *listening = Some(known);
+            return Ok((inode, All::These(vec![inode])));
+        }
+        (Knock::Stream | Knock::Unclear, _) => {}
+    }
     let listeners = table.unix().map_err(|error| Why::Failed(error.kind()))?;
     let here = listeners.iter().filter(|l| is_at(l, path, file.ino(), file.dev()));
     let inodes: Vec<u64> = here.map(|l| l.inode).collect();
-    let first = inodes.first().copied().ok_or(Why::NobodyListens)?;
-    Ok((first, All::These(inodes)))
+    let inode = inodes.first().copied().ok_or(Why::NobodyListens)?;
+    *listening = Some(Listening { inode, file: number });
+    Ok((inode, All::These(inodes)))
+}
+
+/// What is behind a socket file.
+#[derive(Debug, PartialEq, Eq)]
+enum Knock {
+    /// No open socket: nobody can be listening.
+    Nobody,
+    /// A socket for streams; whether it listens is not known.
+    Stream,
+    /// Cannot be told.
+    Unclear,
+}
+
+/// Asks with a datagram socket, which no stream server can take: the kernel finds
+/// the socket behind the file and says that it is of another type. No connection is made.
+fn knock(path: &Path) -> Knock {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None) else {
+        return Knock::Unclear;
+    };
+    match SocketAddrUnix::new(path).and_then(|address| rustix::net::connect(&socket, &address)) {
+        Err(Errno::CONNREFUSED) => Knock::Nobody,
+        Err(Errno::PROTOTYPE) => Knock::Stream,
+        Ok(()) | Err(_) => Knock::Unclear,
+    }
 }
 
 /// Whether a listener's socket file is the one at `path`, whose inode and device these are.

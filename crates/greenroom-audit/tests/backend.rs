@@ -1,6 +1,8 @@
 //! The built-in backend and the clients, against each other: what each kind of
 //! start does to clients that come too early.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -255,6 +255,18 @@ mod tests {
     }
 
     #[test]
+    fn on_a_terminal_each_frame_replaces_the_one_before() {
+        let screen = screen(false);
+        assert_eq!(screen.lock().scene.drawn, 0);
+        screen.frame(&[]).unwrap();
+        let drawn = screen.lock().scene.drawn;
+        let lines = screen.picture(&screen.lock().scene, &[]).lines().count();
+        assert_eq!(drawn, lines, "the next frame goes up that far");
+        screen.frame(&[]).unwrap();
+        assert_eq!(screen.lock().scene.drawn, drawn);
+    }
+
+    #[test]
     fn a_picture_is_narrow_and_full_only_when_ready() {
         let screen = screen(false);
         let inner = screen.lock();

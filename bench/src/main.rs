@@ -1,2 +1,155 @@
-//! Benchmarks.
-fn main() {}
+//! Measures greenroom beside a direct connection, in the same run.
+//!
+//! The load generator and the backend are processes of their own: this program
+//! starts itself again with a subcommand (`backend`, `load`, `stub`), and reads
+//! from them, and from greenroom, lines of JSON. What is printed is what was
+//! measured; the budgets of the design stand beside it with *met* or *MISSED*.
+
+mod backend;
+mod frames;
+mod load;
+mod process;
+mod rivals;
+mod runs;
+mod signal;
+mod site;
+mod table;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// What any part of the bench may fail with: it is read by a person, and nothing decides on it.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// Measures greenroom beside a direct connection.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// (internal) The echo backend.
+    #[command(hide = true)]
+    Backend(backend::Arguments),
+    /// (internal) The load generator.
+    #[command(hide = true)]
+    Load(load::Arguments),
+    /// (internal) The backend of the signal benchmark: one client, then it ends.
+    #[command(hide = true)]
+    Stub {
+        /// From listening to READY, in microseconds.
+        #[arg(long)]
+        ready_after: u64,
+    },
+}
+
+/// What to measure, and with what.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What to measure; everything without it.
+    what: Vec<What>,
+    /// The program to measure.
+    #[arg(long, default_value = "target/release/greenroom")]
+    greenroom: PathBuf,
+    /// Measures the direct connection only.
+    #[arg(long)]
+    direct_only: bool,
+    /// HAProxy, measured beside greenroom (else the one in PATH, if there is one).
+    #[arg(long)]
+    haproxy: Option<PathBuf>,
+    /// nginx, measured beside greenroom (else the one in PATH, if there is one).
+    #[arg(long)]
+    nginx: Option<PathBuf>,
+    /// Seconds of each throughput and latency measurement.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Starts in the signal benchmark.
+    #[arg(long, default_value_t = 1_000)]
+    starts: usize,
+    /// Sizes of the release benchmark.
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 1_000, 9_000])]
+    release: Vec<usize>,
+    /// Clients of the memory benchmark.
+    #[arg(long, default_value_t = 2_000)]
+    clients: usize,
+    /// Ends with code 1 if a budget was missed.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Echoes per second, and CPU per message.
+    Throughput,
+    /// Added latency at a fixed rate.
+    Latency,
+    /// Memory per held and per idle relayed client.
+    Memory,
+    /// Letting in N held clients.
+    Release,
+    /// From READY to the head at the backend.
+    Signal,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.part {
+        Some(Part::Backend(arguments)) => backend::main(&arguments).map(|()| true),
+        Some(Part::Load(arguments)) => load::main(&arguments).map(|()| true),
+        Some(Part::Stub { ready_after }) => signal::stub(Duration::from_micros(ready_after)).map(|()| true),
+        None => all(&arguments.options),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Everything that was asked for; false if a budget was missed and that matters.
+fn all(options: &Options) -> Result<bool, Failure> {
+    process::raise_descriptors();
+    if !options.direct_only && !options.greenroom.is_file() {
+        let path = options.greenroom.display();
+        return Err(format!(
+            "{path} is not there: build it with `cargo build --release`, or give --greenroom PATH or --direct-only"
+        )
+        .into());
+    }
+    let asked = |what| options.what.is_empty() || options.what.contains(&what);
+    let mut budgets = table::Budgets::default();
+    if asked(What::Throughput) {
+        runs::throughput(options, &mut budgets)?;
+    }
+    if asked(What::Latency) {
+        runs::latency(options)?;
+    }
+    if asked(What::Memory) && !options.direct_only {
+        runs::memory(options, &mut budgets)?;
+    }
+    if asked(What::Release) {
+        runs::release(options, &mut budgets)?;
+    }
+    if asked(What::Signal) && !options.direct_only {
+        signal::run(options, &mut budgets)?;
+    }
+    budgets.print();
+    Ok(budgets.all_met() || !options.strict)
+}
+
+/// The loopback address with any free port.
+pub(crate) fn any_port() -> SocketAddr {
+    SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0))
+}

@@ -1,1 +1,20 @@
-//! See ARCHITECTURE.md.
+//! Measures what WebSocket clients see while a server starts.
+//!
+//! - [`backend`]: a built-in server that is slow to start, and bad at it in the
+//!   ways real servers are;
+//! - [`clients`]: clients that come over a span of time, each connecting once;
+//! - [`check`]: what may be concluded from both records: order, loss, waits;
+//! - [`demo`]: the story of `greenroom demo`, told from these measurements.
+//!
+//! Nothing here decides anything for greenroom, and nothing here is a number
+//! that was not measured. Times are nanoseconds on the machine's monotonic
+//! clock ([`clock`]), so that records of several processes can be compared.
+
+pub mod backend;
+pub mod check;
+pub mod clients;
+pub mod clock;
+pub mod demo;
+pub mod journal;
+pub mod limits;
+pub mod notify;

@@ -1,0 +1,114 @@
+//! Other gateways, in their plainest configuration: one process, one thread,
+//! no log. Measured only if they are there.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::process::Process;
+use crate::site::PATIENCE;
+use crate::{Failure, Options, any_port};
+
+/// A gateway to compare with.
+#[derive(Debug)]
+pub(crate) enum Rival {
+    HAProxy(PathBuf),
+    Nginx(PathBuf),
+}
+
+/// Its files; removed when dropped.
+pub(crate) struct Files(PathBuf);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Those that were named, or are in PATH.
+pub(crate) fn present(options: &Options) -> Vec<Rival> {
+    let find = |named: &Option<PathBuf>, name: &str| {
+        let in_path = || {
+            let path = std::env::var_os("PATH")?;
+            std::env::split_paths(&path)
+                .map(|folder| folder.join(name))
+                .find(|path| path.is_file())
+        };
+        named.clone().or_else(in_path)
+    };
+    let haproxy = find(&options.haproxy, "haproxy").map(Rival::HAProxy);
+    let nginx = find(&options.nginx, "nginx").map(Rival::Nginx);
+    haproxy.into_iter().chain(nginx).collect()
+}
+
+impl Rival {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::HAProxy(_) => "HAProxy",
+            Self::Nginx(_) => "nginx",
+        }
+    }
+
+    /// Starts it before `backend`.
+    pub(crate) fn start(&self, backend: SocketAddr) -> Result<(Process, SocketAddr, Files), Failure> {
+        // Neither tells which port it took, so one is chosen for it.
+        let address = TcpListener::bind(any_port())?.local_addr()?;
+        let files =
+            Files(std::env::temp_dir().join(format!("greenroom-bench-{}-{}", std::process::id(), address.port())));
+        fs::create_dir_all(&files.0)?;
+        let file = files.0.join("config");
+        let mut command = match self {
+            Self::HAProxy(program) => {
+                fs::write(&file, haproxy(address, backend))?;
+                let mut command = Command::new(program);
+                command.arg("-db").arg("-f").arg(&file);
+                command
+            }
+            Self::Nginx(program) => {
+                fs::write(&file, nginx(&files.0, address, backend))?;
+                let mut command = Command::new(program);
+                command
+                    .arg("-p")
+                    .arg(&files.0)
+                    .arg("-e")
+                    .arg(files.0.join("error"))
+                    .arg("-c")
+                    .arg(&file);
+                command
+            }
+        };
+        command.current_dir(&files.0);
+        let process = Process::start(self.name(), command)?;
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            if Instant::now() > deadline {
+                return Err(format!("{} does not listen", self.name()).into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok((process, address, files))
+    }
+}
+
+fn haproxy(listen: SocketAddr, backend: SocketAddr) -> String {
+    format!(
+        "global\n  nbthread 1\n  maxconn 20000\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 1h\n\
+         frontend front\n  bind {listen}\n  default_backend back\n\
+         backend back\n  server one {backend}\n"
+    )
+}
+
+fn nginx(folder: &Path, listen: SocketAddr, backend: SocketAddr) -> String {
+    let folder = folder.display();
+    format!(
+        "daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error;\n\
+         events {{ worker_connections 20000; }}\n\
+         http {{\n  access_log off; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;\n\
+           fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;\n\
+           server {{ listen {listen}; location / {{ proxy_pass http://{backend}; proxy_http_version 1.1;\n\
+             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; proxy_read_timeout 1h; }} }}\n}}\n"
+    )
+}

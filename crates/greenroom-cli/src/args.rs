@@ -8,7 +8,7 @@ use greenroom::config::{Address, AddressError, Ready, units};
 use greenroom::server::{Child, Settings};
 use greenroom::telemetry::Format;
 use greenroom_core::backoff::RestartPolicy;
-use greenroom_core::limits::{GRACE, GRACE_MAX, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN};
+use greenroom_core::limits::{GRACE_MAX, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN};
 
 /// Exit code for arguments that cannot be used.
 pub(crate) const USAGE: u8 = 2;
@@ -216,6 +216,7 @@ impl Serve {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use greenroom_core::limits::{GRACE, HOLD_TIMEOUT};
 
     #[test]
     fn the_definition_is_sound_and_its_defaults_are_those_of_the_limits() {

@@ -10,6 +10,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Says what went wrong, with its causes; gives the exit code.
+fn fail(error: &dyn std::error::Error) -> u8 {
+    use std::io::Write;
+    let mut out = std::io::stderr();
+    let _ = write!(out, "error: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(out, ": {cause}");
+        source = cause.source();
+    }
+    let _ = writeln!(out);
+    1
+}
+
 fn main() -> ExitCode {
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
@@ -28,7 +42,7 @@ fn main() -> ExitCode {
             Err(error) => args::complain(&error),
         },
         args::Command::Demo => demo::run(),
-        args::Command::DemoBackend(backend) => demo::backend(backend),
+        args::Command::DemoBackend(backend) => demo::backend(&backend),
     };
     ExitCode::from(code)
 }

@@ -34,6 +34,9 @@ use crate::head::{Forward, Upgrade};
 use crate::registry::Registry;
 use crate::telemetry::{Event, Log};
 
+/// Entries for which room is kept when nobody needs it.
+const ROOM_KEPT: usize = 64;
+
 /// A session in the gate's care.
 #[derive(Debug)]
 struct Client {
@@ -138,10 +141,19 @@ impl Driver {
             self.launched(now, id, result);
             self.carry_out(now).await;
         }
+        self.give_back(messages);
         self.wanted.send_if_modified(|wanted| {
             let wants = self.backend.wants_verdict();
             std::mem::replace(wanted, wants) != wants
         });
+    }
+
+    /// A crowd that has gone in leaves no room kept for it.
+    fn give_back(&mut self, messages: &mut Vec<Message>) {
+        messages.shrink_to(ROOM_KEPT);
+        if self.clients.len() < self.clients.capacity() / 4 {
+            self.clients.shrink_to(self.clients.len().max(ROOM_KEPT));
+        }
     }
 
     fn take(&mut self, now: Time, message: Message) {

@@ -28,32 +28,32 @@ use tokio::time::timeout;
 use super::{End, Session};
 use crate::clock;
 use crate::opening::Front;
-use crate::registry::Entry;
 use crate::scratch::with_scratch;
 
 /// Ends the relay as it has to be ended, and names the cause.
-pub(super) async fn finish(front: &Front, mut session: Session, end: End, established: Time, entry: &mut Entry) {
-    let seed = seed_for(front.seed, entry.session().map_or(0, |id| id.0));
+pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
+    let established = session.established;
+    let seed = seed_for(front.seed, session.entry.session().map_or(0, |id| id.0));
     match end {
         End::Then(Then::Done(cause)) => {
-            entry.ends(cause);
-            entry.enter(State::Closing);
+            session.entry.ends(cause);
+            session.entry.enter(State::Closing);
             session.end_orderly().await;
         }
         End::Then(Then::Lost { mid_frame: true, .. }) => {
-            entry.ends(CloseCause::LostMidFrame);
-            entry.enter(State::Closing);
+            session.entry.ends(CloseCause::LostMidFrame);
+            session.entry.enter(State::Closing);
         }
         End::Then(Then::Lost { mid_frame: false, .. }) => {
-            let lost = usize::try_from(entry.peers(State::Relaying)).unwrap_or(usize::MAX);
+            let lost = usize::try_from(session.entry.peers(State::Relaying)).unwrap_or(usize::MAX);
             let at = close_at(clock::now(), established, seed, lost, SPREAD_MAX, None);
             let reason = format!(
                 "retry-after-ms={}",
                 retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS)
             );
-            entry.ends(CloseCause::BackendLost);
+            session.entry.ends(CloseCause::BackendLost);
             session.wait_until(at, front).await;
-            entry.enter(State::Closing);
+            session.entry.enter(State::Closing);
             let code = if front.drain.borrow().is_some() {
                 CloseCode::GOING_AWAY
             } else {
@@ -74,22 +74,22 @@ pub(super) async fn finish(front: &Front, mut session: Session, end: End, establ
                     CloseCode::PROTOCOL_ERROR,
                 ),
             };
-            entry.ends_with(cause, violation.to_string());
-            entry.enter(State::Closing);
+            session.entry.ends_with(cause, violation.to_string());
+            session.entry.enter(State::Closing);
             session.close_backend(to_backend, seed).await;
             session.close_client(to_client, "").await;
         }
         End::Drained => {
-            entry.ends(CloseCause::Drained);
-            entry.enter(State::Closing);
+            session.entry.ends(CloseCause::Drained);
+            session.entry.enter(State::Closing);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
             session.close_client(CloseCode::GOING_AWAY, "").await;
         }
         End::Limit => {
-            entry.ends(session.cause());
-            entry.enter(State::Closing);
+            session.entry.ends(session.cause());
+            session.entry.enter(State::Closing);
         }
-        End::Then(Then::Continue | Then::BothClosed | Then::HalfClose) => entry.ends(CloseCause::Internal),
+        End::Then(Then::Continue | Then::BothClosed | Then::HalfClose) => session.entry.ends(CloseCause::Internal),
     }
 }
 

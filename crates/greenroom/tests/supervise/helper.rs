@@ -3,6 +3,8 @@
 //! A helper takes commands as lines on stdin (`spawn 1`, `terminate 100`,
 //! `forward HUP`) and says what happens as lines that begin with `@`.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -119,7 +121,7 @@ fn supervisor() {
         std::thread::spawn(move || {
             std::io::stdin()
                 .lines()
-                .for_each(|line| lines.send(line.unwrap()).unwrap())
+                .for_each(|line| lines.send(line.unwrap()).unwrap());
         });
         while let Some(order) = orders.recv().await {
             obey(&supervisor, &order).await;
@@ -162,6 +164,12 @@ fn backend() {
     let does = std::env::var("SUPERVISE_DOES").unwrap();
     match does.as_str() {
         "ready" => send(&path, b"READY=1", 0),
+        "ready-and-stay" => {
+            send(&path, b"READY=1", 0);
+            loop {
+                std::thread::park();
+            }
+        }
         "giant" => send(&path, &[b'x'; 5000], 0),
         "fds" => send(&path, b"STATUS=bomb", 253),
         "mainpid" => send(&path, b"READY=1\nMAINPID=1", 0),
@@ -199,7 +207,7 @@ fn send_with(path: &std::path::Path, text: &[u8], descriptors: &[std::os::fd::Bo
 pub(crate) struct Helper {
     process: Child,
     orders: Option<ChildStdin>,
-    lines: Receiver<String>,
+    lines: Lines,
 }
 
 impl Helper {
@@ -224,7 +232,7 @@ impl Helper {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
-        let lines = lines_of(process.stdout.take().unwrap());
+        let lines = Lines::of(process.stdout.take().unwrap());
         Self {
             orders: process.stdin.take(),
             process,
@@ -238,7 +246,7 @@ impl Helper {
 
     /// Waits for a line with `text` in it, and gives what follows.
     pub(crate) fn expect(&self, text: &str) -> String {
-        expect(&self.lines, text)
+        self.lines.expect(text)
     }
 
     /// Starts generation `n`; gives the child's pid.
@@ -265,13 +273,10 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        if self.orders.is_some() && self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = writeln!(self.orders.as_mut().unwrap(), "terminate 0"); // leave nothing on the machine
-            while self
-                .lines
-                .recv_timeout(Duration::from_secs(5))
-                .is_ok_and(|line| !line.contains("@terminated"))
-            {}
+        let runs = self.process.try_wait().is_ok_and(|ended| ended.is_none());
+        if let Some(orders) = self.orders.as_mut().filter(|_| runs) {
+            let _ = writeln!(orders, "terminate 0"); // leave nothing on the machine
+            let _ = self.lines.find("@terminated", Duration::from_secs(5));
         }
         drop(self.orders.take());
         let _ = self.process.kill();
@@ -279,28 +284,52 @@ impl Drop for Helper {
     }
 }
 
-pub(crate) fn lines_of(reader: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(reader).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
+/// What a process wrote. A line that was not waited for yet is kept, as two
+/// writers (the helper and its child) have no order between them.
+pub(crate) struct Lines {
+    lines: Receiver<String>,
+    kept: RefCell<VecDeque<String>>,
 }
 
-pub(crate) fn expect(lines: &Receiver<String>, text: &str) -> String {
-    let (deadline, mut seen) = (Instant::now() + PATIENCE, Vec::new());
-    loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => match line.find(text) {
-                Some(at) => return line[at + text.len()..].trim().to_owned(),
-                None => seen.push(line),
-            },
-            Err(error) => panic!("{text:?} did not come ({error}); what came: {seen:#?}"),
+impl Lines {
+    pub(crate) fn of(reader: impl std::io::Read + Send + 'static) -> Self {
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            lines,
+            kept: RefCell::default(),
         }
+    }
+
+    /// Takes the first line with `text` in it, and gives what follows.
+    pub(crate) fn expect(&self, text: &str) -> String {
+        self.find(text, PATIENCE)
+            .unwrap_or_else(|| panic!("{text:?} did not come; what came: {:#?}", self.kept.borrow()))
+    }
+
+    fn find(&self, text: &str, patience: Duration) -> Option<String> {
+        let after = |line: &str| line.find(text).map(|at| line[at + text.len()..].trim().to_owned());
+        let mut kept = self.kept.borrow_mut();
+        if let Some(at) = kept.iter().position(|line| line.contains(text)) {
+            return after(&kept.remove(at)?);
+        }
+        let deadline = Instant::now() + patience;
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if let Some(rest) = after(&line) {
+                return Some(rest);
+            }
+            kept.push_back(line);
+        }
+        None
     }
 }
 

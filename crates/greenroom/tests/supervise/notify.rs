@@ -71,7 +71,12 @@ fn ready_of_another_user_is_ignored_and_of_a_child_that_changed_its_user_believe
     let said = helper.expect("@ignored 1 ");
     assert!(said.contains(" 65534 "), "{said}");
 
-    let mut helper = Helper::of(&format!("{other}; exec sleep 1000"));
+    // It stays: of a sender that is gone only its user is known, and that is not the child's.
+    let other = format!(
+        "setpriv --reuid=65534 --clear-groups env {}",
+        backend_that("ready-and-stay")
+    );
+    let mut helper = Helper::of(&other);
     helper.spawn(1);
     assert!(helper.expect("@notified 1 ").starts_with("ready=true"));
 }
@@ -147,9 +152,9 @@ fn socket_and_directory_go_with_their_generation_and_the_next_has_its_own() {
 fn what_an_earlier_generation_left_behind_cannot_speak_for_the_next() {
     // The daemon outlives its child and notifies whatever socket the file names.
     let file = std::env::temp_dir().join(format!("greenroom-socket-{}", std::process::id()));
-    let ready = backend_that("ready");
+    let ready = backend_that("ready-and-stay");
     let script = format!(
-        r#"if [ ! -e {f} ]; then touch {f}; (setsid sh -c 'while [ ! -s {f} ]; do sleep 0.01; done; export NOTIFY_SOCKET=$(cat {f}); {ready}; sleep 1000' &)
+        r#"if [ ! -e {f} ]; then touch {f}; (setsid sh -c 'while [ ! -s {f} ]; do sleep 0.01; done; export NOTIFY_SOCKET=$(cat {f}); {ready}' &)
         sleep 0.02; exit 1; fi; echo $NOTIFY_SOCKET > {f}.new; mv {f}.new {f}; exec sleep 1000"#,
         f = file.display()
     );

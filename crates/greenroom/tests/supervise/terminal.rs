@@ -5,17 +5,16 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::Receiver;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::helper::{expect, lines_of};
+use super::helper::Lines;
 
 struct Session {
     leader: Child,
     keyboard: File,
-    screen: Receiver<String>,
+    screen: Lines,
 }
 
 /// `leader` (a shell script, `$0` the helper) leads a session at a new terminal.
@@ -40,7 +39,7 @@ fn session(leader: &str, child: &str) -> Session {
     }
     let leader = command.spawn().unwrap();
     let keyboard = File::from(ours);
-    let screen = lines_of(keyboard.try_clone().unwrap());
+    let screen = Lines::of(keyboard.try_clone().unwrap());
     Session {
         leader,
         keyboard,
@@ -54,7 +53,7 @@ impl Session {
     }
 
     fn see(&self, text: &str) -> String {
-        expect(&self.screen, text)
+        self.screen.expect(text)
     }
 }
 

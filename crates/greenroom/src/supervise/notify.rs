@@ -257,6 +257,7 @@ impl Reader {
             self.kin.judge(sender)
         };
         if let Err(why) = judged {
+            drop(descriptors); // before anybody hears of it
             return self.ignore(sender, why);
         }
         let mut message = Message::parse(&self.buffer[..length]);

@@ -26,3 +26,4 @@ pub mod gate;
 pub mod limits;
 pub mod session;
 pub mod time;
+pub mod wire;

@@ -4,7 +4,7 @@
 //! is what the gate makes of it. [`relay`] goes on from there: which bytes pass,
 //! and who closes whom with which code.
 
-// relay: joined once wire is here
+pub mod relay;
 
 use crate::event::State;
 

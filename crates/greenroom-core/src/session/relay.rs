@@ -21,7 +21,7 @@
 use super::Answer;
 use crate::event::CloseCause;
 use crate::limits::RELAY_BUFFER;
-use crate::wire::{Scanner, Sender, Stop, Violation};
+use crate::wire::{CloseCode, Scanner, Sender, Stop, Violation};
 
 /// What to do with the bytes of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,11 @@ impl Relay {
     /// Takes what one read from the client gave.
     pub fn client_bytes(&mut self, bytes: &[u8]) -> Pass {
         if self.client.closed {
-            return Pass { forward: 0, keep: 0, then: Then::Continue }; // nothing counts after a Close (RFC 6455 §5.5.1)
+            return Pass {
+                forward: 0,
+                keep: 0,
+                then: Then::Continue,
+            }; // nothing counts after a Close (RFC 6455 §5.5.1)
         }
         let scan = self.from_client.scan(bytes);
         let then = match scan.stop {
@@ -116,23 +120,42 @@ impl Relay {
                 self.closed_by(CloseCause::Client)
             }
         };
-        Pass { forward: scan.consumed, keep: 0, then }
+        Pass {
+            forward: scan.consumed,
+            keep: 0,
+            then,
+        }
     }
 
     /// Takes what one read from the backend gave, behind what is kept.
     pub fn backend_bytes(&mut self, bytes: &[u8]) -> Pass {
         if self.backend.closed {
-            return Pass { forward: 0, keep: 0, then: Then::Continue };
+            return Pass {
+                forward: 0,
+                keep: 0,
+                then: Then::Continue,
+            };
         }
         let scan = self.from_backend.scan(bytes);
-        let complete = if scan.boundary > 0 { self.kept + scan.boundary } else { 0 };
+        let complete = if scan.boundary > 0 {
+            self.kept + scan.boundary
+        } else {
+            0
+        };
         let all = self.kept + scan.consumed;
         match scan.stop {
             None => {
-                self.cutting = self.from_backend.frame_len().is_some_and(|len| len > RELAY_BUFFER as u64);
+                self.cutting = self
+                    .from_backend
+                    .frame_len()
+                    .is_some_and(|len| len > RELAY_BUFFER as u64);
                 let forward = if self.cutting { all } else { complete };
                 self.kept = all - forward;
-                Pass { forward, keep: self.kept, then: Then::Continue }
+                Pass {
+                    forward,
+                    keep: self.kept,
+                    then: Then::Continue,
+                }
             }
             Some(Stop::Violation(violation)) => {
                 let then = Then::Violation(Sender::Backend, violation);
@@ -143,14 +166,22 @@ impl Relay {
             Some(Stop::Close(close)) => {
                 self.kept = 0;
                 self.cutting = false;
-                let lost = matches!(close.code, Some(1001 | 1012 | 1013)) && self.cause.is_none();
+                let code = close.code.map(CloseCode::get);
+                let lost = matches!(code, Some(1001 | 1012 | 1013)) && self.cause.is_none();
                 if lost {
-                    let forward = all - close.frame_len.min(all);
-                    let then = Then::Lost { mid_frame: false, restarting: close.code == Some(1012) };
+                    let forward = all - scan.close_len.min(all);
+                    let then = Then::Lost {
+                        mid_frame: false,
+                        restarting: code == Some(1012),
+                    };
                     return Pass { forward, keep: 0, then };
                 }
                 self.backend.closed = true;
-                Pass { forward: all, keep: 0, then: self.closed_by(CloseCause::Backend) }
+                Pass {
+                    forward: all,
+                    keep: 0,
+                    then: self.closed_by(CloseCause::Backend),
+                }
             }
         }
     }
@@ -172,7 +203,10 @@ impl Relay {
     pub fn backend_ended(&mut self, how: Ended) -> Then {
         self.backend.ended = true;
         match (self.cause, how) {
-            (None, Ended::Fin | Ended::Reset) => Then::Lost { mid_frame: self.cutting, restarting: false },
+            (None, Ended::Fin | Ended::Reset) => Then::Lost {
+                mid_frame: self.cutting,
+                restarting: false,
+            },
             (Some(cause), Ended::Fin | Ended::Reset) => Then::Done(cause),
         }
     }
@@ -197,7 +231,11 @@ impl Relay {
 
     fn closed_by(&mut self, cause: CloseCause) -> Then {
         self.cause.get_or_insert(cause);
-        if self.client.closed && self.backend.closed { Then::BothClosed } else { Then::Continue }
+        if self.client.closed && self.backend.closed {
+            Then::BothClosed
+        } else {
+            Then::Continue
+        }
     }
 }
 
@@ -211,8 +249,162 @@ pub fn settling(bytes: &[u8], rsv1: bool) -> Option<Answer> {
         return Some(Answer::Spoke);
     }
     match scan.stop {
-        Some(Stop::Close(close)) if matches!(close.code, Some(1011..=1013)) => Some(Answer::LostEarly),
+        Some(Stop::Close(close)) if matches!(close.code.map(CloseCode::get), Some(1011..=1013)) => {
+            Some(Answer::LostEarly)
+        }
         Some(Stop::Close(_) | Stop::Violation(_)) => Some(Answer::Spoke), // its own word, or the relay's to judge
         None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(forward: usize, keep: usize) -> Pass {
+        Pass {
+            forward,
+            keep,
+            then: Then::Continue,
+        }
+    }
+
+    #[test]
+    fn a_backend_frame_passes_only_when_it_is_complete() {
+        let mut relay = Relay::new(false);
+        assert_eq!(relay.backend_bytes(b"\x81\x05he"), pass(0, 4));
+        assert_eq!(relay.backend_bytes(b"l"), pass(0, 5));
+        assert_eq!(
+            relay.backend_bytes(b"lo\x81"),
+            pass(7, 1),
+            "the kept ones, two more, and a beginning stays"
+        );
+        assert_eq!(relay.backend_bytes(b"\x00"), pass(2, 0));
+    }
+
+    #[test]
+    fn a_backend_frame_over_the_buffer_cuts_through_from_its_header_on() {
+        let mut relay = Relay::new(false);
+        let over = (RELAY_BUFFER as u64).to_be_bytes();
+        assert_eq!(relay.backend_bytes(&[0x82, 127]), pass(0, 2));
+        assert_eq!(
+            relay.backend_bytes(&over),
+            pass(10, 0),
+            "64 KiB of payload and its header are over"
+        );
+        assert!(!relay.may_close_client(), "no Close can stand in the middle of a frame");
+        assert_eq!(relay.backend_bytes(&[0; 100]), pass(100, 0));
+        assert_eq!(
+            relay.backend_ended(Ended::Reset),
+            Then::Lost {
+                mid_frame: true,
+                restarting: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_backend_that_dies_in_a_small_frame_leaves_room_for_a_close() {
+        let mut relay = Relay::new(false);
+        relay.backend_bytes(b"\x81\x05he");
+        assert!(relay.may_close_client());
+        assert_eq!(
+            relay.backend_ended(Ended::Fin),
+            Then::Lost {
+                mid_frame: false,
+                restarting: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_backend_close_that_means_lost_does_not_pass_and_what_came_before_does() {
+        for (code, lost) in [
+            (1000_u16, false),
+            (1001, true),
+            (1008, false),
+            (1011, false),
+            (1012, true),
+            (1013, true),
+            (4000, false),
+        ] {
+            let [a, b] = code.to_be_bytes();
+            let mut relay = Relay::new(false);
+            assert_eq!(relay.backend_bytes(b"\x81\x05he"), pass(0, 4));
+            let end = relay.backend_bytes(&[b'l', b'l', b'o', 0x88, 2, a, b, 0x81, 0]);
+            let (forward, then) = if lost {
+                let restarting = code == 1012;
+                (
+                    7,
+                    Then::Lost {
+                        mid_frame: false,
+                        restarting,
+                    },
+                )
+            } else {
+                (11, Then::Continue)
+            };
+            assert_eq!(end, Pass { forward, keep: 0, then }, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_close_of_the_backend_in_answer_to_the_clients_passes_whatever_its_code() {
+        let mut relay = Relay::new(false);
+        assert_eq!(relay.client_bytes(b"\x88\x82\0\0\0\0\x03\xe9more").forward, 8);
+        assert!(!relay.may_close_backend());
+        let end = relay.backend_bytes(b"\x88\x02\x03\xe9");
+        assert_eq!((end.forward, end.then), (4, Then::BothClosed));
+        assert_eq!(relay.client_bytes(b"x"), pass(0, 0), "nothing counts after a Close");
+        assert_eq!(relay.client_ended(Ended::Fin), Then::Done(CloseCause::Client));
+    }
+
+    #[test]
+    fn a_violation_is_charged_to_who_sent_it_and_stops_before_the_frame() {
+        let mut relay = Relay::new(false);
+        let pass = relay.client_bytes(b"\x81\x80\0\0\0\0\x81\x01a");
+        assert_eq!(
+            (pass.forward, pass.then),
+            (6, Then::Violation(Sender::Client, Violation::Unmasked))
+        );
+        assert!(relay.may_close_backend());
+
+        let mut relay = Relay::new(false);
+        assert_eq!(relay.backend_bytes(b"\x81\x01a\x81").keep, 1);
+        let pass = relay.backend_bytes(b"\x81");
+        assert_eq!(
+            (pass.forward, pass.keep, pass.then),
+            (0, 0, Then::Violation(Sender::Backend, Violation::Masked))
+        );
+        assert!(relay.may_close_client());
+    }
+
+    #[test]
+    fn a_half_close_passes_and_ends_with_the_other_half() {
+        let mut relay = Relay::new(false);
+        assert_eq!(relay.client_ended(Ended::Fin), Then::HalfClose);
+        assert_eq!(relay.backend_bytes(b"\x81\x01a"), pass(3, 0));
+        assert_eq!(relay.backend_ended(Ended::Fin), Then::Done(CloseCause::Client));
+        assert_eq!(
+            Relay::new(false).client_ended(Ended::Reset),
+            Then::Done(CloseCause::ClientLost)
+        );
+    }
+
+    #[test]
+    fn while_settling_only_a_ping_and_1011_to_1013_say_nothing_good() {
+        assert_eq!(settling(b"", false), None);
+        assert_eq!(settling(b"\x89\x00", false), None);
+        assert_eq!(settling(b"\x89\x00\x81\x01", false), Some(Answer::Spoke));
+        for code in [1000_u16, 1001, 1008, 1011, 1012, 1013, 4001] {
+            let [a, b] = code.to_be_bytes();
+            let expected = if (1011..=1013).contains(&code) {
+                Answer::LostEarly
+            } else {
+                Answer::Spoke
+            };
+            assert_eq!(settling(&[0x88, 2, a, b], false), Some(expected), "{code}");
+            assert_eq!(settling(&[0x88, 2, a], false), None, "{code} half");
+        }
     }
 }

@@ -53,6 +53,8 @@ pub struct Scan {
     pub pongs: u32,
     /// Whether the header of a data frame was completed in this slice.
     pub data: bool,
+    /// Length of the Close frame that ended in this slice, header and payload: at most 131 bytes.
+    pub close_len: usize,
     /// Why the scanner stopped, if it did.
     pub stop: Option<Stop>,
 }
@@ -230,6 +232,7 @@ impl Scanner {
 
     #[inline]
     fn finish(&mut self, at: usize, scan: &mut Scan) {
+        let total = self.total;
         self.total = 0;
         scan.boundary = at;
         scan.frames = scan.frames.saturating_add(1);
@@ -239,7 +242,7 @@ impl Scanner {
             }
             Opcode::Ping => scan.pings = scan.pings.saturating_add(1),
             Opcode::Pong => scan.pongs = scan.pongs.saturating_add(1),
-            Opcode::Close => {} // `stop` tells
+            Opcode::Close => scan.close_len = total as usize, // a control frame: at most 131; `stop` tells the rest
         }
     }
 

@@ -157,7 +157,10 @@ impl Backend {
                 Some(Output::Failed)
             }
 
-            (Input::Unreachable | Input::Restarting, Phase::Starting | Phase::Ready) => self.doubt(),
+            (Input::Unreachable, Phase::Starting | Phase::Ready) | (Input::Restarting, Phase::Ready) => self.doubt(),
+            // Known already. A child that said STOPPING, and now closes its relays, is not to be doubted
+            // for that: it still listens, and the next verdict would open the gate to it.
+            (Input::Restarting, Phase::Starting) => None,
             (Input::RelayLost, Phase::Ready) => {
                 self.looking = true;
                 None
@@ -320,6 +323,16 @@ mod tests {
                 "{source:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_child_that_stops_and_closes_its_relays_is_not_found_ready_because_it_still_listens() {
+        let mut backend = started(Source::Auto);
+        backend.handle(Input::NotifiedReady(G1));
+        backend.handle(Input::NotifiedStopping(G1));
+        assert_eq!(backend.handle(Input::Restarting), None);
+        assert!(!backend.wants_verdict());
+        assert_eq!(backend.handle(Input::Verdict(G1, true)), None);
     }
 
     #[test]

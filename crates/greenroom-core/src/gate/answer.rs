@@ -1,0 +1,118 @@
+//! Decides what each answer of the backend means at each stage of the [`Gate`].
+//!
+//! One table, answer by stage, with no arm for "the rest": `tests.rs` prints it.
+//! Bounded: one answer changes one session, and at most the stage.
+
+use super::{Change, Dialing, Gate, Stage, Trial};
+use crate::event::SessionId;
+use crate::session::{Answer, Verdict};
+use crate::time::Time;
+
+impl Gate {
+    /// What a dial came to, judged by what the gate believes at this moment.
+    pub(super) fn answered(&mut self, now: Time, id: SessionId, answer: Answer) {
+        let Some(dialing) = self.dialing.get(&id).copied() else {
+            return; // it left, or its time was over, while the answer was on its way
+        };
+        match (answer.verdict(), self.stage) {
+            // A 101. Where the gate is sure, or took the backend's word, it passes at once.
+            (Verdict::Switched, Stage::Open(Trial::Over)) => self.forward(id),
+            (Verdict::Switched, Stage::Open(Trial::Doubt { opened, answered })) => {
+                self.forward(id);
+                self.stage = Stage::Open(Trial::Doubt {
+                    opened,
+                    answered: answered.or(Some(now)),
+                });
+            }
+            (
+                Verdict::Switched,
+                Stage::Open(Trial::Proving { .. })
+                | Stage::Limited { .. }
+                | Stage::Shut
+                | Stage::Failed
+                | Stage::Draining,
+            ) => self.begin_settling(now, id, dialing),
+
+            // The application works: it sent something of its own while settling.
+            (Verdict::Proved, _) => {
+                self.forward(id);
+                self.proved(now, id);
+            }
+
+            // Any other word of the application is the client's, and proves nothing.
+            (Verdict::Neutral, stage) => {
+                self.forward(id);
+                if let Stage::Open(Trial::Doubt { opened, answered: None }) = stage {
+                    self.stage = Stage::Open(Trial::Doubt {
+                        opened,
+                        answered: Some(now),
+                    });
+                }
+            }
+
+            // "Not ready", in the application's words: believed while on trial. A 101 that still
+            // settles began on trial; its client has seen nothing, and need not see it lost.
+            (Verdict::NotReady, Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining)
+                if dialing.settled_at.is_some() =>
+            {
+                self.requeue(id, answer, true);
+            }
+            (Verdict::NotReady, Stage::Open(Trial::Over)) => self.forward(id),
+            (Verdict::NotReady, Stage::Open(Trial::Doubt { .. })) => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Doubted);
+            }
+            (Verdict::NotReady, Stage::Open(Trial::Proving { .. })) => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Lagging);
+            }
+            (Verdict::NotReady, Stage::Limited { .. } | Stage::Shut) => self.requeue(id, answer, true),
+
+            // The connection ended before a byte of the answer.
+            (Verdict::Dropped, Stage::Open(Trial::Over)) => self.dropped(id, dialing, answer),
+            (Verdict::Dropped, Stage::Open(Trial::Proving { .. })) => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Lagging);
+            }
+            (Verdict::Dropped | Verdict::Unreachable, Stage::Open(Trial::Doubt { .. })) => {
+                self.requeue(id, answer, answer.verdict() == Verdict::Dropped);
+                self.limit(now, Change::Doubted);
+            }
+            (Verdict::Unreachable, Stage::Open(Trial::Over | Trial::Proving { .. })) => {
+                self.requeue(id, answer, false);
+                self.shut(Change::Unreachable);
+            }
+            (
+                Verdict::Dropped | Verdict::Unreachable,
+                Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining,
+            ) => self.requeue(id, answer, answer.verdict() == Verdict::Dropped),
+
+            // Nothing is wrong with the backend: greenroom has no descriptor.
+            (Verdict::Starved, _) => {
+                self.spare = 0;
+                self.requeue(id, answer, false);
+            }
+
+            // Nobody starts it again, so its own words are the best that a client can get.
+            (Verdict::NotReady, Stage::Failed | Stage::Draining) => self.forward(id),
+        }
+        self.adapt(answer.verdict());
+    }
+
+    /// A dial at the sure gate was dropped without an answer. Once it is tried
+    /// again at once; when another session meets the same, the backend is gone
+    /// and the gate shuts; when only this one does, again and again, it is this
+    /// request that the backend drops, and its client hears so. A lone request
+    /// that makes its handler crash must not shut the gate for everybody.
+    fn dropped(&mut self, id: SessionId, dialing: Dialing, answer: Answer) {
+        let another = self.last_dropped.replace(id).is_some_and(|last| last != id);
+        if another {
+            self.requeue(id, answer, true);
+            self.shut(Change::Unreachable);
+        } else if dialing.waiting.rejections >= self.limits.rejections_max {
+            self.forward(id);
+        } else {
+            self.requeue(id, answer, true);
+        }
+    }
+}

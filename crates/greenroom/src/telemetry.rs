@@ -336,6 +336,16 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_every_refusal_and_every_close_cause() {
+        let docs = include_str!("../../../docs/events.md");
+        let refusals = greenroom_core::event::Refusal::ALL.iter().map(|r| r.word());
+        let causes = greenroom_core::event::CloseCause::ALL.iter().map(|c| c.word());
+        for word in refusals.chain(causes) {
+            assert!(docs.contains(&format!("`{word}`")), "docs/events.md does not name `{word}`");
+        }
+    }
+
+    #[test]
     fn nothing_of_a_peer_can_break_a_line_or_move_the_cursor() {
         assert_eq!(
             printable("a\r\nb\u{1b}[2J\u{202e}c", 99),

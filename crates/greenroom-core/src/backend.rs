@@ -121,16 +121,11 @@ impl Backend {
                 _,
             ) if generation != self.generation => None,
 
-            (Input::NotifiedReady(_), Phase::Starting) => {
+            // It may have been inferred until now, or it repeats itself: the gate knows which matters.
+            (Input::NotifiedReady(_), Phase::Starting | Phase::Ready) => {
                 self.notifies = true;
                 self.doubted = false;
                 self.become_ready(Trust::Pushed)
-            }
-            (Input::NotifiedReady(_), Phase::Ready) => {
-                // It was only inferred until now, or it repeats itself: the gate knows which matters.
-                self.notifies = true;
-                self.doubted = false;
-                Some(Output::Ready(Trust::Pushed))
             }
             (Input::NotifiedStopping(_), Phase::Starting | Phase::Ready) => {
                 self.notifies = true;

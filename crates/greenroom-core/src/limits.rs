@@ -81,6 +81,8 @@ pub const NOTIFY_MAX: usize = 4 * KIB;
 pub const NOTIFY_FDS_MAX: usize = 253;
 /// Notify datagrams read per second and generation; the rest wait in the socket.
 pub const NOTIFY_PER_SECOND: u32 = 1_000;
+/// The time over which they are counted.
+pub const NOTIFY_WINDOW: Duration = Duration::from_secs(1);
 /// Characters kept of a STATUS text.
 pub const STATUS_MAX: usize = 256;
 /// Characters of a phase's name in a notify message; a longer one is no name.

@@ -341,7 +341,10 @@ mod tests {
         let refusals = greenroom_core::event::Refusal::ALL.iter().map(|r| r.word());
         let causes = greenroom_core::event::CloseCause::ALL.iter().map(|c| c.word());
         for word in refusals.chain(causes) {
-            assert!(docs.contains(&format!("`{word}`")), "docs/events.md does not name `{word}`");
+            assert!(
+                docs.contains(&format!("`{word}`")),
+                "docs/events.md does not name `{word}`"
+            );
         }
     }
 

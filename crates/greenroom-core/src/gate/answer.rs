@@ -14,89 +14,96 @@ impl Gate {
         let Some(dialing) = self.dialing.get(&id).copied() else {
             return; // it left, or its time was over, while the answer was on its way
         };
-        match (answer.verdict(), self.stage) {
-            // A 101. Where the gate is sure, or took the backend's word, it passes at once.
-            (Verdict::Switched, Stage::Open(Trial::Over)) => self.forward(id),
-            (Verdict::Switched, Stage::Open(Trial::Doubt { opened, answered })) => {
-                self.forward(id);
-                self.stage = Stage::Open(Trial::Doubt {
-                    opened,
-                    answered: answered.or(Some(now)),
-                });
-            }
-            (
-                Verdict::Switched,
-                Stage::Open(Trial::Proving { .. })
-                | Stage::Limited { .. }
-                | Stage::Shut
-                | Stage::Failed
-                | Stage::Draining,
-            ) => self.begin_settling(now, id, dialing),
-
+        let verdict = answer.verdict();
+        match verdict {
+            Verdict::Switched => self.switched(now, id, dialing),
             // The application works: it sent something of its own while settling.
-            (Verdict::Proved, _) => {
+            Verdict::Proved => {
                 self.forward(id);
                 self.proved(now, id);
             }
-
             // Any other word of the application is the client's, and proves nothing.
-            (Verdict::Neutral, stage) => {
+            Verdict::Neutral => {
                 self.forward(id);
-                if let Stage::Open(Trial::Doubt { opened, answered: None }) = stage {
+                if let Stage::Open(Trial::Doubt { opened, answered: None }) = self.stage {
                     self.stage = Stage::Open(Trial::Doubt {
                         opened,
                         answered: Some(now),
                     });
                 }
             }
-
-            // "Not ready", in the application's words: believed while on trial. A 101 that still
-            // settles began on trial; its client has seen nothing, and need not see it lost.
-            (Verdict::NotReady, Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining)
-                if dialing.settled_at.is_some() =>
-            {
-                self.requeue(id, answer, true);
-            }
-            (Verdict::NotReady, Stage::Open(Trial::Over)) => self.forward(id),
-            (Verdict::NotReady, Stage::Open(Trial::Doubt { .. })) => {
-                self.requeue(id, answer, true);
-                self.limit(now, Change::Doubted);
-            }
-            (Verdict::NotReady, Stage::Open(Trial::Proving { .. })) => {
-                self.requeue(id, answer, true);
-                self.limit(now, Change::Lagging);
-            }
-            (Verdict::NotReady, Stage::Limited { .. } | Stage::Shut) => self.requeue(id, answer, true),
-
-            // The connection ended before a byte of the answer.
-            (Verdict::Dropped, Stage::Open(Trial::Over)) => self.dropped(id, dialing, answer),
-            (Verdict::Dropped, Stage::Open(Trial::Proving { .. })) => {
-                self.requeue(id, answer, true);
-                self.limit(now, Change::Lagging);
-            }
-            (Verdict::Dropped | Verdict::Unreachable, Stage::Open(Trial::Doubt { .. })) => {
-                self.requeue(id, answer, answer.verdict() == Verdict::Dropped);
-                self.limit(now, Change::Doubted);
-            }
-            (Verdict::Unreachable, Stage::Open(Trial::Over | Trial::Proving { .. })) => {
-                self.requeue(id, answer, false);
-                self.shut(Change::Unreachable);
-            }
-            (
-                Verdict::Dropped | Verdict::Unreachable,
-                Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining,
-            ) => self.requeue(id, answer, answer.verdict() == Verdict::Dropped),
-
+            Verdict::NotReady => self.not_ready_yet(now, id, dialing, answer),
+            Verdict::Dropped | Verdict::Unreachable => self.unanswered_dial(now, id, dialing, answer),
             // Nothing is wrong with the backend: greenroom has no descriptor.
-            (Verdict::Starved, _) => {
+            Verdict::Starved => {
                 self.spare = 0;
                 self.requeue(id, answer, false);
             }
-
-            // Nobody starts it again, so its own words are the best that a client can get.
-            (Verdict::NotReady, Stage::Failed | Stage::Draining) => self.forward(id),
         }
-        self.adapt(answer.verdict());
+        self.adapt(verdict);
+    }
+
+    /// A 101. Where the gate is sure, or took the backend's word, it passes at once.
+    fn switched(&mut self, now: Time, id: SessionId, dialing: Dialing) {
+        match self.stage {
+            Stage::Open(Trial::Over) => self.forward(id),
+            Stage::Open(Trial::Doubt { opened, answered }) => {
+                self.forward(id);
+                self.stage = Stage::Open(Trial::Doubt {
+                    opened,
+                    answered: answered.or(Some(now)),
+                });
+            }
+            Stage::Open(Trial::Proving { .. })
+            | Stage::Limited { .. }
+            | Stage::Shut
+            | Stage::Failed
+            | Stage::Draining => {
+                self.begin_settling(now, id, dialing);
+            }
+        }
+    }
+
+    /// "Not ready", in the application's words: believed while on trial. A 101 that
+    /// still settles began on trial; its client has seen nothing, and need not see it lost.
+    fn not_ready_yet(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
+        match self.stage {
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining if dialing.settled_at.is_some() => {
+                self.requeue(id, answer, true);
+            }
+            // Sure; or nobody starts it again, and its own words are the best that a client can get.
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => self.forward(id),
+            Stage::Open(Trial::Doubt { .. }) => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Doubted);
+            }
+            Stage::Open(Trial::Proving { .. }) => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Lagging);
+            }
+            Stage::Limited { .. } | Stage::Shut => self.requeue(id, answer, true),
+        }
+    }
+
+    /// The connection did not come about, or ended before a byte of the answer.
+    fn unanswered_dial(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
+        let dropped = answer.verdict() == Verdict::Dropped;
+        match self.stage {
+            Stage::Open(Trial::Over) if dropped => self.dropped(id, dialing, answer),
+            Stage::Open(Trial::Proving { .. }) if dropped => {
+                self.requeue(id, answer, true);
+                self.limit(now, Change::Lagging);
+            }
+            Stage::Open(Trial::Doubt { .. }) => {
+                self.requeue(id, answer, dropped);
+                self.limit(now, Change::Doubted);
+            }
+            Stage::Open(Trial::Over | Trial::Proving { .. }) => {
+                self.requeue(id, answer, false);
+                self.shut(Change::Unreachable);
+            }
+            Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => self.requeue(id, answer, dropped),
+        }
     }
 
     /// A dial at the sure gate was dropped without an answer. Once it is tried

@@ -192,7 +192,7 @@ async fn read_answer(stream: &mut Stream, rest: &[u8], upgrade: &Upgrade) -> (An
                     Parsed::Nothing("the backend closed the connection without an answer".into()),
                 );
             }
-            Ok(0) | Err(_) => return nonsense("the connection ended within the head".into()),
+            Ok(0) | Err(_) => return nonsense("the connection ended within the head"),
             Ok(_) => {}
         }
     }

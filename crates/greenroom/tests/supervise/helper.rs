@@ -338,6 +338,7 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not come true");
+        // tidy: allow-sleep between two looks at a condition that nobody tells of
         std::thread::sleep(Duration::from_millis(5));
     }
 }

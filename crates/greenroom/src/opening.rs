@@ -3,8 +3,8 @@
 //! One task per connection. While it waits it holds a socket, its head and
 //! little else: the head is read with the socket peeked at, so that what a client
 //! sent behind it stays in the kernel until a validated 101 is passed on. No
-//! path leads from a client's bytes to a backend but through [`relay::run`],
-//! which takes a [`Switched101`], and that is only made from such an answer.
+//! path leads from a client's bytes to a backend but through `relay::run`,
+//! which takes a `Switched101`, and that is only made from such an answer.
 //!
 //! ```text
 //!   head ──▶ arrive ──▶ held ──Dialled──▶ answer ──Forward──▶ relay

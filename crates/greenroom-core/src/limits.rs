@@ -159,6 +159,10 @@ pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::
 
 /// Log lines that wait for standard error; more are dropped and counted.
 pub const LOG_QUEUE: usize = 16_384;
+/// How long log lines are gathered before they are written.
+pub const LOG_GATHER: Duration = Duration::from_millis(2);
+/// Bytes of log that are gathered for one write.
+pub const LOG_WRITE: usize = 32 * KIB;
 /// How long the program waits at its end for the log to be written.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 

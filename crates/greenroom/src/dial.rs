@@ -232,7 +232,11 @@ impl Launcher {
 /// Opens a socket and begins to connect it.
 fn open(address: &SockAddr) -> io::Result<Stream> {
     let unix = address.is_unix();
-    let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM.nonblocking(), None)?;
+    let socket = Socket::new(
+        Domain::from(i32::from(address.family())),
+        Type::STREAM.nonblocking(),
+        None,
+    )?;
     if !unix {
         set_up(&socket, address.as_socket().is_some_and(|at| at.ip().is_loopback()));
     }

@@ -229,13 +229,6 @@ impl Relay {
         self.client.closed
     }
 
-    /// The scanner of the client's bytes, for whoever waits for the client's
-    /// answer to greenroom's own Close: nothing passes any more.
-    #[must_use]
-    pub fn client_scanner(&self) -> Scanner {
-        self.from_client.clone()
-    }
-
     /// Who began to end it, if anybody did.
     #[must_use]
     pub fn cause(&self) -> Option<CloseCause> {

@@ -13,16 +13,15 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use greenroom_core::drain::{close_at, retry_after_ms, seed_for, splitmix64};
 use greenroom_core::event::{CloseCause, State};
 use greenroom_core::limits::{CLOSE_HANDSHAKE, RETRY_AFTER_SECONDS, SPREAD_MAX};
 use greenroom_core::session::relay::Then;
 use greenroom_core::time::Time;
-use greenroom_core::wire::{CloseCode, ControlFrame, Sender, Stop, close_frame};
+use greenroom_core::wire::{CloseCode, ControlFrame, Sender, close_frame};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{End, Session};
@@ -130,22 +129,20 @@ impl Session {
 
     /// Reads and drops what the client sends until its Close. False: it ended without one.
     async fn await_close(&mut self) -> bool {
-        let mut scanner = self.relay.client_scanner();
         poll_fn(|cx| {
             loop {
-                let end = with_scratch(|scratch| {
+                if self.relay.client_has_closed() {
+                    return Poll::Ready(true);
+                }
+                let read = with_scratch(|scratch| {
                     let mut buf = ReadBuf::new(scratch);
-                    match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
-                        Poll::Pending => Some(Poll::Pending),
-                        Poll::Ready(Ok(())) if !buf.filled().is_empty() => match scanner.scan(buf.filled()).stop {
-                            Some(Stop::Close(_)) => Some(Poll::Ready(true)),
-                            Some(Stop::Violation(_)) | None => None, // it does not matter any more
-                        },
-                        Poll::Ready(Ok(()) | Err(_)) => Some(Poll::Ready(false)),
-                    }
+                    Pin::new(&mut self.client).poll_read(cx, &mut buf).map(|result| {
+                        self.relay.client_bytes(buf.filled()); // only to see its Close go by: nothing passes any more
+                        result.is_ok() && !buf.filled().is_empty()
+                    })
                 });
-                if let Some(end) = end {
-                    return end;
+                if !ready!(read) {
+                    return Poll::Ready(false);
                 }
             }
         })
@@ -165,30 +162,14 @@ impl Session {
         .await;
     }
 
-    /// Waits for this connection's turn; the client may leave before, and a drain makes it the turn of all.
+    /// Waits for this connection's turn. The client may close or leave before, and a drain makes it the turn of all.
     async fn wait_until(&mut self, at: Time, front: &Front) {
         let _ = timeout(CLOSE_HANDSHAKE, self.down.flush(&mut self.client)).await;
         let mut drain = front.drain.clone();
         tokio::select! {
             () = clock::until(Some(at)) => {}
             _ = drain.wait_for(Option::is_some) => {}
-            () = left(&self.client) => {}
-        }
-    }
-}
-
-/// Waits until the client has ended its side.
-async fn left(client: &TcpStream) {
-    use tokio::io::Interest;
-    loop {
-        match client.ready(Interest::READABLE).await {
-            Ok(ready) if ready.is_read_closed() || ready.is_error() => return,
-            Ok(_) => {
-                let _ = client.try_io(Interest::READABLE, || -> std::io::Result<()> {
-                    Err(std::io::ErrorKind::WouldBlock.into())
-                });
-            }
-            Err(_) => return,
+            _ = self.await_close() => {}
         }
     }
 }

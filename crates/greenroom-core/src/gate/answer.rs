@@ -39,6 +39,13 @@ impl Gate {
                 self.spare = 0;
                 self.requeue(id, answer, false);
             }
+            // As if it had never been ordered.
+            Verdict::Recalled => {
+                if let Some(dialing) = self.dialing.get_mut(&id) {
+                    dialing.waiting.attempts = dialing.waiting.attempts.saturating_sub(1);
+                }
+                self.requeue(id, answer, false);
+            }
         }
         self.adapt(verdict);
     }

@@ -488,7 +488,7 @@ impl Gate {
                 self.window = (self.window + 1).min(self.limits.dials_max.max(1));
                 self.last_dropped = None;
             }
-            Verdict::Starved => {}
+            Verdict::Starved | Verdict::Recalled => {}
         }
     }
 

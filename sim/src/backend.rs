@@ -61,6 +61,8 @@ pub(crate) struct Life {
 #[derive(Debug)]
 pub(crate) struct Truth {
     pub(crate) source: Source,
+    /// It notifies: the same command does so in each of its lives.
+    speaks: bool,
     pub(crate) generation: Generation,
     pub(crate) life: Option<Life>,
 }
@@ -86,8 +88,14 @@ impl Truth {
             Source::Probe(Trust::Inferred),
             Source::Probe(Trust::Pushed),
         ]);
+        let speaks = match source {
+            Source::Notify => true,
+            Source::Auto => !rng.one_in(3),
+            Source::Probe(_) => false,
+        };
         Self {
             source,
+            speaks,
             generation: Generation(0),
             life: None,
         }
@@ -113,11 +121,7 @@ impl Truth {
             }
         };
         let too_early = rng.one_in(3);
-        let speaks = match self.source {
-            Source::Notify => true,
-            Source::Auto => !rng.one_in(3),
-            Source::Probe(_) => false,
-        };
+        let speaks = self.speaks;
         let notifies = speaks.then_some(if too_early { now + ms(10) } else { ready });
         let ends = (!last).then(|| now + ms(rng.range(10, 5000)));
         let stops = ends

@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     pub(crate) at: At,
     /// When it was let in or refused.
     pub(crate) ended: Option<Time>,
-    rejections: u8,
+    rejections: u32,
     benched: bool,
     attempts: u32,
     full: bool,
@@ -309,7 +309,7 @@ impl Ledger {
         // On trial nobody sees that the backend is not ready. Once it failed for good, its own words are the best.
         let bad = match answer.verdict() {
             Verdict::NotReady => !matches!(seen, Seen::Sure | Seen::Failed),
-            Verdict::Dropped => seen != Seen::Sure || entry.rejections < self.limits.rejections_max,
+            Verdict::Dropped => seen != Seen::Sure || entry.rejections < u32::from(self.limits.rejections_max),
             Verdict::Unreachable | Verdict::Starved => true,
             Verdict::Switched | Verdict::Proved | Verdict::Neutral => false,
         };
@@ -325,11 +325,11 @@ impl Ledger {
     }
 
     fn requeued(&mut self, client: usize, answer: Answer) {
-        let (seen, max) = (self.seen, self.limits.rejections_max);
+        let (seen, max) = (self.seen, u32::from(self.limits.rejections_max));
         let entry = &mut self.entries[client];
         let was = entry.at;
         entry.at = At::Waiting;
-        entry.rejections += u8::from(matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped));
+        entry.rejections += u32::from(matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped));
         entry.benched = entry.rejections >= max && seen != Seen::Sure;
         self.requeued += 1;
         self.demand(was == At::OnItsWay(Some(answer)), 5, || {
@@ -345,7 +345,7 @@ impl Ledger {
         });
         let due = now >= entry.deadline;
         let named = match refusal {
-            Refusal::HoldTimeout => due && entry.at == At::Waiting,
+            Refusal::HoldTimeout => due && entry.at != At::OnItsWay(None),
             Refusal::Unanswered => due && entry.at == At::OnItsWay(None),
             Refusal::HeldFull => entry.full,
             Refusal::NotReady => !entry.may_wait && !matches!(seen, Seen::Sure) || !entry.may_wait && !self.told_ready,

@@ -346,7 +346,9 @@ impl<'t> World<'t> {
 
     fn tick(&mut self) {
         if self.now < HORIZON {
-            self.at(self.probe_every, Event::Tick);
+            let wanted = self.backend.wants_verdict();
+            let idle = Duration::from_millis(100); // nobody asks; the next look is soon enough
+            self.at(if wanted { self.probe_every } else { idle }, Event::Tick);
         }
         if self.backend.wants_verdict() {
             let (generation, up, after) = (self.told, self.truth.verdict(self.now), self.delay());

@@ -55,42 +55,42 @@ impl Gate {
             (Verdict::NotReady, Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining)
                 if dialing.settled_at.is_some() =>
             {
-                self.requeue(id, answer, true);
+                self.requeue(now, id, answer, true);
             }
             (Verdict::NotReady, Stage::Open(Trial::Over)) => self.forward(id),
             (Verdict::NotReady, Stage::Open(Trial::Doubt { .. })) => {
-                self.requeue(id, answer, true);
+                self.requeue(now, id, answer, true);
                 self.limit(now, Change::Doubted);
             }
             (Verdict::NotReady, Stage::Open(Trial::Proving { .. })) => {
-                self.requeue(id, answer, true);
+                self.requeue(now, id, answer, true);
                 self.limit(now, Change::Lagging);
             }
-            (Verdict::NotReady, Stage::Limited { .. } | Stage::Shut) => self.requeue(id, answer, true),
+            (Verdict::NotReady, Stage::Limited { .. } | Stage::Shut) => self.requeue(now, id, answer, true),
 
             // The connection ended before a byte of the answer.
-            (Verdict::Dropped, Stage::Open(Trial::Over)) => self.dropped(id, dialing, answer),
+            (Verdict::Dropped, Stage::Open(Trial::Over)) => self.dropped(now, id, dialing, answer),
             (Verdict::Dropped, Stage::Open(Trial::Proving { .. })) => {
-                self.requeue(id, answer, true);
+                self.requeue(now, id, answer, true);
                 self.limit(now, Change::Lagging);
             }
             (Verdict::Dropped | Verdict::Unreachable, Stage::Open(Trial::Doubt { .. })) => {
-                self.requeue(id, answer, answer.verdict() == Verdict::Dropped);
+                self.requeue(now, id, answer, answer.verdict() == Verdict::Dropped);
                 self.limit(now, Change::Doubted);
             }
             (Verdict::Unreachable, Stage::Open(Trial::Over | Trial::Proving { .. })) => {
-                self.requeue(id, answer, false);
+                self.requeue(now, id, answer, false);
                 self.shut(Change::Unreachable);
             }
             (
                 Verdict::Dropped | Verdict::Unreachable,
                 Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining,
-            ) => self.requeue(id, answer, answer.verdict() == Verdict::Dropped),
+            ) => self.requeue(now, id, answer, answer.verdict() == Verdict::Dropped),
 
             // Nothing is wrong with the backend: greenroom has no descriptor.
             (Verdict::Starved, _) => {
                 self.spare = 0;
-                self.requeue(id, answer, false);
+                self.requeue(now, id, answer, false);
             }
 
             // Nobody starts it again, so its own words are the best that a client can get.
@@ -104,15 +104,15 @@ impl Gate {
     /// and the gate shuts; when only this one does, again and again, it is this
     /// request that the backend drops, and its client hears so. A lone request
     /// that makes its handler crash must not shut the gate for everybody.
-    fn dropped(&mut self, id: SessionId, dialing: Dialing, answer: Answer) {
+    fn dropped(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
         let another = self.last_dropped.replace(id).is_some_and(|last| last != id);
         if another {
-            self.requeue(id, answer, true);
+            self.requeue(now, id, answer, true);
             self.shut(Change::Unreachable);
         } else if dialing.waiting.rejections >= self.limits.rejections_max {
             self.forward(id);
         } else {
-            self.requeue(id, answer, true);
+            self.requeue(now, id, answer, true);
         }
     }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Poison {
     Says503,
     Hangs,
     Drops,
+    /// 101, and lost within the time to settle.
+    Closes,
 }
 
 /// One life of it.
@@ -114,16 +116,28 @@ impl Truth {
             Early::Drops,
         ]);
         let ready = now + ms(rng.range(20, 3000));
+        let at_once = rng.one_in(3);
         let listens = match early {
             Early::Refuses => ready,
+
             Early::Says503 | Early::Closes(_) | Early::Silent | Early::OneWorker | Early::Drops => {
-                now + ms(rng.range(0, ready.since(now).as_millis() as u64))
+                now + ms(if at_once {
+                    0
+                } else {
+                    rng.range(0, ready.since(now).as_millis() as u64)
+                })
             }
         };
         let too_early = rng.one_in(3);
         let speaks = self.speaks;
         let notifies = speaks.then_some(if too_early { now + ms(10) } else { ready });
-        let ends = (!last).then(|| now + ms(rng.range(10, 5000)));
+        let ends = (!last).then(|| {
+            now + ms(if rng.one_in(3) {
+                rng.range(10, 80)
+            } else {
+                rng.range(10, 5000)
+            })
+        });
         let stops = ends
             .filter(|_| speaks && rng.one_in(2))
             .map(|at| Time::from_nanos(at.as_nanos().saturating_sub(300_000_000)).max(now));
@@ -167,6 +181,7 @@ impl Truth {
             (true, Some(Poison::Says503), _) => Reaction::Answers(Answer::Status(503)),
             (true, Some(Poison::Drops), _) => Reaction::Answers(Answer::Dropped),
             (_, Some(Poison::Hangs), _) => Reaction::Never,
+            (true, Some(Poison::Closes), _) => Reaction::Then(ms(rng.range(0, 25)), Answer::LostEarly),
             (true, None, _) => sound,
             (false, _, Early::OneWorker) if rng.one_in(2) && poison.is_none() => sound,
             (false, _, Early::Says503 | Early::OneWorker) => Reaction::Answers(Answer::Status(503)),

@@ -54,6 +54,8 @@ pub(crate) struct Entry {
     benched: bool,
     attempts: u32,
     full: bool,
+    /// When its 101 is through, where it came on trial.
+    settles: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,8 @@ pub(crate) struct Ledger {
     last_canary: Option<Time>,
     /// The last canary of this round.
     round: Option<usize>,
+    /// A 101 was passed on at a limited gate, and no proof was announced yet.
+    unproved: bool,
     pub(crate) canaries: u64,
     pub(crate) requeued: u64,
     pub(crate) broken: Option<Violation>,
@@ -85,6 +89,7 @@ impl Ledger {
             last_dial: None,
             last_canary: None,
             round: None,
+            unproved: false,
             canaries: 0,
             requeued: 0,
             broken: None,
@@ -141,6 +146,7 @@ impl Ledger {
             benched: false,
             attempts: 0,
             full,
+            settles: None,
         });
     }
 
@@ -152,10 +158,13 @@ impl Ledger {
     }
 
     /// The gate is told an answer of this client's dial.
-    pub(crate) fn answered(&mut self, client: usize, answer: Answer) {
+    pub(crate) fn answered(&mut self, now: Time, client: usize, answer: Answer) {
+        let on_trial = !matches!(self.seen, Seen::Doubt | Seen::Sure);
         let entry = &mut self.entries[client];
         if let At::OnItsWay(seen) = &mut entry.at {
             *seen = Some(answer);
+            let first = answer == Answer::Switched && on_trial;
+            entry.settles = first.then_some(now + self.limits.settle).or(entry.settles);
             if answer == Answer::NoDescriptor {
                 self.spare = 0;
             }
@@ -229,6 +238,7 @@ impl Ledger {
         if matches!(change, Change::Shut | Change::Unreachable) {
             self.told_ready = false;
         }
+        self.unproved = false;
         self.seen = seen;
         self.seen_since = now;
     }
@@ -285,6 +295,7 @@ impl Ledger {
         let entry = &mut self.entries[client];
         entry.at = At::OnItsWay(None);
         entry.benched = false;
+        entry.settles = None;
         entry.attempts += 1;
     }
 
@@ -319,6 +330,13 @@ impl Ledger {
         self.demand(answer != Answer::LostEarly, 1, || {
             format!("client {client} sees a 101 that is lost already")
         });
+        if answer == Answer::Switched {
+            let settled = entry.settles.is_none_or(|at| now >= at);
+            self.demand(settled, 1, || {
+                format!("client {client} sees a 101 on trial that has not settled")
+            });
+        }
+        self.unproved = seen == Seen::Limited && matches!(answer, Answer::Switched | Answer::Spoke);
         let entry = &mut self.entries[client];
         entry.at = At::LetIn(answer);
         entry.ended = Some(now);
@@ -348,7 +366,8 @@ impl Ledger {
             Refusal::HoldTimeout => due && entry.at != At::OnItsWay(None),
             Refusal::Unanswered => due && entry.at == At::OnItsWay(None),
             Refusal::HeldFull => entry.full,
-            Refusal::NotReady => !entry.may_wait && !matches!(seen, Seen::Sure) || !entry.may_wait && !self.told_ready,
+            // Said at the very step that shuts the gate, before the change is said.
+            Refusal::NotReady => !entry.may_wait,
             Refusal::StartFailed => seen == Seen::Failed,
             Refusal::Draining => seen == Seen::Draining,
             Refusal::Descriptors
@@ -359,8 +378,6 @@ impl Ledger {
             | Refusal::PlainHttp
             | Refusal::BadAnswer => false,
         };
-        // Who may not wait is told NotReady at the very step that shuts the gate, before the change is said.
-        let named = named || refusal == Refusal::NotReady && !entry.may_wait;
         self.demand(named, 8, || {
             format!("client {client} ({:?}) is refused: {refusal} ({seen:?})", entry.at)
         });
@@ -402,6 +419,14 @@ impl Ledger {
         self.demand(late.is_none(), 8, || format!("client {late:?} waits past its deadline"));
         self.demand(books == 0 || timeout.is_some(), 9, || {
             format!("{books} wait and no timer is wanted")
+        });
+        let settled = |e: &Entry| e.at == At::OnItsWay(Some(Answer::Switched)) && e.settles.is_some_and(|at| at < now);
+        let stuck = self.all(settled).next();
+        self.demand(stuck.is_none(), 9, || {
+            format!("the 101 of client {stuck:?} has settled and is not passed on")
+        });
+        self.demand(!self.unproved, 9, || {
+            "a canary came through and the gate does not open".into()
         });
         self.check_progress(now);
     }

@@ -1,6 +1,8 @@
 //! The shell's part of the world: it tells the core what happened, does what the
 //! core says, and keeps the timer. Here the mistakes are planted.
 
+use core::time::Duration;
+
 use greenroom_core::backend;
 use greenroom_core::event::SessionId;
 use greenroom_core::gate::{self, Change, Output};
@@ -90,6 +92,11 @@ impl World<'_> {
             let client = id.and_then(|id| self.numbers.get(&id).copied());
             self.ledger.said(self.now, client, output);
             unreachable |= output == Output::Changed(Change::Unreachable);
+            if matches!(output, Output::Changed(Change::Proved(_))) && self.rng.one_in(2) && self.clients.len() < 60 {
+                // Somebody who is dialled when the trial is all but over.
+                let before = Duration::from_millis(self.rng.range(0, 25));
+                self.at(self.limits.prove_for.saturating_sub(before), Event::Arrives);
+            }
             let Some(client) = client else { continue };
             match output {
                 Output::Dial { canary, .. } => self.dial(client, canary),
@@ -227,7 +234,7 @@ impl World<'_> {
             // A session that left: its answer was on the way, and the gate must not mind.
             (At::OnItsWay(_) | At::Left | At::Refused(_), _) => {
                 let id = c.id;
-                self.ledger.answered(client, answer);
+                self.ledger.answered(self.now, client, answer);
                 self.tell_gate(gate::Input::Answered(id, answer));
             }
             (At::LetIn(_) | At::Waiting, _) => {}

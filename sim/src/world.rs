@@ -131,7 +131,7 @@ impl<'t> World<'t> {
             queue: BTreeMap::new(),
             queued: 0,
             trace,
-            lives: rng.range(1, 4),
+            lives: rng.range(1, 6),
             hold_refuse: rng.one_in(6),
             hold_max: rng.pick(&[500, 5_000, 30_000]),
             probe_every: Duration::from_millis(rng.pick(&[10, 20, 100])),
@@ -234,7 +234,8 @@ impl<'t> World<'t> {
             Event::Exited(generation, restarts) => {
                 self.tell_backend(backend::Input::Exited { generation, restarts });
                 if restarts {
-                    let after = Duration::from_millis(self.rng.range(1, 700));
+                    let longest = self.rng.pick(&[20, 700]);
+                    let after = Duration::from_millis(self.rng.range(1, longest));
                     self.at(after, Event::Start);
                 }
             }
@@ -256,9 +257,13 @@ impl<'t> World<'t> {
         let (deadline, may_wait) = (self.now + hold, !(self.hold_refuse && self.rng.one_in(2)));
         // So few hang that they cannot fill the dial window by themselves.
         let hangs = self.clients.iter().filter(|c| c.poison == Some(Poison::Hangs)).count();
-        let poison = self
-            .rng
-            .pick(&[Poison::Says500, Poison::Says503, Poison::Hangs, Poison::Drops]);
+        let poison = self.rng.pick(&[
+            Poison::Says500,
+            Poison::Says503,
+            Poison::Hangs,
+            Poison::Drops,
+            Poison::Closes,
+        ]);
         let poison = Some(poison).filter(|p| self.rng.one_in(8) && (*p != Poison::Hangs || hangs < 2));
         self.next_id += 1;
         let id = SessionId(self.next_id);

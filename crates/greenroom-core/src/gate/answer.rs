@@ -37,14 +37,14 @@ impl Gate {
             // Nothing is wrong with the backend: greenroom has no descriptor.
             Verdict::Starved => {
                 self.spare = 0;
-                self.requeue(id, answer, false);
+                self.requeue(now, id, answer, false);
             }
             // As if it had never been ordered.
             Verdict::Recalled => {
                 if let Some(dialing) = self.dialing.get_mut(&id) {
                     dialing.waiting.attempts = dialing.waiting.attempts.saturating_sub(1);
                 }
-                self.requeue(id, answer, false);
+                self.requeue(now, id, answer, false);
             }
         }
         self.adapt(verdict);
@@ -76,19 +76,19 @@ impl Gate {
     fn not_ready_yet(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
         match self.stage {
             Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining if dialing.settled_at.is_some() => {
-                self.requeue(id, answer, true);
+                self.requeue(now, id, answer, true);
             }
             // Sure; or nobody starts it again, and its own words are the best that a client can get.
             Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => self.forward(id),
             Stage::Open(Trial::Doubt { .. }) => {
-                self.requeue(id, answer, true);
+                self.requeue(now, id, answer, true);
                 self.limit(now, Change::Doubted);
             }
             Stage::Open(Trial::Proving { .. }) => {
-                self.requeue(id, answer, true);
+                self.requeue(now, id, answer, true);
                 self.limit(now, Change::Lagging);
             }
-            Stage::Limited { .. } | Stage::Shut => self.requeue(id, answer, true),
+            Stage::Limited { .. } | Stage::Shut => self.requeue(now, id, answer, true),
         }
     }
 
@@ -96,20 +96,22 @@ impl Gate {
     fn unanswered_dial(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
         let dropped = answer.verdict() == Verdict::Dropped;
         match self.stage {
-            Stage::Open(Trial::Over) if dropped => self.dropped(id, dialing, answer),
+            Stage::Open(Trial::Over) if dropped => self.dropped(now, id, dialing, answer),
             Stage::Open(Trial::Proving { .. }) if dropped => {
-                self.requeue(id, answer, true);
+                self.requeue(now, id, answer, true);
                 self.limit(now, Change::Lagging);
             }
             Stage::Open(Trial::Doubt { .. }) => {
-                self.requeue(id, answer, dropped);
+                self.requeue(now, id, answer, dropped);
                 self.limit(now, Change::Doubted);
             }
             Stage::Open(Trial::Over | Trial::Proving { .. }) => {
-                self.requeue(id, answer, false);
+                self.requeue(now, id, answer, false);
                 self.shut(Change::Unreachable);
             }
-            Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => self.requeue(id, answer, dropped),
+            Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => {
+                self.requeue(now, id, answer, dropped)
+            }
         }
     }
 
@@ -118,15 +120,15 @@ impl Gate {
     /// and the gate shuts; when only this one does, again and again, it is this
     /// request that the backend drops, and its client hears so. A lone request
     /// that makes its handler crash must not shut the gate for everybody.
-    fn dropped(&mut self, id: SessionId, dialing: Dialing, answer: Answer) {
+    fn dropped(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
         let another = self.last_dropped.replace(id).is_some_and(|last| last != id);
         if another {
-            self.requeue(id, answer, true);
+            self.requeue(now, id, answer, true);
             self.shut(Change::Unreachable);
         } else if dialing.waiting.rejections >= self.limits.rejections_max {
             self.forward(id);
         } else {
-            self.requeue(id, answer, true);
+            self.requeue(now, id, answer, true);
         }
     }
 }

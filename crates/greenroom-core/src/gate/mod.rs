@@ -376,13 +376,17 @@ impl Gate {
     }
 
     /// Back to its place, with its old deadline.
-    fn requeue(&mut self, id: SessionId, answer: Answer, rejected: bool) {
+    fn requeue(&mut self, now: Time, id: SessionId, answer: Answer, rejected: bool) {
         let Some(mut waiting) = self.take_dialing(id).map(|dialing| dialing.waiting) else {
             return;
         };
         let refusal = match self.stage {
             Stage::Failed => Some(Refusal::StartFailed),
             Stage::Draining => Some(Refusal::Draining),
+            // Its deadline passed while its 101 settled.
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if waiting.deadline <= now => {
+                Some(Refusal::HoldTimeout)
+            }
             Stage::Shut | Stage::Limited { .. } if !waiting.may_wait => Some(Refusal::NotReady),
             Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => None,
         };

@@ -434,6 +434,19 @@ fn a_session_keeps_its_deadline_over_any_number_of_dials() {
 }
 
 #[test]
+fn who_is_lost_while_settling_past_its_deadline_is_refused_and_not_dialled_again() {
+    let mut bench = Bench::limited(&[]);
+    bench.arrive_for(1, 10 * MS, true);
+    bench.answer(1, Answer::Switched);
+    assert_eq!(bench.pass(SETTLE - MS), [], "its answer came in time");
+    let said = bench.answer(1, Answer::LostEarly);
+    assert_eq!(
+        (refused(&said), dialled(&said)),
+        (vec![(1, Refusal::HoldTimeout)], vec![])
+    );
+}
+
+#[test]
 fn who_may_not_wait_is_refused_unless_the_gate_is_open() {
     let not_ready = |id| vec![Output::Refuse(SessionId(id), Refusal::NotReady)];
     let mut bench = Bench::small(10, 1);

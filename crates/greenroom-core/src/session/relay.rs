@@ -158,9 +158,11 @@ impl Relay {
                 }
             }
             Some(Stop::Violation(violation)) => {
+                // Frames are judged by their first bytes: all before this one are whole, a large one too.
                 let then = Then::Violation(Sender::Backend, violation);
-                let forward = if self.cutting { all } else { complete };
+                let forward = complete;
                 self.kept = 0;
+                self.cutting = false;
                 Pass { forward, keep: 0, then }
             }
             Some(Stop::Close(close)) => {
@@ -382,6 +384,19 @@ mod tests {
             (pass.forward, pass.keep, pass.then),
             (0, 0, Then::Violation(Sender::Backend, Violation::Masked))
         );
+        assert!(relay.may_close_client());
+    }
+
+    #[test]
+    fn a_violation_right_behind_a_large_frame_leaves_room_for_a_close() {
+        let mut relay = Relay::new(false);
+        let mut frame = vec![0x82, 127];
+        frame.extend((RELAY_BUFFER as u64).to_be_bytes());
+        relay.backend_bytes(&frame);
+        let mut rest = vec![0; RELAY_BUFFER];
+        rest.extend(b"\x82\x81");
+        let pass = relay.backend_bytes(&rest);
+        assert_eq!((pass.forward, pass.keep), (RELAY_BUFFER, 0));
         assert!(relay.may_close_client());
     }
 

@@ -321,7 +321,7 @@ impl Ledger {
         let bad = match answer.verdict() {
             Verdict::NotReady => !matches!(seen, Seen::Sure | Seen::Failed),
             Verdict::Dropped => seen != Seen::Sure || entry.rejections < u32::from(self.limits.rejections_max),
-            Verdict::Unreachable | Verdict::Starved => true,
+            Verdict::Unreachable | Verdict::Starved | Verdict::Recalled => true,
             Verdict::Switched | Verdict::Proved | Verdict::Neutral => false,
         };
         self.demand(!bad, 1, || {

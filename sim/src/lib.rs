@@ -25,6 +25,7 @@ mod trace;
 mod world;
 
 use core::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use rng::Rng;
 
@@ -132,15 +133,27 @@ impl fmt::Display for Failure {
 /// When an invariant is broken.
 pub fn run(seed: u64, bug: Option<Bug>) -> Result<Report, Box<Failure>> {
     let mut trace = trace::Trace::default();
-    let mut report = world::run(seed, bug, &mut trace)
-        .and_then(|report| {
-            let relayed = pipe::run(seed, &mut trace)?;
-            Ok(Report { relayed, ..report })
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        let report = world::run(seed, bug, &mut trace)?;
+        let relayed = pipe::run(seed, &mut trace)?;
+        Ok(Report { relayed, ..report })
+    }));
+    // The core asserts its own invariants in debug builds: that too must name the seed.
+    let what = || "a panic, printed above".to_owned();
+    let judged = judged.unwrap_or_else(|_| {
+        Err(Violation {
+            invariant: 0,
+            what: what(),
         })
-        .map_err(|violation| {
+    });
+    match judged {
+        Ok(report) => Ok(Report {
+            hash: trace.hash(),
+            ..report
+        }),
+        Err(violation) => {
             let trace = trace.last();
-            Box::new(Failure { seed, violation, trace })
-        })?;
-    report.hash = trace.hash();
-    Ok(report)
+            Err(Box::new(Failure { seed, violation, trace }))
+        }
+    }
 }

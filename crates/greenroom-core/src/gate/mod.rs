@@ -496,7 +496,7 @@ impl Gate {
         }
     }
 
-    /// Asserted after each step; `sim` runs them in release builds too.
+    /// Asserted after each step of a debug build; the ledger of `sim` judges in any build.
     pub fn check_invariants(&self) {
         debug_assert!(self.held() + self.dialing.len() <= self.limits.held_max + self.limits.dials_max);
         debug_assert!(self.unanswered() <= self.limits.dials_max.max(1));

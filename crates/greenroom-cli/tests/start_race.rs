@@ -250,8 +250,7 @@ fn gunicorn_says_ready_too_early(rest: &[&str]) {
     let greenroom = run(&cmd, &ledger, &[]);
     all_get_in(&greenroom, &ledger, Order::OfAll);
     let events = greenroom.events();
-    let ready = named(&events, "ready");
-    assert_eq!(ready[0]["by"], "notify", "gunicorn notifies: {ready:?}");
+    // It may be seen to listen a moment before its READY; it is READY that opens the gate, and is doubted.
     let doubted = named(&events, "gate")
         .into_iter()
         .find(|event| event["why"].as_str().unwrap().starts_with("READY came too early"));

@@ -64,6 +64,8 @@ pub(crate) struct Ledger {
     pub(crate) entries: Vec<Entry>,
     pub(crate) seen: Seen,
     seen_since: Time,
+    /// When the answer that was told last was a rejection: when it was told.
+    rejected_at: Option<Time>,
     told_ready: bool,
     spare: usize,
     last_dial: Option<Time>,
@@ -84,6 +86,7 @@ impl Ledger {
             entries: Vec::new(),
             seen: Seen::Shut,
             seen_since: Time::ZERO,
+            rejected_at: None,
             told_ready: false,
             spare: usize::MAX,
             last_dial: None,
@@ -160,6 +163,12 @@ impl Ledger {
     /// The gate is told an answer of this client's dial.
     pub(crate) fn answered(&mut self, now: Time, client: usize, answer: Answer) {
         let on_trial = !matches!(self.seen, Seen::Doubt | Seen::Sure);
+        let rejected = matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped);
+        let on_its_way = matches!(self.entries[client].at, At::OnItsWay(_));
+        self.rejected_at = (rejected && on_its_way).then_some(now);
+        if self.rejected_at.is_some() && matches!(self.seen, Seen::Limited | Seen::Shut | Seen::Proving | Seen::Doubt) {
+            self.settle_again(now);
+        }
         let entry = &mut self.entries[client];
         if let At::OnItsWay(seen) = &mut entry.at {
             *seen = Some(answer);
@@ -167,6 +176,15 @@ impl Ledger {
             entry.settles = first.then_some(now + self.limits.settle).or(entry.settles);
             if answer == Answer::NoDescriptor {
                 self.spare = 0;
+            }
+        }
+    }
+
+    /// Somebody was rejected on trial: those who settle wait their `settle` once more.
+    fn settle_again(&mut self, now: Time) {
+        for entry in &mut self.entries {
+            if entry.at == At::OnItsWay(Some(Answer::Switched)) && entry.settles.is_some() {
+                entry.settles = Some(now + self.limits.settle);
             }
         }
     }
@@ -237,6 +255,9 @@ impl Ledger {
         }
         if matches!(change, Change::Shut | Change::Unreachable) {
             self.told_ready = false;
+        }
+        if change == Change::Unreachable && self.rejected_at == Some(now) {
+            self.settle_again(now); // it was sure until this very drop
         }
         self.unproved = false;
         self.seen = seen;

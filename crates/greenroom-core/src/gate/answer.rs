@@ -47,6 +47,9 @@ impl Gate {
                 self.requeue(now, id, answer, false);
             }
         }
+        if matches!(verdict, Verdict::NotReady | Verdict::Dropped) {
+            self.settle_again(now);
+        }
         self.adapt(verdict);
     }
 

@@ -14,6 +14,8 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod wire;
+
 use std::{
     ffi::OsStr,
     fs,

@@ -14,6 +14,7 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod process;
 pub mod wire;
 
 use std::{

@@ -14,6 +14,9 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod process;
+pub mod wire;
+
 use std::{
     ffi::OsStr,
     fs,

@@ -158,10 +158,14 @@ impl Relay {
                 }
             }
             Some(Stop::Violation(violation)) => {
-                let then = Then::Violation(Sender::Backend, violation);
-                let forward = if self.cutting { all } else { complete };
+                // A frame that cuts through is legal to its end, so what violates begins behind it.
                 self.kept = 0;
-                Pass { forward, keep: 0, then }
+                self.cutting = false;
+                Pass {
+                    forward: complete,
+                    keep: 0,
+                    then: Then::Violation(Sender::Backend, violation),
+                }
             }
             Some(Stop::Close(close)) => {
                 self.kept = 0;

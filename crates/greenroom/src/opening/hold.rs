@@ -136,7 +136,8 @@ async fn say_no(
     entry.refused(refusal, None);
     entry.enter(State::Closing);
     let after = retry_after(seed_for(front.seed, id.0), RETRY_AFTER_SECONDS);
-    refuse::plain(watched.client, refusal, Some(after)).await;
+    // Fit to be read, or what the client sent before would lie there unread and make the close a reset.
+    refuse::plain(watched.into_inner()?, refusal, Some(after)).await;
     None
 }
 

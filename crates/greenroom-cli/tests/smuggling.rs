@@ -105,7 +105,7 @@ fn a2_early_bytes_come_first_and_only_after_the_101() {
 #[test]
 fn a3_another_version_is_426_and_the_backend_is_not_asked() {
     let front = Front::open();
-    for version in ["8", "0", "255", "14"] {
+    for version in ["8", "0", "255", "14", "013", "256"] {
         let request = upgrade("").replace("Version: 13", &format!("Version: {version}"));
         let mut client = front.client_with([request.into_bytes(), early()].concat());
         let (head, _) = client.answer();
@@ -113,7 +113,7 @@ fn a3_another_version_is_426_and_the_backend_is_not_asked() {
         assert_eq!(field(&head, "sec-websocket-version").as_deref(), Some("13"));
         assert!(field(&head, "connection").is_some_and(|value| value.contains("close")));
     }
-    for version in ["013", "+13", "13, 8", "", "256", "x"] {
+    for version in ["+13", "13, 8", "", "x"] {
         let request = upgrade("").replace("Version: 13", &format!("Version: {version}"));
         let (head, _) = front.client_with(request).answer();
         assert!(head.starts_with("HTTP/1.1 400 "), "{version:?}: {head}");
@@ -339,19 +339,12 @@ fn a9_an_ambiguous_head_is_400() {
 fn a11_nominated_fields_are_removed_and_own_ones_are_not() {
     let front = Front::open();
     let _client = front.client_with(upgrade(
-        "Connection: X-Forwarded-For, X-Real-Auth, Greenroom-Session, X-Forwarded-Host, cookie\r\n\
+        "Connection: X-Forwarded-For, X-Real-Auth, Greenroom-Session, X-Forwarded-Host\r\n\
          X-Real-Auth: admin\r\nX-Forwarded-For: 6.6.6.6\r\nCookie: a=b\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n\
          TE: trailers\r\nTrailer: X\r\nKept: yes\r\n",
     ));
     let (_, head) = front.stub.request();
-    for gone in [
-        "x-real-auth",
-        "cookie",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-    ] {
+    for gone in ["x-real-auth", "keep-alive", "proxy-connection", "te", "trailer"] {
         assert_eq!(field(&head, gone), None, "{head}");
     }
     assert_eq!(field(&head, "connection").as_deref(), Some("Upgrade"));

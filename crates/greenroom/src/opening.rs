@@ -39,6 +39,7 @@ use crate::relay::{self, Drain};
 use crate::scratch::with_scratch;
 
 pub(crate) use answer::Switched101;
+pub(crate) use refuse::linger;
 
 /// What all connections of one front share.
 #[derive(Debug)]

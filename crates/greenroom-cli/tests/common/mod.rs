@@ -38,16 +38,23 @@ use rustix::{
 };
 use serde_json::Value;
 
+pub mod raw;
+
 /// Where `cargo xtask setup` has put the packages, or `GREENROOM_E2E`.
 pub fn e2e() -> PathBuf {
-    let target = || Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("e2e");
-    let folder = std::env::var_os("GREENROOM_E2E").map_or_else(target, PathBuf::from);
+    let folder = e2e_folder();
     assert!(
         folder.join("stamp").is_file(),
         "{} is not set up: run `cargo xtask setup` first",
         folder.display()
     );
     folder
+}
+
+/// The same folder, there or not: the tests on the wire need no package.
+fn e2e_folder() -> PathBuf {
+    let target = || Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("e2e");
+    std::env::var_os("GREENROOM_E2E").map_or_else(target, PathBuf::from)
 }
 
 /// A program of the Python environment, such as `python`, `uvicorn` or `gunicorn`, as an argument.
@@ -178,7 +185,7 @@ impl Greenroom {
             command.env_remove(name);
         }
         command
-            .env("NODE_PATH", e2e().join("node/node_modules"))
+            .env("NODE_PATH", e2e_folder().join("node/node_modules"))
             .env("PYTHONDONTWRITEBYTECODE", "1");
         command
     }

@@ -113,7 +113,7 @@ impl Gate {
                 self.shut(Change::Unreachable);
             }
             Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => {
-                self.requeue(now, id, answer, dropped)
+                self.requeue(now, id, answer, dropped);
             }
         }
     }

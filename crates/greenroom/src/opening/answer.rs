@@ -266,7 +266,10 @@ pub(super) async fn pass_on(
             entry.enter(State::Closing);
             let passing = pass_body(&mut client, &head, body, &begun, stream);
             match tokio::time::timeout(ANSWER_TIMEOUT, passing).await {
-                Ok(Ok(())) => entry.ends(CloseCause::PassedOn),
+                Ok(Ok(())) => {
+                    entry.ends(CloseCause::PassedOn);
+                    refuse::linger(&mut client).await;
+                }
                 Ok(Err(error)) => entry.ends_with(CloseCause::PassedOn, format!("not to its end: {error}")),
                 Err(_) => entry.ends(CloseCause::TimedOut),
             }

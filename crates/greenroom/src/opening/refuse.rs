@@ -39,9 +39,18 @@ pub(super) async fn fault(client: TcpStream, fault: Fault) {
 }
 
 async fn say(mut client: TcpStream, answer: &[u8]) {
-    let _ = tokio::time::timeout(READ_ANSWER, async {
+    let written = tokio::time::timeout(READ_ANSWER, async {
         client.write_all(answer).await?;
-        client.shutdown().await?;
+        client.shutdown().await
+    });
+    if let Ok(Ok(())) = written.await {
+        linger(&mut client).await; // whoever does not read it in time has had its chance
+    }
+}
+
+/// Reads and drops what a client still sends after our FIN, until its own or the bounds.
+pub(crate) async fn linger(client: &mut TcpStream) {
+    let _ = tokio::time::timeout(READ_ANSWER, async {
         let mut sink = [0; 512];
         let mut left = LINGER_BYTES;
         while left > 0 {
@@ -53,5 +62,5 @@ async fn say(mut client: TcpStream, answer: &[u8]) {
         }
         std::io::Result::Ok(())
     })
-    .await; // whoever does not read it in time has had its chance
+    .await;
 }

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use super::{End, Session};
 use crate::clock;
-use crate::opening::Front;
+use crate::opening::{Front, linger};
 use crate::scratch::with_scratch;
 
 /// Ends the relay as it has to be ended, and names the cause.
@@ -107,7 +107,10 @@ impl Session {
             };
             tokio::join!(down, up);
         };
-        let _ = timeout(CLOSE_HANDSHAKE, both).await; // a peer that takes nothing is cut
+        // A peer that takes nothing is cut; a client that still sends must not lose what it has not read yet.
+        if timeout(CLOSE_HANDSHAKE, both).await.is_ok() {
+            linger(&mut self.client).await;
+        }
     }
 
     /// greenroom's own Close to the client, and its answer. Where no frame may

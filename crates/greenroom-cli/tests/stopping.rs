@@ -70,6 +70,7 @@ fn at_term_the_held_hear_503_at_once_the_relayed_1001_and_nothing_is_left() {
     let mut held: Vec<Wire> = (0..100).map(|_| Wire::knock(&address)).collect();
     greenroom.wait_for(|e| e["event"] == "held" && e["count"] == 100, PATIENCE);
 
+    assert!(marked(&mark).len() >= 2, "greenroom and its child");
     let told = Instant::now();
     greenroom.signal(Signal::TERM);
     for client in &mut held {
@@ -183,6 +184,7 @@ fn quit_ends_all_without_grace() {
     common::process::until("the child is up", || greenroom.stdout().contains("up"));
     let mut held = Wire::knock(&greenroom.address());
     greenroom.wait_for_event("held", PATIENCE);
+    assert!(marked(&mark).len() >= 2, "greenroom and its child");
     greenroom.signal(Signal::QUIT);
     assert_eq!(held.status(), 503);
     assert_eq!(greenroom.wait_exit_code(PATIENCE), 1, "the child had to be killed");

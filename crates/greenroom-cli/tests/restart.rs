@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Clients, Greenroom, Ledger, fixture, one_at_a_time, python, wire::Wire};
+use common::{Clients, Greenroom, Ledger, fixture, one_at_a_time, process::until, python, wire::Wire};
 use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -58,7 +58,7 @@ fn ten_thousand_held_at_once_all_get_in_in_order() {
         listening["held_max"].as_u64() >= Some(COUNT.into()),
         "descriptors (ulimit -n): {listening}"
     );
-    greenroom.wait_for_event("started", PATIENCE);
+    until("the child takes signals", || greenroom.stdout().contains("listening"));
     let flags = ["--raw", "--close-after-echo", "--open-timeout", "240"];
     let mut clients = Clients::start(&greenroom.address(), COUNT, 0.0, &flags);
     greenroom.wait_for(

@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The variable that marks a program and all that it starts.
-pub const MARK: &str = "GREENROOM_TEST_MARK";
+/// The variable that marks a program and all that it starts. Its name must not begin with
+/// `GREENROOM_`: such are not handed on to the child.
+pub const MARK: &str = "MARK_OF_A_TEST";
 
 /// A value for [`MARK`] that no other test has.
 pub fn mark() -> String {

@@ -370,23 +370,6 @@ impl Gate {
         self.dialing.insert(id, dialing);
     }
 
-    /// Somebody was rejected while the gate is on trial: the silence of those
-    /// who settle proves less than it did, as a backend that says no to many says
-    /// it to one after the other. Each of them waits its `settle` once more.
-    fn settle_again(&mut self, now: Time) {
-        match self.stage {
-            Stage::Limited { .. } | Stage::Shut => {}
-            Stage::Open(_) | Stage::Failed | Stage::Draining => return,
-        }
-        let at = now + self.limits.settle;
-        for (_, id) in std::mem::take(&mut self.settling) {
-            if let Some(dialing) = self.dialing.get_mut(&id) {
-                dialing.settled_at = Some(at);
-                self.settling.insert((at, id));
-            }
-        }
-    }
-
     fn forward(&mut self, id: SessionId) {
         self.take_dialing(id);
         self.outputs.push_back(Output::Forward(id));

@@ -111,6 +111,23 @@ impl Gate {
         }
     }
 
+    /// Somebody was rejected while the gate is on trial: the silence of those
+    /// who settle proves less than it did, as a backend that says no to many says
+    /// it to one after the other. Each of them waits its `settle` once more.
+    pub(super) fn settle_again(&mut self, now: Time) {
+        match self.stage {
+            Stage::Limited { .. } | Stage::Shut => {}
+            Stage::Open(_) | Stage::Failed | Stage::Draining => return,
+        }
+        let at = now + self.limits.settle;
+        for (_, id) in std::mem::take(&mut self.settling) {
+            if let Some(dialing) = self.dialing.get_mut(&id) {
+                dialing.settled_at = Some(at);
+                self.settling.insert((at, id));
+            }
+        }
+    }
+
     pub(super) fn proved(&mut self, now: Time, id: SessionId) {
         match self.stage {
             Stage::Limited { .. } => {
@@ -165,5 +182,62 @@ impl Gate {
             self.waiting.append(&mut self.bench);
             self.outputs.push_back(Output::Changed(Change::Trusted));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::gate::{Input, Trust};
+    use crate::limits::GateLimits;
+    use crate::session::Answer;
+
+    fn forwarded(gate: &mut Gate) -> Vec<SessionId> {
+        let outputs = std::iter::from_fn(|| gate.poll_output());
+        outputs
+            .filter_map(|output| match output {
+                Output::Forward(id) => Some(id),
+                Output::Held(..)
+                | Output::Dial { .. }
+                | Output::Requeue(..)
+                | Output::Refuse(..)
+                | Output::Changed(_) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_rejection_on_trial_makes_those_who_settle_wait_once_more() {
+        let limits = GateLimits::default();
+        let settle = limits.settle;
+        let mut gate = Gate::new(limits);
+        let start = Time::ZERO + Duration::from_secs(1);
+        let deadline = start + Duration::from_secs(60);
+        for id in (1..=3).map(SessionId) {
+            let may_wait = true;
+            gate.handle(start, Input::Arrived { id, deadline, may_wait });
+        }
+        gate.handle(start, Input::Ready(Trust::Inferred));
+        gate.handle(start, Input::Answered(SessionId(1), Answer::Switched));
+        let proved = start + settle;
+        gate.handle_timeout(proved);
+        assert_eq!(
+            forwarded(&mut gate),
+            [SessionId(1)],
+            "the canary kept silent for its settle"
+        );
+
+        // The crowd: both are let in; the backend closes one, and would close the other a moment later.
+        for id in [SessionId(2), SessionId(3)] {
+            gate.handle(proved, Input::Answered(id, Answer::Switched));
+        }
+        let rejected = proved + settle / 2;
+        gate.handle(rejected, Input::Answered(SessionId(2), Answer::LostEarly));
+        gate.handle_timeout(proved + settle);
+        assert_eq!(forwarded(&mut gate), [], "its silence proves nothing yet");
+        gate.handle_timeout(rejected + settle);
+        assert_eq!(forwarded(&mut gate), [SessionId(3)]);
     }
 }

@@ -1,6 +1,6 @@
 //! Attacks on the way READY comes: A21 to A23, A25 and A26, as seen through the program.
 //!
-//! CMD is this test program itself, told by `GREENROOM_TEST_CHILD` to be the child:
+//! CMD is this test program itself, told by `NOTIFY_WIRE_CHILD` to be the child:
 //! it says what it was given on standard output, and does what it is told over a
 //! connection of the test, line by line. PID reuse (A22) cannot be staged here; what
 //! stands against it, the sender being looked at when it is heard, is tested in `supervise`.
@@ -17,7 +17,7 @@ mod common;
 use std::{
     fs,
     io::{BufRead as _, BufReader, IoSlice, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::{
         fd::AsFd as _,
         unix::{fs::FileTypeExt as _, fs::PermissionsExt as _, net::UnixDatagram},
@@ -25,11 +25,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{Greenroom, raw::SOON};
+use common::{
+    Greenroom,
+    raw::{SOON, Stub},
+};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::Value;
 
-const CHILD: &str = "GREENROOM_TEST_CHILD";
+const CHILD: &str = "NOTIFY_WIRE_CHILD";
 
 /// Not a test: the child, when it is one.
 #[test]
@@ -97,13 +100,13 @@ struct Run {
 
 impl Run {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stub = Stub::listen();
         let own = std::env::current_exe().unwrap();
         let args = ["run", "--listen", "127.0.0.1:0", "--ready", "notify", "--"];
         let child = [own.to_str().unwrap(), "--exact", "child", "--nocapture"];
         let mut command = Greenroom::command(&[&args[..], &child[..]].concat());
         command
-            .env(CHILD, listener.local_addr().unwrap().to_string())
+            .env(CHILD, stub.address())
             .env("NOTIFY_SOCKET", "/nowhere/of/the/outer/manager")
             .env("WATCHDOG_USEC", "1000000")
             .env("WATCHDOG_PID", "1")
@@ -111,9 +114,7 @@ impl Run {
             .env("LISTEN_PID", "1")
             .env("LISTEN_FDNAMES", "x");
         let greenroom = Greenroom::spawn(&mut command);
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        let mut line = BufReader::new(stream);
+        let mut line = BufReader::new(stub.accept().0);
         let mut said = String::new();
         line.read_line(&mut said).unwrap();
         let said = serde_json::from_str(&said).unwrap();

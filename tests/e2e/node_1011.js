@@ -4,7 +4,7 @@
 'use strict';
 
 const http = require('http');
-const { WebSocketServer } = require('ws');
+const { WebSocket, WebSocketServer } = require('ws');
 const { echo, listen, number, tooEarly } = require('./lib.js');
 
 const readyAt = performance.now() + number('STARTUP_SECONDS', 3) * 1000;
@@ -16,4 +16,13 @@ sockets.on('connection', (socket, request) => {
   if (performance.now() < readyAt) tooEarly(socket, request, closeAfterMs);
   else echo(socket, request);
 });
-listen(server);
+
+// One connection of its own first: what Node compiles at its first handshake and its first Close takes
+// longer than the milliseconds that CLOSE_AFTER_MS is about.
+const rehearsal = http.createServer();
+new WebSocketServer({ server: rehearsal }).on('connection', (socket) => socket.close(1011, 'not ready'));
+rehearsal.listen({ port: 0, host: '127.0.0.1' }, () => {
+  const client = new WebSocket(`ws://127.0.0.1:${rehearsal.address().port}`);
+  client.on('error', () => {});
+  client.on('close', () => rehearsal.close(() => listen(server)));
+});

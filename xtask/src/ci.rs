@@ -33,8 +33,9 @@ pub(crate) fn ci() -> Result<(), String> {
     steps.step("test", || {
         run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
     })?;
-    // The place for further steps, such as the simulation's seeds:
-    // steps.step("sim", || run(&mut cargo(["run", "--locked", "-p", "sim", "--release", "--", "--seeds", "2000"])))?;
+    steps.step("fuzz targets", || {
+        run(&mut cargo(["check", "--locked", "--manifest-path", "fuzz/Cargo.toml"]))
+    })?;
     print!("{}", steps.summary());
     Ok(())
 }

@@ -121,16 +121,11 @@ impl Backend {
                 _,
             ) if generation != self.generation => None,
 
-            (Input::NotifiedReady(_), Phase::Starting) => {
+            // It may have been inferred until now, or it repeats itself: the gate knows which matters.
+            (Input::NotifiedReady(_), Phase::Starting | Phase::Ready) => {
                 self.notifies = true;
                 self.doubted = false;
                 self.become_ready(Trust::Pushed)
-            }
-            (Input::NotifiedReady(_), Phase::Ready) => {
-                // It was only inferred until now, or it repeats itself: the gate knows which matters.
-                self.notifies = true;
-                self.doubted = false;
-                Some(Output::Ready(Trust::Pushed))
             }
             (Input::NotifiedStopping(_), Phase::Starting | Phase::Ready) => {
                 self.notifies = true;
@@ -157,7 +152,10 @@ impl Backend {
                 Some(Output::Failed)
             }
 
-            (Input::Unreachable | Input::Restarting, Phase::Starting | Phase::Ready) => self.doubt(),
+            (Input::Unreachable, Phase::Starting | Phase::Ready) | (Input::Restarting, Phase::Ready) => self.doubt(),
+            // Known already. A child that said STOPPING, and now closes its relays, is not to be doubted
+            // for that: it still listens, and the next verdict would open the gate to it.
+            (Input::Restarting, Phase::Starting) => None,
             (Input::RelayLost, Phase::Ready) => {
                 self.looking = true;
                 None
@@ -320,6 +318,16 @@ mod tests {
                 "{source:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_child_that_stops_and_closes_its_relays_is_not_found_ready_because_it_still_listens() {
+        let mut backend = started(Source::Auto);
+        backend.handle(Input::NotifiedReady(G1));
+        backend.handle(Input::NotifiedStopping(G1));
+        assert_eq!(backend.handle(Input::Restarting), None);
+        assert!(!backend.wants_verdict());
+        assert_eq!(backend.handle(Input::Verdict(G1, true)), None);
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const BUSY_RETRY: Duration = Duration::from_millis(5);
 /// How long a backend that said 101 must keep the connection before that proves anything.
 pub const SETTLE: Duration = Duration::from_millis(25);
+/// What the gate waits beyond [`SETTLE`]: a Close that a backend sends just within it is read
+/// later, by the coarseness of both sides' timers and the way. Measured with Node: 1 to 4 ms.
+pub const SETTLE_SLACK: Duration = Duration::from_millis(5);
 /// How long after an inferred opening each session still waits its own [`SETTLE`]:
 /// other workers of the same backend may lag behind the first.
 pub const PROVE_FOR: Duration = Duration::from_secs(2);
@@ -81,6 +84,8 @@ pub const NOTIFY_MAX: usize = 4 * KIB;
 pub const NOTIFY_FDS_MAX: usize = 253;
 /// Notify datagrams read per second and generation; the rest wait in the socket.
 pub const NOTIFY_PER_SECOND: u32 = 1_000;
+/// The time over which they are counted.
+pub const NOTIFY_WINDOW: Duration = Duration::from_secs(1);
 /// Characters kept of a STATUS text.
 pub const STATUS_MAX: usize = 256;
 /// Characters of a phase's name in a notify message; a longer one is no name.
@@ -157,6 +162,10 @@ pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::
 
 /// Log lines that wait for standard error; more are dropped and counted.
 pub const LOG_QUEUE: usize = 16_384;
+/// How long log lines are gathered before they are written.
+pub const LOG_GATHER: Duration = Duration::from_millis(2);
+/// Bytes of log that are gathered for one write.
+pub const LOG_WRITE: usize = 32 * KIB;
 /// How long the program waits at its end for the log to be written.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 
@@ -187,7 +196,7 @@ pub struct GateLimits {
     pub held_max: usize,
     /// Dials without an answer at one time.
     pub dials_max: usize,
-    /// See [`SETTLE`].
+    /// [`SETTLE`] and [`SETTLE_SLACK`].
     pub settle: Duration,
     /// See [`PROVE_FOR`].
     pub prove_for: Duration,
@@ -206,7 +215,7 @@ impl Default for GateLimits {
         Self {
             held_max: HELD_MAX,
             dials_max: DIALS_MAX,
-            settle: SETTLE,
+            settle: SETTLE.saturating_add(SETTLE_SLACK),
             prove_for: PROVE_FOR,
             canary_every: CANARY_EVERY,
             canary_patience: CANARY_PATIENCE,

@@ -232,10 +232,13 @@ impl Launcher {
 /// Opens a socket and begins to connect it.
 fn open(address: &SockAddr) -> io::Result<Stream> {
     let unix = address.is_unix();
-    let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
+    let socket = Socket::new(
+        Domain::from(i32::from(address.family())),
+        Type::STREAM.nonblocking(),
+        None,
+    )?;
     if !unix {
-        set_up(&socket);
+        set_up(&socket, address.as_socket().is_some_and(|at| at.ip().is_loopback()));
     }
     match socket.connect(address) {
         Ok(()) => {}

@@ -87,7 +87,7 @@ pub async fn accept(listener: TcpListener, front: Arc<Front>, log: Log) {
     loop {
         match listener.accept().await {
             Ok((client, peer)) => {
-                set_up(&client);
+                set_up(&client, peer.ip().to_canonical().is_loopback());
                 match front.registry.accept() {
                     Some(entry) => {
                         tokio::spawn(opening::serve(

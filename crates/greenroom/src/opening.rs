@@ -3,8 +3,8 @@
 //! One task per connection. While it waits it holds a socket, its head and
 //! little else: the head is read with the socket peeked at, so that what a client
 //! sent behind it stays in the kernel until a validated 101 is passed on. No
-//! path leads from a client's bytes to a backend but through [`relay::run`],
-//! which takes a [`Switched101`], and that is only made from such an answer.
+//! path leads from a client's bytes to a backend but through `relay::run`,
+//! which takes a `Switched101`, and that is only made from such an answer.
 //!
 //! ```text
 //!   head ──▶ arrive ──▶ held ──Dialled──▶ answer ──Forward──▶ relay
@@ -58,45 +58,47 @@ pub struct Front {
     pub drain: watch::Receiver<Option<Drain>>,
 }
 
-/// Serves one accepted client.
+/// Serves one accepted client. Each stage is a future of its own, made when it is
+/// entered: a held client carries neither the reading of its head nor the relay.
 pub async fn serve(front: Arc<Front>, client: TcpStream, peer: IpAddr, mut entry: Entry) {
+    let Some((client, upgrade)) = Box::pin(open(client, &mut entry)).await else {
+        return;
+    };
+    entry.enter(State::Held);
+    let Some((client, switched)) = hold::wait(&front, client, peer, upgrade, &mut entry).await else {
+        return;
+    };
+    entry.enter(State::Relaying);
+    relay::run(front, client, switched, entry).await;
+}
+
+/// Reads the head. `None`: it was no opening handshake, or did not come; all is done.
+async fn open(client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Arc<Upgrade>)> {
     let mut head = Vec::new();
     let read = tokio::time::timeout(HEAD_TIMEOUT, read_head(&client, &mut head)).await;
-    let any = !std::mem::take(&mut head).is_empty();
-    let upgrade = match read {
-        Ok(Head::Upgrade(upgrade)) => upgrade,
+    match read {
+        Ok(Head::Upgrade(upgrade)) => return Some((client, upgrade)),
         Ok(Head::Http { is_head }) => {
             entry.enter(State::Http);
             entry.refused(Refusal::PlainHttp, None);
             entry.enter(State::Closing);
-            return refuse::http(client, is_head).await;
+            refuse::http(client, is_head).await;
         }
         Ok(Head::Bad(fault)) => {
             entry.refused(fault.refusal(), Some(fault.to_string()));
             entry.enter(State::Closing);
-            return refuse::fault(client, fault).await;
+            refuse::fault(client, fault).await;
         }
-        Ok(Head::Gone) => {
-            return entry.ends(if any {
-                CloseCause::LeftOpening
-            } else {
-                CloseCause::Silent
-            });
-        }
-        Err(_) if !any => return entry.ends(CloseCause::Silent), // never a byte: never a word
+        // Never a byte: never a word.
+        Ok(Head::Gone) | Err(_) if head.is_empty() => entry.ends(CloseCause::Silent),
+        Ok(Head::Gone) => entry.ends(CloseCause::LeftOpening),
         Err(_) => {
             entry.refused(Refusal::HeadTimeout, None);
             entry.enter(State::Closing);
-            return refuse::plain(client, Refusal::HeadTimeout, None).await;
+            refuse::plain(client, Refusal::HeadTimeout, None).await;
         }
-    };
-    entry.enter(State::Held);
-    // The large state of a relay is a future of its own, so that a held client does not carry its size.
-    let Some((client, switched)) = Box::pin(hold::wait(&front, client, peer, upgrade, &mut entry)).await else {
-        return;
-    };
-    entry.enter(State::Relaying);
-    Box::pin(relay::run(&front, client, switched, entry)).await;
+    }
+    None
 }
 
 /// What a client's first bytes were.

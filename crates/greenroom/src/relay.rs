@@ -16,9 +16,11 @@ mod pipe;
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use greenroom_core::backend::Input;
 use greenroom_core::drain::{close_at, seed_for};
 use greenroom_core::event::CloseCause;
 use greenroom_core::limits::{CLOSE_HANDSHAKE, HALF_CLOSED, SETTLE};
@@ -60,6 +62,11 @@ struct Session {
     down: Pipe,
     /// The moment by which an ending relay must be over.
     limit: Option<Pin<Box<Sleep>>>,
+    /// greenroom drains: the moment when it is this one's turn.
+    turn: Option<Pin<Box<Sleep>>>,
+    /// When it began.
+    established: Time,
+    entry: Entry,
 }
 
 /// What ended the carrying of bytes.
@@ -72,8 +79,14 @@ enum End {
     Drained,
 }
 
-/// Relays one session until its end, and writes the end into the books.
-pub(crate) async fn run(front: &Front, client: TcpStream, switched: Switched101, mut entry: Entry) {
+/// Relays one session until its end, and writes the end into the books. What it
+/// is made of is put into one place first, so that the future carries no copy of it.
+pub(crate) fn run(
+    front: Arc<Front>,
+    client: TcpStream,
+    switched: Switched101,
+    entry: Entry,
+) -> impl Future<Output = ()> {
     let established = clock::now();
     let Switched101 {
         stream,
@@ -81,7 +94,7 @@ pub(crate) async fn run(front: &Front, client: TcpStream, switched: Switched101,
         rsv1,
         early,
     } = switched;
-    let mut session = Session {
+    let mut session = Box::new(Session {
         relay: Relay::new(rsv1),
         client,
         backend: stream,
@@ -89,16 +102,21 @@ pub(crate) async fn run(front: &Front, client: TcpStream, switched: Switched101,
         up: Pipe::default(),
         down: Pipe::default(),
         limit: None,
-    };
+        turn: None,
+        established,
+        entry,
+    });
     let begun = session.take_early(&early);
-    drop(early);
+    Box::pin(drive(front, session, begun))
+}
+
+async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) {
     let end = match begun {
-        Then::Continue => session.carry(front, &entry, established).await,
+        Then::Continue => session.carry(&front).await,
         then => End::Then(then),
     };
     if let End::Then(Then::Lost { restarting, .. }) = &end {
-        use greenroom_core::backend::Input;
-        if clock::now() < established + SETTLE {
+        if clock::now() < session.established + SETTLE {
             front.inbox.tell(Message::LostEarly);
         }
         let input = if *restarting {
@@ -108,22 +126,33 @@ pub(crate) async fn run(front: &Front, client: TcpStream, switched: Switched101,
         };
         front.inbox.tell(Message::Backend(input, "relay"));
     }
-    ending::finish(front, session, end, established, &mut entry).await;
+    Box::pin(ending::finish(&front, session, end)).await;
 }
 
 impl Session {
     /// Carries bytes until something ends it.
-    async fn carry(&mut self, front: &Front, entry: &Entry, established: Time) -> End {
+    async fn carry(&mut self, front: &Front) -> End {
         let mut drain = front.drain.clone();
-        let mut turn: Option<Time> = None; // when it is this one's turn to be drained
-        loop {
-            tokio::select! {
-                biased;
-                end = poll_fn(|cx| self.poll(cx)) => return end,
-                Some(at) = next_turn(&mut drain, entry, front.seed, established), if turn.is_none() => turn = Some(at),
-                () = clock::until(turn), if turn.is_some() => return End::Drained,
-            }
+        tokio::select! {
+            biased;
+            end = poll_fn(|cx| self.poll(cx)) => return end,
+            plan = planned(&mut drain) => self.drain(front.seed, plan),
         }
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// greenroom drains: says when it is this connection's turn, and goes on until then.
+    fn drain(&mut self, seed: u64, plan: Drain) {
+        let seed = seed_for(seed, self.entry.session().map_or(0, |id| id.0));
+        let at = close_at(
+            clock::now(),
+            self.established,
+            seed,
+            plan.count,
+            plan.spread,
+            Some(plan.deadline),
+        );
+        self.turn = Some(Box::pin(tokio::time::sleep_until(clock::instant(at))));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -137,6 +166,11 @@ impl Session {
                 }
                 cx.waker().wake_by_ref(); // go on at once, with the timer just set
             }
+        }
+        if let Some(turn) = &mut self.turn
+            && turn.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(End::Drained);
         }
         match &mut self.limit {
             Some(limit) => limit.as_mut().poll(cx).map(|()| End::Limit),
@@ -190,24 +224,10 @@ impl Session {
     }
 }
 
-/// Waits until greenroom drains; says when it is this connection's turn.
-async fn next_turn(
-    drain: &mut watch::Receiver<Option<Drain>>,
-    entry: &Entry,
-    seed: u64,
-    established: Time,
-) -> Option<Time> {
-    let plan = drain.wait_for(Option::is_some).await.ok().and_then(|plan| *plan);
-    let Some(plan) = plan else {
-        return std::future::pending().await; // the sender is gone: nobody drains any more
-    };
-    let seed = seed_for(seed, entry.session().map_or(0, |id| id.0));
-    Some(close_at(
-        clock::now(),
-        established,
-        seed,
-        plan.count,
-        plan.spread,
-        Some(plan.deadline),
-    ))
+/// Waits until greenroom drains.
+async fn planned(drain: &mut watch::Receiver<Option<Drain>>) -> Drain {
+    match drain.wait_for(Option::is_some).await.map(|plan| *plan) {
+        Ok(Some(plan)) => plan,
+        Ok(None) | Err(_) => std::future::pending().await, // the sender is gone: nobody drains any more
+    }
 }

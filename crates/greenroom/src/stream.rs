@@ -58,10 +58,14 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Sets up a TCP socket. None of it is worth refusing a client for.
-pub(crate) fn set_up<S: AsFd>(socket: &S) {
+/// Sets up a TCP socket. None of it is worth refusing a client for. A peer on
+/// this machine cannot fall silent without the kernel knowing: it is spared the rest.
+pub(crate) fn set_up<S: AsFd>(socket: &S, peer_is_local: bool) {
     let socket = SockRef::from(socket);
     let _ = socket.set_tcp_nodelay(true);
+    if peer_is_local {
+        return;
+    }
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use greenroom_core::limits::LOG_QUEUE;
+use greenroom_core::limits::{LOG_GATHER, LOG_QUEUE, LOG_WRITE};
 use serde::Serialize;
 
 use crate::clock;
@@ -249,11 +249,12 @@ impl Log {
     }
 }
 
+/// Writes for ever: what has gathered goes out in one piece.
 fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
     let mut out = Vec::new();
     let mut told = 0;
     let mut story = sentence::Story::default();
-    while let Ok(message) = receiver.recv() {
+    while let Ok(first) = receiver.recv() {
         out.clear();
         let missing = lost.load(Ordering::Relaxed);
         if missing > told {
@@ -262,16 +263,25 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
             append(format, &mut story, &mut out, 0.0, 0.0, &Event::Warning { message });
         }
         let mut flush = None;
-        match message {
-            Message::Event(ts, at, event) => append(format, &mut story, &mut out, ts, at, &event),
-            Message::Flush(done) => {
-                story.finish(&mut out);
-                flush = Some(done);
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Event(ts, at, event) => append(format, &mut story, &mut out, ts, at, &event),
+                Message::Flush(done) => flush = Some(done),
             }
+            next = if out.len() < LOG_WRITE {
+                receiver.try_recv().ok()
+            } else {
+                None
+            };
         }
         let _ = std::io::stderr().write_all(&out); // a closed pipe must not end the program
-        if let Some(done) = flush {
-            let _ = done.send(());
+        match flush {
+            Some(done) => {
+                let _ = done.send(());
+            }
+            // A crowd that goes in says much at once: gathering spares it a wake-up of this thread for each word.
+            None => std::thread::sleep(LOG_GATHER),
         }
     }
 }
@@ -333,6 +343,19 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "{\"ts\":1.5,\"at\":0.25,\"event\":\"held\",\"session\":7,\"count\":3}\n"
         );
+    }
+
+    #[test]
+    fn the_documentation_names_every_refusal_and_every_close_cause() {
+        let docs = include_str!("../../../docs/events.md");
+        let refusals = greenroom_core::event::Refusal::ALL.iter().map(|r| r.word());
+        let causes = greenroom_core::event::CloseCause::ALL.iter().map(|c| c.word());
+        for word in refusals.chain(causes) {
+            assert!(
+                docs.contains(&format!("`{word}`")),
+                "docs/events.md does not name `{word}`"
+            );
+        }
     }
 
     #[test]

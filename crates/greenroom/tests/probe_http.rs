@@ -393,6 +393,7 @@ async fn looks_never_overlap_and_those_missed_are_left_out() {
     let watching = watch(probe, every, &nudge, |look| tell.send(look.began).unwrap());
     let story = async {
         // The first look takes ten intervals; then it goes on, one look at a time.
+        // tidy: allow-sleep it is the length of a look, and waits for no condition
         tokio::time::sleep(every * 10).await;
         answers.add_permits(5);
         let mut began = Vec::new();

@@ -14,6 +14,9 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod process;
+pub mod wire;
+
 use std::{
     ffi::OsStr,
     fs,
@@ -22,7 +25,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -57,6 +60,12 @@ fn e2e_folder() -> PathBuf {
 /// A program of the Python environment, such as `python`, `uvicorn` or `gunicorn`, as an argument.
 pub fn python(program: &str) -> String {
     text(e2e().join("venv/bin").join(program))
+}
+
+/// Held by each heavy test: the tests of one binary run side by side, and two cores are few.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static HEAVY: Mutex<()> = Mutex::new(());
+    HEAVY.lock().unwrap_or_else(PoisonError::into_inner) // another test that failed is no reason
 }
 
 /// A file of `tests/e2e`, as an argument; `""` is the folder.
@@ -398,9 +407,14 @@ impl Ledger {
 
     /// Neighbours in the order of opening, per process, whose `Greenroom-Session` stands the wrong way round.
     pub fn inversions(&self) -> usize {
+        self.inversions_among(|_| true)
+    }
+
+    /// As [`Ledger::inversions`], of those openings alone that count.
+    pub fn inversions_among(&self, counts: impl Fn(&Value) -> bool) -> usize {
         let mut last = std::collections::BTreeMap::<u64, u64>::new();
         let mut inversions = 0;
-        for line in self.of("open") {
+        for line in self.of("open").into_iter().filter(|line| counts(line)) {
             let session = line["session"].as_str().and_then(|number| number.parse().ok());
             let session = session.unwrap_or_else(|| panic!("no Greenroom-Session number in {line}"));
             let before = last.insert(line["pid"].as_u64().unwrap(), session);

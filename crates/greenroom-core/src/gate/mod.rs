@@ -28,6 +28,7 @@
 //! drains [`Gate::poll_output`] to `None`, and comes back at [`Gate::poll_timeout`].
 //! Bounded by [`GateLimits`]; the sockets live in the shell.
 
+mod answer;
 mod release;
 #[cfg(test)]
 mod tests;
@@ -201,6 +202,8 @@ pub struct Gate {
     last_dropped: Option<SessionId>,
     /// When the youngest dial began.
     dialled_at: Time,
+    /// The next canary is not dialled before this, however often the gate shuts in between.
+    canary_after: Time,
     outputs: VecDeque<Output>,
 }
 
@@ -220,6 +223,7 @@ impl Gate {
             spare: usize::MAX,
             last_dropped: None,
             dialled_at: Time::ZERO,
+            canary_after: Time::ZERO,
             outputs: VecDeque::new(),
         }
     }
@@ -354,107 +358,6 @@ impl Gate {
         Some(dialing)
     }
 
-    /// What a dial came to, judged by what the gate believes at this moment.
-    fn answered(&mut self, now: Time, id: SessionId, answer: Answer) {
-        let Some(dialing) = self.dialing.get(&id).copied() else {
-            return; // it left, or its time was over, while the answer was on its way
-        };
-        match (answer.verdict(), self.stage) {
-            // A 101. Where the gate is sure, or took the backend's word, it passes at once.
-            (Verdict::Switched, Stage::Open(Trial::Over)) => self.forward(id),
-            (Verdict::Switched, Stage::Open(Trial::Doubt { opened, answered })) => {
-                self.forward(id);
-                self.stage = Stage::Open(Trial::Doubt {
-                    opened,
-                    answered: answered.or(Some(now)),
-                });
-            }
-            (
-                Verdict::Switched,
-                Stage::Open(Trial::Proving { .. })
-                | Stage::Limited { .. }
-                | Stage::Shut
-                | Stage::Failed
-                | Stage::Draining,
-            ) => self.begin_settling(now, id, dialing),
-
-            // The application works: it sent something of its own while settling.
-            (Verdict::Proved, _) => {
-                self.forward(id);
-                self.proved(now, id);
-            }
-
-            // Any other word of the application is the client's, and proves nothing.
-            (Verdict::Neutral, stage) => {
-                self.forward(id);
-                if let Stage::Open(Trial::Doubt { opened, answered: None }) = stage {
-                    self.stage = Stage::Open(Trial::Doubt {
-                        opened,
-                        answered: Some(now),
-                    });
-                }
-            }
-
-            // "Not ready", in the application's words: believed while on trial.
-            (Verdict::NotReady, Stage::Open(Trial::Over)) => self.forward(id),
-            (Verdict::NotReady, Stage::Open(Trial::Doubt { .. })) => {
-                self.requeue(id, answer, true);
-                self.limit(now, Change::Doubted);
-            }
-            (Verdict::NotReady, Stage::Open(Trial::Proving { .. })) => {
-                self.requeue(id, answer, true);
-                self.limit(now, Change::Lagging);
-            }
-            (Verdict::NotReady, Stage::Limited { .. } | Stage::Shut) => self.requeue(id, answer, true),
-
-            // The connection ended before a byte of the answer.
-            (Verdict::Dropped, Stage::Open(Trial::Over)) => self.dropped(id, dialing, answer),
-            (Verdict::Dropped, Stage::Open(Trial::Proving { .. })) => {
-                self.requeue(id, answer, true);
-                self.limit(now, Change::Lagging);
-            }
-            (Verdict::Dropped | Verdict::Unreachable, Stage::Open(Trial::Doubt { .. })) => {
-                self.requeue(id, answer, answer.verdict() == Verdict::Dropped);
-                self.limit(now, Change::Doubted);
-            }
-            (Verdict::Unreachable, Stage::Open(Trial::Over | Trial::Proving { .. })) => {
-                self.requeue(id, answer, false);
-                self.shut(Change::Unreachable);
-            }
-            (
-                Verdict::Dropped | Verdict::Unreachable,
-                Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining,
-            ) => self.requeue(id, answer, answer.verdict() == Verdict::Dropped),
-
-            // Nothing is wrong with the backend: greenroom has no descriptor.
-            (Verdict::Starved, _) => {
-                self.spare = 0;
-                self.requeue(id, answer, false);
-            }
-
-            // Nobody starts it again, so its own words are the best that a client can get.
-            (Verdict::NotReady, Stage::Failed | Stage::Draining) => self.forward(id),
-        }
-        self.adapt(answer.verdict());
-    }
-
-    /// A dial at the sure gate was dropped without an answer. Once it is tried
-    /// again at once; when another session meets the same, the backend is gone
-    /// and the gate shuts; when only this one does, again and again, it is this
-    /// request that the backend drops, and its client hears so. A lone request
-    /// that makes its handler crash must not shut the gate for everybody.
-    fn dropped(&mut self, id: SessionId, dialing: Dialing, answer: Answer) {
-        let another = self.last_dropped.replace(id).is_some_and(|last| last != id);
-        if another {
-            self.requeue(id, answer, true);
-            self.shut(Change::Unreachable);
-        } else if dialing.waiting.rejections >= self.limits.rejections_max {
-            self.forward(id);
-        } else {
-            self.requeue(id, answer, true);
-        }
-    }
-
     /// The 101 waits its own `settle`; the slot is free.
     fn begin_settling(&mut self, now: Time, id: SessionId, mut dialing: Dialing) {
         if dialing.settled_at.is_some() {
@@ -467,19 +370,40 @@ impl Gate {
         self.dialing.insert(id, dialing);
     }
 
+    /// Somebody was rejected while the gate is on trial: the silence of those
+    /// who settle proves less than it did, as a backend that says no to many says
+    /// it to one after the other. Each of them waits its `settle` once more.
+    fn settle_again(&mut self, now: Time) {
+        match self.stage {
+            Stage::Limited { .. } | Stage::Shut => {}
+            Stage::Open(_) | Stage::Failed | Stage::Draining => return,
+        }
+        let at = now + self.limits.settle;
+        for (_, id) in std::mem::take(&mut self.settling) {
+            if let Some(dialing) = self.dialing.get_mut(&id) {
+                dialing.settled_at = Some(at);
+                self.settling.insert((at, id));
+            }
+        }
+    }
+
     fn forward(&mut self, id: SessionId) {
         self.take_dialing(id);
         self.outputs.push_back(Output::Forward(id));
     }
 
     /// Back to its place, with its old deadline.
-    fn requeue(&mut self, id: SessionId, answer: Answer, rejected: bool) {
+    fn requeue(&mut self, now: Time, id: SessionId, answer: Answer, rejected: bool) {
         let Some(mut waiting) = self.take_dialing(id).map(|dialing| dialing.waiting) else {
             return;
         };
         let refusal = match self.stage {
             Stage::Failed => Some(Refusal::StartFailed),
             Stage::Draining => Some(Refusal::Draining),
+            // Its deadline passed while its 101 settled.
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if waiting.deadline <= now => {
+                Some(Refusal::HoldTimeout)
+            }
             Stage::Shut | Stage::Limited { .. } if !waiting.may_wait => Some(Refusal::NotReady),
             Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => None,
         };
@@ -505,7 +429,8 @@ impl Gate {
                 self.outputs.push_back(Output::Changed(Change::Opened));
             }
             (Trust::Inferred, Stage::Shut | Stage::Failed) => {
-                self.stage = Stage::Limited { next: now, after: None };
+                let next = now.max(self.canary_after);
+                self.stage = Stage::Limited { next, after: None };
                 self.outputs.push_back(Output::Changed(Change::Limited));
             }
             // A repeated or a weaker signal; and nothing opens a gate that drains.
@@ -584,11 +509,11 @@ impl Gate {
                 self.window = (self.window + 1).min(self.limits.dials_max.max(1));
                 self.last_dropped = None;
             }
-            Verdict::Starved => {}
+            Verdict::Starved | Verdict::Recalled => {}
         }
     }
 
-    /// Asserted after each step; `sim` runs them in release builds too.
+    /// Asserted after each step of a debug build; the ledger of `sim` judges in any build.
     pub fn check_invariants(&self) {
         debug_assert!(self.held() + self.dialing.len() <= self.limits.held_max + self.limits.dials_max);
         debug_assert!(self.unanswered() <= self.limits.dials_max.max(1));

@@ -13,7 +13,7 @@ impl Gate {
         match self.stage {
             Stage::Open(_) => {
                 while self.unanswered() < self.window && self.spare > 0 {
-                    let Some((&id, _)) = self.waiting.first_key_value() else {
+                    let Some(id) = self.next_at_open_gate() else {
                         break;
                     };
                     self.dial(now, id, false);
@@ -23,8 +23,9 @@ impl Gate {
                 if self.may_send_canary(now, next)
                     && let Some(id) = self.next_canary(after)
                 {
+                    self.canary_after = now + self.limits.canary_every;
                     self.stage = Stage::Limited {
-                        next: now + self.limits.canary_every,
+                        next: self.canary_after,
                         after: Some(id),
                     };
                     self.dial(now, id, true);
@@ -32,6 +33,16 @@ impl Gate {
             }
             Stage::Shut | Stage::Failed | Stage::Draining => {}
         }
+    }
+
+    /// The first in order; one from the bench only where a doubt has nobody else to end it.
+    fn next_at_open_gate(&self) -> Option<SessionId> {
+        let first = self.waiting.first_key_value();
+        let benched = || match self.stage {
+            Stage::Open(Trial::Doubt { answered: None, .. }) if self.dialing.is_empty() => self.bench.first_key_value(),
+            Stage::Open(_) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => None,
+        };
+        first.or_else(benched).map(|(&id, _)| id)
     }
 
     fn dial(&mut self, now: Time, id: SessionId, canary: bool) {
@@ -108,8 +119,15 @@ impl Gate {
                 });
                 self.outputs.push_back(Output::Changed(Change::Proved(id)));
             }
+            Stage::Open(Trial::Doubt { opened, answered: None }) => {
+                let answered = Some(now);
+                self.stage = Stage::Open(Trial::Doubt { opened, answered });
+            }
             // Already open; or the backend was found not ready since: that is newer.
-            Stage::Open(_) | Stage::Shut | Stage::Failed | Stage::Draining => {}
+            Stage::Open(Trial::Doubt { answered: Some(_), .. } | Trial::Proving { .. } | Trial::Over)
+            | Stage::Shut
+            | Stage::Failed
+            | Stage::Draining => {}
         }
     }
 

@@ -27,6 +27,8 @@ pub enum Answer {
     Dropped,
     /// greenroom has no file descriptor for the dial.
     NoDescriptor,
+    /// greenroom took the dial back before its head was written: one before it failed, or the gate shut.
+    Recalled,
     /// While settling: a data frame, or a Close that is the application's own word.
     Spoke,
     /// While settling: Close 1011, 1012 or 1013, or the connection ended.
@@ -50,6 +52,8 @@ pub enum Verdict {
     Unreachable,
     /// greenroom's own lack.
     Starved,
+    /// Nothing: the backend has seen nothing of it.
+    Recalled,
 }
 
 impl Answer {
@@ -64,6 +68,7 @@ impl Answer {
             Self::Dropped => Verdict::Dropped,
             Self::Refused | Self::ConnectTimeout | Self::NoRoute => Verdict::Unreachable,
             Self::NoDescriptor => Verdict::Starved,
+            Self::Recalled => Verdict::Recalled,
         }
     }
 
@@ -79,6 +84,7 @@ impl Answer {
             Self::NoRoute => "no_route",
             Self::Dropped => "dropped",
             Self::NoDescriptor => "no_descriptor",
+            Self::Recalled => "recalled",
             Self::Spoke => "spoke",
             Self::LostEarly => "lost_early",
         }

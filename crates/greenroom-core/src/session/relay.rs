@@ -158,14 +158,12 @@ impl Relay {
                 }
             }
             Some(Stop::Violation(violation)) => {
-                // A frame that cuts through is legal to its end, so what violates begins behind it.
+                // Frames are judged by their first bytes: all before this one are whole, a large one too.
+                let then = Then::Violation(Sender::Backend, violation);
+                let forward = complete;
                 self.kept = 0;
                 self.cutting = false;
-                Pass {
-                    forward: complete,
-                    keep: 0,
-                    then: Then::Violation(Sender::Backend, violation),
-                }
+                Pass { forward, keep: 0, then }
             }
             Some(Stop::Close(close)) => {
                 self.kept = 0;
@@ -233,13 +231,6 @@ impl Relay {
         self.client.closed
     }
 
-    /// The scanner of the client's bytes, for whoever waits for the client's
-    /// answer to greenroom's own Close: nothing passes any more.
-    #[must_use]
-    pub fn client_scanner(&self) -> Scanner {
-        self.from_client.clone()
-    }
-
     /// Who began to end it, if anybody did.
     #[must_use]
     pub fn cause(&self) -> Option<CloseCause> {
@@ -271,5 +262,170 @@ pub fn settling(bytes: &[u8], rsv1: bool) -> Option<Answer> {
         }
         Some(Stop::Close(_) | Stop::Violation(_)) => Some(Answer::Spoke), // its own word, or the relay's to judge
         None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(forward: usize, keep: usize) -> Pass {
+        Pass {
+            forward,
+            keep,
+            then: Then::Continue,
+        }
+    }
+
+    #[test]
+    fn a_backend_frame_passes_only_when_it_is_complete() {
+        let mut relay = Relay::new(false);
+        assert_eq!(relay.backend_bytes(b"\x81\x05he"), pass(0, 4));
+        assert_eq!(relay.backend_bytes(b"l"), pass(0, 5));
+        assert_eq!(
+            relay.backend_bytes(b"lo\x81"),
+            pass(7, 1),
+            "the kept ones, two more, and a beginning stays"
+        );
+        assert_eq!(relay.backend_bytes(b"\x00"), pass(2, 0));
+    }
+
+    #[test]
+    fn a_backend_frame_over_the_buffer_cuts_through_from_its_header_on() {
+        let mut relay = Relay::new(false);
+        let over = (RELAY_BUFFER as u64).to_be_bytes();
+        assert_eq!(relay.backend_bytes(&[0x82, 127]), pass(0, 2));
+        assert_eq!(
+            relay.backend_bytes(&over),
+            pass(10, 0),
+            "64 KiB of payload and its header are over"
+        );
+        assert!(!relay.may_close_client(), "no Close can stand in the middle of a frame");
+        assert_eq!(relay.backend_bytes(&[0; 100]), pass(100, 0));
+        assert_eq!(
+            relay.backend_ended(Ended::Reset),
+            Then::Lost {
+                mid_frame: true,
+                restarting: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_backend_that_dies_in_a_small_frame_leaves_room_for_a_close() {
+        let mut relay = Relay::new(false);
+        relay.backend_bytes(b"\x81\x05he");
+        assert!(relay.may_close_client());
+        assert_eq!(
+            relay.backend_ended(Ended::Fin),
+            Then::Lost {
+                mid_frame: false,
+                restarting: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_backend_close_that_means_lost_does_not_pass_and_what_came_before_does() {
+        for (code, lost) in [
+            (1000_u16, false),
+            (1001, true),
+            (1008, false),
+            (1011, false),
+            (1012, true),
+            (1013, true),
+            (4000, false),
+        ] {
+            let [a, b] = code.to_be_bytes();
+            let mut relay = Relay::new(false);
+            assert_eq!(relay.backend_bytes(b"\x81\x05he"), pass(0, 4));
+            let end = relay.backend_bytes(&[b'l', b'l', b'o', 0x88, 2, a, b, 0x81, 0]);
+            let (forward, then) = if lost {
+                let restarting = code == 1012;
+                (
+                    7,
+                    Then::Lost {
+                        mid_frame: false,
+                        restarting,
+                    },
+                )
+            } else {
+                (11, Then::Continue)
+            };
+            assert_eq!(end, Pass { forward, keep: 0, then }, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_close_of_the_backend_in_answer_to_the_clients_passes_whatever_its_code() {
+        let mut relay = Relay::new(false);
+        assert_eq!(relay.client_bytes(b"\x88\x82\0\0\0\0\x03\xe9more").forward, 8);
+        assert!(!relay.may_close_backend());
+        let end = relay.backend_bytes(b"\x88\x02\x03\xe9");
+        assert_eq!((end.forward, end.then), (4, Then::BothClosed));
+        assert_eq!(relay.client_bytes(b"x"), pass(0, 0), "nothing counts after a Close");
+        assert_eq!(relay.client_ended(Ended::Fin), Then::Done(CloseCause::Client));
+    }
+
+    #[test]
+    fn a_violation_is_charged_to_who_sent_it_and_stops_before_the_frame() {
+        let mut relay = Relay::new(false);
+        let pass = relay.client_bytes(b"\x81\x80\0\0\0\0\x81\x01a");
+        assert_eq!(
+            (pass.forward, pass.then),
+            (6, Then::Violation(Sender::Client, Violation::Unmasked))
+        );
+        assert!(relay.may_close_backend());
+
+        let mut relay = Relay::new(false);
+        assert_eq!(relay.backend_bytes(b"\x81\x01a\x81").keep, 1);
+        let pass = relay.backend_bytes(b"\x81");
+        assert_eq!(
+            (pass.forward, pass.keep, pass.then),
+            (0, 0, Then::Violation(Sender::Backend, Violation::Masked))
+        );
+        assert!(relay.may_close_client());
+    }
+
+    #[test]
+    fn a_violation_right_behind_a_large_frame_leaves_room_for_a_close() {
+        let mut relay = Relay::new(false);
+        let mut frame = vec![0x82, 127];
+        frame.extend((RELAY_BUFFER as u64).to_be_bytes());
+        relay.backend_bytes(&frame);
+        let mut rest = vec![0; RELAY_BUFFER];
+        rest.extend(b"\x82\x81");
+        let pass = relay.backend_bytes(&rest);
+        assert_eq!((pass.forward, pass.keep), (RELAY_BUFFER, 0));
+        assert!(relay.may_close_client());
+    }
+
+    #[test]
+    fn a_half_close_passes_and_ends_with_the_other_half() {
+        let mut relay = Relay::new(false);
+        assert_eq!(relay.client_ended(Ended::Fin), Then::HalfClose);
+        assert_eq!(relay.backend_bytes(b"\x81\x01a"), pass(3, 0));
+        assert_eq!(relay.backend_ended(Ended::Fin), Then::Done(CloseCause::Client));
+        assert_eq!(
+            Relay::new(false).client_ended(Ended::Reset),
+            Then::Done(CloseCause::ClientLost)
+        );
+    }
+
+    #[test]
+    fn while_settling_only_a_ping_and_1011_to_1013_say_nothing_good() {
+        assert_eq!(settling(b"", false), None);
+        assert_eq!(settling(b"\x89\x00", false), None);
+        assert_eq!(settling(b"\x89\x00\x81\x01", false), Some(Answer::Spoke));
+        for code in [1000_u16, 1001, 1008, 1011, 1012, 1013, 4001] {
+            let [a, b] = code.to_be_bytes();
+            let expected = if (1011..=1013).contains(&code) {
+                Answer::LostEarly
+            } else {
+                Answer::Spoke
+            };
+            assert_eq!(settling(&[0x88, 2, a, b], false), Some(expected), "{code}");
+            assert_eq!(settling(&[0x88, 2, a], false), None, "{code} half");
+        }
     }
 }

@@ -220,6 +220,7 @@ fn pings_and_pongs_are_counted_between_fragments() {
         pings: 1,
         pongs: 2,
         data: true,
+        close_len: 0,
         stop: None,
     };
     assert_eq!(scan, expected);

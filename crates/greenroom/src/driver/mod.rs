@@ -14,7 +14,7 @@
 
 mod inbox;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use greenroom_core::backend::{self, Backend, Phase, Source};
@@ -29,10 +29,17 @@ pub use inbox::{Arrival, Inbox, Message, Order};
 
 use crate::clock;
 use crate::config::Address;
-use crate::dial::Launcher;
+use crate::dial::{Dialled, Launcher};
 use crate::head::{Forward, Upgrade};
 use crate::registry::Registry;
 use crate::telemetry::{Event, Log};
+
+/// Dials between two looks at the inbox, so that the first that are let in do not
+/// wait for the last: connecting takes the kernel some 30 µs each.
+const DIALS_PER_TURN: usize = 8;
+
+/// Entries for which room is kept when nobody needs it.
+const ROOM_KEPT: usize = 64;
 
 /// A session in the gate's care.
 #[derive(Debug)]
@@ -41,6 +48,8 @@ struct Client {
     peer: std::net::IpAddr,
     arrived: Time,
     order: oneshot::Sender<Order>,
+    /// Its dial under way: which one, and whether it is a canary.
+    dial: (u32, bool),
 }
 
 /// See the module's head.
@@ -53,8 +62,8 @@ pub struct Driver {
     gate: Gate,
     launcher: Launcher,
     clients: HashMap<SessionId, Client>,
-    /// What the gate said before a dial failed, to be done first.
-    backlog: VecDeque<Output>,
+    /// Dials that the gate has ordered and that are not begun, in order: which dial, and whether it is a canary.
+    due: BTreeMap<SessionId, (u32, bool)>,
     /// When the present start-up began.
     starting_since: Time,
     /// The kernel refused a descriptor: no dials before this.
@@ -77,7 +86,7 @@ impl Driver {
             backend,
             gate: Gate::new(GateLimits::default()),
             clients: HashMap::new(),
-            backlog: VecDeque::new(),
+            due: BTreeMap::new(),
             starting_since: clock::now(),
             resting: None,
             wanted,
@@ -103,7 +112,7 @@ impl Driver {
                 freed.as_mut().enable();
                 let starved = self.gate.starved() && self.resting.is_none();
                 self.registry.set_starved(starved);
-                if !(starved && self.registry.spare() > 0) {
+                if self.due.is_empty() && !(starved && self.registry.spare() > 0) {
                     tokio::select! {
                         biased;
                         () = self.inbox.told() => {}
@@ -116,6 +125,9 @@ impl Driver {
             }
             self.inbox.take(&mut messages);
             self.turn(&mut messages).await;
+            if !self.due.is_empty() {
+                tokio::task::yield_now().await; // those let in already get their turn between the dials
+            }
         }
     }
 
@@ -125,23 +137,31 @@ impl Driver {
             self.resting = None;
         }
         if self.resting.is_none() {
-            self.gate.handle(now, Input::Spare(self.registry.spare()));
-            self.carry_out(now).await;
+            // What is ordered and not begun has its descriptor promised already.
+            let spare = self.registry.spare().saturating_sub(self.due.len());
+            self.gate.handle(now, Input::Spare(spare));
+            self.carry_out(now);
         }
         for message in messages.drain(..) {
             self.take(now, message);
-            self.carry_out(now).await;
+            self.carry_out(now);
         }
         self.gate.handle_timeout(now);
-        self.carry_out(now).await;
-        while let Some((id, result)) = self.launcher.advance() {
-            self.launched(now, id, result);
-            self.carry_out(now).await;
-        }
+        self.carry_out(now);
+        self.dial(now).await;
+        self.give_back(messages);
         self.wanted.send_if_modified(|wanted| {
             let wants = self.backend.wants_verdict();
             std::mem::replace(wanted, wants) != wants
         });
+    }
+
+    /// A crowd that has gone in leaves no room kept for it.
+    fn give_back(&mut self, messages: &mut Vec<Message>) {
+        messages.shrink_to(ROOM_KEPT);
+        if self.clients.len() < self.clients.capacity() / 4 {
+            self.clients.shrink_to(self.clients.len().max(ROOM_KEPT));
+        }
     }
 
     fn take(&mut self, now: Time, message: Message) {
@@ -161,13 +181,14 @@ impl Driver {
                         peer,
                         arrived,
                         order,
+                        dial: (0, false),
                     },
                 );
                 self.gate.handle(now, Input::Arrived { id, deadline, may_wait });
             }
             Message::Left(id) => {
                 if self.clients.remove(&id).is_some() {
-                    self.launcher.forget(id);
+                    self.forget(id);
                     self.gate.handle(now, Input::Left(id));
                 }
             }
@@ -206,11 +227,13 @@ impl Driver {
         }
     }
 
-    /// Does what the gate says, until it says nothing more.
-    async fn carry_out(&mut self, now: Time) {
-        while let Some(output) = self.backlog.pop_front().or_else(|| self.gate.poll_output()) {
+    /// Does what the gate says, until it says nothing more. Dials are only put in line.
+    fn carry_out(&mut self, now: Time) {
+        while let Some(output) = self.gate.poll_output() {
             match output {
-                Output::Dial { id, attempt, canary } => self.dial(now, id, attempt, canary).await,
+                Output::Dial { id, attempt, canary } => {
+                    self.due.insert(id, (attempt, canary));
+                }
                 Output::Held(id, count) => self.log.say(Event::Held { session: id.0, count }),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {
@@ -225,7 +248,7 @@ impl Driver {
                     self.order(id, |next| Order::Requeued { next });
                 }
                 Output::Refuse(id, refusal) => {
-                    self.launcher.forget(id);
+                    self.forget(id);
                     if let Some(client) = self.clients.remove(&id) {
                         let _ = client.order.send(Order::Refuse(refusal));
                     }
@@ -235,56 +258,78 @@ impl Driver {
         }
     }
 
-    async fn dial(&mut self, now: Time, id: SessionId, attempt: u32, canary: bool) {
-        let Some(client) = self.clients.get(&id) else {
-            self.gate.handle(now, Input::Left(id));
-            return;
-        };
-        let mut head = Vec::new();
-        let forward = Forward {
-            peer: client.peer,
-            proto: "http",
-            session: id,
-            attempt,
-            trusted_peer: false,
-        };
-        client.upgrade.to_backend(&forward, &mut head);
-        let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
-        self.launcher.resolve().await;
-        self.launcher.begin(id, head);
-        if let Some((id, result)) = self.launcher.advance() {
-            self.launched(now, id, result);
+    /// Begins the next dials in line, and writes the heads whose connections are there.
+    async fn dial(&mut self, now: Time) {
+        for _ in 0..DIALS_PER_TURN {
+            let Some((id, (attempt, canary))) = self.due.pop_first() else {
+                break;
+            };
+            let Some(client) = self.clients.get_mut(&id) else {
+                continue;
+            };
+            client.dial = (attempt, canary);
+            let forward = Forward {
+                peer: client.peer,
+                proto: "http",
+                session: id,
+                attempt,
+                trusted_peer: false,
+            };
+            let mut head = Vec::new();
+            client.upgrade.to_backend(&forward, &mut head);
+            self.launcher.resolve().await;
+            self.launcher.begin(id, head);
+            self.launch(now);
         }
-        self.log.say(Event::Released {
-            session: id.0,
-            attempt,
-            held_ms,
-            canary,
-        });
+        self.launch(now);
     }
 
-    /// A head was written, or its connection failed.
-    fn launched(&mut self, now: Time, id: SessionId, result: Result<crate::dial::Dialled, Answer>) {
-        match result {
-            Ok(dialled) => self.order(id, |next| Order::Dialled { dialled, next }),
-            Err(answer) => {
-                if answer == Answer::NoDescriptor {
-                    self.resting = Some(now + ACCEPT_REST);
-                }
-                // None of those behind it may overtake it: they go back to their places too,
-                // those under way and those whose dial is ordered and not begun.
-                let mut behind = self.launcher.recall();
-                while let Some(output) = self.gate.poll_output() {
-                    match output {
-                        Output::Dial { id, .. } => behind.push(id),
-                        other => self.backlog.push_back(other),
+    /// Writes heads as far as connections are there, in order.
+    fn launch(&mut self, now: Time) {
+        while let Some((id, result)) = self.launcher.advance() {
+            match result {
+                Ok(dialled) => self.let_in(now, id, dialled),
+                Err(answer) => {
+                    if answer == Answer::NoDescriptor {
+                        self.resting = Some(now + ACCEPT_REST);
                     }
-                }
-                for id in std::iter::once(id).chain(behind) {
                     self.gate.handle(now, Input::Answered(id, answer));
+                    self.recall(now);
                 }
             }
+            self.carry_out(now);
         }
+    }
+
+    fn let_in(&mut self, now: Time, id: SessionId, dialled: Dialled) {
+        if let Some(client) = self.clients.get(&id) {
+            let (attempt, canary) = client.dial;
+            let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
+            self.log.say(Event::Released {
+                session: id.0,
+                attempt,
+                held_ms,
+                canary,
+            });
+        }
+        self.order(id, |next| Order::Dialled { dialled, next });
+    }
+
+    /// A dial failed, or the gate is shut: whoever stands in line behind it goes
+    /// back to its place too, as no head may overtake another, nor be sent to a
+    /// backend that is not ready.
+    fn recall(&mut self, now: Time) {
+        let behind = self.launcher.recall();
+        let due = std::mem::take(&mut self.due).into_keys();
+        for id in behind.into_iter().chain(due) {
+            self.gate.handle(now, Input::Answered(id, Answer::Recalled));
+        }
+    }
+
+    /// Takes a session out of the line.
+    fn forget(&mut self, id: SessionId) {
+        self.due.remove(&id);
+        self.launcher.forget(id);
     }
 
     /// Tells a session that stays at the gate, and keeps the line open.
@@ -311,8 +356,13 @@ impl Driver {
             Stage::Limited { .. } => "limited",
             Stage::Shut | Stage::Failed | Stage::Draining => "shut",
         };
-        if change == Change::Unreachable {
-            self.hear(now, backend::Input::Unreachable, "dial");
+        match change {
+            Change::Unreachable => {
+                self.recall(now);
+                self.hear(now, backend::Input::Unreachable, "dial");
+            }
+            Change::Shut | Change::Doubted | Change::Lagging => self.recall(now),
+            Change::Opened | Change::Limited | Change::Proved(_) | Change::Trusted => {}
         }
         self.log.say(Event::Gate {
             gate,

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::hold::{Place, Watched};
-use super::{Front, refuse};
+use super::refuse;
 use crate::dial::Dialled;
 use crate::driver::{Message, Order};
 use crate::head::{self, BodyFraming, BodyReader, Upgrade};
@@ -192,7 +192,7 @@ async fn read_answer(stream: &mut Stream, rest: &[u8], upgrade: &Upgrade) -> (An
                     Parsed::Nothing("the backend closed the connection without an answer".into()),
                 );
             }
-            Ok(0) | Err(_) => return nonsense("the connection ended within the head".into()),
+            Ok(0) | Err(_) => return nonsense("the connection ended within the head"),
             Ok(_) => {}
         }
     }
@@ -243,7 +243,6 @@ fn nonsense(why: &str) -> (Answer, Parsed) {
 /// Gives the client what the backend said. A 101 leads to the relay; anything
 /// else is passed on as plain HTTP, and nothing of the client is read any more.
 pub(super) async fn pass_on(
-    front: &Front,
     mut client: TcpStream,
     received: Received,
     entry: &mut Entry,
@@ -278,7 +277,6 @@ pub(super) async fn pass_on(
             None
         }
         Received::Nothing(why) => {
-            let _ = front; // a 502 carries no Retry-After
             entry.refused(Refusal::BadAnswer, Some(why));
             entry.enter(State::Closing);
             refuse::plain(client, Refusal::BadAnswer, None).await;

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::answer::{self, Outcome};
+use super::answer::{self, Outcome, Received};
 use super::{Front, Switched101, refuse};
 use crate::clock;
 use crate::driver::{Arrival, Inbox, Message, Order};
@@ -32,11 +32,6 @@ impl Place {
     pub(super) fn tell(&self, message: Message) {
         self.inbox.tell(message);
     }
-
-    /// The gate has let go of it by itself.
-    fn settle(&mut self) {
-        self.settled = true;
-    }
 }
 
 impl Drop for Place {
@@ -47,19 +42,40 @@ impl Drop for Place {
     }
 }
 
+/// How the wait ended.
+enum Done {
+    /// The client may have what the backend said.
+    Answered(Received),
+    /// It is sent away.
+    Refused(Refusal),
+    /// It left.
+    Left,
+}
+
+/// A client at the gate.
+struct Waiting {
+    place: Place,
+    watched: Watched,
+    upgrade: Arc<Upgrade>,
+    /// Where the gate's next word comes.
+    next: oneshot::Receiver<Order>,
+}
+
 /// Waits at the gate until the client may be relayed. `None`: it was refused,
-/// answered otherwise, or left; all is done.
-pub(super) async fn wait(
-    front: &Front,
+/// answered otherwise, or left; all is done. It arrives when this is called, not
+/// when it is first polled.
+pub(super) fn wait<'a>(
+    front: &'a Front,
     client: TcpStream,
     peer: IpAddr,
     upgrade: Arc<Upgrade>,
-    entry: &mut Entry,
-) -> Option<(TcpStream, Switched101)> {
-    let (order, mut next) = oneshot::channel();
+    entry: &'a mut Entry,
+) -> impl Future<Output = Option<(TcpStream, Switched101)>> + use<'a> {
+    let (order, next) = oneshot::channel();
     let now = clock::now();
+    let deadline = now + front.hold_timeout;
     let arrival = Arrival {
-        deadline: now + front.hold_timeout,
+        deadline,
         may_wait: front.may_wait,
         upgrade: Arc::clone(&upgrade),
         peer,
@@ -67,78 +83,80 @@ pub(super) async fn wait(
     };
     let id = front.inbox.arrive(now, arrival);
     entry.set_session(id);
-    let mut place = Place {
+    let place = Place {
         inbox: Arc::clone(&front.inbox),
         id,
         settled: false,
     };
-    let mut watched = Watched {
+    let watched = Watched {
         client,
         disarmed: false,
     };
-    loop {
-        let order = tokio::select! {
-            biased;
-            order = &mut next => order,
-            () = watched.gone() => {
-                entry.ends(CloseCause::LeftHeld);
-                return None;
-            }
-        };
-        match order {
-            Ok(Order::Dialled { dialled, next: after }) => {
-                entry.enter(State::Dialing);
-                match answer::receive(&place, &mut watched, &upgrade, dialled, after).await {
-                    Outcome::Forward(answer) => {
-                        place.settle();
-                        let client = watched.into_inner()?;
-                        return answer::pass_on(front, client, answer, entry).await;
-                    }
-                    Outcome::Requeued(after) => {
-                        entry.enter(State::Held);
-                        next = after;
-                    }
-                    Outcome::Refused(refusal) => {
-                        place.settle();
-                        return say_no(front, watched, refusal, id, entry).await;
-                    }
-                    Outcome::Left => {
-                        entry.ends(CloseCause::LeftHeld);
-                        return None;
-                    }
-                }
-            }
-            Ok(Order::Refuse(refusal)) => {
-                place.settle();
-                return say_no(front, watched, refusal, id, entry).await;
-            }
-            Ok(Order::Requeued { next: after }) => next = after, // its dial failed before it heard of it
-            Ok(Order::Forward) => {
-                // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
-                place.settle();
-                return say_no(front, watched, Refusal::BadAnswer, id, entry).await;
-            }
-            Err(_) => {
-                place.settle(); // the owner task is gone: greenroom ends
-                return say_no(front, watched, Refusal::Draining, id, entry).await;
-            }
+    let waiting = Waiting {
+        place,
+        watched,
+        upgrade,
+        next,
+    };
+    Box::pin(finish(front, Box::new(waiting), entry))
+}
+
+async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> Option<(TcpStream, Switched101)> {
+    let done = waiting.done(entry).await;
+    if matches!(done, Done::Left) {
+        entry.ends(CloseCause::LeftHeld);
+        return None;
+    }
+    waiting.place.settled = true; // the gate has let go of it by itself
+    let id = waiting.place.id;
+    let Some(client) = waiting.watched.into_inner() else {
+        entry.ends(CloseCause::ClientLost);
+        return None;
+    };
+    match done {
+        Done::Answered(received) => Box::pin(answer::pass_on(client, received, entry)).await,
+        Done::Refused(refusal) => {
+            entry.refused(refusal, None);
+            entry.enter(State::Closing);
+            let after = retry_after(seed_for(front.seed, id.0), RETRY_AFTER_SECONDS);
+            Box::pin(refuse::plain(client, refusal, Some(after))).await;
+            None
         }
+        Done::Left => None,
     }
 }
 
-async fn say_no(
-    front: &Front,
-    watched: Watched,
-    refusal: Refusal,
-    id: SessionId,
-    entry: &mut Entry,
-) -> Option<(TcpStream, Switched101)> {
-    entry.refused(refusal, None);
-    entry.enter(State::Closing);
-    let after = retry_after(seed_for(front.seed, id.0), RETRY_AFTER_SECONDS);
-    // Fit to be read, or what the client sent before would lie there unread and make the close a reset.
-    refuse::plain(watched.into_inner()?, refusal, Some(after)).await;
-    None
+impl Waiting {
+    /// Follows the gate's orders until one of them is the last.
+    async fn done(&mut self, entry: &mut Entry) -> Done {
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = &mut self.next => order,
+                () = self.watched.gone() => return Done::Left,
+            };
+            match order {
+                Ok(Order::Dialled { dialled, next }) => {
+                    entry.enter(State::Dialing);
+                    let receive = answer::receive(&self.place, &mut self.watched, &self.upgrade, dialled, next);
+                    match Box::pin(receive).await {
+                        Outcome::Forward(received) => return Done::Answered(received),
+                        Outcome::Requeued(next) => {
+                            entry.enter(State::Held);
+                            self.next = next;
+                        }
+                        Outcome::Refused(refusal) => return Done::Refused(refusal),
+                        Outcome::Left => return Done::Left,
+                    }
+                }
+                Ok(Order::Requeued { next }) => self.next = next, // its dial failed before it heard of it
+                Ok(Order::Refuse(refusal)) => return Done::Refused(refusal),
+                // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
+                Ok(Order::Forward) => return Done::Refused(Refusal::BadAnswer),
+                Err(_) => return Done::Refused(Refusal::Draining), // the owner task is gone: greenroom ends
+            }
+        }
+    }
 }
 
 /// A client whose leaving is watched while its bytes stay unread.

@@ -13,47 +13,46 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use greenroom_core::drain::{close_at, retry_after_ms, seed_for, splitmix64};
 use greenroom_core::event::{CloseCause, State};
 use greenroom_core::limits::{CLOSE_HANDSHAKE, RETRY_AFTER_SECONDS, SPREAD_MAX};
 use greenroom_core::session::relay::Then;
 use greenroom_core::time::Time;
-use greenroom_core::wire::{CloseCode, ControlFrame, Sender, Stop, close_frame};
+use greenroom_core::wire::{CloseCode, ControlFrame, Sender, close_frame};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{End, Session};
 use crate::clock;
 use crate::opening::{Front, linger};
-use crate::registry::Entry;
 use crate::scratch::with_scratch;
 
 /// Ends the relay as it has to be ended, and names the cause.
-pub(super) async fn finish(front: &Front, mut session: Session, end: End, established: Time, entry: &mut Entry) {
-    let seed = seed_for(front.seed, entry.session().map_or(0, |id| id.0));
+pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
+    let established = session.established;
+    let seed = seed_for(front.seed, session.entry.session().map_or(0, |id| id.0));
     match end {
         End::Then(Then::Done(cause)) => {
-            entry.ends(cause);
-            entry.enter(State::Closing);
+            session.entry.ends(cause);
+            session.entry.enter(State::Closing);
             session.end_orderly().await;
         }
         End::Then(Then::Lost { mid_frame: true, .. }) => {
-            entry.ends(CloseCause::LostMidFrame);
-            entry.enter(State::Closing);
+            session.entry.ends(CloseCause::LostMidFrame);
+            session.entry.enter(State::Closing);
         }
         End::Then(Then::Lost { mid_frame: false, .. }) => {
-            let lost = usize::try_from(entry.peers(State::Relaying)).unwrap_or(usize::MAX);
+            let lost = usize::try_from(session.entry.peers(State::Relaying)).unwrap_or(usize::MAX);
             let at = close_at(clock::now(), established, seed, lost, SPREAD_MAX, None);
             let reason = format!(
                 "retry-after-ms={}",
                 retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS)
             );
-            entry.ends(CloseCause::BackendLost);
+            session.entry.ends(CloseCause::BackendLost);
             session.wait_until(at, front).await;
-            entry.enter(State::Closing);
+            session.entry.enter(State::Closing);
             let code = if front.drain.borrow().is_some() {
                 CloseCode::GOING_AWAY
             } else {
@@ -74,22 +73,22 @@ pub(super) async fn finish(front: &Front, mut session: Session, end: End, establ
                     CloseCode::PROTOCOL_ERROR,
                 ),
             };
-            entry.ends_with(cause, violation.to_string());
-            entry.enter(State::Closing);
+            session.entry.ends_with(cause, violation.to_string());
+            session.entry.enter(State::Closing);
             session.close_backend(to_backend, seed).await;
             session.close_client(to_client, "").await;
         }
         End::Drained => {
-            entry.ends(CloseCause::Drained);
-            entry.enter(State::Closing);
+            session.entry.ends(CloseCause::Drained);
+            session.entry.enter(State::Closing);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
             session.close_client(CloseCode::GOING_AWAY, "").await;
         }
         End::Limit => {
-            entry.ends(session.cause());
-            entry.enter(State::Closing);
+            session.entry.ends(session.cause());
+            session.entry.enter(State::Closing);
         }
-        End::Then(Then::Continue | Then::BothClosed | Then::HalfClose) => entry.ends(CloseCause::Internal),
+        End::Then(Then::Continue | Then::BothClosed | Then::HalfClose) => session.entry.ends(CloseCause::Internal),
     }
 }
 
@@ -133,22 +132,20 @@ impl Session {
 
     /// Reads and drops what the client sends until its Close. False: it ended without one.
     async fn await_close(&mut self) -> bool {
-        let mut scanner = self.relay.client_scanner();
         poll_fn(|cx| {
             loop {
-                let end = with_scratch(|scratch| {
+                if self.relay.client_has_closed() {
+                    return Poll::Ready(true);
+                }
+                let read = with_scratch(|scratch| {
                     let mut buf = ReadBuf::new(scratch);
-                    match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
-                        Poll::Pending => Some(Poll::Pending),
-                        Poll::Ready(Ok(())) if !buf.filled().is_empty() => match scanner.scan(buf.filled()).stop {
-                            Some(Stop::Close(_)) => Some(Poll::Ready(true)),
-                            Some(Stop::Violation(_)) | None => None, // it does not matter any more
-                        },
-                        Poll::Ready(Ok(()) | Err(_)) => Some(Poll::Ready(false)),
-                    }
+                    Pin::new(&mut self.client).poll_read(cx, &mut buf).map(|result| {
+                        self.relay.client_bytes(buf.filled()); // only to see its Close go by: nothing passes any more
+                        result.is_ok() && !buf.filled().is_empty()
+                    })
                 });
-                if let Some(end) = end {
-                    return end;
+                if !ready!(read) {
+                    return Poll::Ready(false);
                 }
             }
         })
@@ -168,30 +165,14 @@ impl Session {
         .await;
     }
 
-    /// Waits for this connection's turn; the client may leave before, and a drain makes it the turn of all.
+    /// Waits for this connection's turn. The client may close or leave before, and a drain makes it the turn of all.
     async fn wait_until(&mut self, at: Time, front: &Front) {
         let _ = timeout(CLOSE_HANDSHAKE, self.down.flush(&mut self.client)).await;
         let mut drain = front.drain.clone();
         tokio::select! {
             () = clock::until(Some(at)) => {}
             _ = drain.wait_for(Option::is_some) => {}
-            () = left(&self.client) => {}
-        }
-    }
-}
-
-/// Waits until the client has ended its side.
-async fn left(client: &TcpStream) {
-    use tokio::io::Interest;
-    loop {
-        match client.ready(Interest::READABLE).await {
-            Ok(ready) if ready.is_read_closed() || ready.is_error() => return,
-            Ok(_) => {
-                let _ = client.try_io(Interest::READABLE, || -> std::io::Result<()> {
-                    Err(std::io::ErrorKind::WouldBlock.into())
-                });
-            }
-            Err(_) => return,
+            _ = self.await_close() => {}
         }
     }
 }

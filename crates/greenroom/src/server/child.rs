@@ -137,36 +137,50 @@ async fn lives(
                 Err(fate) => return fate,
             },
         };
-        let next = backoff.ended(clock::now(), code == 0);
-        let restart_ms = match next {
-            Next::Restart { at } => u64::try_from(at.since(clock::now()).as_millis()).ok(),
-            Next::GiveUp(_) => None,
-        };
-        let input = Input::Exited {
-            generation,
-            restarts: restart_ms.is_some(),
-        };
-        house.front.inbox.tell(Message::Backend(input, "exit"));
-        house.log.say(Event::Exited {
-            generation: number,
-            code: code.into(),
-            restart_ms,
-        });
-        match next {
-            Next::GiveUp(reason) => {
-                house.log.warn(reason.to_string());
-                return Fate::Ended(code);
-            }
-            Next::Restart { at } => {
-                // What it left behind may hold its port: it is ended before the next life begins.
-                let pause = async {
-                    supervisor.terminate(RESTART_DELAY).await;
-                    clock::until(Some(at)).await;
-                };
-                tokio::select! {
-                    () = pause => {}
-                    fate = asked_to_stop(supervisor, signals) => return fate,
-                }
+        if let Some(fate) = between(house, supervisor, signals, generation, code, &mut backoff).await {
+            return fate;
+        }
+    }
+}
+
+/// After one life: tells its end, and waits until the next may begin, if there is one.
+async fn between(
+    house: &House,
+    supervisor: &Supervisor,
+    signals: &mut Signals,
+    generation: Generation,
+    code: u8,
+    backoff: &mut Backoff,
+) -> Option<Fate> {
+    let next = backoff.ended(clock::now(), code == 0);
+    let restart_ms = match next {
+        Next::Restart { at } => u64::try_from(at.since(clock::now()).as_millis()).ok(),
+        Next::GiveUp(_) => None,
+    };
+    let input = Input::Exited {
+        generation,
+        restarts: restart_ms.is_some(),
+    };
+    house.front.inbox.tell(Message::Backend(input, "exit"));
+    house.log.say(Event::Exited {
+        generation: generation.0,
+        code: code.into(),
+        restart_ms,
+    });
+    match next {
+        Next::GiveUp(reason) => {
+            house.log.warn(format!("CMD is not started again: {reason}"));
+            Some(Fate::Ended(code))
+        }
+        Next::Restart { at } => {
+            // What it left behind may hold its port: it is ended before the next life begins.
+            let pause = async {
+                supervisor.terminate(RESTART_DELAY).await;
+                clock::until(Some(at)).await;
+            };
+            tokio::select! {
+                () = pause => None,
+                fate = asked_to_stop(supervisor, signals) => Some(fate),
             }
         }
     }

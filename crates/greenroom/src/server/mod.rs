@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The door is bound before the runtime exists and before the child is started.
-//! Every way out leads through [`stop`]: the held are refused at once, the relayed
+//! Every way out leads through `stop`: the held are refused at once, the relayed
 //! closed at their pace, then the child is ended.
 
 mod child;

@@ -20,7 +20,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use std::{env, io};
 
 use greenroom_core::event::Generation;
@@ -203,7 +202,7 @@ pub(super) async fn listen(socket: UnixDatagram, generation: Generation, kin: Ki
         buffer: vec![0; limits::NOTIFY_MAX],
     };
     let mut budget = limits::NOTIFY_PER_SECOND;
-    let mut second = tokio::time::Instant::now() + Duration::from_secs(1);
+    let mut second = tokio::time::Instant::now() + limits::NOTIFY_WINDOW;
     loop {
         let received = socket
             .async_io(Interest::READABLE, || {
@@ -220,13 +219,13 @@ pub(super) async fn listen(socket: UnixDatagram, generation: Generation, kin: Ki
         if tokio::time::Instant::now() >= second {
             (budget, second) = (
                 limits::NOTIFY_PER_SECOND,
-                tokio::time::Instant::now() + Duration::from_secs(1),
+                tokio::time::Instant::now() + limits::NOTIFY_WINDOW,
             );
         } else if budget == 0 {
             tokio::time::sleep_until(second).await; // the rest waits in the kernel's queue
             (budget, second) = (
                 limits::NOTIFY_PER_SECOND,
-                tokio::time::Instant::now() + Duration::from_secs(1),
+                tokio::time::Instant::now() + limits::NOTIFY_WINDOW,
             );
         }
     }
@@ -257,6 +256,7 @@ impl Reader {
             self.kin.judge(sender)
         };
         if let Err(why) = judged {
+            drop(descriptors); // before anybody hears of it
             return self.ignore(sender, why);
         }
         let mut message = Message::parse(&self.buffer[..length]);

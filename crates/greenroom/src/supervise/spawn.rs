@@ -2,7 +2,7 @@
 //!
 //! The standard library forks, resets SIGPIPE and the signal mask, makes the
 //! process group and reports what exec said. Between fork and exec, in the
-//! child, [`prepare`] adds what it does not know of. Handlers that we installed
+//! child, `prepare` adds what it does not know of. Handlers that we installed
 //! become default at exec; what was *ignored* when greenroom was started (HUP under
 //! `nohup`, say) stays ignored, as a shell would have it.
 //!

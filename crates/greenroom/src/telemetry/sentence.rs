@@ -61,11 +61,6 @@ impl Story {
         }
     }
 
-    /// Tells what was gathered and not told yet.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
-        let _ = out.flush();
-    }
-
     fn tell_released(&self, out: &mut Vec<u8>, at: f64) {
         let (n, ms) = (self.released, self.longest_ms);
         let clients = if n == 1 { "client" } else { "clients" };

@@ -1,6 +1,10 @@
 //! What a look of `listen` costs while the machine has 10,000 TCP connections,
-//! printed. Run by hand: `cargo test --release --test probe_cost -- --ignored --nocapture`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may")]
+//! printed: `cargo run --release -p greenroom --example probe_cost`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a measurement: whatever goes wrong ends it"
+)]
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -30,9 +34,8 @@ async fn cost(what: &str, probe: &mut Probe) -> Duration {
     each
 }
 
-#[tokio::test]
-#[ignore = "it measures"]
-async fn a_look_costs_at_most_fifty_microseconds_among_10_000_connections() {
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
     let most = getrlimit(Resource::Nofile).maximum;
     setrlimit(
         Resource::Nofile,

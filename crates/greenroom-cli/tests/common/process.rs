@@ -1,0 +1,51 @@
+//! Processes that are not the test's own children: found by a mark in their environment.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+/// The variable that marks a program and all that it starts.
+pub const MARK: &str = "GREENROOM_TEST_MARK";
+
+/// A value for [`MARK`] that no other test has.
+pub fn mark() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The living processes with this mark; what has ended and is not waited for does not live.
+pub fn marked(mark: &str) -> Vec<(u32, String)> {
+    let wanted = format!("{MARK}={mark}");
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| environment(*pid).contains(&wanted))
+        .map(|pid| (pid, command_line(pid)))
+        .collect()
+}
+
+/// The environment with which a process was started; empty when it has ended.
+pub fn environment(pid: u32) -> Vec<String> {
+    words(&format!("/proc/{pid}/environ"))
+}
+
+fn command_line(pid: u32) -> String {
+    words(&format!("/proc/{pid}/cmdline")).join(" ")
+}
+
+fn words(path: &str) -> Vec<String> {
+    let bytes = fs::read(path).unwrap_or_default();
+    let words = bytes.split(|&byte| byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Looks until it is so; panics with `what` at the deadline.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,279 @@
+//! The start race: 200 clients come while a real server starts, and nobody sees an error.
+//!
+//! Each test starts `greenroom run` in front of a real package (uvicorn, gunicorn,
+//! Node `ws`), lets 200 clients of the `websockets` library come all through its
+//! start-up, and looks at both ends: what the clients saw, and in which order the
+//! backend met them, by `Greenroom-Session`.
+//!
+//! Order is counted over all openings where the backend never says "not ready".
+//! Where it does, a session on trial (a canary) goes alone before the others; the
+//! one that proves the backend is by nature in before those that were tried before
+//! it and sent back, and is left out of the count. Nobody else is, but where one of
+//! two workers is late: there those that it sent back go once more, while others are
+//! let in by the other worker.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::{
+    collections::HashSet,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use common::{Clients, Greenroom, Ledger, fixture, one_at_a_time, python};
+use serde_json::Value;
+
+const COUNT: u32 = 200;
+/// Far more than any start here takes; the clients' own patience is 10 s each.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Who is counted when the order at the backend is judged.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    /// Every opening.
+    OfAll,
+    /// Every opening but that of a session that went first, on trial.
+    WithoutCanaries,
+    /// Every opening of a session that was let in at its first dial.
+    OfFirstDials,
+}
+
+/// `greenroom run --listen 127.0.0.1:0 -- CMD`, with no other flag.
+fn run(cmd: &[&str], ledger: &Ledger, env: &[(&str, &str)]) -> Greenroom {
+    run_with(&[], cmd, ledger, env)
+}
+
+fn run_with(flags: &[&str], cmd: &[&str], ledger: &Ledger, env: &[(&str, &str)]) -> Greenroom {
+    let args = [&["run", "--listen", "127.0.0.1:0"], flags, &["--"], cmd].concat();
+    let mut command: Command = Greenroom::command(&args);
+    command.env("LOG", ledger.path()).envs(env.iter().copied());
+    Greenroom::spawn(&mut command)
+}
+
+/// The clients come over 3 s, and every one of them gets through on its first attempt.
+fn all_get_in(greenroom: &Greenroom, ledger: &Ledger, order: Order) {
+    let began = Instant::now();
+    let mut clients = Clients::start(&greenroom.address(), COUNT, 3.0, &[]);
+    let result = clients.all_right(PATIENCE);
+    let events = greenroom.events();
+    assert_eq!(result["opened"], COUNT, "{result}");
+    assert_eq!(result["close_codes"]["1000"], COUNT, "{result}");
+    let refused: Vec<_> = named(&events, "refused");
+    assert!(refused.is_empty(), "{refused:?}");
+    let canaries = canaries(&events);
+    let counted = ledger.inversions_among(|line| {
+        let on_trial = canaries.contains(&(number(line, "session"), number(line, "attempt")));
+        match order {
+            Order::OfAll => true,
+            Order::WithoutCanaries => !on_trial,
+            Order::OfFirstDials => !on_trial && number(line, "attempt") == 1,
+        }
+    });
+    assert_eq!(counted, 0, "order at the backend\n{}", greenroom.stderr());
+    let openings = ledger.of("open").len();
+    assert_eq!(openings, COUNT as usize, "each client opened once at the backend");
+    println!(
+        "{COUNT} of {COUNT} in {:.1} s; held at most {}; {} canaries",
+        began.elapsed().as_secs_f64(),
+        named(&events, "held")
+            .iter()
+            .filter_map(|e| e["count"].as_u64())
+            .max()
+            .unwrap_or(0),
+        canaries.len()
+    );
+}
+
+fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["event"] == name).collect()
+}
+
+/// A field of a ledger line, which holds header values: text.
+fn number(line: &Value, field: &str) -> u64 {
+    line[field]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| panic!("{field} in {line}"))
+}
+
+/// Session and attempt of each dial that went alone, on trial.
+fn canaries(events: &[Value]) -> HashSet<(u64, u64)> {
+    named(events, "released")
+        .into_iter()
+        .filter(|event| event["canary"] == true)
+        .map(|event| (event["session"].as_u64().unwrap(), event["attempt"].as_u64().unwrap()))
+        .collect()
+}
+
+/// How many sessions were tried at the backend and sent back, unseen by their clients.
+fn sent_back(greenroom: &Greenroom) -> usize {
+    named(&greenroom.events(), "requeued").len()
+}
+
+fn uvicorn<'a>(python: &'a str, folder: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+    let words = [python, "-m", "uvicorn", "--app-dir", folder, "fastapi_app:app"];
+    [&words[..], rest].concat()
+}
+
+#[test]
+fn two_hundred_clients_of_a_fastapi_app_on_uvicorn_all_get_in_at_first_in_order() {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let (python, folder) = (python("python"), fixture(""));
+    let greenroom = run(&uvicorn(&python, &folder, &["--port", "{port}"]), &ledger, &[]);
+    all_get_in(&greenroom, &ledger, Order::OfAll);
+    assert_eq!(sent_back(&greenroom), 0, "uvicorn listens when it is ready");
+}
+
+#[test]
+fn one_client_whose_own_path_always_gives_500_delays_nobody() {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let (python, folder) = (python("python"), fixture(""));
+    let greenroom = run(&uvicorn(&python, &folder, &["--port", "{port}"]), &ledger, &[]);
+    let address = greenroom.address();
+    // The poisoned one is first in line: it is the canary.
+    let mut poisoned = Clients::start(&address, 1, 0.0, &["--paths", "/always500"]);
+    greenroom.wait_for(|event| event["event"] == "held" && event["session"] == 1, PATIENCE);
+    let mut clients = Clients::start(&address, COUNT, 3.0, &[]);
+    let result = clients.all_right(PATIENCE);
+    assert_eq!(result["opened"], COUNT, "{result}");
+    let refused = poisoned.result(PATIENCE);
+    assert_eq!(refused["statuses"]["500"], 1, "it gets its own answer: {refused}");
+    // The sessions behind it, in order; the next canary is 100 ms later at the most.
+    let canaries = canaries(&greenroom.events());
+    assert_eq!(ledger.inversions_among(|_| true), 0, "{canaries:?}");
+    let events = greenroom.events();
+    let at = |fits: &dyn Fn(&Value) -> bool| events.iter().find(|e| fits(e)).and_then(|e| e["at"].as_f64()).unwrap();
+    let ready = at(&|e| e["event"] == "ready");
+    let open = at(&|e| e["event"] == "gate" && e["gate"] == "open");
+    println!(
+        "ready to open: {:.0} ms, with a poisoned canary in front",
+        (open - ready) * 1e3
+    );
+    assert!(
+        canaries.len() <= 3,
+        "a 500 proves nothing and is not tried again: {canaries:?}"
+    );
+}
+
+#[test]
+fn a_backend_on_a_unix_socket_gets_all_in_order() {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let (python, folder) = (python("python"), fixture(""));
+    let socket = ledger.beside("app.sock");
+    let socket = socket.to_str().unwrap();
+    let backend = format!("unix:{socket}");
+    let cmd = uvicorn(&python, &folder, &["--uds", socket]);
+    let greenroom = run_with(&["--backend", &backend], &cmd, &ledger, &[]);
+    all_get_in(&greenroom, &ledger, Order::OfAll);
+}
+
+#[test]
+fn a_node_server_that_closes_with_1011_after_5_ms_until_it_is_ready_loses_nobody() {
+    closes_with_1011_after("5");
+}
+
+#[test]
+fn a_node_server_that_closes_with_1011_after_24_ms_until_it_is_ready_loses_nobody() {
+    closes_with_1011_after("24");
+}
+
+fn closes_with_1011_after(ms: &str) {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let server = fixture("node_1011.js");
+    let greenroom = run(&["node", &server], &ledger, &[("CLOSE_AFTER_MS", ms)]);
+    all_get_in(&greenroom, &ledger, Order::WithoutCanaries);
+    assert!(
+        sent_back(&greenroom) > 0,
+        "the server was too early, and no client saw it"
+    );
+}
+
+#[test]
+fn a_node_server_that_answers_503_until_it_is_ready_loses_nobody() {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let server = fixture("node_503.js");
+    let greenroom = run(&["node", &server], &ledger, &[]);
+    all_get_in(&greenroom, &ledger, Order::WithoutCanaries);
+    assert!(
+        sent_back(&greenroom) > 0,
+        "the server was too early, and no client saw it"
+    );
+}
+
+#[test]
+fn of_two_workers_one_is_late_and_nobody_is_lost() {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let server = fixture("two_workers.js");
+    let greenroom = run(
+        &["node", &server],
+        &ledger,
+        &[("STARTUP_SECONDS", "1"), ("LATE_SECONDS", "1.5")],
+    );
+    all_get_in(&greenroom, &ledger, Order::OfFirstDials);
+    assert!(
+        sent_back(&greenroom) > 0,
+        "the late worker was met, and no client saw it"
+    );
+}
+
+fn gunicorn(rest: &[&str]) -> Vec<String> {
+    let (gunicorn, folder) = (python("gunicorn"), fixture(""));
+    let words = [
+        &gunicorn,
+        "-k",
+        "uvicorn_worker.UvicornWorker",
+        "-w",
+        "2",
+        "-b",
+        "127.0.0.1:{port}",
+        "--no-control-socket",
+        "--chdir",
+        &folder,
+    ];
+    let words = words.iter().chain(rest).chain(&["fastapi_app:app"]);
+    words.map(|&word| word.to_owned()).collect()
+}
+
+fn gunicorn_says_ready_too_early(rest: &[&str]) {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let cmd = gunicorn(rest);
+    let cmd: Vec<&str> = cmd.iter().map(String::as_str).collect();
+    let greenroom = run(&cmd, &ledger, &[]);
+    all_get_in(&greenroom, &ledger, Order::OfAll);
+    let events = greenroom.events();
+    // It may be seen to listen a moment before its READY; it is READY that opens the gate, and is doubted.
+    let doubted = named(&events, "gate")
+        .into_iter()
+        .find(|event| event["why"].as_str().unwrap().starts_with("READY came too early"));
+    assert!(
+        doubted.is_some(),
+        "the log says that READY came too early:\n{}",
+        greenroom.stderr()
+    );
+}
+
+#[test]
+fn gunicorn_says_ready_before_its_workers_are_and_nobody_is_lost() {
+    gunicorn_says_ready_too_early(&[]);
+}
+
+#[test]
+fn gunicorn_whose_workers_are_another_user_is_heard_and_nobody_is_lost() {
+    // Only root can become somebody else; anybody can become himself.
+    let own = rustix::process::geteuid();
+    let user = if own.is_root() {
+        "nobody".to_owned()
+    } else {
+        own.as_raw().to_string()
+    };
+    gunicorn_says_ready_too_early(&["--user", &user, "--preload"]);
+}

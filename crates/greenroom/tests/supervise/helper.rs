@@ -1,0 +1,349 @@
+//! The process that supervises in a test, the backend that notifies, and how a test talks to them.
+//!
+//! A helper takes commands as lines on stdin (`spawn 1`, `terminate 100`,
+//! `forward HUP`) and says what happens as lines that begin with `@`.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use greenroom::supervise::{self, Happening, Rlimit, Signal, Supervisor, procfs::Process};
+use greenroom_core::event::Generation;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+const ROLE: &str = "SUPERVISE_ROLE";
+const CHILD: &str = "SUPERVISE_CHILD";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Not a test: the other processes of the tests.
+#[test]
+fn helper() {
+    match std::env::var(ROLE).as_deref() {
+        Ok("supervisor") => supervisor(),
+        Ok("backend") => backend(),
+        _ => {}
+    }
+}
+
+/// This binary in another role, as words of a shell command.
+pub(crate) fn backend_that(does: &str) -> String {
+    let exe = std::env::current_exe().unwrap();
+    format!(
+        "{ROLE}=backend SUPERVISE_DOES={does} {} helper::helper --exact --nocapture >/dev/null",
+        exe.display()
+    )
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").unwrap();
+    out.flush().unwrap();
+}
+
+fn happening(happening: Happening) {
+    match happening {
+        Happening::Started { generation, pid } => say(&format!("@started {generation} {pid}")),
+        Happening::Notified {
+            generation,
+            message: m,
+            at_ns,
+            barrier,
+            ..
+        } => {
+            assert!(at_ns > 0);
+            let status = m.status.unwrap_or_default();
+            say(&format!(
+                "@notified {generation} ready={} status={status:?} barrier={}",
+                m.ready,
+                barrier.is_some()
+            ));
+            say(&format!("@main_pid {:?}", m.main_pid));
+        }
+        Happening::NotifyIgnored {
+            generation,
+            pid,
+            uid,
+            why,
+        } => {
+            say(&format!("@ignored {generation} {pid} {uid} {why:?}"));
+        }
+        Happening::NotifyUnavailable { generation, error } => say(&format!("@unavailable {generation} {error}")),
+        Happening::Stopped { generation, signal } => say(&format!("@stopped {generation} {signal}")),
+        Happening::Continued { generation } => say(&format!("@continued {generation}")),
+        Happening::Ended {
+            generation,
+            end,
+            interrupted,
+        } => {
+            say(&format!(
+                "@ended {generation} {} interrupted={interrupted}",
+                end.exit_code()
+            ));
+            if std::env::var_os("SUPERVISE_TTY").is_some() {
+                std::process::exit(0);
+            }
+        }
+    }
+}
+
+fn supervisor() {
+    let child = std::env::var(CHILD).unwrap();
+    let mut words = child.split('\u{1f}').map(OsString::from);
+    let mut command = supervise::Command::new(words.next().unwrap());
+    command.args = words.collect();
+    command.env = vec![("PORT".into(), "4711".into())];
+    command.remove_env = vec![CHILD.into(), ROLE.into()];
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    command.nofile = Some(Rlimit {
+        current: Some(123),
+        maximum: hard,
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let supervisor = Supervisor::start(command, happening).unwrap();
+        if std::env::var_os("SUPERVISE_TTY").is_some() {
+            supervisor.spawn(Generation(1)).await.unwrap();
+            return std::future::pending().await;
+        }
+        let (lines, mut orders) = tokio::sync::mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            std::io::stdin()
+                .lines()
+                .for_each(|line| lines.send(line.unwrap()).unwrap());
+        });
+        while let Some(order) = orders.recv().await {
+            obey(&supervisor, &order).await;
+        }
+    });
+    std::process::exit(0);
+}
+
+async fn obey(supervisor: &Supervisor, order: &str) {
+    let (verb, rest) = order.split_once(' ').unwrap_or((order, ""));
+    match verb {
+        "spawn" => {
+            if let Err(error) = supervisor.spawn(Generation(rest.parse().unwrap())).await {
+                say(&format!("@error {} {error}", error.exit_code()));
+            }
+        }
+        "forward" => supervisor.forward(if rest == "HUP" { Signal::HUP } else { Signal::STOP }),
+        "terminate" => {
+            let supervisor = supervisor.clone();
+            let grace = Duration::from_millis(rest.parse().unwrap());
+            tokio::spawn(async move {
+                let ended = supervisor.terminate(grace).await;
+                say(&format!("@terminated killed={} left={}", ended.killed, ended.left));
+            });
+        }
+        "counts" => {
+            say(&format!(
+                "@counts orphans={} ignored={}",
+                supervisor.orphans_reaped(),
+                supervisor.notify_ignored()
+            ));
+        }
+        _ => panic!("{order}"),
+    }
+}
+
+/// A backend that sends one thing (`SUPERVISE_DOES`) to NOTIFY_SOCKET, and ends.
+fn backend() {
+    let path = PathBuf::from(std::env::var_os("NOTIFY_SOCKET").unwrap());
+    let does = std::env::var("SUPERVISE_DOES").unwrap();
+    match does.as_str() {
+        "ready" => send(&path, b"READY=1", 0),
+        "ready-and-stay" => {
+            send(&path, b"READY=1", 0);
+            loop {
+                std::thread::park();
+            }
+        }
+        "giant" => send(&path, &[b'x'; 5000], 0),
+        "fds" => send(&path, b"STATUS=bomb", 253),
+        "mainpid" => send(&path, b"READY=1\nMAINPID=1", 0),
+        "barrier" => {
+            let (reader, writer) = std::io::pipe().unwrap();
+            send(&path, b"READY=1", 0);
+            send_with(&path, b"BARRIER=1", &[writer.as_fd()]);
+            drop(writer);
+            // Ends only when the supervisor has closed its copy.
+            std::io::copy(&mut { reader }, &mut std::io::sink()).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+    std::process::exit(0);
+}
+
+/// Sends `text` with `descriptors` copies of one descriptor.
+pub(crate) fn send(path: &std::path::Path, text: &[u8], descriptors: usize) {
+    let null = std::fs::File::open("/dev/null").unwrap();
+    send_with(path, text, &vec![null.as_fd(); descriptors]);
+}
+
+fn send_with(path: &std::path::Path, text: &[u8], descriptors: &[std::os::fd::BorrowedFd<'_>]) {
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.connect(path).unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+    }
+    rustix::net::sendmsg(&socket, &[IoSlice::new(text)], &mut control, SendFlags::empty()).unwrap();
+}
+
+/// A supervisor in a process of its own.
+pub(crate) struct Helper {
+    process: Child,
+    orders: Option<ChildStdin>,
+    lines: Lines,
+}
+
+impl Helper {
+    /// One that will start `/bin/sh -c script`, not started yet.
+    pub(crate) fn of(script: &str) -> Self {
+        Self::new(&["/bin/sh", "-c", script], &[], "")
+    }
+
+    /// One that will start `child`; `before` runs in the shell that becomes the helper.
+    pub(crate) fn new(child: &[&str], env: &[(&str, &str)], before: &str) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args([
+            "-c",
+            &format!("{before}\nexec \"$0\" helper::helper --exact --nocapture"),
+        ]);
+        command
+            .arg(std::env::current_exe().unwrap())
+            .env(ROLE, "supervisor")
+            .env(CHILD, child.join("\u{1f}"));
+        command
+            .envs(env.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let lines = Lines::of(process.stdout.take().unwrap());
+        Self {
+            orders: process.stdin.take(),
+            process,
+            lines,
+        }
+    }
+
+    pub(crate) fn order(&mut self, order: &str) {
+        writeln!(self.orders.as_mut().unwrap(), "{order}").unwrap();
+    }
+
+    /// Waits for a line with `text` in it, and gives what follows.
+    pub(crate) fn expect(&self, text: &str) -> String {
+        self.lines.expect(text)
+    }
+
+    /// Starts generation `n`; gives the child's pid.
+    pub(crate) fn spawn(&mut self, n: u64) -> i32 {
+        self.order(&format!("spawn {n}"));
+        self.expect(&format!("@started {n} ")).parse().unwrap()
+    }
+
+    pub(crate) fn terminate(&mut self, grace_ms: u64) -> String {
+        self.order(&format!("terminate {grace_ms}"));
+        self.expect("@terminated ")
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.id().cast_signed()
+    }
+
+    /// Kills the helper alone, without a chance to tidy up.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let runs = self.process.try_wait().is_ok_and(|ended| ended.is_none());
+        if let Some(orders) = self.orders.as_mut().filter(|_| runs) {
+            let _ = writeln!(orders, "terminate 0"); // leave nothing on the machine
+            let _ = self.lines.find("@terminated", Duration::from_secs(5));
+        }
+        drop(self.orders.take());
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What a process wrote. A line that was not waited for yet is kept, as two
+/// writers (the helper and its child) have no order between them.
+pub(crate) struct Lines {
+    lines: Receiver<String>,
+    kept: RefCell<VecDeque<String>>,
+}
+
+impl Lines {
+    pub(crate) fn of(reader: impl std::io::Read + Send + 'static) -> Self {
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            lines,
+            kept: RefCell::default(),
+        }
+    }
+
+    /// Takes the first line with `text` in it, and gives what follows.
+    pub(crate) fn expect(&self, text: &str) -> String {
+        self.find(text, PATIENCE)
+            .unwrap_or_else(|| panic!("{text:?} did not come; what came: {:#?}", self.kept.borrow()))
+    }
+
+    fn find(&self, text: &str, patience: Duration) -> Option<String> {
+        let after = |line: &str| line.find(text).map(|at| line[at + text.len()..].trim().to_owned());
+        let mut kept = self.kept.borrow_mut();
+        if let Some(at) = kept.iter().position(|line| line.contains(text)) {
+            return after(&kept.remove(at)?);
+        }
+        let deadline = Instant::now() + patience;
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if let Some(rest) = after(&line) {
+                return Some(rest);
+            }
+            kept.push_back(line);
+        }
+        None
+    }
+}
+
+/// Waits until `condition` holds; polls, as nobody tells.
+pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        // tidy: allow-sleep between two looks at a condition that nobody tells of
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether the process runs (a zombie does not).
+pub(crate) fn is_alive(pid: i32) -> bool {
+    Process::read(pid).is_some_and(|process| !process.ended)
+}

@@ -1,0 +1,112 @@
+//! The child at the terminal, on a pseudo-terminal that the test holds.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::helper::Lines;
+
+struct Session {
+    leader: Child,
+    keyboard: File,
+    screen: Lines,
+}
+
+/// `leader` (a shell script, `$0` the helper) leads a session at a new terminal.
+fn session(leader: &str, child: &str) -> Session {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let stdio = || Stdio::from(theirs.try_clone().unwrap());
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", leader]).arg(std::env::current_exe().unwrap());
+    command.env("SUPERVISE_ROLE", "supervisor").env("SUPERVISE_TTY", "1");
+    command.env("SUPERVISE_CHILD", ["/bin/sh", "-c", child].join("\u{1f}"));
+    command.stdin(stdio()).stdout(stdio()).stderr(stdio());
+    // SAFETY: two system calls, async-signal-safe, on plain data.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
+        });
+    }
+    let leader = command.spawn().unwrap();
+    let keyboard = File::from(ours);
+    let screen = Lines::of(keyboard.try_clone().unwrap());
+    Session {
+        leader,
+        keyboard,
+        screen,
+    }
+}
+
+impl Session {
+    fn press(&mut self, keys: &[u8]) {
+        self.keyboard.write_all(keys).unwrap();
+    }
+
+    fn see(&self, text: &str) -> String {
+        self.screen.expect(text)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.leader.kill(); // the terminal hangs up, and with it all that sit at it
+        let _ = self.leader.wait();
+    }
+}
+
+const HELPER: &str = r#"exec "$0" helper::helper --exact --nocapture"#;
+const JOB: &str =
+    r#"set -m; "$0" helper::helper --exact --nocapture; echo the shell sees $?; fg >/dev/null; echo after fg $?"#;
+
+#[test]
+fn the_child_is_in_the_foreground_and_may_read_the_terminal() {
+    let mut session = session(HELPER, "echo up; read line; echo got $line; exit 3");
+    session.see("up");
+    session.press(b"hello\n");
+    assert_eq!(session.see("got "), "hello");
+    assert_eq!(session.see("@ended 1 "), "3 interrupted=false");
+}
+
+#[test]
+fn ctrl_c_ends_the_child_and_is_told_as_a_wish_to_stop() {
+    let mut session = session(HELPER, "echo up; exec sleep 1000");
+    session.see("up");
+    session.press(b"\x03");
+    assert_eq!(session.see("@ended 1 "), "130 interrupted=true");
+}
+
+#[test]
+fn ctrl_z_stops_greenroom_with_its_child_and_fg_continues_both() {
+    let mut session = session(JOB, "echo up; read line; echo got $line; read line");
+    session.see("up");
+    session.press(b"\x1a");
+    session.see("@stopped 1 ");
+    let code: i32 = session.see("the shell sees ").parse().unwrap();
+    assert!(code > 128, "{code}");
+    session.press(b"hello\n");
+    assert_eq!(session.see("got "), "hello");
+    session.press(b"\n");
+    session.see("@ended 1 ");
+    assert_eq!(session.see("after fg "), "0");
+}
+
+#[test]
+fn ctrl_z_without_a_shell_that_could_continue_us_stops_nobody() {
+    let mut session = session(HELPER, "echo up; read line; echo got $line");
+    session.see("up");
+    session.press(b"\x1a");
+    session.see("@stopped 1 ");
+    session.press(b"hello\n");
+    assert_eq!(session.see("got "), "hello");
+    session.see("@ended 1 ");
+}

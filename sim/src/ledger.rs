@@ -1,0 +1,484 @@
+//! Judges what the core decides, with books of its own.
+//!
+//! A ledger sees the clients (numbered in the order in which they came), what
+//! the core is told and what it says. It never asks the core why. The rules:
+//!
+//! - *FIFO* (7): an open gate lets in the first that waits, benched ones aside; a
+//!   canary is the next after the last canary of this round, or else the first.
+//!   Benched is who was rejected `rejections_max` times, until the trial is over.
+//! - *Deadline* (8): nobody waits past it, held or dialled without an answer, and
+//!   nobody is refused before it but by a limit with a name that holds.
+//! - *Progress* (9): at an open gate with a spare descriptor either nobody waits
+//!   or `DIALS_MIN` are on their way; at a limited one a canary is never overdue.
+
+use greenroom_core::event::Refusal;
+use greenroom_core::gate::{Change, Output};
+use greenroom_core::limits::{DIALS_MIN, GateLimits};
+use greenroom_core::session::{Answer, Verdict};
+use greenroom_core::time::Time;
+
+use crate::Violation;
+
+/// What the gate is, as far as one can see from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Shut,
+    Limited,
+    Doubt,
+    Proving,
+    Sure,
+    Failed,
+    Draining,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    Waiting,
+    /// Dialled; its answer, once there is one.
+    OnItsWay(Option<Answer>),
+    LetIn(Answer),
+    Refused(Refusal),
+    Left,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) arrived: Time,
+    pub(crate) deadline: Time,
+    pub(crate) may_wait: bool,
+    pub(crate) poisoned: bool,
+    pub(crate) at: At,
+    /// When it was let in or refused.
+    pub(crate) ended: Option<Time>,
+    rejections: u32,
+    benched: bool,
+    attempts: u32,
+    full: bool,
+    /// When its 101 is through, where it came on trial.
+    settles: Option<Time>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    limits: GateLimits,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) seen: Seen,
+    seen_since: Time,
+    /// When the answer that was told last was a rejection: when it was told.
+    rejected_at: Option<Time>,
+    told_ready: bool,
+    spare: usize,
+    last_dial: Option<Time>,
+    last_canary: Option<Time>,
+    /// The last canary of this round.
+    round: Option<usize>,
+    /// A 101 was passed on at a limited gate, and no proof was announced yet.
+    unproved: bool,
+    pub(crate) canaries: u64,
+    pub(crate) requeued: u64,
+    pub(crate) broken: Option<Violation>,
+}
+
+impl Ledger {
+    pub(crate) fn new(limits: GateLimits) -> Self {
+        Self {
+            limits,
+            entries: Vec::new(),
+            seen: Seen::Shut,
+            seen_since: Time::ZERO,
+            rejected_at: None,
+            told_ready: false,
+            spare: usize::MAX,
+            last_dial: None,
+            last_canary: None,
+            round: None,
+            unproved: false,
+            canaries: 0,
+            requeued: 0,
+            broken: None,
+        }
+    }
+
+    /// The first one counts.
+    pub(crate) fn demand(&mut self, holds: bool, invariant: u8, what: impl FnOnce() -> String) {
+        if !holds && self.broken.is_none() {
+            let what = what();
+            self.broken = Some(Violation { invariant, what });
+        }
+    }
+
+    fn all(&self, pred: impl Fn(&Entry) -> bool) -> impl Iterator<Item = usize> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(move |(_, e)| pred(e))
+            .map(|(client, _)| client)
+    }
+
+    fn count(&self, pred: impl Fn(&Entry) -> bool) -> usize {
+        self.entries.iter().filter(|e| pred(e)).count()
+    }
+
+    fn held(&self) -> usize {
+        self.count(|e| e.at == At::Waiting)
+    }
+
+    fn on_its_way(&self) -> usize {
+        self.count(|e| matches!(e.at, At::OnItsWay(_)))
+    }
+
+    fn unanswered(&self) -> usize {
+        self.count(|e| e.at == At::OnItsWay(None))
+    }
+
+    fn first_unbenched(&self) -> Option<usize> {
+        self.all(|e| e.at == At::Waiting && !e.benched).next()
+    }
+
+    pub(crate) fn arrived(&mut self, now: Time, deadline: Time, may_wait: bool, poisoned: bool) {
+        let full = self.held() >= self.limits.held_max
+            || self.held() + self.on_its_way() >= self.limits.held_max + self.limits.dials_max;
+        self.entries.push(Entry {
+            arrived: now,
+            deadline,
+            may_wait,
+            poisoned,
+            at: At::Waiting,
+            ended: None,
+            rejections: 0,
+            benched: false,
+            attempts: 0,
+            full,
+            settles: None,
+        });
+    }
+
+    pub(crate) fn left(&mut self, client: usize) {
+        let entry = &mut self.entries[client];
+        if matches!(entry.at, At::Waiting | At::OnItsWay(_)) {
+            entry.at = At::Left;
+        }
+    }
+
+    /// The gate is told an answer of this client's dial.
+    pub(crate) fn answered(&mut self, now: Time, client: usize, answer: Answer) {
+        let on_trial = !matches!(self.seen, Seen::Doubt | Seen::Sure);
+        let rejected = matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped);
+        let on_its_way = matches!(self.entries[client].at, At::OnItsWay(_));
+        self.rejected_at = (rejected && on_its_way).then_some(now);
+        if self.rejected_at.is_some() && matches!(self.seen, Seen::Limited | Seen::Shut | Seen::Proving | Seen::Doubt) {
+            self.settle_again(now);
+        }
+        let entry = &mut self.entries[client];
+        if let At::OnItsWay(seen) = &mut entry.at {
+            *seen = Some(answer);
+            let first = answer == Answer::Switched && on_trial;
+            entry.settles = first.then_some(now + self.limits.settle).or(entry.settles);
+            if answer == Answer::NoDescriptor {
+                self.spare = 0;
+            }
+        }
+    }
+
+    /// Somebody was rejected on trial: those who settle wait their `settle` once more.
+    fn settle_again(&mut self, now: Time) {
+        for entry in &mut self.entries {
+            if entry.at == At::OnItsWay(Some(Answer::Switched)) && entry.settles.is_some() {
+                entry.settles = Some(now + self.limits.settle);
+            }
+        }
+    }
+
+    pub(crate) fn told_spare(&mut self, spare: usize) {
+        self.spare = spare;
+    }
+
+    pub(crate) fn told_ready(&mut self, ready: bool) {
+        self.told_ready = ready;
+    }
+
+    /// Failed and draining have no word of their own among the changes.
+    pub(crate) fn told_end(&mut self, seen: Seen) {
+        if self.seen != Seen::Draining {
+            self.seen = seen;
+        }
+        self.told_ready = false;
+    }
+
+    /// A new start after a failure.
+    pub(crate) fn told_again(&mut self) {
+        if self.seen == Seen::Failed {
+            self.seen = Seen::Shut;
+        }
+    }
+
+    /// What the gate says, of a client where it is about one.
+    pub(crate) fn said(&mut self, now: Time, client: Option<usize>, output: Output) {
+        match (output, client) {
+            (Output::Changed(change), _) => self.changed(now, change),
+            (Output::Held(_, count), Some(client)) => {
+                let (held, entry) = (self.held(), self.entries[client].clone());
+                self.demand(entry.at == At::Waiting, 5, || {
+                    format!("client {client} is held, and was {:?}", entry.at)
+                });
+                self.demand(count == held, 6, || {
+                    format!("{count} held, says the gate; there are {held}")
+                });
+                self.demand(!entry.full, 10, || format!("client {client} is held at a full gate"));
+            }
+            (Output::Dial { attempt, canary, .. }, Some(client)) => self.dialled(now, client, attempt, canary),
+            (Output::Forward(_), Some(client)) => self.forwarded(now, client),
+            (Output::Requeue(_, answer), Some(client)) => self.requeued(client, answer),
+            (Output::Refuse(_, refusal), Some(client)) => self.refused(now, client, refusal),
+            (
+                Output::Held(..) | Output::Dial { .. } | Output::Forward(_) | Output::Requeue(..) | Output::Refuse(..),
+                None,
+            ) => self.demand(false, 5, || format!("{output:?} is about nobody")),
+        }
+    }
+
+    fn changed(&mut self, now: Time, change: Change) {
+        let seen = match change {
+            Change::Opened => Seen::Doubt,
+            Change::Limited | Change::Doubted | Change::Lagging => Seen::Limited,
+            Change::Proved(_) => Seen::Proving,
+            Change::Trusted => Seen::Sure,
+            Change::Shut | Change::Unreachable => match self.seen {
+                Seen::Failed | Seen::Draining => self.seen,
+                Seen::Shut | Seen::Limited | Seen::Doubt | Seen::Proving | Seen::Sure => Seen::Shut,
+            },
+        };
+        match seen {
+            Seen::Limited => self.round = None,
+            Seen::Sure => self.entries.iter_mut().for_each(|e| e.benched = false),
+            Seen::Shut | Seen::Doubt | Seen::Proving | Seen::Failed | Seen::Draining => {}
+        }
+        if matches!(change, Change::Shut | Change::Unreachable) {
+            self.told_ready = false;
+        }
+        if change == Change::Unreachable && self.rejected_at == Some(now) {
+            self.settle_again(now); // it was sure until this very drop
+        }
+        self.unproved = false;
+        self.seen = seen;
+        self.seen_since = now;
+    }
+
+    fn dialled(&mut self, now: Time, client: usize, attempt: u32, canary: bool) {
+        let entry = self.entries[client].clone();
+        self.demand(entry.at == At::Waiting, 5, || {
+            format!("client {client} is dialled, and was {:?}", entry.at)
+        });
+        self.demand(attempt == entry.attempts + 1, 5, || {
+            format!("dial {attempt} of client {client} after {}", entry.attempts)
+        });
+        let seen = self.seen;
+        self.demand(self.told_ready, 13, || {
+            format!("client {client} is dialled and the backend is not ready")
+        });
+        let expected = match (seen, canary) {
+            (Seen::Limited, true) => self.next_canary(),
+            (Seen::Proving | Seen::Sure, false) => self.first_unbenched(),
+            (Seen::Doubt, false) => self
+                .first_unbenched()
+                .or_else(|| self.all(|e| e.at == At::Waiting).next()),
+            (
+                Seen::Limited | Seen::Shut | Seen::Failed | Seen::Draining | Seen::Doubt | Seen::Proving | Seen::Sure,
+                _,
+            ) => None,
+        };
+        self.demand(expected == Some(client), 7, || {
+            format!("client {client} is dialled (canary: {canary}, gate: {seen:?}), the next in order was {expected:?}")
+        });
+        self.demand(self.spare > 0, 10, || {
+            format!("client {client} is dialled without a spare descriptor")
+        });
+        self.demand(self.unanswered() < self.limits.dials_max, 11, || {
+            "more dials than dials_max".into()
+        });
+        if canary {
+            let apart = self
+                .last_canary
+                .is_none_or(|last| now >= last + self.limits.canary_every);
+            self.demand(apart, 11, || format!("canary {client} follows the last one too soon"));
+            let patient = self
+                .last_dial
+                .is_none_or(|last| now >= last + self.limits.canary_patience);
+            self.demand(self.on_its_way() == 0 || patient, 11, || {
+                format!("canary {client} does not go alone")
+            });
+            self.last_canary = Some(now);
+            self.round = Some(client);
+            self.canaries += 1;
+        }
+        self.spare = self.spare.saturating_sub(1);
+        self.last_dial = Some(now);
+        let entry = &mut self.entries[client];
+        entry.at = At::OnItsWay(None);
+        entry.benched = false;
+        entry.settles = None;
+        entry.attempts += 1;
+    }
+
+    fn next_canary(&self) -> Option<usize> {
+        let after = |c: &usize| self.round.is_none_or(|last| *c > last);
+        let benched = || self.all(|e| e.at == At::Waiting && e.benched);
+        let round = self.all(|e| e.at == At::Waiting && !e.benched).find(after);
+        round
+            .or_else(|| self.first_unbenched())
+            .or_else(|| benched().find(after))
+            .or_else(|| benched().next())
+    }
+
+    fn forwarded(&mut self, now: Time, client: usize) {
+        let (seen, entry) = (self.seen, self.entries[client].clone());
+        let At::OnItsWay(Some(answer)) = entry.at else {
+            self.demand(false, 5, || {
+                format!("an answer for client {client} is passed on, and it is {:?}", entry.at)
+            });
+            return;
+        };
+        // On trial nobody sees that the backend is not ready. Once it failed for good, its own words are the best.
+        let bad = match answer.verdict() {
+            Verdict::NotReady => !matches!(seen, Seen::Sure | Seen::Failed),
+            Verdict::Dropped => seen != Seen::Sure || entry.rejections < u32::from(self.limits.rejections_max),
+            Verdict::Unreachable | Verdict::Starved | Verdict::Recalled => true,
+            Verdict::Switched | Verdict::Proved | Verdict::Neutral => false,
+        };
+        self.demand(!bad, 1, || {
+            format!("client {client} sees {answer:?} of a backend on trial ({seen:?})")
+        });
+        self.demand(answer != Answer::LostEarly, 1, || {
+            format!("client {client} sees a 101 that is lost already")
+        });
+        if answer == Answer::Switched {
+            let settled = entry.settles.is_none_or(|at| now >= at);
+            self.demand(settled, 1, || {
+                format!("client {client} sees a 101 on trial that has not settled")
+            });
+        }
+        self.unproved = seen == Seen::Limited && matches!(answer, Answer::Switched | Answer::Spoke);
+        let entry = &mut self.entries[client];
+        entry.at = At::LetIn(answer);
+        entry.ended = Some(now);
+    }
+
+    fn requeued(&mut self, client: usize, answer: Answer) {
+        let (seen, max) = (self.seen, u32::from(self.limits.rejections_max));
+        let entry = &mut self.entries[client];
+        let was = entry.at;
+        entry.at = At::Waiting;
+        entry.rejections += u32::from(matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped));
+        entry.benched = entry.rejections >= max && seen != Seen::Sure;
+        self.requeued += 1;
+        self.demand(was == At::OnItsWay(Some(answer)), 5, || {
+            format!("client {client} is sent back, and was {was:?}")
+        });
+    }
+
+    fn refused(&mut self, now: Time, client: usize, refusal: Refusal) {
+        let (seen, entry) = (self.seen, self.entries[client].clone());
+        let live = matches!(entry.at, At::Waiting | At::OnItsWay(_));
+        self.demand(live, 5, || {
+            format!("client {client} is refused, and was {:?}", entry.at)
+        });
+        let due = now >= entry.deadline;
+        let named = match refusal {
+            Refusal::HoldTimeout => due && entry.at != At::OnItsWay(None),
+            Refusal::Unanswered => due && entry.at == At::OnItsWay(None),
+            Refusal::HeldFull => entry.full,
+            // Said at the very step that shuts the gate, before the change is said.
+            Refusal::NotReady => !entry.may_wait,
+            Refusal::StartFailed => seen == Seen::Failed,
+            Refusal::Draining => seen == Seen::Draining,
+            Refusal::Descriptors
+            | Refusal::BadRequest
+            | Refusal::HeadTimeout
+            | Refusal::HeadTooLarge
+            | Refusal::Version
+            | Refusal::PlainHttp
+            | Refusal::BadAnswer => false,
+        };
+        self.demand(named, 8, || {
+            format!("client {client} ({:?}) is refused: {refusal} ({seen:?})", entry.at)
+        });
+        let entry = &mut self.entries[client];
+        entry.at = At::Refused(refusal);
+        entry.ended = Some(now);
+    }
+
+    /// Bytes of the client go to the backend.
+    pub(crate) fn bytes_to_backend(&mut self, client: usize) {
+        let at = self.entries[client].at;
+        let open = matches!(at, At::LetIn(Answer::Switched | Answer::Spoke));
+        self.demand(open, 1, || {
+            format!("bytes of client {client} go to the backend, and it is {at:?}")
+        });
+    }
+
+    /// The client is shown an answer of the backend.
+    pub(crate) fn client_sees(&mut self, client: usize, answer: Answer) {
+        let at = self.entries[client].at;
+        self.demand(matches!(at, At::LetIn(_)), 1, || {
+            format!("client {client} is shown {answer:?}, and it is {at:?}")
+        });
+    }
+
+    /// After each step, with what the gate says of itself.
+    pub(crate) fn check(&mut self, now: Time, held: usize, dialing: usize, timeout: Option<Time>) {
+        let (books, way) = (self.held(), self.on_its_way());
+        self.demand((held, dialing) == (books, way), 6, || {
+            format!("the gate counts {held} held and {dialing} on their way; there are {books} and {way}")
+        });
+        let most = self.limits.held_max + self.limits.dials_max;
+        self.demand(books + way <= most, 10, || {
+            format!("{books} held and {way} on their way")
+        });
+        let late = self
+            .all(|e| matches!(e.at, At::Waiting | At::OnItsWay(None)) && e.deadline < now)
+            .next();
+        self.demand(late.is_none(), 8, || format!("client {late:?} waits past its deadline"));
+        self.demand(books == 0 || timeout.is_some(), 9, || {
+            format!("{books} wait and no timer is wanted")
+        });
+        let settled = |e: &Entry| e.at == At::OnItsWay(Some(Answer::Switched)) && e.settles.is_some_and(|at| at < now);
+        let stuck = self.all(settled).next();
+        self.demand(stuck.is_none(), 9, || {
+            format!("the 101 of client {stuck:?} has settled and is not passed on")
+        });
+        self.demand(!self.unproved, 9, || {
+            "a canary came through and the gate does not open".into()
+        });
+        self.check_progress(now);
+    }
+
+    fn check_progress(&mut self, now: Time) {
+        if self.spare == 0 || self.held() == 0 {
+            return;
+        }
+        let (least, unanswered) = (DIALS_MIN.min(self.limits.dials_max), self.unanswered());
+        let next = self.first_unbenched();
+        match self.seen {
+            Seen::Doubt | Seen::Proving | Seen::Sure => {
+                self.demand(next.is_none() || unanswered >= least, 9, || {
+                    format!("client {next:?} could go: {unanswered} dials are out")
+                });
+            }
+            Seen::Limited if unanswered < self.limits.dials_max => {
+                let pause = self.last_canary.unwrap_or(Time::ZERO).max(self.seen_since) + self.limits.canary_every;
+                let patience = match self.last_dial {
+                    Some(last) if self.on_its_way() > 0 => last + self.limits.canary_patience,
+                    Some(_) | None => Time::ZERO,
+                };
+                self.demand(now <= pause.max(patience), 9, || "a canary is overdue".into());
+            }
+            Seen::Limited | Seen::Shut | Seen::Failed | Seen::Draining => {}
+        }
+    }
+
+    /// When nothing more can happen.
+    pub(crate) fn check_end(&mut self) {
+        let open = self.all(|e| matches!(e.at, At::Waiting | At::OnItsWay(_))).next();
+        self.demand(open.is_none(), 5, || format!("client {open:?} has no outcome"));
+    }
+}

@@ -1,0 +1,261 @@
+//! The shell's part of the world: it tells the core what happened, does what the
+//! core says, and keeps the timer. Here the mistakes are planted.
+
+use core::time::Duration;
+
+use greenroom_core::backend;
+use greenroom_core::event::SessionId;
+use greenroom_core::gate::{self, Change, Output};
+use greenroom_core::session::Answer;
+
+use crate::Bug;
+use crate::ledger::{At, Seen};
+use crate::world::{Event, World};
+
+impl World<'_> {
+    /// One input to the gate, and all that follows from it.
+    pub(crate) fn tell_gate(&mut self, input: gate::Input) {
+        self.gate.handle(self.now, input);
+        self.do_outputs();
+        self.rearm();
+    }
+
+    pub(crate) fn wake(&mut self) {
+        self.armed = None;
+        self.gate.handle_timeout(self.now);
+        self.do_outputs();
+        let again = self.gate.poll_timeout();
+        self.ledger.demand(again.is_none_or(|at| at > self.now), 9, || {
+            "a timer that is due again at once".into()
+        });
+        self.rearm();
+    }
+
+    fn rearm(&mut self) {
+        if self.bug == Some(Bug::LostWakeUp) && self.rng.one_in(10) {
+            return;
+        }
+        self.armed = self.gate.poll_timeout();
+    }
+
+    pub(crate) fn tell_backend(&mut self, input: backend::Input) {
+        let old = match input {
+            backend::Input::NotifiedReady(generation)
+            | backend::Input::NotifiedStopping(generation)
+            | backend::Input::Verdict(generation, _)
+            | backend::Input::Exited { generation, .. } => generation != self.told,
+            backend::Input::Started(_)
+            | backend::Input::Unreachable
+            | backend::Input::RelayLost
+            | backend::Input::Restarting => false,
+        };
+        let before = self.backend.generation();
+        let output = self.backend.handle(input);
+        let after = self.backend.generation();
+        self.ledger.demand(!old || output.is_none(), 12, || {
+            format!("{input:?} of an earlier life counts: {output:?}")
+        });
+        self.ledger.demand(after >= before && after == self.told, 12, || {
+            format!("generation {after} after {before}")
+        });
+        let Some(output) = output else { return };
+        self.trace.note(format_args!("{} backend: {output:?}", self.now));
+        match output {
+            backend::Output::Ready(trust) => {
+                self.ledger.told_ready(true);
+                self.tell_gate(gate::Input::Ready(trust));
+            }
+            backend::Output::NotReady => {
+                self.ledger.told_ready(false);
+                self.ledger.told_again();
+                self.tell_gate(gate::Input::NotReady);
+            }
+            backend::Output::Failed => {
+                self.ledger.told_end(Seen::Failed);
+                self.tell_gate(gate::Input::Failed);
+            }
+        }
+    }
+
+    fn do_outputs(&mut self) {
+        let (mut unreachable, mut moved) = (false, Vec::new());
+        while let Some(output) = self.gate.poll_output() {
+            self.trace.note(format_args!("{} gate: {output:?}", self.now));
+            let id = match output {
+                Output::Held(id, _)
+                | Output::Dial { id, .. }
+                | Output::Forward(id)
+                | Output::Requeue(id, _)
+                | Output::Refuse(id, _) => Some(id),
+                Output::Changed(_) => None,
+            };
+            let client = id.and_then(|id| self.numbers.get(&id).copied());
+            self.ledger.said(self.now, client, output);
+            unreachable |= output == Output::Changed(Change::Unreachable);
+            if matches!(output, Output::Changed(Change::Proved(_))) && self.rng.one_in(2) && self.clients.len() < 60 {
+                // Somebody who is dialled when the trial is all but over.
+                let before = Duration::from_millis(self.rng.range(0, 25));
+                self.at(self.limits.prove_for.saturating_sub(before), Event::Arrives);
+            }
+            let Some(client) = client else { continue };
+            match output {
+                Output::Dial { canary, .. } => self.dial(client, canary),
+                Output::Forward(_) => self.forward(client),
+                Output::Requeue(id, answer) => {
+                    self.hang_up(client);
+                    if self.bug == Some(Bug::CanarySeen) && self.clients[client].canary && self.rng.one_in(4) {
+                        self.ledger.client_sees(client, answer);
+                    }
+                    if self.bug == Some(Bug::ReorderedRequeue) && self.rng.one_in(4) {
+                        moved.push((id, client));
+                    }
+                }
+                Output::Refuse(..) => {
+                    self.hang_up(client);
+                    self.clients[client].gone = true;
+                }
+                Output::Held(..) | Output::Changed(_) => {}
+            }
+        }
+        for (id, client) in moved {
+            self.give_new_number(id, client);
+        }
+        if unreachable {
+            self.tell_backend(backend::Input::Unreachable);
+        }
+    }
+
+    /// The planted mistake of the re-queue.
+    fn give_new_number(&mut self, old: SessionId, client: usize) {
+        let entry = self.ledger.entries[client].clone();
+        if entry.at != At::Waiting {
+            return;
+        }
+        self.gate.handle(self.now, gate::Input::Left(old));
+        self.next_id += 1;
+        let id = SessionId(self.next_id);
+        self.clients[client].id = id;
+        self.numbers.insert(id, client);
+        let (deadline, may_wait) = (entry.deadline, entry.may_wait);
+        self.gate
+            .handle(self.now, gate::Input::Arrived { id, deadline, may_wait });
+        self.do_outputs();
+    }
+
+    fn dial(&mut self, client: usize, canary: bool) {
+        let after = self.delay();
+        let c = &mut self.clients[client];
+        c.dial += 1;
+        c.canary = canary;
+        c.got.clear();
+        let dial = c.dial;
+        self.at(after, Event::DialReaches(client, dial));
+        if self.bug == Some(Bug::EarlyForward) && self.rng.one_in(4) {
+            self.pass(client);
+        }
+    }
+
+    fn hang_up(&mut self, client: usize) {
+        let c = &mut self.clients[client];
+        c.connected = None;
+        c.waits = false;
+        c.relaying = None;
+    }
+
+    /// The client gets the answer; after a 101 the relay begins with the early bytes.
+    fn forward(&mut self, client: usize) {
+        let At::LetIn(answer) = self.ledger.entries[client].at else {
+            return; // the ledger has said what is wrong
+        };
+        self.ledger.client_sees(client, answer);
+        if matches!(answer, Answer::Switched | Answer::Spoke) {
+            self.clients[client].relaying = Some(self.now);
+            self.pass(client);
+        } else {
+            self.hang_up(client);
+            self.clients[client].gone = true;
+        }
+    }
+
+    /// Passes what the client has sent and the backend has not got.
+    fn pass(&mut self, client: usize) {
+        let c = &self.clients[client];
+        let (from, to) = (c.got.len(), c.sent.len());
+        if from == to {
+            return;
+        }
+        self.ledger.bytes_to_backend(client);
+        let cut = self.rng.size(from + 1, to + 1);
+        for (low, high) in [(from, cut), (cut, to)] {
+            let piece = self.clients[client].sent[low..high].to_vec();
+            self.clients[client].got.extend(piece);
+        }
+        let c = &self.clients[client];
+        self.ledger.demand(c.sent.starts_with(&c.got), 2, || {
+            format!("the backend has {:?} of {:?}", c.got, c.sent)
+        });
+    }
+
+    pub(crate) fn sends(&mut self, client: usize) {
+        let c = &mut self.clients[client];
+        if c.gone {
+            return;
+        }
+        c.sent.push(c.sent.len() as u8);
+        if c.relaying.is_some() {
+            self.pass(client);
+        }
+    }
+
+    pub(crate) fn leaves(&mut self, client: usize) {
+        self.hang_up(client);
+        if core::mem::replace(&mut self.clients[client].gone, true) {
+            return;
+        }
+        let id = self.clients[client].id;
+        let known = matches!(self.ledger.entries[client].at, At::Waiting | At::OnItsWay(_));
+        self.ledger.left(client);
+        if self.bug == Some(Bug::LeakedPlace) && self.rng.one_in(4) {
+            return;
+        }
+        if known {
+            self.tell_gate(gate::Input::Left(id));
+        }
+    }
+
+    /// What the backend did on a connection reaches the shell.
+    pub(crate) fn answer(&mut self, client: usize, dial: u32, answer: Answer) {
+        let c = &self.clients[client];
+        if c.dial != dial {
+            return; // that connection was dropped
+        }
+        match (self.ledger.entries[client].at, answer) {
+            (At::LetIn(_), Answer::LostEarly | Answer::Dropped) => self.lost(client),
+            // A session that left: its answer was on the way, and the gate must not mind.
+            (At::OnItsWay(_) | At::Left | At::Refused(_), _) => {
+                let id = c.id;
+                self.ledger.answered(self.now, client, answer);
+                self.tell_gate(gate::Input::Answered(id, answer));
+            }
+            (At::LetIn(_) | At::Waiting, _) => {}
+        }
+    }
+
+    /// A relay is lost.
+    fn lost(&mut self, client: usize) {
+        let Some(since) = self.clients[client].relaying.take() else {
+            return;
+        };
+        self.hang_up(client);
+        self.clients[client].gone = true;
+        if self.now.since(since) <= self.limits.settle {
+            self.tell_gate(gate::Input::LostEarly);
+        }
+        let restarting = self.rng.one_in(4);
+        self.tell_backend(if restarting {
+            backend::Input::Restarting
+        } else {
+            backend::Input::RelayLost
+        });
+    }
+}

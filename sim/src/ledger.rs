@@ -460,8 +460,13 @@ impl Ledger {
         let next = self.first_unbenched();
         match self.seen {
             Seen::Doubt | Seen::Proving | Seen::Sure => {
-                self.demand(next.is_none() || unanswered >= least, 9, || {
-                    format!("client {next:?} could go: {unanswered} dials are out")
+                let out = if self.seen == Seen::Proving {
+                    self.on_its_way()
+                } else {
+                    unanswered
+                };
+                self.demand(next.is_none() || out >= least, 9, || {
+                    format!("client {next:?} could go: {out} dials are out")
                 });
             }
             Seen::Limited if unanswered < self.limits.dials_max => {

@@ -488,12 +488,16 @@ impl Gate {
             Verdict::NotReady | Verdict::Dropped | Verdict::Unreachable => {
                 self.window = (self.window / 2).max(DIALS_MIN.min(self.limits.dials_max)).max(1);
             }
-            Verdict::Switched | Verdict::Proved | Verdict::Neutral => {
-                self.window = (self.window + 1).min(self.limits.dials_max.max(1));
-                self.last_dropped = None;
-            }
+            // On trial a 101 says nothing yet: it widens when it has settled.
+            Verdict::Switched if matches!(self.stage, Stage::Open(Trial::Proving { .. }) | Stage::Limited { .. }) => {}
+            Verdict::Switched | Verdict::Proved | Verdict::Neutral => self.widen(),
             Verdict::Starved | Verdict::Recalled => {}
         }
+    }
+
+    fn widen(&mut self) {
+        self.window = (self.window + 1).min(self.limits.dials_max.max(1));
+        self.last_dropped = None;
     }
 
     /// Asserted after each step of a debug build; the ledger of `sim` judges in any build.

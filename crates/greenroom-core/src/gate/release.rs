@@ -5,6 +5,7 @@
 
 use super::{Change, Dialing, Gate, Output, Stage, Trial};
 use crate::event::{Refusal, SessionId};
+use crate::limits::DIALS_MIN;
 use crate::time::Time;
 
 impl Gate {
@@ -12,7 +13,7 @@ impl Gate {
     pub(super) fn release(&mut self, now: Time) {
         match self.stage {
             Stage::Open(_) => {
-                while self.unanswered() < self.window && self.spare > 0 {
+                while self.has_room() && self.spare > 0 {
                     let Some(id) = self.next_at_open_gate() else {
                         break;
                     };
@@ -33,6 +34,22 @@ impl Gate {
             }
             Stage::Shut | Stage::Failed | Stage::Draining => {}
         }
+    }
+
+    /// Whether another dial may be out. While the gate proves itself, those who
+    /// settle count too, and each that has settled makes room for one more: a
+    /// crowd that meets a worker which lags would all have their 101 before the
+    /// first of them is closed.
+    fn has_room(&self) -> bool {
+        let out = match self.stage {
+            Stage::Open(Trial::Proving { .. }) => self.dialing.len(),
+            Stage::Open(Trial::Over | Trial::Doubt { .. })
+            | Stage::Limited { .. }
+            | Stage::Shut
+            | Stage::Failed
+            | Stage::Draining => self.unanswered(),
+        };
+        out < self.window
     }
 
     /// The first in order; one from the bench only where a doubt has nobody else to end it.
@@ -107,6 +124,7 @@ impl Gate {
             }
             self.take_dialing(id);
             self.outputs.push_back(Output::Forward(id));
+            self.widen();
             self.proved(now, id);
         }
     }
@@ -134,6 +152,7 @@ impl Gate {
                 self.stage = Stage::Open(Trial::Proving {
                     until: now + self.limits.prove_for,
                 });
+                self.window = DIALS_MIN.min(self.limits.dials_max).max(1);
                 self.outputs.push_back(Output::Changed(Change::Proved(id)));
             }
             Stage::Open(Trial::Doubt { opened, answered: None }) => {

@@ -64,15 +64,15 @@ fn a1_a_passed_on_answer_reaches_a_client_that_is_still_sending() {
     let front = Front::open();
     let mut client = front.client_with([upgrade("").into_bytes(), early()].concat());
     let (mut backend, _) = front.stub.request();
-    let body = "x".repeat(300_000);
-    backend.send(format!("HTTP/1.1 403 No\r\nContent-Length: {}\r\n\r\n", body.len()));
-    backend.send(&body);
-    // The backend's side is over when greenroom has all of it; only now the client reads.
-    backend.rest_or_reset();
+    // More than the client's socket holds, so that the end of it is still greenroom's to send when the backend is done.
+    let body = "x".repeat(12_000_000);
+    let all = format!("HTTP/1.1 403 No\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let writer = std::thread::spawn(move || backend.send(all));
     client.try_send(vec![b'y'; 100_000]);
     let (head, got) = client.answer();
     assert!(head.starts_with("HTTP/1.1 403 No\r\n"), "{head}");
     assert!(got == body, "{} of {} bytes", got.len(), body.len());
+    writer.join().unwrap();
 }
 
 /// A2. They wait for the validated 101, and are the first that the backend gets.

@@ -6,8 +6,8 @@ const fs = require('fs');
 // O_APPEND and one write per line: several workers share the file.
 const fd = process.env.LOG ? fs.openSync(process.env.LOG, 'a', 0o666) : -1;
 
-// `event` is open, reject or close; `code` the close code or HTTP status, if there is one.
-function log(event, request, code) {
+// `event` is open, reject, closing or close; `code` the close code or HTTP status, if there is one.
+function log(event, request, code, afterMs) {
   if (fd < 0) return;
   const line = {
     event,
@@ -18,6 +18,7 @@ function log(event, request, code) {
     pid: process.pid,
   };
   if (code !== undefined) line.code = code;
+  if (afterMs !== undefined) line.after_ms = afterMs;
   fs.writeSync(fd, JSON.stringify(line) + '\n');
 }
 
@@ -29,15 +30,18 @@ function echo(socket, request) {
   socket.on('error', () => {});
 }
 
-// Accepts, and shows only after `afterMs` that it was too early: Close 1011.
+// Accepts, and shows only after `afterMs` that it was too early: Close 1011. `closing` in the ledger
+// tells after how many milliseconds that really was: a busy machine makes it later.
 function tooEarly(socket, request, afterMs) {
-  const due = performance.now() + afterMs;
+  const accepted = performance.now();
+  const due = accepted + afterMs;
   log('reject', request, 1011);
   socket.on('error', () => {});
   // A timer of Node is up to 2 ms late: the rest is waited for on the spot.
   setTimeout(() => {
     while (performance.now() < due);
     socket.close(1011, 'not ready');
+    log('closing', request, 1011, performance.now() - accepted);
   }, Math.max(0, afterMs - 2));
 }
 

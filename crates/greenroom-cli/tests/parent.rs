@@ -53,7 +53,7 @@ fn stopped_by_a_signal_while_the_child_ends_in_time_is_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let mark = mark();
         let mut greenroom = up(&[], "echo up; sleep 1000", &mark);
-        assert!(marked(&mark).len() >= 3, "greenroom, sh and sleep: {:?}", marked(&mark));
+        until("greenroom, sh and sleep are there", || marked(&mark).len() == 3);
         greenroom.signal(signal);
         assert_eq!(greenroom.wait_exit_code(PATIENCE), 0, "{}", greenroom.stderr());
         assert_eq!(marked(&mark), []);

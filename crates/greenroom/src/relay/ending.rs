@@ -3,7 +3,7 @@
 //! | end | to the client | to the backend |
 //! |---|---|---|
 //! | orderly | what is left, FIN | what is left, FIN |
-//! | backend lost | 1012 with `retry-after-ms`, spread | – |
+//! | backend lost | 1012 with `retry-after-ms`, spread | 1001, FIN, at once |
 //! | backend lost inside a frame over 64 KiB | cut | – |
 //! | client broke the protocol | 1002 | 1001 |
 //! | backend broke the protocol | 1001 | 1002 |
@@ -51,6 +51,7 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
                 retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS)
             );
             session.entry.ends(CloseCause::BackendLost);
+            session.let_backend_go(seed).await;
             session.wait_until(at, front).await;
             session.entry.enter(State::Closing);
             let code = if front.drain.borrow().is_some() {
@@ -76,7 +77,10 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             session.entry.ends_with(cause, violation.to_string());
             session.entry.enter(State::Closing);
             session.close_backend(to_backend, seed).await;
-            session.close_client(to_client, "").await;
+            match sender {
+                Sender::Client => session.fail_client(to_client).await,
+                Sender::Backend => session.close_client(to_client, "").await,
+            }
         }
         End::Drained => {
             session.entry.ends(CloseCause::Drained);
@@ -130,6 +134,21 @@ impl Session {
         .await; // a client that does not answer is cut: RFC 6455 §7.1.1 allows it
     }
 
+    /// The Close of a client that broke the protocol. What it says from here on is
+    /// not understood, its answer neither: the FIN follows at once (RFC 6455 §7.1.7).
+    async fn fail_client(&mut self, code: CloseCode) {
+        if self.relay.may_close_client() {
+            self.down.append(&close_frame(code, "", None));
+        }
+        let written = timeout(CLOSE_HANDSHAKE, async {
+            self.down.flush(&mut self.client).await?;
+            self.client.shutdown().await
+        });
+        if let Ok(Ok(())) = written.await {
+            linger(&mut self.client).await;
+        }
+    }
+
     /// Reads and drops what the client sends until its Close. False: it ended without one.
     async fn await_close(&mut self) -> bool {
         poll_fn(|cx| {
@@ -161,6 +180,25 @@ impl Session {
         let _ = timeout(CLOSE_HANDSHAKE, async {
             self.up.flush(&mut self.backend).await?;
             self.backend.shutdown().await
+        })
+        .await;
+    }
+
+    /// Answers the Close of a backend that is lost, and ends this side, at once and
+    /// without waiting: a server that restarts waits for its connections to end, and
+    /// must not wait until it is each client's turn.
+    async fn let_backend_go(&mut self, seed: u64) {
+        if self.relay.may_close_backend() {
+            self.up
+                .append(&close_frame(CloseCode::GOING_AWAY, "", Some(mask(seed))));
+        }
+        poll_fn(|cx| {
+            let mut once = std::pin::pin!(async {
+                self.up.flush(&mut self.backend).await?;
+                self.backend.shutdown().await
+            });
+            let _ = once.as_mut().poll(cx); // what it does not take now it has no use for
+            Poll::Ready(())
         })
         .await;
     }

@@ -11,7 +11,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
 use common::raw::{Front, Raw, SOON, close, frame, masked};
 use rustix::process::Signal;
@@ -72,4 +75,20 @@ fn a_silent_connection_does_not_keep_a_stopped_greenroom_waiting() {
     drop(client);
     assert_eq!(front.greenroom.wait_exit_code(SOON), 0);
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_backend_that_reads_nothing_does_not_delay_its_clients_1001() {
+    let front = Front::open();
+    let (mut client, _backend) = front.relayed("", "");
+    client.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let message = masked(0x82, &[0; 65_000]);
+    let mut at = 0;
+    while let Ok(written) = client.0.write(&message[at..]) {
+        at = (at + written) % message.len();
+    }
+    let began = Instant::now();
+    front.greenroom.signal(Signal::TERM);
+    assert_eq!(client.close_frame().0, 1001);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

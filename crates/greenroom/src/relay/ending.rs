@@ -51,7 +51,7 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
                 retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS)
             );
             session.entry.ends(CloseCause::BackendLost);
-            session.let_backend_go(seed).await;
+            session.close_backend(CloseCode::GOING_AWAY, seed).await;
             session.wait_until(at, front).await;
             session.entry.enter(State::Closing);
             let code = if front.drain.borrow().is_some() {
@@ -81,12 +81,14 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
                 Sender::Client => session.fail_client(to_client).await,
                 Sender::Backend => session.close_client(to_client, "").await,
             }
+            session.end_backend().await;
         }
         End::Drained => {
             session.entry.ends(CloseCause::Drained);
             session.entry.enter(State::Closing);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
             session.close_client(CloseCode::GOING_AWAY, "").await;
+            session.end_backend().await;
         }
         End::Limit => {
             session.entry.ends(session.cause());
@@ -171,36 +173,31 @@ impl Session {
         .await
     }
 
-    /// greenroom's own Close to the backend, masked, where it may stand; then its side is ended.
+    /// greenroom's own Close to the backend, masked, where it may stand, and the end
+    /// of its side, as far as they go without waiting: a client does not wait for its
+    /// own Close until a backend reads, and a server that restarts waits for its
+    /// connections to end, and not until it is each client's turn.
     async fn close_backend(&mut self, code: CloseCode, seed: u64) {
         if self.relay.may_close_backend() {
             let frame: ControlFrame = close_frame(code, "", Some(mask(seed)));
             self.up.append(&frame);
         }
-        let _ = timeout(CLOSE_HANDSHAKE, async {
-            self.up.flush(&mut self.backend).await?;
-            self.backend.shutdown().await
+        let mut once = Box::pin(self.flush_backend());
+        poll_fn(|cx| {
+            let _ = once.as_mut().poll(cx); // what is left is for `end_backend`
+            Poll::Ready(())
         })
         .await;
     }
 
-    /// Answers the Close of a backend that is lost, and ends this side, at once and
-    /// without waiting: a server that restarts waits for its connections to end, and
-    /// must not wait until it is each client's turn.
-    async fn let_backend_go(&mut self, seed: u64) {
-        if self.relay.may_close_backend() {
-            self.up
-                .append(&close_frame(CloseCode::GOING_AWAY, "", Some(mask(seed))));
-        }
-        poll_fn(|cx| {
-            let mut once = std::pin::pin!(async {
-                self.up.flush(&mut self.backend).await?;
-                self.backend.shutdown().await
-            });
-            let _ = once.as_mut().poll(cx); // what it does not take now it has no use for
-            Poll::Ready(())
-        })
-        .await;
+    /// The rest of it: a backend that takes nothing is cut.
+    async fn end_backend(&mut self) {
+        let _ = timeout(CLOSE_HANDSHAKE, self.flush_backend()).await;
+    }
+
+    async fn flush_backend(&mut self) -> std::io::Result<()> {
+        self.up.flush(&mut self.backend).await?;
+        self.backend.shutdown().await
     }
 
     /// Waits for this connection's turn. The client may close or leave before, and a drain makes it the turn of all.

@@ -49,6 +49,8 @@ struct Launch {
     since: Time,
     /// Which of the backend's addresses is tried.
     candidate: usize,
+    /// How the first of them failed: that is the answer if the others fail too.
+    first_failure: Option<Answer>,
     progress: Progress,
 }
 
@@ -123,6 +125,7 @@ impl Launcher {
             head,
             since: clock::now(),
             candidate: 0,
+            first_failure: None,
             progress,
         });
     }
@@ -142,6 +145,7 @@ impl Launcher {
                 Progress::Failed(answer) => Err(*answer),
                 Progress::Busy(at) if *at > now => return None,
                 Progress::Busy(_) => Ok(None), // once more
+                Progress::Socket(stream, _) if is_own_echo(stream) => Err(Answer::Refused),
                 Progress::Socket(stream, _) => match send(stream, &front.head) {
                     Ok(written) => Ok(Some(written)),
                     Err(Errno::AGAIN | Errno::NOTCONN | Errno::INPROGRESS | Errno::ALREADY) => {
@@ -168,11 +172,13 @@ impl Launcher {
                         ));
                     }
                 }
-                Ok(None) => self.retry_front(0),
+                Ok(None) => self.retry_front(0, None),
                 Err(answer) => {
                     let candidate = front.candidate + 1;
+                    // "No address" of the second is no lack of ours: `localhost` where there is no IPv6.
+                    let answer = front.first_failure.unwrap_or(answer);
                     if candidate < self.candidates.len() && answer != Answer::NoDescriptor {
-                        self.retry_front(candidate);
+                        self.retry_front(candidate, Some(answer));
                         continue;
                     }
                     let launch = self.queue.pop_front()?;
@@ -182,10 +188,11 @@ impl Launcher {
         }
     }
 
-    fn retry_front(&mut self, candidate: usize) {
+    fn retry_front(&mut self, candidate: usize, first_failure: Option<Answer>) {
         let progress = self.connect(candidate);
         if let Some(front) = self.queue.front_mut() {
             front.candidate = candidate;
+            front.first_failure = first_failure;
             front.since = clock::now();
             front.progress = progress;
         }
@@ -258,6 +265,18 @@ fn send(stream: &Stream, bytes: &[u8]) -> Result<usize, Errno> {
     rustix::net::send(stream.as_fd(), bytes, rustix::net::SendFlags::NOSIGNAL)
 }
 
+/// Whether the connection leads to itself: where nobody listens on a port of the
+/// ephemeral range, the kernel may choose that very port for the connection to it.
+fn is_own_echo(stream: &Stream) -> bool {
+    match stream {
+        Stream::Tcp(stream) => match (stream.local_addr(), stream.peer_addr()) {
+            (Ok(local), Ok(peer)) => local == peer,
+            (Err(_), _) | (_, Err(_)) => false, // not connected yet, or no more
+        },
+        Stream::Unix(_) => false,
+    }
+}
+
 async fn writable(stream: &Stream) {
     // An error shows in the next write: there is nothing to do with it here.
     let _ = match stream {
@@ -274,5 +293,38 @@ fn answer_of(errno: Errno) -> Answer {
         Errno::CONNRESET | Errno::PIPE => Answer::Dropped,
         Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL => Answer::NoDescriptor,
         _ => Answer::NoRoute,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Format, Log};
+
+    #[tokio::test]
+    async fn a_second_address_that_this_machine_does_not_have_is_no_lack_of_descriptors() {
+        let registry = Registry::new(Log::start(Format::Json), 1024);
+        let mut launcher = Launcher::new("localhost:1".parse().unwrap(), registry);
+        launcher.resolve().await;
+        assert_eq!(launcher.candidates.len(), 2);
+        launcher.queue.push_back(Launch {
+            id: SessionId(1),
+            head: Vec::new(),
+            since: clock::now(),
+            candidate: 1,
+            first_failure: Some(Answer::Refused),
+            progress: Progress::Failed(answer_of(Errno::ADDRNOTAVAIL)),
+        });
+        assert!(matches!(launcher.advance(), Some((SessionId(1), Err(Answer::Refused)))));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_leads_to_itself_is_nobody() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let own = socket.local_addr().unwrap();
+        socket.connect(&own).unwrap(); // TCP's simultaneous open, with oneself
+        socket.set_nonblocking(true).unwrap();
+        assert!(is_own_echo(&Stream::Tcp(TcpStream::from_std(socket.into()).unwrap())));
     }
 }

@@ -167,6 +167,11 @@ pub(crate) fn turn_away(front: &Front, client: &TcpStream) {
         &answer,
         rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
     );
+    // The head that lies there unread would make the close a reset, which destroys the answer.
+    let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
+    with_scratch(|scratch| {
+        let _ = rustix::net::recv(client, scratch, RecvFlags::DONTWAIT);
+    });
 }
 
 /// How long a refused client may take to read its answer.

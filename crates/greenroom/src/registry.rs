@@ -34,7 +34,8 @@ pub struct Registry {
     budget: usize,
     /// Somebody waits for a descriptor.
     starved: AtomicBool,
-    /// Told when a descriptor came free while somebody waited for one, and when the last connection closed.
+    /// Told when a descriptor came free while somebody waited for one, and when the last connection closed
+    /// but for those that have said nothing yet.
     pub(crate) changed: Notify,
 }
 
@@ -109,7 +110,7 @@ impl Registry {
     /// How many connections are in a state now.
     #[must_use]
     pub fn count(&self, state: State) -> u64 {
-        self.states[state as usize].load(Ordering::Relaxed)
+        self.states[state as usize].load(Ordering::SeqCst)
     }
 
     /// Connections that are not closed.
@@ -172,8 +173,9 @@ impl Entry {
     /// Goes to the next state.
     pub fn enter(&mut self, next: State) {
         debug_assert!(self.state.may_become(next), "{} → {next}", self.state);
-        self.registry.states[self.state as usize].fetch_sub(1, Ordering::Relaxed);
-        self.registry.states[next as usize].fetch_add(1, Ordering::Relaxed);
+        // In before out, and seen in that order: whoever waits for the last one never counts too few.
+        self.registry.states[next as usize].fetch_add(1, Ordering::SeqCst);
+        self.registry.states[self.state as usize].fetch_sub(1, Ordering::SeqCst);
         self.state = next;
     }
 
@@ -246,7 +248,7 @@ impl Drop for Entry {
                 lasted_ms: u64::try_from(clock::now().since(self.accepted_at).as_millis()).unwrap_or(u64::MAX),
             });
         }
-        if self.registry.live() == 0 {
+        if self.registry.live() == self.registry.count(State::Opening) {
             self.registry.changed.notify_waiters();
         }
     }

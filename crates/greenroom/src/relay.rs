@@ -24,7 +24,7 @@ use greenroom_core::backend::Input;
 use greenroom_core::drain::{close_at, seed_for};
 use greenroom_core::event::CloseCause;
 use greenroom_core::limits::{CLOSE_HANDSHAKE, HALF_CLOSED, SETTLE};
-use greenroom_core::session::relay::{Relay, Then};
+use greenroom_core::session::relay::{Ended, Relay, Then};
 use greenroom_core::time::Time;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -167,6 +167,9 @@ impl Session {
                 cx.waker().wake_by_ref(); // go on at once, with the timer just set
             }
         }
+        if self.down.is_broken() && self.up.has_ended() {
+            return Poll::Ready(End::Then(self.relay.client_ended(Ended::Reset))); // half-closed, and now gone
+        }
         if let Some(turn) = &mut self.turn
             && turn.as_mut().poll(cx).is_ready()
         {
@@ -181,9 +184,12 @@ impl Session {
     /// Client to backend.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
         let relay = &mut self.relay;
+        // A reset that a write has met looks like a FIN to the read behind it.
+        let gone = self.down.is_broken();
         self.up
             .poll(cx, &mut self.client, &mut self.backend, |input| match input {
                 Ok(bytes) => relay.client_bytes(bytes),
+                Err(_) if gone => pipe::ended(relay.client_ended(Ended::Reset)),
                 Err(ended) => pipe::ended(relay.client_ended(ended)),
             })
     }

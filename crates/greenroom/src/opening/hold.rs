@@ -174,9 +174,9 @@ impl Watched {
             match self.client.ready(Interest::READABLE).await {
                 Ok(ready) if ready.is_read_closed() || ready.is_error() => return,
                 Ok(_) => {
-                    // Bytes only. They stay where they are; the next edge is what matters.
-                    self.disarmed = true;
+                    // Bytes, or nothing since the head was taken. They stay where they are; the next edge is what matters.
                     let _ = self.client.try_io(Interest::READABLE, || -> std::io::Result<()> {
+                        self.disarmed |= super::peek(&self.client, &mut [0])? > 0;
                         Err(std::io::ErrorKind::WouldBlock.into())
                     });
                 }

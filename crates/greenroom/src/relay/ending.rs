@@ -3,7 +3,7 @@
 //! | end | to the client | to the backend |
 //! |---|---|---|
 //! | orderly | what is left, FIN | what is left, FIN |
-//! | backend lost | 1012 with `retry-after-ms`, spread | – |
+//! | backend lost | 1012 with `retry-after-ms`, spread | 1001, FIN, at once |
 //! | backend lost inside a frame over 64 KiB | cut | – |
 //! | client broke the protocol | 1002 | 1001 |
 //! | backend broke the protocol | 1001 | 1002 |
@@ -51,6 +51,7 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
                 retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS)
             );
             session.entry.ends(CloseCause::BackendLost);
+            session.close_backend(CloseCode::GOING_AWAY, seed).await;
             session.wait_until(at, front).await;
             session.entry.enter(State::Closing);
             let code = if front.drain.borrow().is_some() {
@@ -76,13 +77,18 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             session.entry.ends_with(cause, violation.to_string());
             session.entry.enter(State::Closing);
             session.close_backend(to_backend, seed).await;
-            session.close_client(to_client, "").await;
+            match sender {
+                Sender::Client => session.fail_client(to_client).await,
+                Sender::Backend => session.close_client(to_client, "").await,
+            }
+            session.end_backend().await;
         }
         End::Drained => {
             session.entry.ends(CloseCause::Drained);
             session.entry.enter(State::Closing);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
             session.close_client(CloseCode::GOING_AWAY, "").await;
+            session.end_backend().await;
         }
         End::Limit => {
             session.entry.ends(session.cause());
@@ -130,6 +136,21 @@ impl Session {
         .await; // a client that does not answer is cut: RFC 6455 §7.1.1 allows it
     }
 
+    /// The Close of a client that broke the protocol. What it says from here on is
+    /// not understood, its answer neither: the FIN follows at once (RFC 6455 §7.1.7).
+    async fn fail_client(&mut self, code: CloseCode) {
+        if self.relay.may_close_client() {
+            self.down.append(&close_frame(code, "", None));
+        }
+        let written = timeout(CLOSE_HANDSHAKE, async {
+            self.down.flush(&mut self.client).await?;
+            self.client.shutdown().await
+        });
+        if let Ok(Ok(())) = written.await {
+            linger(&mut self.client).await;
+        }
+    }
+
     /// Reads and drops what the client sends until its Close. False: it ended without one.
     async fn await_close(&mut self) -> bool {
         poll_fn(|cx| {
@@ -152,17 +173,31 @@ impl Session {
         .await
     }
 
-    /// greenroom's own Close to the backend, masked, where it may stand; then its side is ended.
+    /// greenroom's own Close to the backend, masked, where it may stand, and the end
+    /// of its side, as far as they go without waiting: a client does not wait for its
+    /// own Close until a backend reads, and a server that restarts waits for its
+    /// connections to end, and not until it is each client's turn.
     async fn close_backend(&mut self, code: CloseCode, seed: u64) {
         if self.relay.may_close_backend() {
             let frame: ControlFrame = close_frame(code, "", Some(mask(seed)));
             self.up.append(&frame);
         }
-        let _ = timeout(CLOSE_HANDSHAKE, async {
-            self.up.flush(&mut self.backend).await?;
-            self.backend.shutdown().await
+        let mut once = Box::pin(self.flush_backend());
+        poll_fn(|cx| {
+            let _ = once.as_mut().poll(cx); // what is left is for `end_backend`
+            Poll::Ready(())
         })
         .await;
+    }
+
+    /// The rest of it: a backend that takes nothing is cut.
+    async fn end_backend(&mut self) {
+        let _ = timeout(CLOSE_HANDSHAKE, self.flush_backend()).await;
+    }
+
+    async fn flush_backend(&mut self) -> std::io::Result<()> {
+        self.up.flush(&mut self.backend).await?;
+        self.backend.shutdown().await
     }
 
     /// Waits for this connection's turn. The client may close or leave before, and a drain makes it the turn of all.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use greenroom_core::session::relay::{Ended, Pass, Then};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::scratch::with_scratch;
 
@@ -25,6 +25,8 @@ pub(super) struct Pipe {
     ended: bool,
     /// The FIN is to be passed on when all is written.
     fin: Fin,
+    /// A write failed.
+    broken: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,8 +163,11 @@ impl Pipe {
         while self.written < self.ready {
             match ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.written..self.ready])) {
                 Ok(written) => self.written += written,
-                // The reader is gone: its own direction finds out how, and ends the relay.
-                Err(_) => self.discard(),
+                // The reader is gone: its own direction ends the relay.
+                Err(_) => {
+                    self.broken = true;
+                    self.discard();
+                }
             }
         }
         if self.written > 0 {
@@ -193,11 +198,30 @@ impl Pipe {
         self.ready = self.buffer.len();
     }
 
-    /// Writes all that may be written.
+    /// Writes all that may be written. Given up half-way it remembers how far it
+    /// came, so that the next attempt writes no byte twice.
     pub(super) async fn flush<W: AsyncWrite + Unpin>(&mut self, to: &mut W) -> io::Result<()> {
-        let result = tokio::io::AsyncWriteExt::write_all(to, &self.buffer[self.written..self.ready]).await;
+        while self.written < self.ready {
+            match to.write(&self.buffer[self.written..self.ready]).await {
+                Ok(written) if written > 0 => self.written += written,
+                result => {
+                    self.discard();
+                    return result.and(Err(io::ErrorKind::WriteZero.into()));
+                }
+            }
+        }
         self.discard();
-        result
+        Ok(())
+    }
+
+    /// Whether the sender has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether a write has failed: the reader is gone, whatever its own stream says.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 }
 
@@ -230,6 +254,25 @@ mod tests {
         pipe.add(b"abcd", &pass(2, 2));
         pipe.append(b"!");
         assert_eq!((&pipe.buffer[..], pipe.ready), (&b"ab!"[..], 3));
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_is_given_up_writes_no_byte_twice() {
+        use tokio::io::AsyncReadExt;
+        let (mut to, mut reader) = tokio::io::duplex(4);
+        let mut pipe = Pipe::default();
+        pipe.add(b"abcdefgh", &pass(8, 0));
+        let given_up = std::future::poll_fn(|cx| {
+            let mut flush = std::pin::pin!(pipe.flush(&mut to));
+            assert!(flush.as_mut().poll(cx).is_pending(), "only four bytes have room");
+            Poll::Ready(())
+        });
+        given_up.await;
+        let mut seen = [0; 8];
+        let (flushed, read) = tokio::join!(pipe.flush(&mut to), reader.read_exact(&mut seen));
+        flushed.unwrap();
+        read.unwrap();
+        assert_eq!(&seen, b"abcdefgh");
     }
 
     #[test]

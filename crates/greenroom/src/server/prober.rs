@@ -36,16 +36,14 @@ impl Prober {
             }
             let (probe, by) = self.probe();
             let every = probe.every();
-            let mut last = None;
             let report = |look: probe::Look| {
                 if let Some(note) = look.note {
                     self.log.warn(note.to_string());
                 }
+                // Each one: what was known already the machine knows, and a relay may have been lost since.
                 let up = look.verdict == Verdict::Up;
-                if up || last.replace(up) != Some(up) {
-                    let generation = Generation(self.generation.load(Ordering::SeqCst));
-                    self.inbox.tell(Message::Backend(Input::Verdict(generation, up), by));
-                }
+                let generation = Generation(self.generation.load(Ordering::SeqCst));
+                self.inbox.tell(Message::Backend(Input::Verdict(generation, up), by));
             };
             tokio::select! {
                 never = probe::watch(probe, every, &nudge, report) => match never {},

@@ -20,6 +20,7 @@ Exit codes of run:
   CMD's    CMD ended and is not started again (128 + n when signal n ended it)
   2        the arguments cannot be used
   69       cannot listen
+  70       a fault of greenroom itself
   126/127  CMD cannot be executed / was not found";
 
 /// Holds WebSocket clients while a server starts, and lets them in, in order, the moment it is ready.
@@ -56,10 +57,10 @@ pub(crate) struct Front {
     #[arg(long, value_name = "MODE", default_value = "handshake")]
     hold: Hold,
     /// How long a client waits at the most, such as 30s (from 1ms to 1h)
-    #[arg(long, value_name = "DUR", value_parser = hold_timeout, default_value = "60s")]
+    #[arg(long, value_name = "DUR", value_parser = hold_timeout, allow_hyphen_values = true, default_value = "60s")]
     hold_timeout: Duration,
-    /// How long stopping may take: for closing clients, and again between TERM and KILL
-    #[arg(long, value_name = "DUR", value_parser = grace, default_value = "10s")]
+    /// How long stopping may take (0s to 1h): for closing clients, and again between TERM and KILL
+    #[arg(long, value_name = "DUR", value_parser = grace, allow_hyphen_values = true, default_value = "10s")]
     grace: Duration,
     /// How to write the log: auto is text on a terminal and json otherwise
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
@@ -73,7 +74,7 @@ pub(crate) struct Run {
     /// Where CMD listens: host:port or unix:/path [default: a free port, given to CMD as PORT and for {port}]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     backend: Option<Address>,
-    /// Whether CMD is started again when it ends
+    /// Whether CMD is started again when it ends: never, on-failure or always
     #[arg(long, value_name = "WHEN", default_value = "on-failure", value_parser = restart)]
     restart: RestartPolicy,
     /// The server's command line; {port} in it becomes the port to listen on
@@ -139,6 +140,11 @@ impl Front {
             Some(listen) => listen,
             None => default_listen(std::env::var_os("PORT"))?,
         };
+        if let Address::Unix(_) = &listen {
+            return Err(Misuse(format!(
+                "--listen is {listen}: clients come over TCP; use host:port"
+            )));
+        }
         if backend.as_ref() == Some(&listen) && !matches!(&listen, Address::Tcp { port: 0, .. }) {
             return Err(Misuse(format!(
                 "--listen and --backend are both {listen}: greenroom would call itself; let the server listen elsewhere"
@@ -208,6 +214,12 @@ impl Serve {
                 "--ready notify needs a child that notifies: use greenroom run, or listen, tcp, http:/path, websocket:/path".into(),
             ));
         }
+        if self.front.ready == Ready::Listen && !self.backend.is_local() {
+            return Err(Misuse(format!(
+                "--ready listen looks into this machine's socket table, and {} is not on it for sure: use tcp, http:/path or websocket:/path",
+                self.backend
+            )));
+        }
         self.front.settings(Some(self.backend), None)
     }
 }
@@ -255,6 +267,9 @@ mod tests {
         assert!(refused(&["run"]).contains("CMD"));
         assert!(refused(&["serve"]).contains("--backend"));
         assert!(refused(&["serve", "--backend", "h:1", "--ready", "notify"]).contains("child"));
+        assert!(refused(&["serve", "--backend", "h:1", "--ready", "listen"]).contains("socket table"));
+        assert!(refused(&["serve", "--backend", "h:1", "--listen", "unix:/x"]).contains("TCP"));
+        assert!(refused(&["serve", "--backend", "h:1", "--hold-timeout", "-5s"]).contains("not a duration"));
         assert!(refused(&["serve", "--listen", "h:1", "--backend", "h:1"]).contains("call itself"));
         assert!(refused(&["run", "--backend", "h:1", "--", "x", "{port}"]).contains("{port}"));
         assert!(refused(&["run", "--hold-timeout", "5", "--", "x"]).contains("no unit"));

@@ -57,8 +57,6 @@ pub const PROBE_EVERY: Duration = Duration::from_millis(100);
 pub const LISTEN_EVERY: Duration = Duration::from_millis(10);
 /// How long one probe may take; a probe that hangs is a bad verdict.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a probe's answer that are read at the most.
-pub const PROBE_BODY_MAX: usize = 64 * KIB;
 /// How long a child listens elsewhere before greenroom says so.
 pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 /// How often the child's sockets are looked through for that.

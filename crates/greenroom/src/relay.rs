@@ -161,11 +161,16 @@ impl Session {
                 match then {
                     Then::Continue => {}
                     Then::HalfClose => self.end_within(HALF_CLOSED),
-                    Then::BothClosed => self.end_within(CLOSE_HANDSHAKE),
+                    // Nearer than any limit so far: the connections have only to end.
+                    Then::BothClosed => self.limit = Some(Box::pin(tokio::time::sleep(CLOSE_HANDSHAKE))),
                     Then::Lost { .. } | Then::Violation(..) | Then::Done(_) => return Poll::Ready(End::Then(then)),
                 }
                 cx.waker().wake_by_ref(); // go on at once, with the timer just set
             }
+        }
+        if self.relay.cause().is_some() && self.limit.is_none() {
+            self.end_within(HALF_CLOSED); // a Close has passed, and its answer must come
+            cx.waker().wake_by_ref();
         }
         if self.down.is_broken() && self.up.has_ended() {
             return Poll::Ready(End::Then(self.relay.client_ended(Ended::Reset))); // half-closed, and now gone

@@ -58,15 +58,16 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Sets up a TCP socket. None of it is worth refusing a client for. A peer on
-/// this machine cannot fall silent without the kernel knowing: it is spared the rest.
+/// Sets up a TCP socket. None of it is worth refusing a client for. The user timeout also
+/// ends a peer that takes nothing for so long (Linux 5.11 and newer). A peer on this
+/// machine cannot vanish without the kernel knowing: it is spared the keepalive.
 pub(crate) fn set_up<S: AsFd>(socket: &S, peer_is_local: bool) {
     let socket = SockRef::from(socket);
     let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
     if peer_is_local {
         return;
     }
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    let _ = socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
 }

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use greenroom_core::limits::{LOG_GATHER, LOG_QUEUE, LOG_WRITE};
+use greenroom_core::limits::{LOG_FLUSH, LOG_GATHER, LOG_QUEUE, LOG_WRITE};
 use serde::Serialize;
 
 use crate::clock;
@@ -240,12 +240,19 @@ impl Log {
 
     /// Waits (bounded) until what was said is written: the last act of the program.
     pub fn flush(&self) {
-        let (done, wait) = sync_channel(1);
-        if self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-            && self.sender.try_send(Message::Flush(done)).is_ok()
-        {
-            let _ = wait.recv_timeout(greenroom_core::limits::LOG_FLUSH);
+        if self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return;
         }
+        let until = Instant::now() + LOG_FLUSH;
+        let (done, wait) = sync_channel(1);
+        // The queue may be full: room comes with the next write.
+        while let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Flush(done.clone())) {
+            if Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(LOG_GATHER);
+        }
+        let _ = wait.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -254,6 +261,7 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
     let mut out = Vec::new();
     let mut told = 0;
     let mut story = sentence::Story::default();
+    let mut last_at = 0.0;
     while let Ok(first) = receiver.recv() {
         out.clear();
         let missing = lost.load(Ordering::Relaxed);
@@ -266,7 +274,10 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Event(ts, at, event) => append(format, &mut story, &mut out, ts, at, &event),
+                Message::Event(ts, at, event) => {
+                    last_at = at;
+                    append(format, &mut story, &mut out, ts, at, &event);
+                }
                 Message::Flush(done) => flush = Some(done),
             }
             next = if out.len() < LOG_WRITE {
@@ -274,6 +285,9 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
             } else {
                 None
             };
+        }
+        if format == Format::Text {
+            story.pause(&mut out, last_at);
         }
         let _ = std::io::stderr().write_all(&out); // a closed pipe must not end the program
         match flush {

@@ -459,6 +459,7 @@ impl Gate {
         if self.stage == Stage::Draining {
             return; // for good
         }
+        let was_shut = matches!(self.stage, Stage::Shut | Stage::Failed);
         self.stage = stage;
         let mut all: BTreeSet<SessionId> = self.waiting.keys().chain(self.bench.keys()).copied().collect();
         if stage == Stage::Draining {
@@ -468,7 +469,9 @@ impl Gate {
             self.forget(id);
             self.outputs.push_back(Output::Refuse(id, refusal));
         }
-        self.outputs.push_back(Output::Changed(Change::Shut));
+        if !was_shut {
+            self.outputs.push_back(Output::Changed(Change::Shut));
+        }
     }
 
     fn lost_early(&mut self, now: Time) {

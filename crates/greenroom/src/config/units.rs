@@ -23,7 +23,7 @@ pub enum DurationError {
         found: String,
     },
     /// Outside of what this setting allows.
-    #[error("{found} is out of range: it must be from {min:?} to {max:?}")]
+    #[error("{found} is out of range: it must be from {} to {}", show(*min), show(*max))]
     OutOfRange {
         /// What was given.
         found: String,
@@ -32,6 +32,15 @@ pub enum DurationError {
         /// The most.
         max: Duration,
     },
+}
+
+/// A duration as one would write it: in the largest unit that leaves a whole number.
+fn show(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    [(3_600_000, "h"), (60_000, "m"), (1_000, "s")]
+        .into_iter()
+        .find(|(unit, _)| ms.is_multiple_of(*unit) && (ms > 0 || *unit == 1_000))
+        .map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }
 
 /// Reads a duration and checks it against the range of its setting.
@@ -124,8 +133,21 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_shown_as_one_would_write_them() {
+        for (ms, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (1_500, "1500ms"),
+            (60_000, "1m"),
+            (3_600_000, "1h"),
+        ] {
+            assert_eq!(show(Duration::from_millis(ms)), text);
+        }
+    }
+
+    #[test]
     fn the_range_is_named_when_it_is_missed() {
         let error = duration_in("2h", Duration::from_millis(1), Duration::from_secs(3600)).unwrap_err();
-        assert_eq!(error.to_string(), "2h is out of range: it must be from 1ms to 3600s");
+        assert_eq!(error.to_string(), "2h is out of range: it must be from 1ms to 1h");
     }
 }

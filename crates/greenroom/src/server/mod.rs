@@ -36,6 +36,9 @@ use crate::telemetry::{Event, Format, Log};
 /// The program cannot listen (`EX_UNAVAILABLE` of sysexits).
 pub const CANNOT_LISTEN: u8 = 69;
 
+/// A fault of greenroom itself (`EX_SOFTWARE`).
+pub const FAULT: u8 = 70;
+
 /// What `run` and `serve` do, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -138,7 +141,16 @@ async fn house(settings: Settings, listener: std::net::TcpListener, nofile: Opti
         seed: random_seed(),
         drain: draining,
     });
-    tokio::spawn(driver.run());
+    let owner = tokio::spawn(driver.run());
+    let witness = log.clone();
+    tokio::spawn(async move {
+        if owner.await.is_err() {
+            // Nobody would ever be let in or refused again: to end at once is the honest way. The child ends with us.
+            witness.warn("a fault of greenroom itself: its owner task has ended; please report it");
+            witness.flush();
+            std::process::exit(FAULT.into());
+        }
+    });
     tokio::spawn(listener::accept(listener, Arc::clone(&front), log.clone()));
     let (held_max, relayed_max) = registry.capacity();
     let shown = listening.map_or_else(|_| settings.listen.to_string(), |address| address.to_string());

@@ -1,8 +1,8 @@
 //! The log as a story: sentences on a terminal.
 //!
 //! Hundreds of clients that come, wait and go in at once are one sentence each
-//! ("200 clients wait"), not hundreds: counts are gathered and told when they
-//! have doubled, when something else happens, or at the end.
+//! ("200 clients wait"), not hundreds: who waits is told when the count has
+//! doubled, who was let in when the crowd is through or something else happens.
 
 use std::io::Write;
 
@@ -15,7 +15,6 @@ pub(super) struct Story {
     held_told: usize,
     released: u64,
     longest_ms: u64,
-    closed: u64,
 }
 
 impl Story {
@@ -37,28 +36,29 @@ impl Story {
                 self.released += 1;
                 self.longest_ms = self.longest_ms.max(*held_ms);
                 self.held_told = 0;
-                if self.released.is_power_of_two() {
-                    self.tell_released(out, at);
-                }
             }
             Event::Closed { detail, cause, .. } => {
-                self.closed += 1;
                 if let Some(detail) = detail {
                     line(out, at, &format!("a connection was closed ({cause}): {detail}"));
                 }
             }
             Event::Requeued { .. } => {}
             other => {
-                if self.released > 0 && !self.released.is_power_of_two() {
-                    self.tell_released(out, at);
-                }
-                self.released = 0;
-                self.longest_ms = 0;
+                self.pause(out, at);
                 if let Some(sentence) = sentence(other) {
                     line(out, at, &sentence);
                 }
             }
         }
+    }
+
+    /// Tells how many were let in since it was told last.
+    pub(super) fn pause(&mut self, out: &mut Vec<u8>, at: f64) {
+        if self.released > 0 {
+            self.tell_released(out, at);
+        }
+        self.released = 0;
+        self.longest_ms = 0;
     }
 
     fn tell_released(&self, out: &mut Vec<u8>, at: f64) {

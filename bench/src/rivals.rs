@@ -94,7 +94,7 @@ impl Rival {
 
 fn haproxy(listen: SocketAddr, backend: SocketAddr) -> String {
     format!(
-        "global\n  nbthread 1\n  maxconn 20000\n\
+        "global\n  nbthread 1\n  maxconn 4000\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 1h\n\
          frontend front\n  bind {listen}\n  default_backend back\n\
          backend back\n  server one {backend}\n"

@@ -141,16 +141,7 @@ async fn house(settings: Settings, listener: std::net::TcpListener, nofile: Opti
         seed: random_seed(),
         drain: draining,
     });
-    let owner = tokio::spawn(driver.run());
-    let witness = log.clone();
-    tokio::spawn(async move {
-        if owner.await.is_err() {
-            // Nobody would ever be let in or refused again: to end at once is the honest way. The child ends with us.
-            witness.warn("a fault of greenroom itself: its owner task has ended; please report it");
-            witness.flush();
-            std::process::exit(FAULT.into());
-        }
-    });
+    tokio::spawn(witness(tokio::spawn(driver.run()), log.clone()));
     tokio::spawn(listener::accept(listener, Arc::clone(&front), log.clone()));
     let (held_max, relayed_max) = registry.capacity();
     let shown = listening.map_or_else(|_| settings.listen.to_string(), |address| address.to_string());
@@ -178,6 +169,16 @@ async fn house(settings: Settings, listener: std::net::TcpListener, nofile: Opti
     drop(reserved); // the port stays ours for as long as we live
     house.log.say(house.front.registry.ledger(code));
     code
+}
+
+/// Ends the program when its owner task has failed: nobody would ever be let in
+/// or refused again, and to say so at once is the honest way. The child ends with us.
+async fn witness(owner: tokio::task::JoinHandle<()>, log: Log) {
+    if owner.await.is_err() {
+        log.warn("a fault of greenroom itself: its owner task has ended; please report it");
+        log.flush();
+        std::process::exit(FAULT.into());
+    }
 }
 
 /// The backend's address; without one, a loopback port that nobody else can take while we live.

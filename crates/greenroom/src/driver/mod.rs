@@ -20,7 +20,7 @@ use std::sync::Arc;
 use greenroom_core::backend::{self, Backend, Phase, Source};
 use greenroom_core::event::SessionId;
 use greenroom_core::gate::{Change, Gate, Input, Output, Stage, Trial};
-use greenroom_core::limits::{ACCEPT_REST, GateLimits};
+use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use tokio::sync::{oneshot, watch};
@@ -33,10 +33,6 @@ use crate::dial::{Dialled, Launcher};
 use crate::head::{Forward, Upgrade};
 use crate::registry::Registry;
 use crate::telemetry::{Event, Log};
-
-/// Dials between two looks at the inbox, so that the first that are let in do not
-/// wait for the last: connecting takes the kernel some 30 µs each.
-const DIALS_PER_TURN: usize = 8;
 
 /// Entries for which room is kept when nobody needs it.
 const ROOM_KEPT: usize = 64;

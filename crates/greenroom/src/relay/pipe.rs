@@ -4,13 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use greenroom_core::limits::READS_PER_TURN;
 use greenroom_core::session::relay::{Ended, Pass, Then};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::scratch::with_scratch;
-
-/// Reads of one direction in one turn, so that a busy direction does not starve the other.
-const READS_PER_TURN: usize = 16;
 
 /// One direction. Idle, it owns no buffer.
 #[derive(Debug, Default)]

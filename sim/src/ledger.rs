@@ -396,7 +396,7 @@ impl Ledger {
             | Refusal::HeadTimeout
             | Refusal::HeadTooLarge
             | Refusal::Version
-            | Refusal::PlainHttp
+            | Refusal::Method
             | Refusal::BadAnswer => false,
         };
         self.demand(named, 8, || {

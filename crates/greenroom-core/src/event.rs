@@ -104,8 +104,8 @@ words! {
         HeadTooLarge => "head_too_large",
         /// Another WebSocket version than 13.
         Version => "version",
-        /// Plain HTTP, which this front does not serve.
-        PlainHttp => "plain_http",
+        /// CONNECT: greenroom is no forward proxy.
+        Method => "method",
         /// The backend's answer is no HTTP, or a 101 that is none.
         BadAnswer => "bad_answer",
         /// The backend took the connection and did not answer by the deadline.
@@ -128,7 +128,7 @@ impl Refusal {
             Self::HeadTimeout => 408,
             Self::HeadTooLarge => 431,
             Self::Version => 426,
-            Self::PlainHttp => 501,
+            Self::Method => 501,
             Self::BadAnswer => 502,
             Self::Unanswered => 504,
         }
@@ -140,7 +140,7 @@ impl Refusal {
         match self {
             Self::HoldTimeout | Self::HeldFull | Self::NotReady | Self::StartFailed | Self::Descriptors => 1013,
             Self::Draining => 1001,
-            Self::BadRequest | Self::HeadTimeout | Self::HeadTooLarge | Self::Version | Self::PlainHttp => 1002,
+            Self::BadRequest | Self::HeadTimeout | Self::HeadTooLarge | Self::Version | Self::Method => 1002,
             Self::BadAnswer | Self::Unanswered => 1011,
         }
     }
@@ -165,7 +165,7 @@ impl Refusal {
             Self::HeadTimeout => "the request did not arrive in time",
             Self::HeadTooLarge => "the request header is too large",
             Self::Version => "only WebSocket version 13 is spoken here",
-            Self::PlainHttp => "greenroom serves WebSocket upgrades only; plain HTTP is not served here",
+            Self::Method => "this method is not served here",
             Self::BadAnswer => "the server gave an invalid answer",
             Self::Unanswered => "the server did not answer in time",
         }

@@ -1,23 +1,27 @@
-//! A client's way from accept to relay: head, gate, dial, answer.
+//! A client's way from accept to its end: head, route, gate, dial, answer.
 //!
 //! One task per connection. While it waits it holds a socket, its head and
 //! little else: the head is read with the socket peeked at, so that what a client
-//! sent behind it stays in the kernel until a validated 101 is passed on. No
-//! path leads from a client's bytes to a backend but through `relay::run`,
-//! which takes a `Switched101`, and that is only made from such an answer.
+//! sent behind it stays in the kernel: early messages until a validated 101 is
+//! passed on, a body until its request is let in. No path leads from a WebSocket
+//! client's bytes to a backend but through `relay::run`, which takes a
+//! `Switched101`, and that is only made from such an answer.
 //!
 //! ```text
-//!   head ──▶ arrive ──▶ held ──Dialled──▶ answer ──Forward──▶ relay
-//!                        ▲                  │  └─other status: passed on, closed
-//!                        └────Requeued──────┘
+//!   head ──▶ route ──▶ arrive ──▶ held ──Dialled──▶ answer ──Forward──▶ relay
+//!    ▲         │                   ▲                  │  └─other status: passed on, closed
+//!    │         ▼                   └────Requeued──────┘
+//!    └────── http (plain requests, one after the other)
 //! ```
 //!
-//! Bounds: the head by `HEAD_MAX` and `HEAD_TIMEOUT`, the wait by the gate, the
-//! backend's answer by `BACKEND_HEAD_MAX` and `INTERIM_MAX`.
+//! Bounds: the head by `HEAD_MAX` and `HEAD_TIMEOUT`, the wait for a next request by
+//! `HTTP_KEEP_ALIVE`, the wait at the gate by the gate, the backend's answer by
+//! `BACKEND_HEAD_MAX` and `INTERIM_MAX`.
 
 mod answer;
 mod hold;
 mod refuse;
+mod watched;
 
 use std::io;
 use std::net::IpAddr;
@@ -25,65 +29,108 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greenroom_core::event::{CloseCause, Refusal, State};
-use greenroom_core::limits::{HEAD_MAX, HEAD_TIMEOUT, LINGER};
+use greenroom_core::limits::{HEAD_MAX, HEAD_TIMEOUT, HTTP_KEEP_ALIVE, LINGER};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use crate::clock;
-use crate::driver::Inbox;
-use crate::head::{Fault, Kind, Upgrade, head_end, parse_head};
-use crate::registry::{Entry, Registry};
-use crate::relay::{self, Drain};
+use crate::front::{Astray, Front};
+use crate::head::{Fault, Kind, head_end, parse_head};
+use crate::http;
+use crate::registry::Entry;
+use crate::relay;
 use crate::scratch::with_scratch;
 
-pub(crate) use answer::Switched101;
+pub(crate) use answer::{NoHead, Switched101, next_head};
+pub(crate) use hold::Place;
 pub(crate) use refuse::linger;
-
-/// What all connections of one front share.
-#[derive(Debug)]
-pub struct Front {
-    /// The books.
-    pub registry: Arc<Registry>,
-    /// The owner task of the backend.
-    pub inbox: Arc<Inbox>,
-    /// How long a client is held.
-    pub hold_timeout: Duration,
-    /// Whether clients may wait at all.
-    pub may_wait: bool,
-    /// Seeds everything that is spread, so that a process's clients do not come back together.
-    pub seed: u64,
-    /// Says when relays are to be closed.
-    pub drain: watch::Receiver<Option<Drain>>,
-}
+pub(crate) use watched::Watched;
 
 /// Serves one accepted client. Each stage is a future of its own, made when it is
 /// entered: a held client carries neither the reading of its head nor the relay.
 pub async fn serve(front: Arc<Front>, client: TcpStream, peer: IpAddr, mut entry: Entry) {
-    let Some((client, upgrade)) = Box::pin(open(client, &mut entry)).await else {
+    let Some((client, request, route)) = Box::pin(requests(&front, client, peer, &mut entry)).await else {
         return;
     };
     entry.enter(State::Held);
-    let Some((client, switched)) = hold::wait(&front, client, peer, upgrade, &mut entry).await else {
+    let Some((client, switched)) = hold::wait(&front, client, peer, (request, route), &mut entry).await else {
         return;
     };
     entry.enter(State::Relaying);
-    relay::run(front, client, switched, entry).await;
+    relay::run(front, route, client, switched, entry).await;
 }
 
-/// Reads the head. `None`: it was no opening handshake, or did not come; all is done.
-async fn open(client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Arc<Upgrade>)> {
+/// Reads one head after the other and serves the plain requests among them, until one is an opening
+/// handshake. `None`: the connection is over; all is done.
+async fn requests(
+    front: &Front,
+    mut client: TcpStream,
+    peer: IpAddr,
+    entry: &mut Entry,
+) -> Option<(TcpStream, Kind, usize)> {
+    loop {
+        let (again, request) = open(client, entry).await?;
+        let route = match front.route(&request) {
+            Ok(route) => route,
+            Err(astray) => {
+                go_astray(again, astray, entry).await;
+                return None;
+            }
+        };
+        match request {
+            Kind::Upgrade(_) => return Some((again, request, route)),
+            Kind::Http(_) => {
+                entry.enter(State::Http);
+                client = http::serve(front, again, peer, (request, route), entry).await?;
+                entry.enter(State::Opening);
+            }
+        }
+        if !wants_more(front, &client).await {
+            entry.ends(CloseCause::Served);
+            return None;
+        }
+    }
+}
+
+/// Waits for the first byte of another request. False: there is none, and the connection may be closed.
+async fn wants_more(front: &Front, client: &TcpStream) -> bool {
+    let mut drain = front.drain.clone();
+    let next = async {
+        loop {
+            client.readable().await?;
+            match client.try_io(Interest::READABLE, || peek(client, &mut [0])) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                seen => return seen,
+            }
+        }
+    };
+    tokio::select! {
+        seen = next => seen.is_ok_and(|seen| seen > 0),
+        () = tokio::time::sleep(HTTP_KEEP_ALIVE) => false,
+        _ = drain.wait_for(Option::is_some) => false,
+    }
+}
+
+async fn go_astray(client: TcpStream, astray: Astray, entry: &mut Entry) {
+    let (refusal, detail) = match astray {
+        Astray::NoRoute => (Refusal::NoRoute, None),
+        Astray::Ambiguous => (
+            Refusal::BadRequest,
+            Some("the path can be read in two ways that lead to different routes".to_owned()),
+        ),
+    };
+    entry.refused(refusal, detail);
+    entry.enter(State::Closing);
+    refuse::plain(client, refusal, None).await;
+}
+
+/// Reads a head. `None`: it was no request, or did not come; all is done.
+async fn open(client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Kind)> {
     let mut head = Vec::new();
     let read = tokio::time::timeout(HEAD_TIMEOUT, read_head(&client, &mut head)).await;
     match read {
-        Ok(Head::Upgrade(upgrade)) => return Some((client, upgrade)),
-        Ok(Head::Http { is_head }) => {
-            entry.enter(State::Http);
-            entry.refused(Refusal::PlainHttp, None);
-            entry.enter(State::Closing);
-            refuse::http(client, is_head).await;
-        }
+        Ok(Head::Request(request)) => return Some((client, request)),
         Ok(Head::Bad(fault)) => {
             entry.refused(fault.refusal(), Some(fault.to_string()));
             entry.enter(State::Closing);
@@ -103,8 +150,7 @@ async fn open(client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Arc<Up
 
 /// What a client's first bytes were.
 enum Head {
-    Upgrade(Arc<Upgrade>),
-    Http { is_head: bool },
+    Request(Kind),
     Bad(Fault),
     Gone,
 }
@@ -149,8 +195,7 @@ fn take_head(client: &TcpStream, head: &mut Vec<u8>) -> io::Result<Option<Head>>
             return Ok(None);
         };
         Ok(Some(match parse_head(&head[..end]) {
-            Ok(Kind::Upgrade(upgrade)) => Head::Upgrade(Arc::new(upgrade)),
-            Ok(Kind::Http(http)) => Head::Http { is_head: http.is_head },
+            Ok(request) => Head::Request(request),
             Err(fault) => Head::Bad(fault),
         }))
     })

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use greenroom_core::limits::{KEEPALIVE, TCP_USER_TIMEOUT};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection to a backend.
@@ -30,6 +30,43 @@ macro_rules! each {
             Stream::Unix($stream) => $body,
         }
     };
+}
+
+impl Stream {
+    /// Reads what is there.
+    pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        each!(self, s => s.try_read(into))
+    }
+
+    /// Writes what fits.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        each!(self, s => s.try_write(bytes))
+    }
+
+    /// Waits until there is something to read, or an end.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        each!(self, s => s.readable().await)
+    }
+
+    /// Waits until there is room to write.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        each!(self, s => s.writable().await)
+    }
+
+    /// Whether an idle connection is still one: no end, and nothing said unasked. Costs
+    /// a system call only where the poller has news.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let news = each!(self, s => s.poll_read_ready(&mut cx));
+        if news.is_pending() {
+            return true;
+        }
+        let peeked = each!(self, s => s.try_io(Interest::READABLE, || {
+            let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+            Ok(rustix::net::recv(s, &mut [0_u8; 1][..], flags)?)
+        }));
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl AsFd for Stream {

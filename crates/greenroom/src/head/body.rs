@@ -1,8 +1,9 @@
-//! Decides where the body of a backend's answer ends.
+//! Decides where a body ends, a client's or a backend's.
 //!
 //! The body is passed on verbatim, chunk by chunk as it comes; a [`BodyReader`]
-//! only counts along, so that the relay knows when the answer is complete and
-//! nothing that a backend writes after it reaches the client.
+//! only counts along, so that it is known when a message is complete, and nothing
+//! that is written after it is taken for a part of it. For a client of HTTP/1.0,
+//! which knows no chunks, [`BodyReader::run`] tells the data from what frames it.
 //!
 //! ```text
 //!  Size ──CR──▶ SizeEnd ──LF──▶ Data ──n bytes──▶ DataCr ──▶ DataLf ──▶ Size
@@ -40,23 +41,32 @@ pub struct Taken {
     pub done: bool,
 }
 
-/// A chunked body that is none: the client is cut, as nothing after it can be trusted.
+/// Bytes at the beginning of a piece that are all of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// So many bytes; 0 when the body is complete, or the piece empty.
+    pub bytes: usize,
+    /// The message's own data, and not sizes, line ends or trailer fields.
+    pub is_data: bool,
+}
+
+/// A chunked body that is none: the message is cut, as nothing after it can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyFault {
     /// The size is no hexadecimal number, or too large to be one.
-    #[error("the backend's answer has a chunk without a legal size")]
+    #[error("the body has a chunk without a legal size")]
     Size,
     /// The size's line is too long.
-    #[error("the backend's answer has a chunk whose size line is longer than {CHUNK_LINE_MAX} bytes")]
+    #[error("the body has a chunk whose size line is longer than {CHUNK_LINE_MAX} bytes")]
     LineTooLong,
     /// A line or a chunk does not end with CR LF.
-    #[error("the backend's answer has a chunk that does not end with CR LF")]
+    #[error("the body has a chunk that does not end with CR LF")]
     LineEnd,
     /// A trailer field that is none.
-    #[error("the backend's answer has a malformed trailer field")]
+    #[error("the body has a malformed trailer field")]
     Trailer,
     /// The trailer fields are too long.
-    #[error("the backend's answer has trailer fields of more than {TRAILER_MAX} bytes")]
+    #[error("the body has trailer fields of more than {TRAILER_MAX} bytes")]
     TrailerTooLong,
 }
 
@@ -123,30 +133,47 @@ impl BodyReader {
     /// Takes the next piece of the body. After a fault the reader takes nothing more.
     pub fn take(&mut self, piece: &[u8]) -> Result<Taken, BodyFault> {
         let mut bytes = 0;
-        match self.state {
-            State::Done => {}
-            State::UntilClose => bytes = piece.len(),
-            State::Length(left) => {
-                bytes = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let left = left - bytes as u64;
-                self.state = if left == 0 { State::Done } else { State::Length(left) };
-            }
-            State::Chunk { .. } => {
-                while let (State::Chunk { at, size, line }, Some(rest @ [next, ..])) = (self.state, piece.get(bytes..))
-                {
-                    let (state, taken) = match at {
-                        Chunk::Data => data(size, rest.len()),
-                        _ => (self.step(at, size, line, *next)?, 1),
-                    };
-                    self.state = state;
-                    bytes += taken;
-                }
+        loop {
+            let run = self.run(&piece[bytes..])?;
+            bytes += run.bytes;
+            if run.bytes == 0 || bytes == piece.len() {
+                let done = self.is_done();
+                return Ok(Taken { bytes, done });
             }
         }
-        Ok(Taken {
-            bytes,
-            done: self.is_done(),
-        })
+    }
+
+    /// Takes what stands at the beginning of `piece` and is of one kind.
+    pub fn run(&mut self, piece: &[u8]) -> Result<Run, BodyFault> {
+        let there = piece.len() as u64;
+        let (bytes, is_data) = match self.state {
+            State::Done => (0, false),
+            State::UntilClose => (piece.len(), true),
+            State::Length(left) => {
+                let taken = left.min(there);
+                self.state = if taken == left { State::Done } else { State::Length(left - taken) };
+                (usize::try_from(taken).unwrap_or(piece.len()), true)
+            }
+            State::Chunk { at: Chunk::Data, size, .. } => {
+                let (state, taken) = data(size, piece.len());
+                self.state = state;
+                (taken, true)
+            }
+            State::Chunk { .. } => (self.framing(piece)?, false),
+        };
+        Ok(Run { bytes, is_data })
+    }
+
+    /// Takes what frames the data, up to the next data or the end.
+    fn framing(&mut self, piece: &[u8]) -> Result<usize, BodyFault> {
+        for (taken, &byte) in piece.iter().enumerate() {
+            match self.state {
+                State::Chunk { at: Chunk::Data, .. } | State::Done => return Ok(taken),
+                State::Chunk { at, size, line } => self.state = self.step(at, size, line, byte)?,
+                State::Length(_) | State::UntilClose => return Ok(taken), // never in a chunked body
+            }
+        }
+        Ok(piece.len())
     }
 
     fn step(&mut self, at: Chunk, size: u64, line: u16, byte: u8) -> Result<State, BodyFault> {

@@ -78,6 +78,10 @@ pub enum Fault {
     #[error("Connection names a field that is meant for the server")]
     Nominated,
 
+    /// CONNECT: greenroom stands in front of its own backends, and leads nowhere else.
+    #[error("CONNECT is not served: this is no forward proxy")]
+    Connect,
+
     // ── A WebSocket opening handshake that is none ──
     /// `websocket` beside another protocol, twice, or with a version.
     #[error("Upgrade names more than websocket")]
@@ -120,6 +124,7 @@ impl Fault {
                 Refusal::HeadTooLarge
             }
             Self::Version => Refusal::Version,
+            Self::Connect => Refusal::Method,
             Self::FirstByte
             | Self::LineEnd
             | Self::ControlByte
@@ -178,6 +183,9 @@ pub enum Nonsense {
     /// Connection is no token list, or nominates a field that must pass.
     #[error("the backend's answer has an illegal Connection field")]
     Connection,
+    /// A 101 for a plain request.
+    #[error("the backend answered 101 to a request that asks for no upgrade")]
+    NotAsked,
     /// A 101 that does not switch to `websocket`, or not in HTTP/1.1.
     #[error("the backend answered 101 without switching to websocket")]
     NotSwitched,

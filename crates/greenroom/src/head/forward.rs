@@ -6,19 +6,26 @@
 //! writes can remove or fake a field of greenroom's.
 //!
 //! Everything else is kept as it came, in its order: Host, Origin, Cookie, the
-//! key. The target goes out in origin-form. `Content-Length: 0` is dropped. The
-//! length is bounded by that of the client's head and some 400 bytes.
+//! key. The target goes out in origin-form. A route may set and remove fields and
+//! replace the beginning of the path; what says where a request goes, where it ends
+//! and whose it is, is not among them (the configuration sees to that).
+//!
+//! One function writes the heads of both kinds of request, so that nobody can tell
+//! them apart but by the handshake's own two fields. The length is bounded by that of the
+//! client's head, the route's fields and some 450 bytes.
 
+use super::body::BodyFraming;
 use super::fields;
-use super::request::Upgrade;
+use super::request::{Http, Kind, Upgrade};
+use crate::config::HeaderEdits;
 use greenroom_core::event::SessionId;
 use httparse::Header;
 use std::io::Write as _;
 use std::net::IpAddr;
 
-/// What greenroom says to the backend about a client.
+/// What greenroom says to the backend about a client, and what the route changes.
 #[derive(Clone, Copy, Debug)]
-pub struct Forward {
+pub struct Forward<'r> {
     /// The client's address.
     pub peer: IpAddr,
     /// `http`, or `https` where TLS ended here.
@@ -29,64 +36,139 @@ pub struct Forward {
     pub attempt: u32,
     /// The peer is a proxy whose `Forwarded`, `X-Forwarded-*` and `X-Real-IP` are believed.
     pub trusted_peer: bool,
+    /// Fields that the route sets and removes.
+    pub edits: &'r HeaderEdits,
+    /// So many bytes of the target's beginning are replaced by this.
+    pub rewrite: Option<(usize, &'r str)>,
+    /// Host for a request of HTTP/1.0 that has none.
+    pub authority: &'r str,
+}
+
+/// How a request goes on behind its fields.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Upgrade,
+    Plain(BodyFraming),
+}
+
+impl Kind {
+    /// Appends the head for the backend to `out`.
+    pub fn to_backend(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Upgrade(upgrade) => upgrade.to_backend(forward, out),
+            Self::Http(http) => http.to_backend(forward, out),
+        }
+    }
 }
 
 impl Upgrade {
     /// Appends the head for the backend to `out`.
-    pub fn to_backend(&self, forward: &Forward, out: &mut Vec<u8>) {
+    pub fn to_backend(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
         let mut slots = fields::slots();
-        let all = self.fields(&mut slots);
-        out.reserve(self.head().len() + 400);
-        out.extend_from_slice(b"GET ");
-        out.extend_from_slice(self.target().as_bytes());
-        out.extend_from_slice(b" HTTP/1.1\r\n");
-        for field in all {
-            if passes(all, field, forward.trusted_peer) {
-                fields::write(out, field.name, field.value);
-            }
-        }
-        self.write_own(all, forward, out);
-        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let (method, all) = self.parts(&mut slots);
+        out.reserve(self.head().len() + 450);
+        write(method, self.target(), self.host(), all, Rest::Upgrade, forward, out);
     }
+}
 
-    fn write_own(&self, all: &[Header<'_>], forward: &Forward, out: &mut Vec<u8>) {
-        let said = |name: &str| {
-            let mut values = fields::values(all, name);
-            forward.trusted_peer && !fields::is_nominated(all, name) && values.next().is_some()
-        };
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        if said(FORWARDED_FOR) {
-            for address in fields::elements(all, FORWARDED_FOR) {
-                out.extend_from_slice(address);
-                out.extend_from_slice(b", ");
-            }
-        }
-        // Writing to a Vec cannot fail. An IPv4 client of a dual-stack listener is an IPv4 client.
-        let _ = write!(out, "{}\r\n", forward.peer.to_canonical());
-        if !said("x-forwarded-proto") {
-            fields::write(out, "X-Forwarded-Proto", forward.proto.as_bytes());
-        }
-        if !said("x-forwarded-host") {
-            fields::write(out, "X-Forwarded-Host", self.host().as_bytes());
-        }
-        let (session, attempt) = (forward.session, forward.attempt);
-        let _ = write!(out, "Greenroom-Session: {session}\r\nGreenroom-Attempt: {attempt}\r\n");
+impl Http {
+    /// Appends the head for the backend to `out`. The body follows as it comes.
+    pub fn to_backend(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
+        let mut slots = fields::slots();
+        let (method, all) = self.parts(&mut slots);
+        let rest = Rest::Plain(self.body());
+        out.reserve(self.head().len() + 450);
+        write(method, self.target(), self.host(), all, rest, forward, out);
     }
+}
+
+fn write(
+    method: &str,
+    target: &str,
+    host: &str,
+    all: &[Header<'_>],
+    rest: Rest,
+    forward: &Forward<'_>,
+    out: &mut Vec<u8>,
+) {
+    write_request_line(method, target, forward.rewrite, out);
+    let mut has_host = false;
+    for field in all {
+        has_host |= field.name.eq_ignore_ascii_case("host");
+        if passes(all, field, rest, forward) {
+            fields::write(out, field.name, field.value);
+        }
+    }
+    let host = if has_host { host } else { forward.authority };
+    if !has_host {
+        fields::write(out, "Host", host.as_bytes()); // HTTP/1.0; we speak HTTP/1.1, which must have one
+    }
+    write_own(all, host, forward, out);
+    for (name, value) in &forward.edits.set {
+        fields::write(out, name, value.as_bytes());
+    }
+    let end: &[u8] = match rest {
+        Rest::Upgrade => b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        Rest::Plain(BodyFraming::Chunked) => b"Transfer-Encoding: chunked\r\n\r\n",
+        Rest::Plain(BodyFraming::None | BodyFraming::Length(_) | BodyFraming::UntilClose) => b"\r\n",
+    };
+    out.extend_from_slice(end);
+}
+
+fn write_request_line(method: &str, target: &str, rewrite: Option<(usize, &str)>, out: &mut Vec<u8>) {
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    let (by, rest) = match rewrite {
+        Some((cut, by)) => (by, target.get(cut..).unwrap_or_default()),
+        None => ("", target),
+    };
+    // One slash between the two, and one where there is nothing but a query behind.
+    let by = if rest.starts_with('/') { by.trim_end_matches('/') } else { by };
+    out.extend_from_slice(by.as_bytes());
+    out.extend_from_slice(rest.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+fn write_own(all: &[Header<'_>], host: &str, forward: &Forward<'_>, out: &mut Vec<u8>) {
+    let said = |name: &str| {
+        let mut values = fields::values(all, name);
+        forward.trusted_peer && !fields::is_nominated(all, name) && values.next().is_some()
+    };
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if said(FORWARDED_FOR) {
+        for address in fields::elements(all, FORWARDED_FOR) {
+            out.extend_from_slice(address);
+            out.extend_from_slice(b", ");
+        }
+    }
+    // Writing to a Vec cannot fail. An IPv4 client of a dual-stack listener is an IPv4 client.
+    let _ = write!(out, "{}\r\n", forward.peer.to_canonical());
+    if !said("x-forwarded-proto") {
+        fields::write(out, "X-Forwarded-Proto", forward.proto.as_bytes());
+    }
+    if !said("x-forwarded-host") {
+        fields::write(out, "X-Forwarded-Host", host.as_bytes());
+    }
+    let (session, attempt) = (forward.session, forward.attempt);
+    let _ = write!(
+        out,
+        "Via: 1.1 greenroom\r\nGreenroom-Session: {session}\r\nGreenroom-Attempt: {attempt}\r\n"
+    );
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Whether a field of the client reaches the backend.
-fn passes(all: &[Header<'_>], field: &Header<'_>, trusted_peer: bool) -> bool {
+fn passes(all: &[Header<'_>], field: &Header<'_>, rest: Rest, forward: &Forward<'_>) -> bool {
     let name = field.name;
     // X-Forwarded-For of a trusted peer is written once, with the peer at its end.
-    let replaced = ["content-length", FORWARDED_FOR]
-        .iter()
-        .any(|own| name.eq_ignore_ascii_case(own));
+    let replaced = name.eq_ignore_ascii_case(FORWARDED_FOR) || forward.edits.touch(name);
+    // Where there is a length it is the one that was checked. An upgrade's can only be 0.
+    let is_surplus = rest == Rest::Upgrade && name.eq_ignore_ascii_case("content-length");
     // A name with an underscore becomes the same CGI variable as one with a dash.
     // A trusted proxy need not have looked for them, so they are never passed.
-    let dropped = replaced || fields::is_own(name) || name.contains('_') || fields::is_hop_by_hop(name);
-    !dropped && (trusted_peer || !is_proxys(name)) && !fields::is_nominated(all, name)
+    let dropped = replaced || is_surplus || fields::is_own(name) || name.contains('_') || fields::is_hop_by_hop(name);
+    !dropped && (forward.trusted_peer || !is_proxys(name)) && !fields::is_nominated(all, name)
 }
 
 /// Whether a field is one that only a trusted proxy may set.

@@ -11,11 +11,11 @@
 //! | `fields` | what a token list is, and which fields end at this hop |
 //! | `target` | which request targets and hosts are legal |
 //! | `negotiation` | subprotocols and extensions, offered and agreed |
-//! | `request` | whether a request is an opening handshake |
+//! | `request` | whether a request is an opening handshake, and what a plain one asks for |
 //! | `forward` | the head that the backend gets |
-//! | `response` | whether the backend's answer is an upgrade |
+//! | `response` | whether the backend's answer is an upgrade, and where its body ends |
 //! | `switched` | the heads that the client gets from the backend |
-//! | `body` | where the body of any other answer ends |
+//! | `body` | where a body ends |
 //! | `refusal` | the bytes of greenroom's own answers |
 //!
 //! # What `httparse` tolerates, and what is done about it
@@ -49,13 +49,15 @@ mod scan;
 mod switched;
 mod target;
 
-pub use body::{BodyFault, BodyFraming, BodyReader, Taken};
+pub use body::{BodyFault, BodyFraming, BodyReader, Run, Taken};
 pub use fault::{Fault, Nonsense};
 pub use forward::Forward;
 pub use refusal::{fault, refusal, refusal_to_head};
 pub use request::{Http, Kind, Request, Upgrade, parse_head, parse_request};
-pub use response::{Answer, Status, Switched, parse_answer, parse_response};
+pub use response::{Answer, Asked, Interim, Status, Switched, parse_answer, parse_response};
 pub use scan::{answer_end, head_end};
+pub use switched::After;
+pub use target::other_reading;
 
 #[cfg(test)]
 mod tests;

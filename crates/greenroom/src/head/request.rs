@@ -1,4 +1,4 @@
-//! Decides whether a client's request is a WebSocket opening handshake.
+//! Decides whether a client's request is a WebSocket opening handshake, and what a plain one asks for.
 //!
 //! Everything that leaves open where a request goes, where it ends, or whether
 //! it upgrades is refused here, before a place at the gate is taken, so that no
@@ -6,6 +6,7 @@
 //! Connection; then, for an upgrade, RFC 6455 §4.2.1, the version last, as 426
 //! tells the client that all but that was right.
 
+use super::body::BodyFraming;
 use super::fault::Fault;
 use super::fields::{self, ListFault, Several, Slots};
 use super::{negotiation, scan, target};
@@ -50,20 +51,36 @@ pub enum Kind {
     Http(Http),
 }
 
-/// A plain request, without anything of its head kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Http {
-    /// HEAD: its answer has no body.
-    pub is_head: bool,
-}
-
-/// A valid opening handshake: its head exactly as it came, and where things are in it.
-pub struct Upgrade {
-    head: Box<[u8]>,
+/// The head of a legal request, exactly as it came, and where things are in it.
+struct Kept {
+    bytes: Box<[u8]>,
     path: Span,
     host: Span,
+}
+
+/// A valid opening handshake.
+pub struct Upgrade {
+    kept: Kept,
     key: u16,
     has_origin: bool,
+}
+
+/// A plain request.
+pub struct Http {
+    kept: Kept,
+    body: BodyFraming,
+    traits: Traits,
+}
+
+/// What decides how a plain request is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts about one head
+struct Traits {
+    http11: bool,
+    is_head: bool,
+    persists: bool,
+    is_safe: bool,
+    navigates: bool,
 }
 
 /// Where something is in a head.
@@ -106,50 +123,151 @@ pub fn parse_head(head: &[u8]) -> Result<Kind, Fault> {
     let request = parse(head, &mut slots)?;
     let host = check_host(&request)?;
     let path = target::check(request.method, request.target, host)?;
-    let has_body = check_length(&request)?;
+    let body = check_length(&request)?;
     check_connection(request.fields)?;
-    if !fields::elements(request.fields, "upgrade").any(is_websocket) {
-        return Ok(Kind::Http(Http {
-            is_head: request.method == "HEAD",
-        }));
-    }
-    let key = check_upgrade(&request, has_body)?;
-    let path = &request.target[path..];
-    Ok(Kind::Upgrade(Upgrade {
-        path: span(head, path.as_bytes()),
+    let is_upgrade = fields::elements(request.fields, "upgrade").any(is_websocket);
+    let key = if is_upgrade {
+        Some(check_upgrade(&request, body)?)
+    } else {
+        check_plain(&request)?;
+        None
+    };
+    let kept = Kept {
+        path: span(head, &request.target.as_bytes()[path..]),
         host: span(head, host.unwrap_or_default().as_bytes()),
-        key: span(head, key).at,
-        has_origin: fields::values(request.fields, "origin").next().is_some(),
-        head: head.into(),
-    }))
+        bytes: head.into(),
+    };
+    Ok(match key {
+        Some(key) => Kind::Upgrade(Upgrade {
+            kept,
+            key: span(head, key).at,
+            has_origin: fields::values(request.fields, "origin").next().is_some(),
+        }),
+        None => Kind::Http(Http {
+            kept,
+            body,
+            traits: traits(&request, body),
+        }),
+    })
 }
 
-impl Upgrade {
-    /// The head, exactly as it came.
-    #[must_use]
-    pub fn head(&self) -> &[u8] {
-        &self.head
-    }
-
-    /// The target in origin-form, with its query: `/ws?room=1`. May hold secrets.
-    #[must_use]
-    pub fn target(&self) -> &str {
+impl Kept {
+    /// The target in origin-form, with its query.
+    fn target(&self) -> &str {
         self.text(self.path)
     }
 
-    /// The path without its query: fit for a log.
-    #[must_use]
-    pub fn path(&self) -> &str {
+    fn path(&self) -> &str {
         let target = self.target();
         &target[..target.find('?').unwrap_or(target.len())]
     }
 
-    /// Host, as it came.
-    #[must_use]
-    pub fn host(&self) -> &str {
+    fn host(&self) -> &str {
         self.text(self.host)
     }
 
+    /// Method and fields, found again.
+    fn parts<'h, 's>(&'h self, slots: &'s mut Slots<'h>) -> (&'h str, &'s [Header<'h>]) {
+        // It parsed before, so it does again: the bytes have not changed.
+        let request = parse(&self.bytes, slots);
+        debug_assert!(request.is_ok());
+        request.map_or(("GET", &[]), |request| (request.method, request.fields))
+    }
+
+    fn text(&self, span: Span) -> &str {
+        // Both spans were cut out of checked ASCII.
+        std::str::from_utf8(&self.bytes[span.range()]).unwrap_or_default()
+    }
+}
+
+/// What both kinds of request can be asked.
+macro_rules! asks_its_head {
+    ($name:ident) => {
+        impl $name {
+            /// The head, exactly as it came.
+            #[must_use]
+            pub fn head(&self) -> &[u8] {
+                &self.kept.bytes
+            }
+
+            /// The target in origin-form, with its query: `/ws?room=1`. May hold secrets.
+            #[must_use]
+            pub fn target(&self) -> &str {
+                self.kept.target()
+            }
+
+            /// The path without its query: fit for a log.
+            #[must_use]
+            pub fn path(&self) -> &str {
+                self.kept.path()
+            }
+
+            /// Host, as it came; empty where an HTTP/1.0 request has none.
+            #[must_use]
+            pub fn host(&self) -> &str {
+                self.kept.host()
+            }
+
+            /// Method and fields, found again.
+            pub(super) fn parts<'h, 's>(&'h self, slots: &'s mut Slots<'h>) -> (&'h str, &'s [Header<'h>]) {
+                self.kept.parts(slots)
+            }
+        }
+
+        /// Says nothing of the head but its path: heads hold cookies and tokens.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("path", &self.path())
+                    .field("head_bytes", &self.kept.bytes.len())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+asks_its_head!(Upgrade);
+asks_its_head!(Http);
+
+impl Http {
+    /// How its body ends.
+    #[must_use]
+    pub fn body(&self) -> BodyFraming {
+        self.body
+    }
+
+    /// HEAD: its answer has no body.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.traits.is_head
+    }
+
+    /// HTTP/1.1, so that it may be answered with interim answers and in chunks.
+    #[must_use]
+    pub fn is_http11(&self) -> bool {
+        self.traits.http11
+    }
+
+    /// Whether its connection may carry another request afterwards (RFC 9112 §9.3).
+    #[must_use]
+    pub fn persists(&self) -> bool {
+        self.traits.persists
+    }
+
+    /// GET or HEAD without a body: it may be sent twice, and so it may also go first on trial.
+    #[must_use]
+    pub fn is_safe(&self) -> bool {
+        self.traits.is_safe
+    }
+
+    /// A person waits in front of a browser for the page that it asks for.
+    #[must_use]
+    pub fn navigates(&self) -> bool {
+        self.traits.navigates
+    }
+}
+
+impl Upgrade {
     /// Whether it has an Origin, as browsers' requests do.
     #[must_use]
     pub fn has_origin(&self) -> bool {
@@ -161,36 +279,13 @@ impl Upgrade {
     pub fn expected_accept(&self) -> [u8; 28] {
         let at = usize::from(self.key);
         let mut hash = Sha1::new();
-        hash.update(&self.head[at..at + KEY_LENGTH]);
+        hash.update(&self.kept.bytes[at..at + KEY_LENGTH]);
         hash.update(ACCEPT_GUID);
         let mut accept = [0; 28];
         // 20 bytes are always 28 in base64; a wrong length would leave zeros, which match no answer.
         let written = STANDARD.encode_slice(hash.finalize(), &mut accept);
         debug_assert_eq!(written.ok(), Some(accept.len()));
         accept
-    }
-
-    /// The fields, found again.
-    pub(super) fn fields<'h, 's>(&'h self, slots: &'s mut Slots<'h>) -> &'s [Header<'h>] {
-        // It parsed before, so it does again: the bytes have not changed.
-        let request = parse(&self.head, slots);
-        debug_assert!(request.is_ok());
-        request.map_or(&[], |request| request.fields)
-    }
-
-    fn text(&self, span: Span) -> &str {
-        // Both spans were cut out of checked ASCII.
-        std::str::from_utf8(&self.head[span.range()]).unwrap_or_default()
-    }
-}
-
-/// Says nothing of the head but its path: heads hold cookies and tokens.
-impl fmt::Debug for Upgrade {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upgrade")
-            .field("path", &self.path())
-            .field("head_bytes", &self.head.len())
-            .finish_non_exhaustive()
     }
 }
 
@@ -235,20 +330,23 @@ fn check_host<'b>(request: &Parts<'_, 'b>) -> Result<Option<&'b str>, Fault> {
     }
 }
 
-/// Whether the request has a body. More than one statement about its length is no statement.
-fn check_length(request: &Parts<'_, '_>) -> Result<bool, Fault> {
+/// How the body ends (RFC 9112 §6.3). More than one statement about its length is no statement.
+fn check_length(request: &Parts<'_, '_>) -> Result<BodyFraming, Fault> {
     let length = fields::single(request.fields, "content-length")
         .map_err(|Several| Fault::ContentLength)?
         .map(|value| plain_number(value).ok_or(Fault::ContentLength))
         .transpose()?;
     let coding = fields::single(request.fields, "transfer-encoding").map_err(|Several| Fault::TransferEncoding)?;
     let Some(coding) = coding else {
-        return Ok(length.is_some_and(|length| length > 0));
+        return Ok(match length {
+            None | Some(0) => BodyFraming::None,
+            Some(length) => BodyFraming::Length(length),
+        });
     };
     if !request.http11 || length.is_some() || !coding.eq_ignore_ascii_case(b"chunked") {
         return Err(Fault::TransferEncoding);
     }
-    Ok(true)
+    Ok(BodyFraming::Chunked)
 }
 
 /// Digits and nothing else, `+5`, `5, 5` and ` ` included.
@@ -301,7 +399,7 @@ fn is_websocket(element: &[u8]) -> bool {
 }
 
 /// Checks a request that asks for `websocket`, and gives its key.
-fn check_upgrade<'b>(request: &Parts<'_, 'b>, has_body: bool) -> Result<&'b [u8], Fault> {
+fn check_upgrade<'b>(request: &Parts<'_, 'b>, body: BodyFraming) -> Result<&'b [u8], Fault> {
     if !fields::only_websocket(request.fields) {
         return Err(Fault::UpgradeOther);
     }
@@ -314,7 +412,7 @@ fn check_upgrade<'b>(request: &Parts<'_, 'b>, has_body: bool) -> Result<&'b [u8]
     if !fields::lists(request.fields, "connection", "upgrade") {
         return Err(Fault::UpgradeConnection);
     }
-    if has_body {
+    if body != BodyFraming::None {
         return Err(Fault::UpgradeBody);
     }
     let key = match fields::single(request.fields, "sec-websocket-key") {
@@ -326,6 +424,32 @@ fn check_upgrade<'b>(request: &Parts<'_, 'b>, has_body: bool) -> Result<&'b [u8]
         Ok(Some(b"13")) => Ok(key),
         Ok(Some(version)) if (1..=3).contains(&version.len()) && plain_number(version).is_some() => Err(Fault::Version),
         Ok(_) | Err(Several) => Err(Fault::VersionIllegal),
+    }
+}
+
+/// Checks a request that asks for no WebSocket. Any other Upgrade is no fault: it
+/// ends at this hop, and the request is answered as it stands (RFC 9110 §7.8).
+fn check_plain(request: &Parts<'_, '_>) -> Result<(), Fault> {
+    if request.method == "CONNECT" {
+        return Err(Fault::Connect);
+    }
+    Ok(())
+}
+
+fn traits(request: &Parts<'_, '_>, body: BodyFraming) -> Traits {
+    let is_get = request.method == "GET";
+    let is_head = request.method == "HEAD";
+    let connection = |option| fields::lists(request.fields, "connection", option);
+    let mut mode = fields::values(request.fields, "sec-fetch-mode");
+    // Browsers say it since 2019 to 2023; before that, who accepts HTML by name is one.
+    let by_hand = mode.next().is_none_or(|mode| mode == b"navigate");
+    let html = |accepted: &[u8]| accepted.len() >= 9 && accepted[..9].eq_ignore_ascii_case(b"text/html");
+    Traits {
+        http11: request.http11,
+        is_head,
+        persists: !connection("close") && (request.http11 || connection("keep-alive")),
+        is_safe: (is_get || is_head) && body == BodyFraming::None,
+        navigates: is_get && by_hand && fields::elements(request.fields, "accept").any(html),
     }
 }
 

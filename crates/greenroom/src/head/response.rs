@@ -12,7 +12,7 @@
 use super::body::BodyFraming;
 use super::fault::Nonsense;
 use super::fields::{self, Several, Slots};
-use super::request::{Upgrade, is_websocket_field, plain_number};
+use super::request::{Http, Kind, Upgrade, is_websocket_field, plain_number};
 use super::{negotiation, scan};
 use httparse::Header;
 
@@ -21,12 +21,9 @@ use httparse::Header;
 pub enum Answer<'b> {
     /// The head is not complete.
     Partial,
-    /// A 1xx other than 101: drop `len` bytes and read on, at most
-    /// [`INTERIM_MAX`](greenroom_core::limits::INTERIM_MAX) times.
-    Interim {
-        /// Its length.
-        len: usize,
-    },
+    /// A 1xx other than 101: another answer follows, after at most
+    /// [`INTERIM_MAX`](greenroom_core::limits::INTERIM_MAX) of these.
+    Interim(Interim<'b>),
     /// A valid 101.
     Switched(Switched<'b>),
     /// Any other answer.
@@ -43,19 +40,56 @@ pub struct Switched<'b> {
     other_extension: bool,
 }
 
+/// An interim answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interim<'b> {
+    pub(super) head: &'b [u8],
+}
+
 /// An answer other than an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status<'b> {
     pub(super) head: &'b [u8],
     status: u16,
     body: BodyFraming,
+    persists: bool,
+}
+
+/// What was asked: it decides which answers are legal.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'r> {
+    /// An opening handshake.
+    Upgrade(&'r Upgrade),
+    /// A plain request.
+    Http(&'r Http),
+}
+
+impl<'r> From<&'r Kind> for Asked<'r> {
+    fn from(kind: &'r Kind) -> Self {
+        match kind {
+            Kind::Upgrade(upgrade) => Self::Upgrade(upgrade),
+            Kind::Http(http) => Self::Http(http),
+        }
+    }
+}
+
+impl<'r> From<&'r Upgrade> for Asked<'r> {
+    fn from(upgrade: &'r Upgrade) -> Self {
+        Self::Upgrade(upgrade)
+    }
+}
+
+impl<'r> From<&'r Http> for Asked<'r> {
+    fn from(http: &'r Http) -> Self {
+        Self::Http(http)
+    }
 }
 
 /// Reads what has arrived of a backend, from the beginning of a head.
 #[must_use]
-pub fn parse_response<'b>(bytes: &'b [u8], request: &Upgrade) -> Answer<'b> {
+pub fn parse_response<'b, 'r>(bytes: &'b [u8], asked: impl Into<Asked<'r>>) -> Answer<'b> {
     match scan::answer_end(bytes, 0) {
-        Ok(Some(len)) => parse_answer(&bytes[..len], request),
+        Ok(Some(len)) => parse_answer(&bytes[..len], asked),
         Ok(None) => Answer::Partial,
         Err(nonsense) => Answer::Nonsense(nonsense),
     }
@@ -63,8 +97,8 @@ pub fn parse_response<'b>(bytes: &'b [u8], request: &Upgrade) -> Answer<'b> {
 
 /// Reads one complete head: the bytes up to where [`answer_end`](super::answer_end) said.
 #[must_use]
-pub fn parse_answer<'b>(head: &'b [u8], request: &Upgrade) -> Answer<'b> {
-    read(head, request).unwrap_or_else(Answer::Nonsense)
+pub fn parse_answer<'b, 'r>(head: &'b [u8], asked: impl Into<Asked<'r>>) -> Answer<'b> {
+    read(head, asked.into()).unwrap_or_else(Answer::Nonsense)
 }
 
 impl<'b> Switched<'b> {
@@ -105,6 +139,12 @@ impl<'b> Status<'b> {
     pub fn body(&self) -> BodyFraming {
         self.body
     }
+
+    /// Whether the backend's connection may carry another request after this answer (RFC 9112 §9.3).
+    #[must_use]
+    pub fn persists(&self) -> bool {
+        self.persists
+    }
 }
 
 /// An answer in its parts.
@@ -140,20 +180,35 @@ pub(super) fn parse<'s, 'b>(head: &'b [u8], slots: &'s mut Slots<'b>) -> Result<
     })
 }
 
-fn read<'b>(head: &'b [u8], request: &Upgrade) -> Result<Answer<'b>, Nonsense> {
+fn read<'b>(head: &'b [u8], asked: Asked<'_>) -> Result<Answer<'b>, Nonsense> {
     if scan::answer_end(head, 0)? != Some(head.len()) {
         return Err(Nonsense::Malformed);
     }
     let mut slots = fields::slots();
     let parts = parse(head, &mut slots)?;
-    match parts.code {
-        101 => switched(head, &parts, request).map(Answer::Switched),
-        100..=199 => Ok(Answer::Interim { len: head.len() }),
-        // Up to 999, as RFC 9110 §15 has clients treat what they do not know.
-        200..=999 => {
+    match (parts.code, asked) {
+        (101, Asked::Upgrade(request)) => switched(head, &parts, request).map(Answer::Switched),
+        (101, Asked::Http(_)) => Err(Nonsense::NotAsked),
+        (100..=199, _) => {
             check_connection(parts.fields)?;
-            let (status, body) = (parts.code, framing(&parts)?);
-            Ok(Answer::Status(Status { head, status, body }))
+            Ok(Answer::Interim(Interim { head }))
+        }
+        // Up to 999, as RFC 9110 §15 has clients treat what they do not know.
+        (200..=999, asked) => {
+            check_connection(parts.fields)?;
+            let body = match (asked, framing(&parts)?) {
+                (Asked::Http(http), _) if http.is_head() => BodyFraming::None,
+                (_, body) => body,
+            };
+            let option = |option| fields::lists(parts.fields, "connection", option);
+            Ok(Answer::Status(Status {
+                head,
+                status: parts.code,
+                body,
+                persists: body != BodyFraming::UntilClose
+                    && !option("close")
+                    && (parts.http11 || option("keep-alive")),
+            }))
         }
         _ => Err(Nonsense::StatusLine),
     }
@@ -173,7 +228,7 @@ fn switched<'b>(head: &'b [u8], parts: &Parts<'_, '_>, request: &Upgrade) -> Res
         return Err(Nonsense::Framing);
     }
     let mut slots = fields::slots();
-    let agreed = negotiation::check_choice(request.fields(&mut slots), parts.fields)?;
+    let agreed = negotiation::check_choice(request.parts(&mut slots).1, parts.fields)?;
     Ok(Switched {
         head,
         deflate: agreed.deflate,

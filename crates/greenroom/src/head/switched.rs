@@ -2,17 +2,29 @@
 //!
 //! Fields that end at this hop, those that Connection nominates, and
 //! `Greenroom-*` are dropped; all others are kept as they came, Set-Cookie too.
-//! Then greenroom says about this connection what holds for it: it switches, or
-//! it closes after the answer.
+//! A route may set and remove fields. Then greenroom says about this connection
+//! what holds for it: it switches, closes after the answer, or goes on.
 
 use super::body::BodyFraming;
 use super::fields;
-use super::response::{Parts, Status, Switched, parse};
+use super::response::{Interim, Parts, Status, Switched, parse};
+use crate::config::HeaderEdits;
 use std::io::Write as _;
+
+/// What becomes of the client's connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It is closed.
+    Close,
+    /// It may carry another request: as HTTP/1.1 has it, unless it says otherwise.
+    Persist,
+    /// It may carry another request, and a client of HTTP/1.0 asked for that.
+    PersistHttp10,
+}
 
 impl Switched<'_> {
     /// Appends the 101 for the client to `out`.
-    pub fn to_client(&self, out: &mut Vec<u8>) {
+    pub fn to_client(&self, edits: &HeaderEdits, out: &mut Vec<u8>) {
         let mut slots = fields::slots();
         let Ok(parts) = parse(self.head, &mut slots) else {
             debug_assert!(false, "it parsed before");
@@ -21,50 +33,84 @@ impl Switched<'_> {
         out.reserve(self.head.len() + 64);
         out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
         // A 101 has no body, so also not the length of one.
-        write_kept(&parts, |_| false, out);
+        write_kept(&parts, edits, |_| false, out);
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     }
 }
 
-impl Status<'_> {
-    /// Appends the head of the answer for the client to `out`. The body follows as it comes, up to where
-    /// [`Status::body`] ends it, and then the connection is closed.
+impl Interim<'_> {
+    /// Appends the interim answer for the client to `out`.
     pub fn to_client(&self, out: &mut Vec<u8>) {
         let mut slots = fields::slots();
         let Ok(parts) = parse(self.head, &mut slots) else {
             debug_assert!(false, "it parsed before");
             return;
         };
-        out.reserve(self.head.len() + 64);
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "HTTP/1.1 {:03} ", self.status());
-        out.extend_from_slice(parts.reason);
+        write_status_line(&parts, out);
+        write_kept(&parts, &HeaderEdits::NONE, |_| false, out);
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Status<'_> {
+    /// Appends the head of the answer for the client to `out`. The body follows as it comes, up to where
+    /// [`Status::body`] ends it; without its chunks if `dechunk`, for a client of HTTP/1.0.
+    pub fn to_client(&self, edits: &HeaderEdits, after: After, dechunk: bool, out: &mut Vec<u8>) {
+        let mut slots = fields::slots();
+        let Ok(parts) = parse(self.head, &mut slots) else {
+            debug_assert!(false, "it parsed before");
+            return;
+        };
+        out.reserve(self.head.len() + 64);
+        write_status_line(&parts, out);
         // Said once, even where the backend said it twice; a 204 must not say it, a 304 may.
         let mut length_said = self.status() == 204;
         let first_length =
             |name: &str| name.eq_ignore_ascii_case("content-length") && !std::mem::replace(&mut length_said, true);
-        write_kept(&parts, first_length, out);
-        if self.body() == BodyFraming::Chunked {
+        write_kept(&parts, edits, first_length, out);
+        if self.body() == BodyFraming::Chunked && !dechunk {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         // A 426 must say to what (RFC 9110 §15.5.22); we speak only one.
-        if self.status() == 426 && fields::lists(parts.fields, "upgrade", "websocket") {
-            out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n");
-        } else {
-            out.extend_from_slice(b"Connection: close\r\n\r\n");
-        }
+        let upgrade = self.status() == 426 && fields::lists(parts.fields, "upgrade", "websocket");
+        let end: &[u8] = match (upgrade, after) {
+            (false, After::Close) => b"Connection: close\r\n\r\n",
+            (false, After::Persist) => b"\r\n",
+            (false, After::PersistHttp10) => b"Connection: keep-alive\r\n\r\n",
+            (true, After::Close) => b"Upgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n",
+            (true, After::Persist) => b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            (true, After::PersistHttp10) => b"Upgrade: websocket\r\nConnection: Upgrade, keep-alive\r\n\r\n",
+        };
+        out.extend_from_slice(end);
     }
 }
 
-/// Writes all fields that pass, and Content-Length as `length_passes` says.
-fn write_kept(parts: &Parts<'_, '_>, mut length_passes: impl FnMut(&str) -> bool, out: &mut Vec<u8>) {
+fn write_status_line(parts: &Parts<'_, '_>, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {:03} ", parts.code);
+    out.extend_from_slice(parts.reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes all fields that pass, Content-Length as `length_passes` says, and what the route sets.
+fn write_kept(
+    parts: &Parts<'_, '_>,
+    edits: &HeaderEdits,
+    mut length_passes: impl FnMut(&str) -> bool,
+    out: &mut Vec<u8>,
+) {
     for field in parts.fields {
         let name = field.name;
-        let dropped = fields::is_hop_by_hop(name) || fields::is_own(name) || fields::is_nominated(parts.fields, name);
+        let dropped = fields::is_hop_by_hop(name)
+            || fields::is_own(name)
+            || fields::is_nominated(parts.fields, name)
+            || edits.touch(name);
         let is_length = name.eq_ignore_ascii_case("content-length");
         if !dropped && (!is_length || length_passes(name)) {
             fields::write(out, name, field.value);
         }
+    }
+    for (name, value) in &edits.set {
+        fields::write(out, name, value.as_bytes());
     }
 }

@@ -59,6 +59,58 @@ pub(super) fn is_host(text: &str) -> bool {
     name_is_legal && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
+/// How a reader that tidies paths up would see `path`, if not as it stands: percent-encoded
+/// letters, dots and slashes decoded, backslashes taken for slashes, parameters
+/// (`;x=1`) dropped, empty and dot segments resolved.
+#[must_use]
+pub fn other_reading(path: &str) -> Option<String> {
+    let is_plain = !path.contains(['%', ';', '\\']) && !path.contains("//") && !path.contains("/.");
+    if is_plain {
+        return None;
+    }
+    let decoded = decode(path);
+    let mut segments: Vec<&str> = Vec::new();
+    let mut ends_open = true;
+    for segment in decoded.split(['/', '\\']) {
+        let segment = segment.split(';').next().unwrap_or_default();
+        ends_open = matches!(segment, "" | "." | "..");
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment),
+        }
+    }
+    let mut other = format!("/{}", segments.join("/"));
+    if ends_open && other.len() > 1 {
+        other.push('/');
+    }
+    (other != path).then_some(other)
+}
+
+/// Decodes what stands for itself in a path or separates its segments; the rest keeps its meaning only encoded.
+fn decode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        let byte = rest.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte {
+            Some(byte) if byte.is_ascii_graphic() && byte != b'%' => {
+                out.push(char::from(byte));
+                rest = &rest[at + 3..];
+            }
+            Some(_) | None => {
+                out.push('%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() <= 5 && text.parse::<u16>().is_ok()
 }
@@ -87,6 +139,33 @@ mod tests {
             "::1", "[::1", "[::1]80", "[a]", "a?b", "a#b", "a%00", "ä", "a\\b", "[::1]:",
         ] {
             assert!(!is_host(illegal), "{illegal}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_can_be_read_in_two_ways_is_known() {
+        for same in ["/", "/a", "/a/", "/a/b.c", "/a%20b", "/a%25b", "/a/...", "/.well-known/x"] {
+            assert_eq!(other_reading(same), None, "{same}");
+        }
+        for (path, other) in [
+            ("/ws/../admin", "/admin"),
+            ("/ws/%2e%2E/admin", "/admin"),
+            ("/ws%2f..%2Fadmin", "/admin"),
+            ("//admin", "/admin"),
+            ("/ws//x", "/ws/x"),
+            ("/ws\\..\\admin", "/admin"),
+            ("/%61dmin", "/admin"),
+            ("/admin;x=1/y", "/admin/y"),
+            ("/a;/..;/b", "/b"),
+            ("/./a/.", "/a/"),
+            ("/../..", "/"),
+            ("/a/b/..", "/a/"),
+            ("/%2", "/%2"),
+        ]
+        .into_iter()
+        .filter(|(path, other)| path != other)
+        {
+            assert_eq!(other_reading(path).as_deref(), Some(other), "{path}");
         }
     }
 

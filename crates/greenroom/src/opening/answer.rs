@@ -2,18 +2,21 @@
 //! when the gate says so.
 
 use greenroom_core::event::{CloseCause, Refusal, State};
-use greenroom_core::limits::{ANSWER_TIMEOUT, CLOSE_HANDSHAKE, INTERIM_MAX, RELAY_BUFFER};
+use greenroom_core::limits::{ANSWER_PIECE, ANSWER_TIMEOUT, CLOSE_HANDSHAKE, INTERIM_MAX, RELAY_BUFFER};
 use greenroom_core::session::{Answer, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::hold::{Place, Watched};
+use super::hold::Place;
 use super::refuse;
+use super::watched::Watched;
+use crate::config::HeaderEdits;
 use crate::dial::Dialled;
 use crate::driver::{Message, Order};
-use crate::head::{self, BodyFraming, BodyReader, Upgrade};
+use crate::head::{self, After, Asked, BodyFraming, BodyReader};
 use crate::registry::{Descriptor, Entry};
+use crate::scratch::with_scratch;
 use crate::stream::Stream;
 
 /// A backend connection whose 101 was validated: the only key to the relay.
@@ -54,8 +57,9 @@ pub(super) enum Received {
 /// Reads the backend's answer, tells the gate, and waits for its word.
 pub(super) async fn receive(
     place: &Place,
-    client: &mut Watched,
-    upgrade: &Upgrade,
+    client: &Watched,
+    asked: Asked<'_>,
+    edits: &HeaderEdits,
     dialled: Dialled,
     mut order: oneshot::Receiver<Order>,
 ) -> Outcome {
@@ -68,7 +72,7 @@ pub(super) async fn receive(
         biased;
         word = &mut order => return outcome(word, None),
         () = client.gone() => return Outcome::Left,
-        read = read_answer(&mut stream, &rest, upgrade) => read,
+        read = read_answer(&mut stream, &rest, asked, edits) => read,
     };
     place.tell(Message::Answered(place.id, answer));
     let mut received = match &mut received {
@@ -158,7 +162,7 @@ enum Parsed {
 }
 
 /// Writes what is left of the head and reads the answer's head, interim answers left out.
-async fn read_answer(stream: &mut Stream, rest: &[u8], upgrade: &Upgrade) -> (Answer, Parsed) {
+async fn read_answer(stream: &mut Stream, rest: &[u8], asked: Asked<'_>, edits: &HeaderEdits) -> (Answer, Parsed) {
     let mut bytes = Vec::new();
     if !rest.is_empty() && stream.write_all(rest).await.is_err() {
         return (
@@ -166,33 +170,61 @@ async fn read_answer(stream: &mut Stream, rest: &[u8], upgrade: &Upgrade) -> (An
             Parsed::Nothing("the backend closed the connection before the request was whole".into()),
         );
     }
-    let (mut interim, mut scanned) = (0, 0);
-    loop {
-        match head::answer_end(&bytes, scanned) {
-            Ok(Some(len)) => {
+    for interim in 0.. {
+        match next_head(stream, &mut bytes, interim == 0).await {
+            Ok(len) => {
                 let behind = bytes.split_off(len);
-                if let Some(result) = parsed(&head::parse_answer(&bytes, upgrade), &behind) {
+                if let Some(result) = parsed(&head::parse_answer(&bytes, asked), edits, &behind) {
                     return result;
                 }
-                interim += 1;
-                if interim > INTERIM_MAX {
-                    return nonsense(&format!("more than {INTERIM_MAX} interim answers"));
-                }
-                (bytes, scanned) = (behind, 0);
-                continue;
+                bytes = behind;
             }
-            Ok(None) => scanned = bytes.len(),
-            Err(why) => return nonsense(&why.to_string()),
-        }
-        bytes.reserve(2048); // most answers are shorter; a longer one grows it
-        match stream.read_buf(&mut bytes).await {
-            Ok(0) | Err(_) if bytes.is_empty() && interim == 0 => {
+            Err(NoHead::Dropped) => {
                 return (
                     Answer::Dropped,
                     Parsed::Nothing("the backend closed the connection without an answer".into()),
                 );
             }
-            Ok(0) | Err(_) => return nonsense("the connection ended within the head"),
+            Err(NoHead::Nonsense(why)) => return nonsense(&why),
+        }
+        if interim == INTERIM_MAX {
+            break;
+        }
+    }
+    nonsense(&format!("more than {INTERIM_MAX} interim answers"))
+}
+
+/// Why there is no head.
+#[derive(Debug)]
+pub(crate) enum NoHead {
+    /// The connection ended before a byte of an answer.
+    Dropped,
+    /// It is no head, or ended within one.
+    Nonsense(String),
+}
+
+/// Reads until `bytes` begin with a complete head of an answer, and gives its length.
+pub(crate) async fn next_head(stream: &Stream, bytes: &mut Vec<u8>, is_first: bool) -> Result<usize, NoHead> {
+    let mut scanned = 0;
+    loop {
+        match head::answer_end(bytes, scanned) {
+            Ok(Some(len)) => return Ok(len),
+            Ok(None) => scanned = bytes.len(),
+            Err(why) => return Err(NoHead::Nonsense(why.to_string())),
+        }
+        let read = async {
+            stream.readable().await?;
+            with_scratch(|scratch| {
+                let room = scratch.len().min(ANSWER_PIECE);
+                let read = stream.try_read(&mut scratch[..room])?;
+                bytes.extend_from_slice(&scratch[..read]);
+                Ok(read)
+            })
+        };
+        match read.await {
+            Err(error) if std::io::Error::kind(&error) == std::io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) if bytes.is_empty() && is_first => return Err(NoHead::Dropped),
+            Ok(0) | Err(_) => return Err(NoHead::Nonsense("the connection ended within the head".into())),
             Ok(_) => {}
         }
     }
@@ -200,12 +232,12 @@ async fn read_answer(stream: &mut Stream, rest: &[u8], upgrade: &Upgrade) -> (An
 
 /// A whole head, made into what the client may have of it; `None` when it is an
 /// interim one. `behind` is what came after it.
-fn parsed(answer: &head::Answer<'_>, behind: &[u8]) -> Option<(Answer, Parsed)> {
+fn parsed(answer: &head::Answer<'_>, edits: &HeaderEdits, behind: &[u8]) -> Option<(Answer, Parsed)> {
     let mut head = Vec::new();
     let begun = behind.to_vec();
     Some(match answer {
         head::Answer::Switched(switched) => {
-            switched.to_client(&mut head);
+            switched.to_client(edits, &mut head);
             let rsv1 = switched.deflate() || switched.other_extension();
             (
                 Answer::Switched,
@@ -217,7 +249,7 @@ fn parsed(answer: &head::Answer<'_>, behind: &[u8]) -> Option<(Answer, Parsed)> 
             )
         }
         head::Answer::Status(status) => {
-            status.to_client(&mut head);
+            status.to_client(edits, After::Close, false, &mut head);
             (
                 Answer::Status(status.status()),
                 Parsed::Status {
@@ -229,7 +261,7 @@ fn parsed(answer: &head::Answer<'_>, behind: &[u8]) -> Option<(Answer, Parsed)> 
         }
         head::Answer::Nonsense(why) => nonsense(&why.to_string()),
         head::Answer::Partial => nonsense("its head has no end"),
-        head::Answer::Interim { .. } => return None,
+        head::Answer::Interim(_) => return None,
     })
 }
 

@@ -8,28 +8,45 @@ use std::sync::Arc;
 
 use greenroom_core::drain::{retry_after, seed_for};
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
+use greenroom_core::gate::Class;
 use greenroom_core::limits::RETRY_AFTER_SECONDS;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::answer::{self, Outcome, Received};
-use super::{Front, Switched101, refuse};
+use super::watched::Watched;
+use super::{Switched101, refuse};
 use crate::clock;
+use crate::config::Hold;
 use crate::driver::{Arrival, Inbox, Message, Order};
-use crate::head::Upgrade;
+use crate::front::Front;
+use crate::head::Kind;
 use crate::registry::Entry;
 
 /// A session in the gate's care. Dropped before its time, it says that it left.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     inbox: Arc<Inbox>,
-    pub(super) id: SessionId,
+    pub(crate) id: SessionId,
     settled: bool,
 }
 
 impl Place {
-    pub(super) fn tell(&self, message: Message) {
+    /// A client arrives at the gate of `backend`.
+    pub(crate) fn take(inbox: &Arc<Inbox>, arrival: Arrival) -> Self {
+        Self {
+            id: inbox.arrive(clock::now(), arrival),
+            inbox: Arc::clone(inbox),
+            settled: false,
+        }
+    }
+
+    /// The gate has let go of it by itself: nothing more is to be said.
+    pub(crate) fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    pub(crate) fn tell(&self, message: Message) {
         self.inbox.tell(message);
     }
 }
@@ -56,7 +73,8 @@ enum Done {
 struct Waiting {
     place: Place,
     watched: Watched,
-    upgrade: Arc<Upgrade>,
+    request: Arc<Kind>,
+    route: usize,
     /// Where the gate's next word comes.
     next: oneshot::Receiver<Order>,
 }
@@ -68,46 +86,40 @@ pub(super) fn wait<'a>(
     front: &'a Front,
     client: TcpStream,
     peer: IpAddr,
-    upgrade: Arc<Upgrade>,
+    (request, route): (Kind, usize),
     entry: &'a mut Entry,
 ) -> impl Future<Output = Option<(TcpStream, Switched101)>> + use<'a> {
     let (order, next) = oneshot::channel();
-    let now = clock::now();
-    let deadline = now + front.hold_timeout;
+    let settings = &front.config.routes[route];
+    let request = Arc::new(request);
     let arrival = Arrival {
-        deadline,
-        may_wait: front.may_wait,
-        upgrade: Arc::clone(&upgrade),
+        deadline: clock::now() + settings.hold_timeout,
+        may_wait: settings.hold == Hold::Handshake,
+        class: Class::WebSocket,
+        request: Arc::clone(&request),
+        route,
         peer,
         order,
     };
-    let id = front.inbox.arrive(now, arrival);
-    entry.set_session(id);
-    let place = Place {
-        inbox: Arc::clone(&front.inbox),
-        id,
-        settled: false,
-    };
-    let watched = Watched {
-        client,
-        disarmed: false,
-    };
+    let place = Place::take(&front.backend(route).inbox, arrival);
+    entry.set_session(place.id);
     let waiting = Waiting {
         place,
-        watched,
-        upgrade,
+        watched: Watched::new(client),
+        request,
+        route,
         next,
     };
     Box::pin(finish(front, Box::new(waiting), entry))
 }
 
 async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> Option<(TcpStream, Switched101)> {
-    let done = waiting.done(entry).await;
+    let done = waiting.done(front, entry).await;
     if matches!(done, Done::Left) {
         entry.ends(CloseCause::LeftHeld);
         return None;
     }
-    waiting.place.settled = true; // the gate has let go of it by itself
+    waiting.place.settle();
     let id = waiting.place.id;
     let Some(client) = waiting.watched.into_inner() else {
         entry.ends(CloseCause::ClientLost);
@@ -128,7 +140,8 @@ async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> 
 
 impl Waiting {
     /// Follows the gate's orders until one of them is the last.
-    async fn done(&mut self, entry: &mut Entry) -> Done {
+    async fn done(&mut self, front: &Front, entry: &mut Entry) -> Done {
+        let edits = &front.config.routes[self.route].response_headers;
         loop {
             let order = tokio::select! {
                 biased;
@@ -138,7 +151,7 @@ impl Waiting {
             match order {
                 Ok(Order::Dialled { dialled, next }) => {
                     entry.enter(State::Dialing);
-                    let receive = answer::receive(&self.place, &mut self.watched, &self.upgrade, dialled, next);
+                    let receive = answer::receive(&self.place, &self.watched, (&*self.request).into(), edits, dialled, next);
                     match Box::pin(receive).await {
                         Outcome::Forward(received) => return Done::Answered(received),
                         Outcome::Requeued(next) => {
@@ -156,40 +169,5 @@ impl Waiting {
                 Err(_) => return Done::Refused(Refusal::Draining), // the owner task is gone: greenroom ends
             }
         }
-    }
-}
-
-/// A client whose leaving is watched while its bytes stay unread.
-#[derive(Debug)]
-pub(super) struct Watched {
-    client: TcpStream,
-    /// Its readable edge was used up to watch for its end: it must be armed again before it is read.
-    disarmed: bool,
-}
-
-impl Watched {
-    /// Waits until the client has ended its side, or was reset.
-    pub(super) async fn gone(&mut self) {
-        loop {
-            match self.client.ready(Interest::READABLE).await {
-                Ok(ready) if ready.is_read_closed() || ready.is_error() => return,
-                Ok(_) => {
-                    // Bytes, or nothing since the head was taken. They stay where they are; the next edge is what matters.
-                    let _ = self.client.try_io(Interest::READABLE, || -> std::io::Result<()> {
-                        self.disarmed |= super::peek(&self.client, &mut [0])? > 0;
-                        Err(std::io::ErrorKind::WouldBlock.into())
-                    });
-                }
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// The socket, fit to be read: registered again if its edge was used up.
-    fn into_inner(self) -> Option<TcpStream> {
-        if !self.disarmed {
-            return Some(self.client);
-        }
-        self.client.into_std().and_then(TcpStream::from_std).ok()
     }
 }

@@ -14,20 +14,9 @@ use super::READ_ANSWER;
 use crate::head::{self, Fault};
 
 /// Refuses before the 101.
-pub(super) async fn plain(client: TcpStream, refusal: Refusal, retry_after: Option<u32>) {
+pub(crate) async fn plain(client: TcpStream, refusal: Refusal, retry_after: Option<u32>) {
     let mut answer = Vec::new();
     head::refusal(refusal, retry_after, &mut answer);
-    say(client, &answer).await;
-}
-
-/// Refuses plain HTTP.
-pub(super) async fn http(client: TcpStream, is_head: bool) {
-    let mut answer = Vec::new();
-    if is_head {
-        head::refusal_to_head(Refusal::PlainHttp, None, &mut answer);
-    } else {
-        head::refusal(Refusal::PlainHttp, None, &mut answer);
-    }
     say(client, &answer).await;
 }
 

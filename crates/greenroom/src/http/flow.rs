@@ -1,0 +1,214 @@
+//! The bodies of a plain request and its answer: from one socket to the other.
+//!
+//! Pieces go through the thread's scratch buffer and are written at once; only
+//! what a slow reader does not take is kept, and nothing more is read until it
+//! is written: backpressure, in both directions. Bodies pass verbatim, chunks and
+//! trailer fields included; for a client of HTTP/1.0 the chunks are taken off.
+//!
+//! Of a client never a byte more is taken than its body: what follows is its next
+//! request and stays in the kernel. Bounded by `RELAY_BUFFER` for a piece and by
+//! `HTTP_IDLE` for the silence between two.
+
+use std::io;
+
+use greenroom_core::limits::HTTP_IDLE;
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::head::{BodyFault, BodyReader};
+use crate::scratch::with_scratch;
+use crate::stream::Stream;
+
+/// Why a body did not come to its end.
+#[derive(Debug)]
+pub(super) enum Cut {
+    /// The client ended too early, or its connection failed.
+    Client,
+    /// The client's body is malformed.
+    Malformed(BodyFault),
+    /// The body is longer than its route allows.
+    TooLong,
+    /// The client was silent for too long, or took nothing for too long.
+    ClientSilent,
+    /// The backend ended too early, its connection failed, or its body is malformed.
+    Backend(String),
+    /// The backend was silent for too long.
+    BackendSilent,
+}
+
+/// A client's body on its way to the backend.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) reader: BodyReader,
+    /// Bytes of data that may still come, where the route has a limit.
+    pub(super) left: Option<u64>,
+}
+
+/// What one look at the client brought.
+enum Taken {
+    /// So many bytes of the piece, of which so many are written already.
+    Bytes { rest: Vec<u8> },
+    End,
+}
+
+impl Upload {
+    /// Carries the body on until it is complete.
+    pub(super) async fn run(&mut self, client: &TcpStream, backend: &Stream) -> Result<(), Cut> {
+        while !self.reader.is_done() {
+            match tokio::time::timeout(HTTP_IDLE, client.readable()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Cut::Client),
+                Err(_) => return Err(Cut::ClientSilent),
+            }
+            let mut fault = None;
+            let taken = client.try_io(Interest::READABLE, || self.take(client, backend, &mut fault));
+            if let Some(cut) = fault {
+                return Err(cut);
+            }
+            match taken {
+                Ok(Taken::Bytes { rest }) => write_to_backend(backend, &rest).await?,
+                Ok(Taken::End) => return Err(Cut::Client),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(Cut::Client),
+            }
+        }
+        Ok(())
+    }
+
+    /// One look: what belongs to the body is taken and written as far as it goes.
+    fn take(&mut self, client: &TcpStream, backend: &Stream, fault: &mut Option<Cut>) -> io::Result<Taken> {
+        with_scratch(|scratch| {
+            let (seen, _) = rustix::net::recv(client, &mut *scratch, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+            if seen == 0 {
+                return Ok(Taken::End);
+            }
+            let mut belongs = 0;
+            while belongs < seen {
+                let run = match self.reader.run(&scratch[belongs..seen]) {
+                    Ok(run) if run.bytes == 0 => break,
+                    Ok(run) => run,
+                    Err(error) => {
+                        *fault = Some(Cut::Malformed(error));
+                        return Ok(Taken::End);
+                    }
+                };
+                if let (true, Some(left)) = (run.is_data, &mut self.left) {
+                    let Some(less) = left.checked_sub(run.bytes as u64) else {
+                        *fault = Some(Cut::TooLong);
+                        return Ok(Taken::End);
+                    };
+                    *left = less;
+                }
+                belongs += run.bytes;
+            }
+            // The same bytes once more, this time taken away.
+            let (taken, _) = rustix::net::recv(client, &mut scratch[..belongs], RecvFlags::DONTWAIT)?;
+            debug_assert_eq!(taken, belongs);
+            let written = backend.try_write(&scratch[..taken]).unwrap_or(0); // an error shows again at the next write
+            let rest = scratch[written..taken].to_vec();
+            Ok(Taken::Bytes { rest })
+        })
+    }
+}
+
+async fn write_to_backend(backend: &Stream, mut rest: &[u8]) -> Result<(), Cut> {
+    while !rest.is_empty() {
+        match tokio::time::timeout(HTTP_IDLE, backend.writable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Cut::Backend(error.to_string())),
+            Err(_) => return Err(Cut::BackendSilent),
+        }
+        match backend.try_write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(Cut::Backend(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes` to the client.
+pub(super) async fn write_to_client(client: &TcpStream, mut bytes: &[u8]) -> Result<(), Cut> {
+    while !bytes.is_empty() {
+        match client.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match tokio::time::timeout(HTTP_IDLE, client.writable()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Err(Cut::Client),
+                    Err(_) => return Err(Cut::ClientSilent),
+                }
+            }
+            Err(_) => return Err(Cut::Client),
+        }
+    }
+    Ok(())
+}
+
+/// A backend's body on its way to the client.
+#[derive(Debug)]
+pub(super) struct Download {
+    pub(super) reader: BodyReader,
+    /// The client knows no chunks: only the data passes.
+    pub(super) dechunk: bool,
+}
+
+impl Download {
+    /// Judges `piece`, and appends what of it the client gets to `out`.
+    pub(super) fn judge(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Cut> {
+        let mut at = 0;
+        while at < piece.len() {
+            let run = self.reader.run(&piece[at..]).map_err(|fault| Cut::Backend(fault.to_string()))?;
+            if run.bytes == 0 {
+                break; // what a backend says behind its answer nobody gets
+            }
+            if run.is_data || !self.dechunk {
+                out.extend_from_slice(&piece[at..at + run.bytes]);
+            }
+            at += run.bytes;
+        }
+        Ok(())
+    }
+
+    /// Carries the body on until it is complete.
+    pub(super) async fn run(&mut self, backend: &Stream, client: &TcpStream) -> Result<(), Cut> {
+        while !self.reader.is_done() {
+            match tokio::time::timeout(HTTP_IDLE, backend.readable()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(Cut::Backend(error.to_string())),
+                Err(_) => return Err(Cut::BackendSilent),
+            }
+            let piece = with_scratch(|scratch| {
+                let read = backend.try_read(scratch)?;
+                Ok((read, self.pass(client, &scratch[..read])))
+            });
+            match piece {
+                Ok((0, _)) if self.reader.may_end() => return Ok(()),
+                Ok((0, _)) => return Err(Cut::Backend("it ended within its answer".into())),
+                Ok((_, rest)) => write_to_client(client, &rest?).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    let error: io::Error = error;
+                    return Err(Cut::Backend(error.to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what of a piece passes as far as it goes now, and gives the rest.
+    fn pass(&mut self, client: &TcpStream, piece: &[u8]) -> Result<Vec<u8>, Cut> {
+        let mut kept = Vec::new();
+        let passes = if self.dechunk {
+            self.judge(piece, &mut kept)?;
+            &kept[..]
+        } else {
+            let taken = self.reader.take(piece).map_err(|fault| Cut::Backend(fault.to_string()))?;
+            &piece[..taken.bytes]
+        };
+        let written = client.try_write(passes).unwrap_or(0); // an error shows again at the next write
+        Ok(passes[written..].to_vec())
+    }
+}
+

@@ -1,0 +1,109 @@
+//! Connections to one backend that wait for another plain request.
+//!
+//! Last in, first out: the youngest is the likeliest to be alive, and a quiet
+//! backend gets rid of the others. A connection waits for `POOL_IDLE` at the most,
+//! which is less than the servers in use keep one, so that a request hardly ever
+//! meets a connection that its backend closes at that moment. Each is looked at
+//! once more when it is taken: a backend that said something unasked, or ended its
+//! side, is not asked again on it.
+//!
+//! Bounded by `POOL_MAX` idle connections; those in use are bounded by their clients.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use greenroom_core::limits::{POOL_IDLE, POOL_MAX};
+use greenroom_core::time::Time;
+
+use crate::clock;
+use crate::registry::Descriptor;
+use crate::stream::Stream;
+
+/// A connection that has carried a request, or may carry one.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    pub(crate) stream: Stream,
+    pub(crate) descriptor: Descriptor,
+    until: Time,
+}
+
+#[derive(Debug, Default)]
+struct Stack {
+    idle: Vec<Idle>,
+    /// Counts the generations of the backend: what was taken before is not given back after.
+    era: u64,
+    /// Somebody comes to close what has waited long enough.
+    is_swept: bool,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(crate) struct Pool(Mutex<Stack>);
+
+impl Pool {
+    fn stack(&self) -> std::sync::MutexGuard<'_, Stack> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In which life of the backend we are: to be given back with a connection.
+    pub(crate) fn era(&self) -> u64 {
+        self.stack().era
+    }
+
+    /// The youngest connection that still lives.
+    pub(crate) fn take(&self) -> Option<(Stream, Descriptor)> {
+        let now = clock::now();
+        loop {
+            let idle = self.stack().idle.pop()?;
+            if idle.until > now && idle.stream.is_quiet() {
+                return Some((idle.stream, idle.descriptor));
+            }
+        }
+    }
+
+    /// Keeps a connection for another request, if there is room and its backend still lives the same life.
+    pub(crate) fn give(self: &Arc<Self>, stream: Stream, descriptor: Descriptor, era: u64) {
+        let mut stack = self.stack();
+        if stack.era != era || stack.idle.len() >= POOL_MAX {
+            return;
+        }
+        let until = clock::now() + POOL_IDLE;
+        stack.idle.push(Idle { stream, descriptor, until });
+        if !std::mem::replace(&mut stack.is_swept, true) {
+            tokio::spawn(sweep(Arc::clone(self)));
+        }
+    }
+
+    /// The backend is gone, or another: nothing is kept.
+    pub(crate) fn clear(&self) {
+        let old = {
+            let mut stack = self.stack();
+            stack.era += 1;
+            std::mem::take(&mut stack.idle)
+        };
+        drop(old); // closed outside of the lock
+    }
+
+    /// Closes what has waited long enough. Says when to come again.
+    fn expire(&self) -> Option<Time> {
+        let now = clock::now();
+        let mut stack = self.stack();
+        let over = stack.idle.partition_point(|idle| idle.until <= now);
+        let old: Vec<Idle> = stack.idle.drain(..over).collect();
+        let next = stack.idle.first().map(|idle| idle.until);
+        if next.is_none() {
+            stack.is_swept = false;
+            stack.idle.shrink_to_fit();
+        }
+        drop(stack);
+        drop(old);
+        next
+    }
+}
+
+async fn sweep(pool: Arc<Pool>) {
+    let mut next = Some(clock::now() + POOL_IDLE);
+    while next.is_some() {
+        clock::until(next).await;
+        next = pool.expire();
+    }
+}

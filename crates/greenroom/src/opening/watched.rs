@@ -1,0 +1,60 @@
+//! A client whose leaving is watched while its bytes stay unread.
+//!
+//! A FIN or a reset is seen through EPOLLRDHUP also behind bytes that nobody has
+//! taken. To wait for it, the poller's readable edge has to be used up; a socket
+//! whose edge is gone would never be readable again, so it is registered anew
+//! before it is read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    client: TcpStream,
+    /// The edge of bytes that lie there was used up.
+    disarmed: AtomicBool,
+}
+
+impl Watched {
+    pub(crate) fn new(client: TcpStream) -> Self {
+        Self {
+            client,
+            disarmed: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits until the client has ended its side, or was reset.
+    pub(crate) async fn gone(&self) {
+        loop {
+            match self.client.ready(Interest::READABLE).await {
+                Ok(ready) if ready.is_read_closed() || ready.is_error() => return,
+                Ok(_) => {
+                    // Bytes, or nothing since the last read. They stay where they are; the next edge is what matters.
+                    let _ = self.client.try_io(Interest::READABLE, || -> std::io::Result<()> {
+                        if super::peek(&self.client, &mut [0])? > 0 {
+                            self.disarmed.store(true, Ordering::Relaxed);
+                        }
+                        Err(std::io::ErrorKind::WouldBlock.into())
+                    });
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The socket, to be written. It may be read as long as nobody has waited for its end.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.client
+    }
+
+    /// The socket, fit to be read: registered again if its edge was used up.
+    pub(crate) fn into_inner(self) -> Option<TcpStream> {
+        if !self.disarmed.into_inner() {
+            return Some(self.client);
+        }
+        self.client.into_std().and_then(TcpStream::from_std).ok()
+    }
+}

@@ -69,11 +69,7 @@ pub enum Astray {
 impl Front {
     /// Which route a request takes.
     pub fn route(&self, request: &Kind) -> Result<usize, Astray> {
-        let (host, path) = match request {
-            Kind::Upgrade(upgrade) => (upgrade.host(), upgrade.path()),
-            Kind::Http(http) => (http.host(), http.path()),
-        };
-        let host = host_name(host);
+        let (host, path) = (request.host(), request.path());
         let route = self.config.route(self.listener, host, path);
         if let Some(other) = other_reading(path)
             && self.config.route(self.listener, host, &other) != route
@@ -90,25 +86,15 @@ impl Front {
     }
 }
 
-/// Host without its port.
-fn host_name(host: &str) -> &str {
-    let end = if host.starts_with('[') {
-        host.find(']').map_or(host.len(), |at| at + 1)
-    } else {
-        host.find(':').unwrap_or(host.len())
-    };
-    &host[..end]
-}
-
 /// What the backend is told about a request beside its own head.
 pub(crate) fn forward<'r>(
     route: &'r Route,
+    request: &'r Kind,
     authority: &'r str,
     peer: IpAddr,
     session: SessionId,
     attempt: u32,
 ) -> Forward<'r> {
-    let cut = route.path.trim_end_matches('/').len();
     Forward {
         peer,
         proto: "http",
@@ -116,25 +102,7 @@ pub(crate) fn forward<'r>(
         attempt,
         trusted_peer: false,
         edits: &route.request_headers,
-        rewrite: route.rewrite.as_deref().map(|by| (cut, by)),
+        target: route.target(request.target()),
         authority,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_known_without_its_port() {
-        for (host, name) in [
-            ("a.b", "a.b"),
-            ("a.b:80", "a.b"),
-            ("[::1]:80", "[::1]"),
-            ("[::1]", "[::1]"),
-            ("", ""),
-        ] {
-            assert_eq!(host_name(host), name);
-        }
     }
 }

@@ -185,3 +185,18 @@ pub struct HeaderEdits {
     /// Taken away; names in lower case, each once, none of them in `set`.
     pub remove: Vec<String>,
 }
+
+impl HeaderEdits {
+    /// No change.
+    pub const NONE: Self = Self {
+        set: Vec::new(),
+        remove: Vec::new(),
+    };
+
+    /// Whether the field `name` does not pass as it came.
+    #[must_use]
+    pub fn touches(&self, name: &str) -> bool {
+        let is_name = |other: &String| other.eq_ignore_ascii_case(name);
+        self.set.iter().any(|(set, _)| is_name(set)) || self.remove.iter().any(is_name)
+    }
+}

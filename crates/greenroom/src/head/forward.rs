@@ -20,11 +20,12 @@ use super::request::{Http, Kind, Upgrade};
 use crate::config::HeaderEdits;
 use greenroom_core::event::SessionId;
 use httparse::Header;
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::IpAddr;
 
 /// What greenroom says to the backend about a client, and what the route changes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Forward<'r> {
     /// The client's address.
     pub peer: IpAddr,
@@ -38,8 +39,8 @@ pub struct Forward<'r> {
     pub trusted_peer: bool,
     /// Fields that the route sets and removes.
     pub edits: &'r HeaderEdits,
-    /// So many bytes of the target's beginning are replaced by this.
-    pub rewrite: Option<(usize, &'r str)>,
+    /// The target that the backend sees.
+    pub target: Cow<'r, str>,
     /// Host for a request of HTTP/1.0 that has none.
     pub authority: &'r str,
 }
@@ -67,7 +68,7 @@ impl Upgrade {
         let mut slots = fields::slots();
         let (method, all) = self.parts(&mut slots);
         out.reserve(self.head().len() + 450);
-        write(method, self.target(), self.host(), all, Rest::Upgrade, forward, out);
+        write(method, self.host(), all, Rest::Upgrade, forward, out);
     }
 }
 
@@ -78,20 +79,21 @@ impl Http {
         let (method, all) = self.parts(&mut slots);
         let rest = Rest::Plain(self.body());
         out.reserve(self.head().len() + 450);
-        write(method, self.target(), self.host(), all, rest, forward, out);
+        write(method, self.host(), all, rest, forward, out);
     }
 }
 
 fn write(
     method: &str,
-    target: &str,
     host: &str,
     all: &[Header<'_>],
     rest: Rest,
     forward: &Forward<'_>,
     out: &mut Vec<u8>,
 ) {
-    write_request_line(method, target, forward.rewrite, out);
+    for part in [method, " ", &forward.target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     let mut has_host = false;
     for field in all {
         has_host |= field.name.eq_ignore_ascii_case("host");
@@ -113,20 +115,6 @@ fn write(
         Rest::Plain(BodyFraming::None | BodyFraming::Length(_) | BodyFraming::UntilClose) => b"\r\n",
     };
     out.extend_from_slice(end);
-}
-
-fn write_request_line(method: &str, target: &str, rewrite: Option<(usize, &str)>, out: &mut Vec<u8>) {
-    out.extend_from_slice(method.as_bytes());
-    out.push(b' ');
-    let (by, rest) = match rewrite {
-        Some((cut, by)) => (by, target.get(cut..).unwrap_or_default()),
-        None => ("", target),
-    };
-    // One slash between the two, and one where there is nothing but a query behind.
-    let by = if rest.starts_with('/') { by.trim_end_matches('/') } else { by };
-    out.extend_from_slice(by.as_bytes());
-    out.extend_from_slice(rest.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
 fn write_own(all: &[Header<'_>], host: &str, forward: &Forward<'_>, out: &mut Vec<u8>) {
@@ -162,7 +150,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 fn passes(all: &[Header<'_>], field: &Header<'_>, rest: Rest, forward: &Forward<'_>) -> bool {
     let name = field.name;
     // X-Forwarded-For of a trusted peer is written once, with the peer at its end.
-    let replaced = name.eq_ignore_ascii_case(FORWARDED_FOR) || forward.edits.touch(name);
+    let replaced = name.eq_ignore_ascii_case(FORWARDED_FOR) || forward.edits.touches(name);
     // Where there is a length it is the one that was checked. An upgrade's can only be 0.
     let is_surplus = rest == Rest::Upgrade && name.eq_ignore_ascii_case("content-length");
     // A name with an underscore becomes the same CGI variable as one with a dash.

@@ -229,6 +229,33 @@ macro_rules! asks_its_head {
 asks_its_head!(Upgrade);
 asks_its_head!(Http);
 
+impl Kind {
+    fn kept(&self) -> &Kept {
+        match self {
+            Self::Upgrade(upgrade) => &upgrade.kept,
+            Self::Http(http) => &http.kept,
+        }
+    }
+
+    /// The target in origin-form, with its query. May hold secrets.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.kept().target()
+    }
+
+    /// The path without its query: fit for a log.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.kept().path()
+    }
+
+    /// Host, as it came; empty where an HTTP/1.0 request has none.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.kept().host()
+    }
+}
+
 impl Http {
     /// How its body ends.
     #[must_use]

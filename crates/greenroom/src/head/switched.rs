@@ -104,7 +104,7 @@ fn write_kept(
         let dropped = fields::is_hop_by_hop(name)
             || fields::is_own(name)
             || fields::is_nominated(parts.fields, name)
-            || edits.touch(name);
+            || edits.touches(name);
         let is_length = name.eq_ignore_ascii_case("content-length");
         if !dropped && (!is_length || length_passes(name)) {
             fields::write(out, name, field.value);

@@ -106,6 +106,12 @@ words! {
         Version => "version",
         /// CONNECT: greenroom is no forward proxy.
         Method => "method",
+        /// No route is for this host and path.
+        NoRoute => "no_route",
+        /// The request's body is larger than its route allows.
+        BodyTooLarge => "body_too_large",
+        /// The request's body stopped coming.
+        BodyTimeout => "body_timeout",
         /// The backend's answer is no HTTP, or a 101 that is none.
         BadAnswer => "bad_answer",
         /// The backend took the connection and did not answer by the deadline.
@@ -125,7 +131,9 @@ impl Refusal {
             | Self::Draining
             | Self::Descriptors => 503,
             Self::BadRequest => 400,
-            Self::HeadTimeout => 408,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::NoRoute => 404,
+            Self::BodyTooLarge => 413,
             Self::HeadTooLarge => 431,
             Self::Version => 426,
             Self::Method => 501,
@@ -140,7 +148,14 @@ impl Refusal {
         match self {
             Self::HoldTimeout | Self::HeldFull | Self::NotReady | Self::StartFailed | Self::Descriptors => 1013,
             Self::Draining => 1001,
-            Self::BadRequest | Self::HeadTimeout | Self::HeadTooLarge | Self::Version | Self::Method => 1002,
+            Self::BadRequest
+            | Self::HeadTimeout
+            | Self::HeadTooLarge
+            | Self::Version
+            | Self::Method
+            | Self::NoRoute
+            | Self::BodyTooLarge
+            | Self::BodyTimeout => 1002,
             Self::BadAnswer | Self::Unanswered => 1011,
         }
     }
@@ -166,6 +181,9 @@ impl Refusal {
             Self::HeadTooLarge => "the request header is too large",
             Self::Version => "only WebSocket version 13 is spoken here",
             Self::Method => "this method is not served here",
+            Self::NoRoute => "nothing is served at this host and path",
+            Self::BodyTooLarge => "the request's body is too large",
+            Self::BodyTimeout => "the request's body did not arrive in time",
             Self::BadAnswer => "the server gave an invalid answer",
             Self::Unanswered => "the server did not answer in time",
         }
@@ -183,6 +201,8 @@ words! {
         LeftHeld => "left_held",
         /// greenroom refused it: see the refusal.
         Refused => "refused",
+        /// Its plain requests were answered, and it is over.
+        Served => "served",
         /// The backend's own answer (not a 101) was passed on.
         PassedOn => "passed_on",
         /// The client began the close handshake, or ended its side.

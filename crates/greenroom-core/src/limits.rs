@@ -122,6 +122,41 @@ pub const TRAILER_MAX: usize = 4 * KIB;
 /// How long the rest of a non-101 answer may take to pass.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes read at once while the head of an answer is not complete: most are shorter.
+pub const ANSWER_PIECE: usize = 8 * KIB;
+
+// ── Plain HTTP ─────────────────────────────────────────────────────────────
+
+/// How long a client's connection waits for its next request.
+pub const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a plain request is held: browsers and proxies in front give up soon after.
+pub const HTTP_HOLD: Duration = Duration::from_secs(10);
+/// Plain requests held for one backend: each is a socket and its head.
+pub const HTTP_HELD_MAX: usize = 1_000;
+/// A plain request that cannot go first on trial is let in at the limited gate after this
+/// time, if nobody waits who can.
+pub const HTTP_ALONE: Duration = Duration::from_secs(1);
+/// How long a backend may take until its answer begins: longer than long polls last.
+pub const HTTP_ANSWER: Duration = Duration::from_secs(300);
+/// Silence within a body, of whoever sends it, or of whoever should take it. Events that
+/// are streamed may be rare; dead peers are found by TCP long before.
+pub const HTTP_IDLE: Duration = Duration::from_secs(3600);
+/// Idle backend connections kept for plain requests, for each backend.
+pub const POOL_MAX: usize = 64;
+/// How long one is kept: less than the 5 s of uvicorn and Node, so that a request hardly
+/// ever goes out on a connection that its backend closes at that moment.
+pub const POOL_IDLE: Duration = Duration::from_secs(4);
+/// After this time at the gate a browser is shown a page.
+pub const PAGE_AFTER: Duration = Duration::from_secs(1);
+/// How often the page is told how things stand.
+pub const PAGE_EVERY: Duration = Duration::from_secs(1);
+/// How long one page is kept open; then the browser asks again.
+pub const PAGE_MAX: Duration = Duration::from_secs(600);
+/// When a browser asks again whose page ended without a word, in seconds.
+pub const PAGE_AGAIN_SECONDS: u32 = 3;
+/// Start-up times that are remembered for each backend, to say what is usual.
+pub const STARTS_KEPT: usize = 16;
+
 // ── Relay and closing ──────────────────────────────────────────────────────
 
 /// Bytes kept per direction while a peer is slow; then backpressure. Also the

@@ -44,7 +44,7 @@ use crate::scratch::with_scratch;
 
 pub(crate) use answer::{NoHead, Switched101, next_head};
 pub(crate) use hold::Place;
-pub(crate) use refuse::linger;
+pub(crate) use refuse::{linger, say};
 pub(crate) use watched::Watched;
 
 /// Serves one accepted client. Each stage is a future of its own, made when it is

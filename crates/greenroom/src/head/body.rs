@@ -130,6 +130,18 @@ impl BodyReader {
         matches!(self.state, State::Done | State::UntilClose)
     }
 
+    /// So many of the next bytes belong to the body for sure; 0 while that depends on them.
+    #[must_use]
+    pub fn sure_bytes(&self) -> usize {
+        let sure = match self.state {
+            State::Length(left) => left,
+            State::Chunk { at: Chunk::Data, size, .. } => size,
+            State::UntilClose => u64::MAX,
+            State::Done | State::Chunk { .. } => 0,
+        };
+        usize::try_from(sure).unwrap_or(usize::MAX)
+    }
+
     /// Takes the next piece of the body. After a fault the reader takes nothing more.
     pub fn take(&mut self, piece: &[u8]) -> Result<Taken, BodyFault> {
         let mut bytes = 0;

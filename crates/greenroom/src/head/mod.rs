@@ -52,7 +52,7 @@ mod target;
 pub use body::{BodyFault, BodyFraming, BodyReader, Run, Taken};
 pub use fault::{Fault, Nonsense};
 pub use forward::Forward;
-pub use refusal::{fault, refusal, refusal_to_head};
+pub use refusal::{fault, refusal, refusal_of};
 pub use request::{Http, Kind, Request, Upgrade, parse_head, parse_request};
 pub use response::{Answer, Asked, Interim, Status, Switched, parse_answer, parse_response};
 pub use scan::{answer_end, head_end};

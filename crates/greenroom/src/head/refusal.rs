@@ -10,25 +10,38 @@
 //! switch on 101 only, so `Upgrade, close` is safe.
 
 use super::fault::Fault;
-use greenroom_core::event::Refusal;
+use greenroom_core::event::{Refusal, SessionId};
 use std::io::Write as _;
 
 /// Appends the answer for `refusal` to `out`. `retry_after_seconds` is written where the refusal has such a field.
 pub fn refusal(refusal: Refusal, retry_after_seconds: Option<u32>, out: &mut Vec<u8>) {
-    write(refusal, None, retry_after_seconds, true, out);
+    refusal_of(refusal, retry_after_seconds, None, true, out);
 }
 
-/// The same for a request with the method HEAD ([`Http::is_head`](super::Http)): without the body.
-pub fn refusal_to_head(refusal: Refusal, retry_after_seconds: Option<u32>, out: &mut Vec<u8>) {
-    write(refusal, None, retry_after_seconds, false, out);
+/// The same for a request that has a number, by which the log knows it too; without the body for HEAD.
+pub fn refusal_of(
+    refusal: Refusal,
+    retry_after_seconds: Option<u32>,
+    session: Option<SessionId>,
+    with_body: bool,
+    out: &mut Vec<u8>,
+) {
+    write(refusal, None, retry_after_seconds, session, with_body, out);
 }
 
 /// Appends the answer for a faulty head to `out`; its line says what is wrong.
 pub fn fault(fault: Fault, out: &mut Vec<u8>) {
-    write(fault.refusal(), Some(fault), None, true, out);
+    write(fault.refusal(), Some(fault), None, None, true, out);
 }
 
-fn write(refusal: Refusal, fault: Option<Fault>, retry_after_seconds: Option<u32>, with_body: bool, out: &mut Vec<u8>) {
+fn write(
+    refusal: Refusal,
+    fault: Option<Fault>,
+    retry_after_seconds: Option<u32>,
+    session: Option<SessionId>,
+    with_body: bool,
+    out: &mut Vec<u8>,
+) {
     let status = refusal.status();
     let body = match fault {
         Some(fault) => format!("{}: {fault}\n", refusal.sentence()),
@@ -42,6 +55,9 @@ fn write(refusal: Refusal, fault: Option<Fault>, retry_after_seconds: Option<u32
         body.len(),
         refusal.word(),
     );
+    if let Some(session) = session {
+        let _ = write!(out, "Greenroom-Session: {session}\r\n");
+    }
     if let Some(seconds) = retry_after_seconds.filter(|_| refusal.retry_after()) {
         let _ = write!(out, "Retry-After: {seconds}\r\n");
     }
@@ -59,7 +75,9 @@ fn write(refusal: Refusal, fault: Option<Fault>, retry_after_seconds: Option<u32
 const fn reason(refusal: Refusal) -> &'static str {
     match refusal.status() {
         400 => "Bad Request",
+        404 => "Not Found",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
@@ -108,7 +126,7 @@ mod tests {
                 "close"
             };
             assert!(head.ends_with(&format!("\r\nConnection: {connection}")), "{head}");
-            let to_head = text(|out| refusal_to_head(each, Some(3), out));
+            let to_head = text(|out| refusal_of(each, Some(3), None, false, out));
             assert_eq!(to_head, format!("{head}\r\n\r\n"), "HEAD has the same head and no body");
         }
     }

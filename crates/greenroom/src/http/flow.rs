@@ -43,13 +43,16 @@ pub(super) struct Upload {
     pub(super) reader: BodyReader,
     /// Bytes of data that may still come, where the route has a limit.
     pub(super) left: Option<u64>,
+    /// Nothing of it was taken from the client yet.
+    pub(super) is_untouched: bool,
 }
 
 /// What one look at the client brought.
 enum Taken {
-    /// So many bytes of the piece, of which so many are written already.
-    Bytes { rest: Vec<u8> },
+    /// Bytes of the body: what the backend did not take at once.
+    Rest(Vec<u8>),
     End,
+    Cut(Cut),
 }
 
 impl Upload {
@@ -61,58 +64,61 @@ impl Upload {
                 Ok(Err(_)) => return Err(Cut::Client),
                 Err(_) => return Err(Cut::ClientSilent),
             }
-            let mut fault = None;
-            let taken = client.try_io(Interest::READABLE, || self.take(client, backend, &mut fault));
-            if let Some(cut) = fault {
-                return Err(cut);
-            }
-            match taken {
-                Ok(Taken::Bytes { rest }) => write_to_backend(backend, &rest).await?,
-                Ok(Taken::End) => return Err(Cut::Client),
+            match client.try_io(Interest::READABLE, || self.take(client, backend)) {
+                Ok(Taken::Rest(rest)) => write_to_backend(backend, &rest).await?,
+                Ok(Taken::Cut(cut)) => return Err(cut),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(Cut::Client),
+                Ok(Taken::End) | Err(_) => return Err(Cut::Client),
             }
         }
         Ok(())
     }
 
-    /// One look: what belongs to the body is taken and written as far as it goes.
-    fn take(&mut self, client: &TcpStream, backend: &Stream, fault: &mut Option<Cut>) -> io::Result<Taken> {
+    /// One look: what belongs to the body is taken, and written as far as it goes.
+    fn take(&mut self, client: &TcpStream, backend: &Stream) -> io::Result<Taken> {
         with_scratch(|scratch| {
-            let (seen, _) = rustix::net::recv(client, &mut *scratch, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+            // Where it is sure that all belongs to the body it need not be looked at before.
+            let sure = self.reader.sure_bytes().min(scratch.len());
+            let (room, flags) = match sure {
+                0 => (scratch.len(), RecvFlags::PEEK | RecvFlags::DONTWAIT),
+                sure => (sure, RecvFlags::DONTWAIT),
+            };
+            let (seen, _) = rustix::net::recv(client, &mut scratch[..room], flags)?;
             if seen == 0 {
                 return Ok(Taken::End);
             }
-            let mut belongs = 0;
-            while belongs < seen {
-                let run = match self.reader.run(&scratch[belongs..seen]) {
-                    Ok(run) if run.bytes == 0 => break,
-                    Ok(run) => run,
-                    Err(error) => {
-                        *fault = Some(Cut::Malformed(error));
-                        return Ok(Taken::End);
-                    }
-                };
-                if let (true, Some(left)) = (run.is_data, &mut self.left) {
-                    let Some(less) = left.checked_sub(run.bytes as u64) else {
-                        *fault = Some(Cut::TooLong);
-                        return Ok(Taken::End);
-                    };
-                    *left = less;
-                }
-                belongs += run.bytes;
+            self.is_untouched = false;
+            let belongs = match self.judge(&scratch[..seen]) {
+                Ok(belongs) => belongs,
+                Err(cut) => return Ok(Taken::Cut(cut)),
+            };
+            if sure == 0 {
+                // The same bytes once more, this time taken away.
+                rustix::net::recv(client, &mut scratch[..belongs], RecvFlags::DONTWAIT)?;
             }
-            // The same bytes once more, this time taken away.
-            let (taken, _) = rustix::net::recv(client, &mut scratch[..belongs], RecvFlags::DONTWAIT)?;
-            debug_assert_eq!(taken, belongs);
-            let written = backend.try_write(&scratch[..taken]).unwrap_or(0); // an error shows again at the next write
-            let rest = scratch[written..taken].to_vec();
-            Ok(Taken::Bytes { rest })
+            let written = backend.try_write(&scratch[..belongs]).unwrap_or(0); // an error shows again at the next write
+            Ok(Taken::Rest(scratch[written..belongs].to_vec()))
         })
+    }
+
+    /// How many of these bytes belong to the body, if it may have them.
+    fn judge(&mut self, seen: &[u8]) -> Result<usize, Cut> {
+        let mut belongs = 0;
+        while belongs < seen.len() {
+            let run = self.reader.run(&seen[belongs..]).map_err(Cut::Malformed)?;
+            if run.bytes == 0 {
+                break;
+            }
+            if let (true, Some(left)) = (run.is_data, &mut self.left) {
+                *left = left.checked_sub(run.bytes as u64).ok_or(Cut::TooLong)?;
+            }
+            belongs += run.bytes;
+        }
+        Ok(belongs)
     }
 }
 
-async fn write_to_backend(backend: &Stream, mut rest: &[u8]) -> Result<(), Cut> {
+pub(super) async fn write_to_backend(backend: &Stream, mut rest: &[u8]) -> Result<(), Cut> {
     while !rest.is_empty() {
         match tokio::time::timeout(HTTP_IDLE, backend.writable()).await {
             Ok(Ok(())) => {}
@@ -152,6 +158,8 @@ pub(super) struct Download {
     pub(super) reader: BodyReader,
     /// The client knows no chunks: only the data passes.
     pub(super) dechunk: bool,
+    /// The backend said something behind its answer: nobody knows what it would answer next.
+    pub(super) has_surplus: bool,
 }
 
 impl Download {
@@ -161,7 +169,8 @@ impl Download {
         while at < piece.len() {
             let run = self.reader.run(&piece[at..]).map_err(|fault| Cut::Backend(fault.to_string()))?;
             if run.bytes == 0 {
-                break; // what a backend says behind its answer nobody gets
+                self.has_surplus = true; // nobody gets it
+                break;
             }
             if run.is_data || !self.dechunk {
                 out.extend_from_slice(&piece[at..at + run.bytes]);
@@ -205,6 +214,7 @@ impl Download {
             &kept[..]
         } else {
             let taken = self.reader.take(piece).map_err(|fault| Cut::Backend(fault.to_string()))?;
+            self.has_surplus |= taken.bytes < piece.len();
             &piece[..taken.bytes]
         };
         let written = client.try_write(passes).unwrap_or(0); // an error shows again at the next write

@@ -27,7 +27,7 @@ pub(super) async fn fault(client: TcpStream, fault: Fault) {
     say(client, &answer).await;
 }
 
-async fn say(mut client: TcpStream, answer: &[u8]) {
+pub(crate) async fn say(mut client: TcpStream, answer: &[u8]) {
     let written = tokio::time::timeout(READ_ANSWER, async {
         client.write_all(answer).await?;
         client.shutdown().await

@@ -1,0 +1,348 @@
+//! One request and its answer on one backend connection.
+//!
+//! The head is written, then two things go on side by side: the body goes up as it
+//! comes, and the answer is waited for. Interim answers are passed on to whoever
+//! knows them (HTTP/1.1), a 100 among them: so `Expect: 100-continue` is the
+//! backend's to answer. A client that leaves ends the exchange and with it the
+//! backend's connection, so that a handler that streams events hears of it.
+//!
+//! An answer that comes before the body was taken ends the client's connection: what
+//! is left of the body cannot be told from a next request in good time.
+//!
+//! Bounds: `HTTP_ANSWER` for the answer's head, `INTERIM_MAX` interim answers, and
+//! those of `flow`.
+
+use greenroom_core::event::{CloseCause, Refusal};
+use greenroom_core::limits::{HTTP_ANSWER, INTERIM_MAX};
+use greenroom_core::session::Answer;
+use tokio::sync::oneshot;
+
+use super::flow::{Cut, Download, Upload, write_to_client};
+use super::{Connection, Request};
+use crate::driver::{Message, Order};
+use crate::head::{self, After, BodyFraming, BodyReader, Http};
+use crate::opening::{NoHead, Place, next_head};
+
+/// How an exchange ended.
+pub(super) enum Outcome {
+    /// The client has its answer, whole.
+    Answered { persists: bool },
+    /// The backend closed the connection without a byte. `untouched`: nothing of a body was sent.
+    Dropped { untouched: bool },
+    /// Back to its place, unseen by the client.
+    Requeued(oneshot::Receiver<Order>),
+    /// Nothing of an answer was sent.
+    Refused(Refusal, Option<String>),
+    /// The client left.
+    Left,
+    /// The client has a part of its answer, and no more will come.
+    Cut(CloseCause, Option<String>),
+}
+
+/// The gate's side of an exchange on trial: where to tell the answer, and where its word comes.
+pub(super) type Trial<'p> = (&'p Place, oneshot::Receiver<Order>);
+
+/// See the module's head.
+pub(super) struct Exchange<'r> {
+    request: &'r Request<'r>,
+    http: Option<&'r Http>,
+    connection: Connection,
+    /// What of the head is not written yet.
+    head: Vec<u8>,
+    upload: Upload,
+}
+
+/// The answer's head, for the client, and what is known of the rest.
+struct Begun {
+    out: Vec<u8>,
+    download: Download,
+    answer: Answer,
+    /// The backend's connection may carry another request.
+    backend_persists: bool,
+    /// The client's may, as far as the answer is concerned.
+    client_persists: bool,
+}
+
+/// What became of the first half, up to the answer's head.
+enum First {
+    Begun(Box<Begun>),
+    /// The connection ended without a byte.
+    Dropped,
+    Nonsense(String),
+    Cut(Cut),
+    Left,
+    Word(Result<Order, oneshot::error::RecvError>),
+    Late,
+}
+
+impl<'r> Exchange<'r> {
+    pub(super) fn new(request: &'r Request<'r>, connection: Connection, head: Vec<u8>) -> Self {
+        let http = request.http();
+        let upload = Upload {
+            reader: BodyReader::new(http.map_or(BodyFraming::None, Http::body)),
+            left: request.route.body_max,
+            is_untouched: true,
+        };
+        Self {
+            request,
+            http,
+            connection,
+            head,
+            upload,
+        }
+    }
+
+    /// Runs to the end of the answer. With a trial the gate is told the answer first, and has the word.
+    pub(super) async fn run(mut self, trial: Option<Trial<'_>>) -> Outcome {
+        let (place, mut order) = match trial {
+            Some((place, order)) => (Some(place), Some(order)),
+            None => (None, None),
+        };
+        let begun = loop {
+            match self.first(&mut order).await {
+                First::Begun(begun) => break Ok(begun),
+                First::Word(Ok(Order::Forward)) => order = None, // the gate is sure: it needs no answer
+                First::Word(word) => return worded(word),
+                First::Dropped => break Err(Answer::Dropped),
+                First::Nonsense(why) => return self.refused(place, order, Refusal::BadAnswer, why),
+                First::Late => {
+                    let why = "the backend did not answer in time".to_owned();
+                    return self.refused(place, order, Refusal::Unanswered, why);
+                }
+                First::Cut(cut) => return cut_before(cut),
+                First::Left => return Outcome::Left,
+            }
+        };
+        let answer = match &begun {
+            Ok(begun) => begun.answer,
+            Err(answer) => *answer,
+        };
+        if let (Some(place), Some(order)) = (place, &mut order) {
+            place.tell(Message::Answered(place.id, answer));
+            let word = tokio::select! {
+                biased;
+                word = order => word,
+                () = self.request.client.gone(), if self.upload.reader.is_done() => return Outcome::Left,
+            };
+            if !matches!(word, Ok(Order::Forward)) {
+                return worded(word);
+            }
+        }
+        match begun {
+            Ok(begun) => self.second(*begun).await,
+            Err(_) => Outcome::Dropped {
+                untouched: self.upload.is_untouched,
+            },
+        }
+    }
+
+    /// A fault of the backend: the gate hears that it says nothing about readiness.
+    fn refused(
+        &self,
+        place: Option<&Place>,
+        order: Option<oneshot::Receiver<Order>>,
+        refusal: Refusal,
+        why: String,
+    ) -> Outcome {
+        if let (Some(place), Some(_)) = (place, order) {
+            place.tell(Message::Answered(place.id, Answer::Nonsense));
+        }
+        Outcome::Refused(refusal, Some(why))
+    }
+
+    /// Writes the head, lets the body go up, and waits for the answer's head.
+    async fn first(&mut self, order: &mut Option<oneshot::Receiver<Order>>) -> First {
+        let Self {
+            request,
+            http,
+            connection,
+            head,
+            upload,
+        } = self;
+        let (client, backend) = (&request.client, &connection.stream);
+        let up = async {
+            if let Err(cut) = super::flow::write_to_backend(backend, head).await {
+                return Some(cut);
+            }
+            head.clear();
+            match upload.run(client.socket(), backend).await {
+                Ok(()) => {
+                    client.gone().await;
+                    None
+                }
+                Err(cut) => Some(cut),
+            }
+        };
+        let word = async {
+            match order {
+                Some(order) => order.await,
+                None => std::future::pending().await,
+            }
+        };
+        let down = tokio::time::timeout(HTTP_ANSWER, begin(request, *http, backend));
+        tokio::pin!(up, down);
+        let ended = tokio::select! {
+            biased;
+            word = word => return First::Word(word),
+            first = &mut down => return first.unwrap_or(First::Late),
+            ended = &mut up => ended,
+        };
+        match ended {
+            None => First::Left,
+            // It closed its side while it was written to: what it said before may still be there to read.
+            Some(Cut::Backend(_)) => down.await.unwrap_or(First::Late),
+            Some(cut) => First::Cut(cut),
+        }
+    }
+
+    /// Passes the answer on, to its end.
+    async fn second(mut self, begun: Begun) -> Outcome {
+        let Begun {
+            out,
+            mut download,
+            backend_persists,
+            client_persists,
+            ..
+        } = begun;
+        let (client, backend) = (&self.request.client, &self.connection.stream);
+        let passed = {
+            let up = async {
+                let result = self.upload.run(client.socket(), backend).await;
+                if result.is_ok() {
+                    client.gone().await;
+                }
+                result
+            };
+            let down = async {
+                write_to_client(client.socket(), &out).await?;
+                download.run(backend, client.socket()).await
+            };
+            tokio::pin!(up, down);
+            tokio::select! {
+                biased;
+                passed = &mut down => passed,
+                up = &mut up => match up {
+                    // The backend may end its side before it has read all of a body.
+                    Err(Cut::Backend(_)) => down.await,
+                    Err(cut) => Err(cut),
+                    Ok(()) => Err(Cut::Client),
+                },
+            }
+        };
+        match passed {
+            Ok(()) => {
+                let whole = self.upload.reader.is_done();
+                if backend_persists && whole && !download.has_surplus {
+                    let Connection {
+                        stream,
+                        descriptor,
+                        era,
+                        ..
+                    } = self.connection;
+                    self.request.backend.pool.give(stream, descriptor, era);
+                }
+                Outcome::Answered {
+                    persists: client_persists && whole,
+                }
+            }
+            Err(cut) => cut_within(cut),
+        }
+    }
+}
+
+/// Reads the answer's head, passing interim ones on.
+async fn begin(request: &Request<'_>, http: Option<&Http>, backend: &crate::stream::Stream) -> First {
+    let Some(http) = http else { return First::Dropped };
+    let mut bytes = Vec::new();
+    for interim in 0..=INTERIM_MAX {
+        let len = match next_head(backend, &mut bytes, interim == 0).await {
+            Ok(len) => len,
+            Err(NoHead::Dropped) => return First::Dropped,
+            Err(NoHead::Nonsense(why)) => return First::Nonsense(why),
+        };
+        let behind = bytes.split_off(len);
+        match head::parse_answer(&bytes, http) {
+            head::Answer::Status(status) => return started(request, http, &status, &behind),
+            head::Answer::Interim(interim) => {
+                let mut out = Vec::new();
+                interim.to_client(&mut out);
+                if http.is_http11()
+                    && let Err(cut) = write_to_client(request.client.socket(), &out).await
+                {
+                    return First::Cut(cut);
+                }
+            }
+            head::Answer::Nonsense(why) => return First::Nonsense(why.to_string()),
+            head::Answer::Switched(_) | head::Answer::Partial => return First::Nonsense("it is no answer".into()),
+        }
+        bytes = behind;
+    }
+    First::Nonsense(format!("more than {INTERIM_MAX} interim answers"))
+}
+
+/// The answer's head as the client gets it.
+fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind: &[u8]) -> First {
+    let dechunk = status.body() == BodyFraming::Chunked && !http.is_http11();
+    let ends_by_close = dechunk || status.body() == BodyFraming::UntilClose;
+    let draining = request.front.drain.borrow().is_some();
+    let client_persists = http.persists() && !ends_by_close && !draining;
+    let after = match (client_persists, http.is_http11()) {
+        (false, _) => After::Close,
+        (true, true) => After::Persist,
+        (true, false) => After::PersistHttp10,
+    };
+    let mut out = Vec::new();
+    status.to_client(&request.route.response_headers, after, dechunk, &mut out);
+    let mut download = Download {
+        reader: BodyReader::new(status.body()),
+        dechunk,
+        has_surplus: false,
+    };
+    if let Err(cut) = download.judge(behind, &mut out) {
+        return First::Cut(cut);
+    }
+    First::Begun(Box::new(Begun {
+        out,
+        download,
+        answer: match status.status() {
+            200..=399 => Answer::Served,
+            code => Answer::Status(code),
+        },
+        backend_persists: status.persists(),
+        client_persists,
+    }))
+}
+
+/// A word of the gate that is not "forward".
+fn worded(word: Result<Order, oneshot::error::RecvError>) -> Outcome {
+    match word {
+        Ok(Order::Requeued { next } | Order::Dialled { next, .. }) => Outcome::Requeued(next),
+        Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal, None),
+        Ok(Order::Forward) => Outcome::Refused(Refusal::BadAnswer, None), // taken before
+        Err(_) => Outcome::Refused(Refusal::Draining, None),
+    }
+}
+
+/// Before anything of the answer was sent, most ends can still be told.
+fn cut_before(cut: Cut) -> Outcome {
+    match cut {
+        Cut::Client => Outcome::Left,
+        Cut::Malformed(fault) => Outcome::Refused(Refusal::BadRequest, Some(fault.to_string())),
+        Cut::TooLong => Outcome::Refused(Refusal::BodyTooLarge, None),
+        Cut::ClientSilent => Outcome::Refused(Refusal::BodyTimeout, None),
+        Cut::Backend(why) => Outcome::Refused(Refusal::BadAnswer, Some(why)),
+        Cut::BackendSilent => Outcome::Refused(Refusal::Unanswered, None),
+    }
+}
+
+/// A client that has a part of its answer can only be cut: that is how HTTP says "incomplete".
+fn cut_within(cut: Cut) -> Outcome {
+    match cut {
+        Cut::Client => Outcome::Cut(CloseCause::ClientLost, None),
+        Cut::Malformed(fault) => Outcome::Cut(CloseCause::ClientViolation, Some(fault.to_string())),
+        Cut::TooLong => Outcome::Cut(CloseCause::ClientViolation, Some("its body is too large".into())),
+        Cut::ClientSilent => Outcome::Cut(CloseCause::TimedOut, Some("the client was silent".into())),
+        Cut::Backend(why) => Outcome::Cut(CloseCause::BackendLost, Some(why)),
+        Cut::BackendSilent => Outcome::Cut(CloseCause::TimedOut, Some("the backend was silent".into())),
+    }
+}

@@ -1,0 +1,117 @@
+//! A plain request's wait at the gate: in the same line as the WebSocket clients.
+//!
+//! Its body stays in the kernel, and so does the answer to `Expect: 100-continue`,
+//! which is the backend's to give. A client that leaves frees its place at once.
+//! A person in front of a browser is shown a page after `PAGE_AFTER`.
+
+use std::sync::Arc;
+
+use greenroom_core::event::Refusal;
+use greenroom_core::gate::Class;
+use greenroom_core::limits::PAGE_AFTER;
+use greenroom_core::time::Time;
+use tokio::sync::oneshot;
+
+use super::Request;
+use super::exchange::Outcome;
+use crate::clock;
+use crate::config::HttpMode;
+use crate::dial::Dialled;
+use crate::driver::{Arrival, Order};
+use crate::head::Http;
+use crate::opening::Place;
+use crate::registry::Entry;
+
+/// What the gate said, or the client did.
+pub(super) enum Gated {
+    Dialled(Dialled, oneshot::Receiver<Order>),
+    Refused(Refusal),
+    Left,
+    ShowPage,
+}
+
+/// A request at the gate.
+pub(super) struct Wait<'r> {
+    request: &'r Request<'r>,
+    place: Place,
+    /// Where the gate's next word comes.
+    next: oneshot::Receiver<Order>,
+    /// When a browser is shown a page instead.
+    page_at: Option<Time>,
+}
+
+impl<'r> Wait<'r> {
+    /// Arrives: its place is behind all that arrived before.
+    pub(super) fn arrive(request: &'r Request<'r>, entry: &mut Entry) -> Self {
+        let now = clock::now();
+        let (order, next) = oneshot::channel();
+        let may_wait = request.route.http != HttpMode::Refuse;
+        let arrival = Arrival {
+            deadline: now + request.route.http_hold,
+            may_wait,
+            class: Class::Http {
+                is_safe: request.is_safe(),
+            },
+            request: Arc::clone(&request.kind),
+            route: request.route_index,
+            peer: request.peer,
+            order,
+        };
+        let place = Place::take(&request.backend.inbox, arrival);
+        entry.set_session(place.id);
+        let shows_page = may_wait && request.route.waiting_page && request.http().is_some_and(Http::navigates);
+        Self {
+            request,
+            place,
+            next,
+            page_at: shows_page.then(|| now + PAGE_AFTER),
+        }
+    }
+
+    /// Waits for the gate's next word that matters.
+    pub(super) async fn next(&mut self) -> Gated {
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = &mut self.next => order,
+                () = self.request.client.gone() => return Gated::Left,
+                () = clock::until(self.page_at) => return Gated::ShowPage,
+            };
+            match order {
+                Ok(Order::Dialled { dialled, next }) => return Gated::Dialled(dialled, next),
+                Ok(Order::Requeued { next }) => self.next = next, // its dial failed before it heard of it
+                Ok(Order::Refuse(refusal)) => {
+                    self.place.settle();
+                    return Gated::Refused(refusal);
+                }
+                // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
+                Ok(Order::Forward) => {
+                    self.place.settle();
+                    return Gated::Refused(Refusal::BadAnswer);
+                }
+                Err(_) => return Gated::Refused(Refusal::Draining), // the owner task is gone: greenroom ends
+            }
+        }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Back in its place.
+    pub(super) fn again(&mut self, next: oneshot::Receiver<Order>) {
+        self.next = next;
+    }
+
+    /// Its time at the gate is over: unless it left by itself, the gate knows.
+    pub(super) fn settle(&mut self, outcome: &Outcome) {
+        if !matches!(outcome, Outcome::Left) {
+            self.place.settle();
+        }
+    }
+
+    /// Gives its place up.
+    pub(super) fn leave(self) {
+        drop(self.place);
+    }
+}

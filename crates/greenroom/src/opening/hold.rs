@@ -9,6 +9,7 @@ use std::sync::Arc;
 use greenroom_core::drain::{retry_after, seed_for};
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::limits::RETRY_AFTER_SECONDS;
+use greenroom_core::session::Answer;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -150,6 +151,11 @@ impl Waiting {
                     }
                 }
                 Ok(Order::Requeued { next }) => self.next = next, // its dial failed before it heard of it
+                // Never without a 101; the gate would wait for the answer.
+                Ok(Order::Look { next }) => {
+                    self.next = next;
+                    self.place.tell(Message::Answered(self.place.id, Answer::LostEarly));
+                }
                 Ok(Order::Refuse(refusal)) => return Done::Refused(refusal),
                 // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
                 Ok(Order::Forward) => return Done::Refused(Refusal::BadAnswer),

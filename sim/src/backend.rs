@@ -26,6 +26,8 @@ pub(crate) enum Early {
     Says503,
     /// 101, and then a Close 1011 or an EOF after so long.
     Closes(Duration),
+    /// 101, and then a Close so much later, or up to twice that: its timers are late.
+    ClosesLate(Duration),
     /// Takes the connection, and answers all once it is ready.
     Silent,
     /// One worker of two is ready; the other says 503.
@@ -107,10 +109,12 @@ impl Truth {
     pub(crate) fn start(&mut self, now: Time, last: bool, rng: &mut Rng) -> Life {
         self.generation.0 += 1;
         let closes = ms(rng.range(0, 25));
+        let closes_late = ms(rng.range(10, 40));
         let early = rng.pick(&[
             Early::Refuses,
             Early::Says503,
             Early::Closes(closes),
+            Early::ClosesLate(closes_late),
             Early::Silent,
             Early::OneWorker,
             Early::Drops,
@@ -120,7 +124,12 @@ impl Truth {
         let listens = match early {
             Early::Refuses => ready,
 
-            Early::Says503 | Early::Closes(_) | Early::Silent | Early::OneWorker | Early::Drops => {
+            Early::Says503
+            | Early::Closes(_)
+            | Early::ClosesLate(_)
+            | Early::Silent
+            | Early::OneWorker
+            | Early::Drops => {
                 now + ms(if at_once {
                     0
                 } else {
@@ -186,6 +195,10 @@ impl Truth {
             (false, _, Early::OneWorker) if rng.one_in(2) && poison.is_none() => sound,
             (false, _, Early::Says503 | Early::OneWorker) => Reaction::Answers(Answer::Status(503)),
             (false, _, Early::Closes(after)) => Reaction::Then(after, Answer::LostEarly),
+            (false, _, Early::ClosesLate(after)) => {
+                let late = ms(rng.range(0, after.as_millis() as u64 + 1));
+                Reaction::Then(after + late, Answer::LostEarly)
+            }
             (false, _, Early::Silent) => Reaction::Waits,
             (false, _, Early::Drops | Early::Refuses) => Reaction::Answers(Answer::Dropped),
         }

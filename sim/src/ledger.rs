@@ -6,14 +6,18 @@
 //! - *FIFO* (7): an open gate lets in the first that waits, benched ones aside; a
 //!   canary is the next after the last canary of this round, or else the first.
 //!   Benched is who was rejected `rejections_max` times, until the trial is over.
+//! - *Settling* (1): a 101 that comes on trial is passed on when it has settled, for as
+//!   long as the losses that were seen demand, and when a last look has shown nothing.
 //! - *Deadline* (8): nobody waits past it, held or dialled without an answer, and
 //!   nobody is refused before it but by a limit with a name that holds.
 //! - *Progress* (9): at an open gate with a spare descriptor either nobody waits
 //!   or `DIALS_MIN` are on their way; at a limited one a canary is never overdue.
 
+use core::time::Duration;
+
 use greenroom_core::event::Refusal;
 use greenroom_core::gate::{Change, Output};
-use greenroom_core::limits::{DIALS_MIN, GateLimits};
+use greenroom_core::limits::{DIALS_MIN, GateLimits, SETTLE_FACTOR};
 use greenroom_core::session::{Answer, Verdict};
 use greenroom_core::time::Time;
 
@@ -54,8 +58,14 @@ pub(crate) struct Entry {
     benched: bool,
     attempts: u32,
     full: bool,
-    /// When its 101 is through, where it came on trial.
+    /// When its 101 came, where it came on trial.
+    switched: Option<Time>,
+    /// When that has settled.
     settles: Option<Time>,
+    /// When the gate asked for the last look, and whether that showed nothing.
+    looked: Option<(Time, bool)>,
+    /// When the backend's loss of the current dial lay in the shell's socket, read or not.
+    pub(crate) lost_at: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -72,6 +82,8 @@ pub(crate) struct Ledger {
     last_canary: Option<Time>,
     /// The last canary of this round.
     round: Option<usize>,
+    /// The longest time from a 101 to its loss: in the trial before this one, and in this one.
+    slowest: (Duration, Duration),
     /// A 101 was passed on at a limited gate, and no proof was announced yet.
     unproved: bool,
     pub(crate) canaries: u64,
@@ -92,6 +104,7 @@ impl Ledger {
             last_dial: None,
             last_canary: None,
             round: None,
+            slowest: (Duration::ZERO, Duration::ZERO),
             unproved: false,
             canaries: 0,
             requeued: 0,
@@ -149,7 +162,10 @@ impl Ledger {
             benched: false,
             attempts: 0,
             full,
+            switched: None,
             settles: None,
+            looked: None,
+            lost_at: None,
         });
     }
 
@@ -165,27 +181,54 @@ impl Ledger {
         let on_trial = !matches!(self.seen, Seen::Doubt | Seen::Sure);
         let rejected = matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped);
         let on_its_way = matches!(self.entries[client].at, At::OnItsWay(_));
+        if let (true, Answer::LostEarly, Some(at)) = (on_its_way, answer, self.entries[client].switched) {
+            self.learn(now.since(at));
+        }
         self.rejected_at = (rejected && on_its_way).then_some(now);
         if self.rejected_at.is_some() && matches!(self.seen, Seen::Limited | Seen::Shut | Seen::Proving | Seen::Doubt) {
             self.settle_again(now);
         }
+        let settle = self.settle();
         let entry = &mut self.entries[client];
-        if let At::OnItsWay(seen) = &mut entry.at {
+        if let (Answer::Stood, Some((_, stood))) = (answer, &mut entry.looked) {
+            *stood = true; // a look: no answer of the backend
+        } else if let (At::OnItsWay(seen), false) = (&mut entry.at, answer == Answer::Stood) {
             *seen = Some(answer);
-            let first = answer == Answer::Switched && on_trial;
-            entry.settles = first.then_some(now + self.limits.settle).or(entry.settles);
+            if answer == Answer::Switched && on_trial {
+                (entry.switched, entry.settles) = (Some(now), Some(now + settle));
+            }
             if answer == Answer::NoDescriptor {
                 self.spare = 0;
             }
         }
     }
 
-    /// Somebody was rejected on trial: those who settle wait their `settle` once more.
+    /// What a fresh 101 has to stand: a multiple of the slowest loss of this trial and the last, in bounds.
+    fn settle(&self) -> Duration {
+        let learned = self.slowest.0.max(self.slowest.1) * SETTLE_FACTOR;
+        learned.clamp(self.limits.settle, self.limits.settle_max)
+    }
+
+    fn learn(&mut self, delay: Duration) {
+        self.slowest.1 = self.slowest.1.max(delay);
+    }
+
+    /// Somebody was rejected on trial: those who settle wait their settle once more.
     fn settle_again(&mut self, now: Time) {
+        let settle = self.settle();
         for entry in &mut self.entries {
             if entry.at == At::OnItsWay(Some(Answer::Switched)) && entry.settles.is_some() {
-                entry.settles = Some(now + self.limits.settle);
+                entry.settles = Some(now + settle);
+                entry.looked = None;
             }
+        }
+    }
+
+    /// The gate is told that a relay was lost so long after its 101.
+    pub(crate) fn told_lost_early(&mut self, now: Time, delay: Duration) {
+        if matches!(self.seen, Seen::Limited | Seen::Shut | Seen::Proving | Seen::Doubt) {
+            self.learn(delay);
+            self.settle_again(now);
         }
     }
 
@@ -227,11 +270,17 @@ impl Ledger {
                 self.demand(!entry.full, 10, || format!("client {client} is held at a full gate"));
             }
             (Output::Dial { attempt, canary, .. }, Some(client)) => self.dialled(now, client, attempt, canary),
+            (Output::Look(_), Some(client)) => self.is_looked_at(now, client),
             (Output::Forward(_), Some(client)) => self.forwarded(now, client),
             (Output::Requeue(_, answer), Some(client)) => self.requeued(client, answer),
             (Output::Refuse(_, refusal), Some(client)) => self.refused(now, client, refusal),
             (
-                Output::Held(..) | Output::Dial { .. } | Output::Forward(_) | Output::Requeue(..) | Output::Refuse(..),
+                Output::Held(..)
+                | Output::Dial { .. }
+                | Output::Look(_)
+                | Output::Forward(_)
+                | Output::Requeue(..)
+                | Output::Refuse(..),
                 None,
             ) => self.demand(false, 5, || format!("{output:?} is about nobody")),
         }
@@ -250,7 +299,10 @@ impl Ledger {
         };
         match seen {
             Seen::Limited => self.round = None,
-            Seen::Sure => self.entries.iter_mut().for_each(|e| e.benched = false),
+            Seen::Sure => {
+                self.entries.iter_mut().for_each(|e| e.benched = false);
+                self.slowest = (self.slowest.1, Duration::ZERO); // a trial is over
+            }
             Seen::Shut | Seen::Doubt | Seen::Proving | Seen::Failed | Seen::Draining => {}
         }
         if matches!(change, Change::Shut | Change::Unreachable) {
@@ -316,7 +368,7 @@ impl Ledger {
         let entry = &mut self.entries[client];
         entry.at = At::OnItsWay(None);
         entry.benched = false;
-        entry.settles = None;
+        (entry.switched, entry.settles, entry.looked, entry.lost_at) = (None, None, None, None);
         entry.attempts += 1;
     }
 
@@ -328,6 +380,15 @@ impl Ledger {
             .or_else(|| self.first_unbenched())
             .or_else(|| benched().find(after))
             .or_else(|| benched().next())
+    }
+
+    fn is_looked_at(&mut self, now: Time, client: usize) {
+        let entry = self.entries[client].clone();
+        let settled = entry.at == At::OnItsWay(Some(Answer::Switched)) && entry.settles.is_some_and(|at| now >= at);
+        self.demand(settled && entry.looked.is_none(), 1, || {
+            format!("client {client} is looked at, and its 101 has not settled: {entry:?}")
+        });
+        self.entries[client].looked = Some((now, false));
     }
 
     fn forwarded(&mut self, now: Time, client: usize) {
@@ -343,7 +404,7 @@ impl Ledger {
             Verdict::NotReady => !matches!(seen, Seen::Sure | Seen::Failed),
             Verdict::Dropped => seen != Seen::Sure || entry.rejections < u32::from(self.limits.rejections_max),
             Verdict::Unreachable | Verdict::Starved | Verdict::Recalled => true,
-            Verdict::Switched | Verdict::Proved | Verdict::Neutral => false,
+            Verdict::Switched | Verdict::Stood | Verdict::Proved | Verdict::Neutral => false,
         };
         self.demand(!bad, 1, || {
             format!("client {client} sees {answer:?} of a backend on trial ({seen:?})")
@@ -355,6 +416,14 @@ impl Ledger {
             let settled = entry.settles.is_none_or(|at| now >= at);
             self.demand(settled, 1, || {
                 format!("client {client} sees a 101 on trial that has not settled")
+            });
+            let stood = entry.settles.is_none() || entry.looked.is_some_and(|(_, stood)| stood);
+            self.demand(stood, 1, || {
+                format!("client {client} sees a 101 on trial without a last look")
+            });
+            let unread = |at| entry.looked.is_some_and(|(looked, _)| at <= looked);
+            self.demand(!entry.lost_at.is_some_and(unread), 1, || {
+                format!("client {client} sees a 101, and its loss lay in the socket when it had settled")
             });
         }
         self.unproved = seen == Seen::Limited && matches!(answer, Answer::Switched | Answer::Spoke);
@@ -442,9 +511,11 @@ impl Ledger {
             format!("{books} wait and no timer is wanted")
         });
         let settled = |e: &Entry| e.at == At::OnItsWay(Some(Answer::Switched)) && e.settles.is_some_and(|at| at < now);
-        let stuck = self.all(settled).next();
+        let stuck = self
+            .all(|e| settled(e) && e.looked.is_none_or(|(_, stood)| stood))
+            .next();
         self.demand(stuck.is_none(), 9, || {
-            format!("the 101 of client {stuck:?} has settled and is not passed on")
+            format!("the 101 of client {stuck:?} has settled and is neither looked at nor passed on")
         });
         self.demand(!self.unproved, 9, || {
             "a canary came through and the gate does not open".into()

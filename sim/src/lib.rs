@@ -12,8 +12,8 @@
 //! conservation, 7 FIFO, 8 deadlines, 9 progress, 10 limits, 11 pacing, 12
 //! generations, 13 no dial at a shut gate, 14 back-pressure.
 //!
-//! A simulator that finds nothing may be blind: [`Bug`] plants five known
-//! mistakes into the shell's part, and each must be found. Bounded by
+//! A simulator that finds nothing may be blind: [`Bug`] plants known
+//! mistakes, and each must be found. Bounded by
 //! [`STEPS_MAX`] events a seed.
 
 mod backend;
@@ -45,16 +45,22 @@ pub enum Bug {
     LeakedPlace,
     /// A canary's client is shown why the canary failed.
     CanarySeen,
+    /// However late a backend closes, the next 101 settles no longer.
+    LearnedSettleIgnored,
+    /// The last look is not made, and shows nothing.
+    LastLookSkipped,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::EarlyForward,
         Self::LostWakeUp,
         Self::ReorderedRequeue,
         Self::LeakedPlace,
         Self::CanarySeen,
+        Self::LearnedSettleIgnored,
+        Self::LastLookSkipped,
     ];
 }
 

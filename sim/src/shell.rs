@@ -84,6 +84,7 @@ impl World<'_> {
             let id = match output {
                 Output::Held(id, _)
                 | Output::Dial { id, .. }
+                | Output::Look(id)
                 | Output::Forward(id)
                 | Output::Requeue(id, _)
                 | Output::Refuse(id, _) => Some(id),
@@ -100,6 +101,10 @@ impl World<'_> {
             let Some(client) = client else { continue };
             match output {
                 Output::Dial { canary, .. } => self.dial(client, canary),
+                Output::Look(_) => {
+                    let (dial, after) = (self.clients[client].dial, self.delay());
+                    self.at(after, Event::Looks(client, dial));
+                }
                 Output::Forward(_) => self.forward(client),
                 Output::Requeue(id, answer) => {
                     self.hang_up(client);
@@ -147,6 +152,7 @@ impl World<'_> {
         let c = &mut self.clients[client];
         c.dial += 1;
         c.canary = canary;
+        c.unread = None;
         c.got.clear();
         let dial = c.dial;
         self.at(after, Event::DialReaches(client, dial));
@@ -223,13 +229,35 @@ impl World<'_> {
         }
     }
 
+    /// The last look: what lies in the socket, and is not read yet.
+    pub(crate) fn looks(&mut self, client: usize, dial: u32) {
+        let c = &mut self.clients[client];
+        if c.dial != dial || !matches!(self.ledger.entries[client].at, At::OnItsWay(_)) {
+            return;
+        }
+        let there = c.unread.filter(|&(at, _)| at <= self.now);
+        match there {
+            Some((_, answer)) if self.bug != Some(Bug::LastLookSkipped) => self.answer(client, dial, answer),
+            Some(_) | None => self.answer(client, dial, Answer::Stood),
+        }
+    }
+
     /// What the backend did on a connection reaches the shell.
     pub(crate) fn answer(&mut self, client: usize, dial: u32, answer: Answer) {
         let c = &self.clients[client];
         if c.dial != dial {
             return; // that connection was dropped
         }
-        match (self.ledger.entries[client].at, answer) {
+        let at = self.ledger.entries[client].at;
+        match (at, answer) {
+            (_, Answer::Switched) => self.clients[client].switched = self.now,
+            (At::OnItsWay(_), Answer::Spoke | Answer::LostEarly) if self.clients[client].unread.take().is_none() => {
+                return; // read already, by the last look
+            }
+            _ => {}
+        }
+        let c = &self.clients[client];
+        match (at, answer) {
             (At::LetIn(_), Answer::LostEarly | Answer::Dropped) => self.lost(client),
             // A session that left: its answer was on the way, and the gate must not mind.
             (At::OnItsWay(_) | At::Left | At::Refused(_), _) => {
@@ -249,7 +277,9 @@ impl World<'_> {
         self.hang_up(client);
         self.clients[client].gone = true;
         if self.now.since(since) <= self.limits.settle {
-            self.tell_gate(gate::Input::LostEarly);
+            let delay = self.now.since(self.clients[client].switched);
+            self.ledger.told_lost_early(self.now, delay);
+            self.tell_gate(gate::Input::LostEarly(delay));
         }
         let restarting = self.rng.one_in(4);
         self.tell_backend(if restarting {

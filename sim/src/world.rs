@@ -32,6 +32,7 @@ pub(crate) enum Event {
     Sends(usize),
     DialReaches(usize, u32),
     Answer(usize, u32, Answer),
+    Looks(usize, u32),
     Start,
     Becomes(Generation),
     Says(Generation, bool),
@@ -59,6 +60,10 @@ pub(crate) struct Client {
     pub(crate) connected: Option<Generation>,
     /// It has a dial without an answer, to be answered when the backend is ready.
     pub(crate) waits: bool,
+    /// What the backend did after its 101 or instead of it, from this moment on in the shell's socket: not told yet.
+    pub(crate) unread: Option<(Time, Answer)>,
+    /// When the shell read the 101.
+    pub(crate) switched: Time,
     /// When its 101 was passed on.
     pub(crate) relaying: Option<Time>,
     pub(crate) gone: bool,
@@ -115,10 +120,12 @@ impl<'t> World<'t> {
             ..GateLimits::default()
         };
         let truth = Truth::new(&mut rng);
+        let learns = bug != Some(Bug::LearnedSettleIgnored);
+        let settle_max = if learns { limits.settle_max } else { limits.settle };
         let mut world = World {
             now: Time::ZERO,
             bug,
-            gate: Gate::new(limits),
+            gate: Gate::new(GateLimits { settle_max, ..limits }),
             backend: Backend::new(truth.source),
             truth,
             ledger: Ledger::new(limits),
@@ -220,6 +227,7 @@ impl<'t> World<'t> {
             Event::Sends(client) => self.sends(client),
             Event::DialReaches(client, dial) => self.dial_reaches(client, dial),
             Event::Answer(client, dial, answer) => self.answer(client, dial, answer),
+            Event::Looks(client, dial) => self.looks(client, dial),
             Event::Start => self.start(),
             Event::Becomes(generation) => self.becomes_ready(generation),
             Event::Says(generation, ready) => {
@@ -279,6 +287,8 @@ impl<'t> World<'t> {
             got: Vec::new(),
             connected: None,
             waits: false,
+            unread: None,
+            switched: Time::ZERO,
             relaying: None,
             gone: false,
         });
@@ -342,6 +352,9 @@ impl<'t> World<'t> {
                 At::OnItsWay(None) => Answer::Dropped,
                 At::OnItsWay(Some(_)) | At::LetIn(_) | At::Waiting | At::Refused(_) | At::Left => Answer::LostEarly,
             };
+            if switched == Answer::LostEarly {
+                self.lies_unread(client, self.now, switched);
+            }
             self.at(after, Event::Answer(client, dial, switched));
         }
         let restarts = !(self.fails && generation.0 + 1 == self.lives);
@@ -388,10 +401,23 @@ impl<'t> World<'t> {
             Reaction::Then(later, answer) => {
                 c.connected = connected;
                 self.at(after, Event::Answer(client, dial, Answer::Switched));
-                self.at(after + later, Event::Answer(client, dial, answer));
+                // It is read when it comes, unless the shell is kept from running.
+                let late = if self.rng.one_in(8) { self.rng.range(0, 60) } else { 0 };
+                let comes = after + later;
+                self.lies_unread(client, self.now + comes, answer);
+                self.at(comes + Duration::from_millis(late), Event::Answer(client, dial, answer));
             }
             Reaction::Waits => (c.connected, c.waits) = (connected, true),
             Reaction::Never => c.connected = connected,
+        }
+    }
+
+    /// From then on it lies in the shell's socket, unless something else does already.
+    fn lies_unread(&mut self, client: usize, at: Time, answer: Answer) {
+        let c = &mut self.clients[client];
+        if c.unread.is_none_or(|(before, _)| at < before) {
+            c.unread = Some((at, answer));
+            self.ledger.entries[client].lost_at = Some(at).filter(|_| answer == Answer::LostEarly);
         }
     }
 

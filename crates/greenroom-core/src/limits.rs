@@ -39,6 +39,12 @@ pub const SETTLE: Duration = Duration::from_millis(25);
 /// What the gate waits beyond [`SETTLE`]: a Close that a backend sends just within it is read
 /// later, by the coarseness of both sides' timers and the way. Measured with Node: 1 to 4 ms.
 pub const SETTLE_SLACK: Duration = Duration::from_millis(5);
+/// A backend that was seen to close late, so long after its 101, may be as late again and
+/// twice: timers of a busy machine scatter by as much as they are late.
+pub const SETTLE_FACTOR: u32 = 2;
+/// The most that a learned settle may be. It delays each client of a trial, so it stays where a
+/// person hardly notices; a backend that closes later than this is outside of the promise.
+pub const SETTLE_MAX: Duration = Duration::from_millis(250);
 /// How long after an inferred opening each session still waits its own [`SETTLE`]:
 /// other workers of the same backend may lag behind the first.
 pub const PROVE_FOR: Duration = Duration::from_secs(2);
@@ -236,6 +242,8 @@ pub struct GateLimits {
     pub dials_max: usize,
     /// [`SETTLE`] and [`SETTLE_SLACK`].
     pub settle: Duration,
+    /// See [`SETTLE_MAX`].
+    pub settle_max: Duration,
     /// See [`PROVE_FOR`].
     pub prove_for: Duration,
     /// See [`CANARY_EVERY`].
@@ -254,6 +262,7 @@ impl Default for GateLimits {
             held_max: HELD_MAX,
             dials_max: DIALS_MAX,
             settle: SETTLE.saturating_add(SETTLE_SLACK),
+            settle_max: SETTLE_MAX,
             prove_for: PROVE_FOR,
             canary_every: CANARY_EVERY,
             canary_patience: CANARY_PATIENCE,

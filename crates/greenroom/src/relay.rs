@@ -93,6 +93,7 @@ pub(crate) fn run(
         descriptor,
         rsv1,
         early,
+        since,
     } = switched;
     let mut session = Box::new(Session {
         relay: Relay::new(rsv1),
@@ -107,17 +108,18 @@ pub(crate) fn run(
         entry,
     });
     let begun = session.take_early(&early);
-    Box::pin(drive(front, session, begun))
+    Box::pin(drive(front, session, begun, since))
 }
 
-async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) {
+async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then, switched: Time) {
     let end = match begun {
         Then::Continue => session.carry(&front).await,
         then => End::Then(then),
     };
     if let End::Then(Then::Lost { restarting, .. }) = &end {
-        if clock::now() < session.established + SETTLE {
-            front.inbox.tell(Message::LostEarly);
+        let now = clock::now();
+        if now < session.established + SETTLE {
+            front.inbox.tell(Message::LostEarly(now.since(switched)));
         }
         let input = if *restarting {
             Input::Restarting

@@ -3,6 +3,7 @@
 //! One table, answer by stage, with no arm for "the rest": `tests.rs` prints it.
 //! Bounded: one answer changes one session, and at most the stage.
 
+use super::settle::Way;
 use super::{Change, Dialing, Gate, Stage, Trial};
 use crate::event::SessionId;
 use crate::session::{Answer, Verdict};
@@ -14,9 +15,13 @@ impl Gate {
         let Some(dialing) = self.dialing.get(&id).copied() else {
             return; // it left, or its time was over, while the answer was on its way
         };
+        if answer == Answer::LostEarly {
+            self.learn_from(now, dialing);
+        }
         let verdict = answer.verdict();
         match verdict {
             Verdict::Switched => self.switched(now, id, dialing),
+            Verdict::Stood => self.stood(now, id, dialing),
             // The application works: it sent something of its own while settling.
             Verdict::Proved => {
                 self.forward(id);
@@ -78,7 +83,7 @@ impl Gate {
     /// still settles began on trial; its client has seen nothing, and need not see it lost.
     fn not_ready_yet(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
         match self.stage {
-            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining if dialing.settled_at.is_some() => {
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining if dialing.way != Way::Asked => {
                 self.requeue(now, id, answer, true);
             }
             // Sure; or nobody starts it again, and its own words are the best that a client can get.

@@ -30,10 +30,14 @@
 
 mod answer;
 mod release;
+mod settle;
 #[cfg(test)]
 mod tests;
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use settle::{Lessons, Way};
 
 use crate::event::{Refusal, SessionId};
 use crate::limits::{DIALS_MIN, GateLimits};
@@ -65,8 +69,8 @@ pub enum Input {
     Left(SessionId),
     /// What became of a dial.
     Answered(SessionId, Answer),
-    /// A session was lost by its backend within `settle` after its 101 was passed on.
-    LostEarly,
+    /// A session was lost by its backend soon after its 101 was passed on: so long after the backend gave it.
+    LostEarly(Duration),
     /// The backend is ready.
     Ready(Trust),
     /// The backend is not, or no longer.
@@ -93,6 +97,9 @@ pub enum Output {
         /// Whether it goes alone, on trial.
         canary: bool,
     },
+    /// Its 101 has settled: look once more at the connection, past what was read of it, and
+    /// answer [`Answer::Stood`] if nothing lies there that was not told yet.
+    Look(SessionId),
     /// Give the client what the backend said: its 101 or any other answer.
     Forward(SessionId),
     /// Drop the backend connection; the session is back in its place, unseen by its client.
@@ -177,8 +184,7 @@ struct Waiting {
 struct Dialing {
     waiting: Waiting,
     since: Time,
-    /// Set once the backend said 101: passed on at this moment.
-    settled_at: Option<Time>,
+    way: Way,
 }
 
 /// Who waits, who goes, who is sent away. See the module's head.
@@ -192,8 +198,11 @@ pub struct Gate {
     dialing: BTreeMap<SessionId, Dialing>,
     /// Deadlines of all that wait and of all dials without an answer.
     deadlines: BTreeSet<(Time, SessionId)>,
-    /// When the settling ones are through.
+    /// When the settling ones are looked at.
     settling: BTreeSet<(Time, SessionId)>,
+    /// How many are looked at by the shell at this moment.
+    looked_at: usize,
+    lessons: Lessons,
     /// Dials at one time: halved by a failure, one more with each answer.
     window: usize,
     /// Dials that the free descriptors allow.
@@ -220,6 +229,8 @@ impl Gate {
             dialing: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             settling: BTreeSet::new(),
+            looked_at: 0,
+            lessons: Lessons::default(),
             spare: usize::MAX,
             last_dropped: None,
             dialled_at: Time::ZERO,
@@ -234,7 +245,7 @@ impl Gate {
             Input::Arrived { id, deadline, may_wait } => self.arrived(now, id, deadline, may_wait),
             Input::Left(id) => self.forget(id),
             Input::Answered(id, answer) => self.answered(now, id, answer),
-            Input::LostEarly => self.lost_early(now),
+            Input::LostEarly(delay) => self.lost_early(now, delay),
             Input::Ready(trust) => self.ready(now, trust),
             Input::NotReady => self.not_ready(),
             Input::Failed => self.turn_away(Stage::Failed, Refusal::StartFailed),
@@ -352,22 +363,12 @@ impl Gate {
     fn take_dialing(&mut self, id: SessionId) -> Option<Dialing> {
         let dialing = self.dialing.remove(&id)?;
         self.deadlines.remove(&(dialing.waiting.deadline, id));
-        if let Some(at) = dialing.settled_at {
-            self.settling.remove(&(at, id));
+        match dialing.way {
+            Way::Settling { until, .. } => drop(self.settling.remove(&(until, id))),
+            Way::LookedAt { .. } => self.looked_at -= 1,
+            Way::Asked => {}
         }
         Some(dialing)
-    }
-
-    /// The 101 waits its own `settle`; the slot is free.
-    fn begin_settling(&mut self, now: Time, id: SessionId, mut dialing: Dialing) {
-        if dialing.settled_at.is_some() {
-            return;
-        }
-        let at = now + self.limits.settle;
-        self.deadlines.remove(&(dialing.waiting.deadline, id));
-        self.settling.insert((at, id));
-        dialing.settled_at = Some(at);
-        self.dialing.insert(id, dialing);
     }
 
     fn forward(&mut self, id: SessionId) {
@@ -474,17 +475,6 @@ impl Gate {
         }
     }
 
-    fn lost_early(&mut self, now: Time) {
-        match self.stage {
-            Stage::Open(Trial::Doubt { .. }) => self.limit(now, Change::Doubted),
-            Stage::Open(Trial::Proving { .. } | Trial::Over)
-            | Stage::Limited { .. }
-            | Stage::Shut
-            | Stage::Failed
-            | Stage::Draining => {}
-        }
-    }
-
     /// Down by half on a failure, up by one with each answer.
     fn adapt(&mut self, verdict: Verdict) {
         match verdict {
@@ -494,7 +484,7 @@ impl Gate {
             // On trial a 101 says nothing yet: it widens when it has settled.
             Verdict::Switched if matches!(self.stage, Stage::Open(Trial::Proving { .. }) | Stage::Limited { .. }) => {}
             Verdict::Switched | Verdict::Proved | Verdict::Neutral => self.widen(),
-            Verdict::Starved | Verdict::Recalled => {}
+            Verdict::Stood | Verdict::Starved | Verdict::Recalled => {}
         }
     }
 
@@ -507,14 +497,15 @@ impl Gate {
     pub fn check_invariants(&self) {
         debug_assert!(self.held() + self.dialing.len() <= self.limits.held_max + self.limits.dials_max);
         debug_assert!(self.unanswered() <= self.limits.dials_max.max(1));
-        debug_assert_eq!(self.settling.len(), self.dialing.len() - self.unanswered());
+        let asked = self.dialing.values().filter(|d| d.way == Way::Asked).count();
+        debug_assert_eq!(self.unanswered(), asked);
         debug_assert_eq!(self.deadlines.len(), self.held() + self.unanswered());
         debug_assert!(self.bench.is_empty() || self.stage != Stage::Open(Trial::Over));
         debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Draining) || self.held() == 0);
     }
 
     fn unanswered(&self) -> usize {
-        self.dialing.len() - self.settling.len()
+        self.dialing.len() - self.settling.len() - self.looked_at
     }
 
     /// When a pushed ready signal is doubted, if a dial waits for its answer.
@@ -522,7 +513,7 @@ impl Gate {
         let oldest = self
             .dialing
             .values()
-            .filter(|d| d.settled_at.is_none())
+            .filter(|d| d.way == Way::Asked)
             .map(|d| d.since)
             .min()?;
         Some(oldest.max(opened) + self.limits.ready_doubt)

@@ -1,11 +1,11 @@
 //! Letting in, and what time brings: the moving part of the [`Gate`].
 //!
-//! `release` dials whoever may go now; the others take a deadline, a settling, a
+//! `release` dials whoever may go now; the others take a deadline and a
 //! trial that is over. Bounded by the dial window and the spare descriptors.
 
+use super::settle::Way;
 use super::{Change, Dialing, Gate, Output, Stage, Trial};
 use crate::event::{Refusal, SessionId};
-use crate::limits::DIALS_MIN;
 use crate::time::Time;
 
 impl Gate {
@@ -74,7 +74,7 @@ impl Gate {
             Dialing {
                 waiting,
                 since: now,
-                settled_at: None,
+                way: Way::Asked,
             },
         );
         self.outputs.push_back(Output::Dial {
@@ -116,57 +116,6 @@ impl Gate {
         now >= next && alone && self.spare > 0 && self.unanswered() < self.limits.dials_max.max(1)
     }
 
-    /// Sessions that kept their 101 for a whole `settle`: passed on, and a proof.
-    pub(super) fn settle(&mut self, now: Time) {
-        while let Some(&(at, id)) = self.settling.first() {
-            if at > now {
-                break;
-            }
-            self.take_dialing(id);
-            self.outputs.push_back(Output::Forward(id));
-            self.widen();
-            self.proved(now, id);
-        }
-    }
-
-    /// Somebody was rejected while the gate is on trial: the silence of those
-    /// who settle proves less than it did, as a backend that says no to many says
-    /// it to one after the other. Each of them waits its `settle` once more.
-    pub(super) fn settle_again(&mut self, now: Time) {
-        match self.stage {
-            Stage::Limited { .. } | Stage::Shut => {}
-            Stage::Open(_) | Stage::Failed | Stage::Draining => return,
-        }
-        let at = now + self.limits.settle;
-        for (_, id) in std::mem::take(&mut self.settling) {
-            if let Some(dialing) = self.dialing.get_mut(&id) {
-                dialing.settled_at = Some(at);
-                self.settling.insert((at, id));
-            }
-        }
-    }
-
-    pub(super) fn proved(&mut self, now: Time, id: SessionId) {
-        match self.stage {
-            Stage::Limited { .. } => {
-                self.stage = Stage::Open(Trial::Proving {
-                    until: now + self.limits.prove_for,
-                });
-                self.window = DIALS_MIN.min(self.limits.dials_max).max(1);
-                self.outputs.push_back(Output::Changed(Change::Proved(id)));
-            }
-            Stage::Open(Trial::Doubt { opened, answered: None }) => {
-                let answered = Some(now);
-                self.stage = Stage::Open(Trial::Doubt { opened, answered });
-            }
-            // Already open; or the backend was found not ready since: that is newer.
-            Stage::Open(Trial::Doubt { answered: Some(_), .. } | Trial::Proving { .. } | Trial::Over)
-            | Stage::Shut
-            | Stage::Failed
-            | Stage::Draining => {}
-        }
-    }
-
     /// Deadlines: whoever waits is refused, and so is whoever has no answer.
     pub(super) fn expire(&mut self, now: Time) {
         while let Some(&(at, id)) = self.deadlines.first() {
@@ -199,64 +148,8 @@ impl Gate {
         if over {
             self.stage = Stage::Open(Trial::Over);
             self.waiting.append(&mut self.bench);
+            self.lessons.turn_over();
             self.outputs.push_back(Output::Changed(Change::Trusted));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use core::time::Duration;
-
-    use super::*;
-    use crate::gate::{Input, Trust};
-    use crate::limits::GateLimits;
-    use crate::session::Answer;
-
-    fn forwarded(gate: &mut Gate) -> Vec<SessionId> {
-        let outputs = std::iter::from_fn(|| gate.poll_output());
-        outputs
-            .filter_map(|output| match output {
-                Output::Forward(id) => Some(id),
-                Output::Held(..)
-                | Output::Dial { .. }
-                | Output::Requeue(..)
-                | Output::Refuse(..)
-                | Output::Changed(_) => None,
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_rejection_on_trial_makes_those_who_settle_wait_once_more() {
-        let limits = GateLimits::default();
-        let settle = limits.settle;
-        let mut gate = Gate::new(limits);
-        let start = Time::ZERO + Duration::from_secs(1);
-        let deadline = start + Duration::from_secs(60);
-        for id in (1..=3).map(SessionId) {
-            let may_wait = true;
-            gate.handle(start, Input::Arrived { id, deadline, may_wait });
-        }
-        gate.handle(start, Input::Ready(Trust::Inferred));
-        gate.handle(start, Input::Answered(SessionId(1), Answer::Switched));
-        let proved = start + settle;
-        gate.handle_timeout(proved);
-        assert_eq!(
-            forwarded(&mut gate),
-            [SessionId(1)],
-            "the canary kept silent for its settle"
-        );
-
-        // The crowd: both are let in; the backend closes one, and would close the other a moment later.
-        for id in [SessionId(2), SessionId(3)] {
-            gate.handle(proved, Input::Answered(id, Answer::Switched));
-        }
-        let rejected = proved + settle / 2;
-        gate.handle(rejected, Input::Answered(SessionId(2), Answer::LostEarly));
-        gate.handle_timeout(proved + settle);
-        assert_eq!(forwarded(&mut gate), [], "its silence proves nothing yet");
-        gate.handle_timeout(rejected + settle);
-        assert_eq!(forwarded(&mut gate), [SessionId(3)]);
     }
 }

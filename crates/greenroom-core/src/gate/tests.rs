@@ -2,6 +2,8 @@
 //!
 //! `Bench` drives one gate by hand: each step gives what the gate said.
 
+mod settling;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -14,12 +16,14 @@ const MS: Duration = Duration::from_millis(1);
 struct Bench {
     gate: Gate,
     now: Time,
+    /// Each last look shows nothing, and is answered at once.
+    calm: bool,
 }
 
 impl Bench {
     fn new(limits: GateLimits) -> Self {
         let (gate, now) = (Gate::new(limits), Time::from_millis(1));
-        Self { gate, now }
+        Self { gate, now, calm: true }
     }
 
     fn shut() -> Self {
@@ -56,7 +60,14 @@ impl Bench {
     }
 
     fn drain(&mut self) -> Vec<Output> {
-        core::iter::from_fn(|| self.gate.poll_output()).collect()
+        let mut said = Vec::new();
+        while let Some(output) = self.gate.poll_output() {
+            match output {
+                Output::Look(id) if self.calm => self.gate.handle(self.now, Input::Answered(id, Answer::Stood)),
+                other => said.push(other),
+            }
+        }
+        said
     }
 
     fn tell(&mut self, input: Input) -> Vec<Output> {
@@ -214,26 +225,6 @@ fn a_canary_that_hangs_delays_the_next_by_its_patience_and_no_more() {
 }
 
 #[test]
-fn a_canary_is_passed_on_when_it_kept_its_101_for_settle_and_not_before() {
-    let mut bench = Bench::limited(&[1, 2]);
-    assert_eq!(bench.answer(1, Answer::Switched), []);
-    assert_eq!(bench.pass(SETTLE - MS), []);
-    let said = bench.pass(MS);
-    assert_eq!(
-        said[..2],
-        [
-            Output::Forward(SessionId(1)),
-            Output::Changed(Change::Proved(SessionId(1)))
-        ]
-    );
-    assert_eq!(dialled(&said), [2]);
-    // The way is open, and the other workers may lag: this one settles too.
-    assert_eq!(bench.answer(2, Answer::Switched), []);
-    assert_eq!(requeued(&bench.answer(2, Answer::LostEarly)), [2]);
-    assert!(matches!(bench.gate.stage(), Stage::Limited { .. }));
-}
-
-#[test]
 fn a_data_frame_of_the_canary_is_a_proof_at_once() {
     let mut bench = Bench::limited(&[1, 2]);
     bench.answer(1, Answer::Switched);
@@ -314,28 +305,9 @@ fn a_ready_that_came_too_early_is_doubted_and_nobody_sees_it() {
     lost.tell(Input::Ready(Trust::Pushed));
     assert_eq!(forwarded(&lost.answer(1, Answer::Switched)), [1], "its word is taken");
     lost.pass(SETTLE - MS);
-    assert_eq!(lost.tell(Input::LostEarly), [Output::Changed(Change::Doubted)]);
-}
-
-#[test]
-fn a_101_that_settled_when_the_trial_ended_is_not_shown_and_then_lost() {
-    let mut bench = Bench::limited(&[1]);
-    bench.answer(1, Answer::Spoke);
-    bench.pass(PROVE_FOR - MS);
-    bench.arrive(2);
-    bench.answer(2, Answer::Switched);
-    bench.pass(MS);
-    assert_eq!(bench.gate.stage(), Stage::Open(Trial::Over));
-    let said = bench.answer(2, Answer::LostEarly);
-    assert_eq!((requeued(&said), dialled(&said)), (vec![2], vec![2]));
-    bench.answer(2, Answer::Switched);
-
-    let mut failed = Bench::limited(&[1]);
-    failed.answer(1, Answer::Switched);
-    failed.tell(Input::Failed);
     assert_eq!(
-        refused(&failed.answer(1, Answer::LostEarly)),
-        [(1, Refusal::StartFailed)]
+        lost.tell(Input::LostEarly(SETTLE - MS)),
+        [Output::Changed(Change::Doubted)]
     );
 }
 
@@ -434,19 +406,6 @@ fn a_session_keeps_its_deadline_over_any_number_of_dials() {
 }
 
 #[test]
-fn who_is_lost_while_settling_past_its_deadline_is_refused_and_not_dialled_again() {
-    let mut bench = Bench::limited(&[]);
-    bench.arrive_for(1, 10 * MS, true);
-    bench.answer(1, Answer::Switched);
-    assert_eq!(bench.pass(SETTLE - MS), [], "its answer came in time");
-    let said = bench.answer(1, Answer::LostEarly);
-    assert_eq!(
-        (refused(&said), dialled(&said)),
-        (vec![(1, Refusal::HoldTimeout)], vec![])
-    );
-}
-
-#[test]
 fn who_may_not_wait_is_refused_unless_the_gate_is_open() {
     let not_ready = |id| vec![Output::Refuse(SessionId(id), Refusal::NotReady)];
     let mut bench = Bench::small(10, 1);
@@ -530,6 +489,7 @@ fn a_spare_descriptor_is_a_condition_of_release() {
 fn stage_by_answer() {
     let answers = [
         Answer::Switched,
+        Answer::Stood,
         Answer::Spoke,
         Answer::Status(403),
         Answer::Status(503),
@@ -545,7 +505,10 @@ fn stage_by_answer() {
             let mut bench = table_start(stage, answer);
             let said = bench.answer(2, answer);
             let said: Vec<_> = said.iter().map(|o| format!("{o:?}")).collect();
-            let after = format!("{:?}", bench.gate.stage());
+            let mut after = format!("{:?}", bench.gate.stage());
+            if bench.gate.settle_time() > SETTLE {
+                after += &format!(", settle {:?}", bench.gate.settle_time());
+            }
             table.push_str(&format!(
                 "{stage:9} {:12} → {after}: {}\n",
                 format!("{answer:?}"),
@@ -574,7 +537,8 @@ fn table_start(stage: &str, answer: Answer) -> Bench {
         other => panic!("{other}"),
     }
     bench.arrive(2);
-    if matches!(answer, Answer::Spoke | Answer::LostEarly) && stage != "doubt" {
+    bench.calm = false;
+    if matches!(answer, Answer::Stood | Answer::Spoke | Answer::LostEarly) && stage != "doubt" {
         bench.answer(2, Answer::Switched);
     } else {
         bench.arrive(3);
@@ -584,6 +548,11 @@ fn table_start(stage: &str, answer: Answer) -> Bench {
         "failed" => drop(bench.tell(Input::Failed)),
         "draining" => drop(bench.tell(Input::Drain)),
         "sure" => drop(bench.pass(MS)),
+        _ => {}
+    }
+    match answer {
+        Answer::Stood => drop(bench.pass(SETTLE)), // only a look is answered so
+        Answer::LostEarly if !matches!(stage, "doubt" | "proving") => drop(bench.pass(SETTLE - MS)),
         _ => {}
     }
     bench

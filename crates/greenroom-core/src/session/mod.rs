@@ -31,6 +31,8 @@ pub enum Answer {
     Recalled,
     /// While settling: a data frame, or a Close that is the application's own word.
     Spoke,
+    /// At the last look, when it had settled: nothing that was not told yet.
+    Stood,
     /// While settling: Close 1011, 1012 or 1013, or the connection ended.
     LostEarly,
 }
@@ -40,6 +42,8 @@ pub enum Answer {
 pub enum Verdict {
     /// The handshake was accepted: a proof once it has settled.
     Switched,
+    /// The 101 has settled and stands: a proof.
+    Stood,
     /// The application works.
     Proved,
     /// The application's answer to this client; it proves nothing.
@@ -62,6 +66,7 @@ impl Answer {
     pub const fn verdict(self) -> Verdict {
         match self {
             Self::Switched => Verdict::Switched,
+            Self::Stood => Verdict::Stood,
             Self::Spoke => Verdict::Proved,
             Self::Status(502..=504) | Self::LostEarly => Verdict::NotReady,
             Self::Status(_) | Self::Nonsense => Verdict::Neutral,
@@ -85,6 +90,7 @@ impl Answer {
             Self::Dropped => "dropped",
             Self::NoDescriptor => "no_descriptor",
             Self::Recalled => "recalled",
+            Self::Stood => "stood",
             Self::Spoke => "spoke",
             Self::LostEarly => "lost_early",
         }

@@ -5,9 +5,10 @@
 //! ready signal takes its place between them. The lock is held for a push or a
 //! swap, never across an await.
 //!
-//! Bounded by the connections: each has at most three messages on the way.
+//! Bounded by the connections: each has at most four messages on the way.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::event::{Refusal, SessionId};
@@ -26,6 +27,11 @@ pub enum Order {
     Dialled {
         /// The connection.
         dialled: Dialled,
+        /// The next word.
+        next: oneshot::Receiver<Order>,
+    },
+    /// The 101 has settled: look once more at the connection, and tell what lies there.
+    Look {
         /// The next word.
         next: oneshot::Receiver<Order>,
     },
@@ -64,8 +70,8 @@ pub enum Message {
     Left(SessionId),
     /// What became of its dial.
     Answered(SessionId, Answer),
-    /// A relay was lost by its backend within `settle` after its 101.
-    LostEarly,
+    /// A relay was lost by its backend within `settle` after its beginning: so long after the backend's 101.
+    LostEarly(Duration),
     /// Something about the backend's readiness, and what told it.
     Backend(backend::Input, &'static str),
     /// greenroom stops.

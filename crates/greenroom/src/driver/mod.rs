@@ -189,7 +189,7 @@ impl Driver {
                 }
             }
             Message::Answered(id, answer) => self.gate.handle(now, Input::Answered(id, answer)),
-            Message::LostEarly => self.gate.handle(now, Input::LostEarly),
+            Message::LostEarly(delay) => self.gate.handle(now, Input::LostEarly(delay)),
             Message::Backend(input, by) => self.hear(now, input, by),
             Message::Drain => self.gate.handle(now, Input::Drain),
         }
@@ -231,6 +231,7 @@ impl Driver {
                     self.due.insert(id, (attempt, canary));
                 }
                 Output::Held(id, count) => self.log.say(Event::Held { session: id.0, count }),
+                Output::Look(id) => self.order(id, |next| Order::Look { next }),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {
                         let _ = client.order.send(Order::Forward); // it may have left: then it is gone anyway

@@ -4,6 +4,9 @@
 use greenroom_core::event::{CloseCause, Refusal, State};
 use greenroom_core::limits::{ANSWER_PIECE, ANSWER_TIMEOUT, CLOSE_HANDSHAKE, INTERIM_MAX, RELAY_BUFFER};
 use greenroom_core::session::{Answer, relay};
+use greenroom_core::time::Time;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -11,6 +14,7 @@ use tokio::sync::oneshot;
 use super::hold::Place;
 use super::refuse;
 use super::watched::Watched;
+use crate::clock;
 use crate::config::HeaderEdits;
 use crate::dial::Dialled;
 use crate::driver::{Message, Order};
@@ -28,6 +32,8 @@ pub(crate) struct Switched101 {
     pub(crate) rsv1: bool,
     /// What the backend sent behind its 101.
     pub(crate) early: Vec<u8>,
+    /// When the backend gave it.
+    pub(crate) since: Time,
 }
 
 /// What became of a dial.
@@ -68,47 +74,68 @@ pub(super) async fn receive(
         rest,
         descriptor,
     } = dialled;
-    let (answer, mut received) = tokio::select! {
+    let (answer, parsed) = tokio::select! {
         biased;
         word = &mut order => return outcome(word, None),
         () = client.gone() => return Outcome::Left,
         read = read_answer(&mut stream, &rest, asked, edits) => read,
     };
-    place.tell(Message::Answered(place.id, answer));
-    let mut received = match &mut received {
-        Parsed::Switched { head, rsv1, early } => Received::Switched {
-            head: std::mem::take(head),
-            switched: Switched101 {
-                stream,
-                descriptor,
-                rsv1: *rsv1,
-                early: std::mem::take(early),
-            },
-        },
-        Parsed::Status { head, body, begun } => Received::Status {
-            head: std::mem::take(head),
-            body: *body,
-            begun: std::mem::take(begun),
-            stream,
-            descriptor,
-        },
-        Parsed::Nothing(why) => Received::Nothing(std::mem::take(why)),
-    };
-    let word = {
+    let mut told = judged(&parsed);
+    // A Close that came with the 101 is the answer: nobody need see that 101 on trial.
+    place.tell(Message::Answered(place.id, told.unwrap_or(answer)));
+    let mut received = received(parsed, stream, descriptor);
+    loop {
         let settling = async {
             match &mut received {
-                Received::Switched { switched, .. } => settle(place, switched).await,
+                Received::Switched { switched, .. } => settle(place, switched, &mut told).await,
                 Received::Status { .. } | Received::Nothing(_) => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let word = tokio::select! {
             biased;
             word = &mut order => word,
             () = client.gone() => return Outcome::Left,
             () = settling => return Outcome::Left,
+        };
+        match (word, &mut received) {
+            (Ok(Order::Look { next }), Received::Switched { switched, .. }) => {
+                order = next;
+                look(place, switched, &mut told);
+            }
+            (word, _) => return outcome(word, Some(received)),
         }
-    };
-    outcome(word, Some(received))
+    }
+}
+
+/// What already lies behind a 101 that was just read, if it proves anything.
+fn judged(parsed: &Parsed) -> Option<Answer> {
+    match parsed {
+        Parsed::Switched { rsv1, early, .. } => relay::settling(early, *rsv1),
+        Parsed::Status { .. } | Parsed::Nothing(_) => None,
+    }
+}
+
+fn received(parsed: Parsed, stream: Stream, descriptor: Descriptor) -> Received {
+    match parsed {
+        Parsed::Switched { head, rsv1, early } => Received::Switched {
+            head,
+            switched: Switched101 {
+                stream,
+                descriptor,
+                rsv1,
+                early,
+                since: clock::now(),
+            },
+        },
+        Parsed::Status { head, body, begun } => Received::Status {
+            head,
+            body,
+            begun,
+            stream,
+            descriptor,
+        },
+        Parsed::Nothing(why) => Received::Nothing(why),
+    }
 }
 
 fn outcome(word: Result<Order, oneshot::error::RecvError>, received: Option<Received>) -> Outcome {
@@ -116,34 +143,53 @@ fn outcome(word: Result<Order, oneshot::error::RecvError>, received: Option<Rece
         Ok(Order::Forward) => Outcome::Forward(received.unwrap_or_else(|| Received::Nothing("no answer".into()))),
         Ok(Order::Requeued { next }) => Outcome::Requeued(next),
         Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal),
-        Ok(Order::Dialled { next, .. }) => Outcome::Requeued(next), // never while a dial is under way
+        // Never: not while a dial is under way, and not without a 101.
+        Ok(Order::Dialled { next, .. } | Order::Look { next }) => Outcome::Requeued(next),
         Err(_) => Outcome::Refused(Refusal::Draining),
     }
 }
 
 /// Watches what a backend says behind its 101 while the gate makes up its mind,
 /// and tells the gate the first thing that proves anything. Never ends by itself.
-async fn settle(place: &Place, switched: &mut Switched101) {
-    let mut told = None;
-    loop {
-        if told.is_none() {
-            told = relay::settling(&switched.early, switched.rsv1);
-            if let Some(answer) = told {
-                place.tell(Message::Answered(place.id, answer));
-            }
-        }
-        if switched.early.len() >= RELAY_BUFFER {
-            return std::future::pending().await; // enough is known; the rest stays in the kernel
-        }
-        match switched.stream.read_buf(&mut switched.early).await {
-            Ok(0) | Err(_) => {
-                if told.is_none() {
-                    place.tell(Message::Answered(place.id, Answer::LostEarly));
-                }
-                return std::future::pending().await;
-            }
+async fn settle(place: &Place, switched: &mut Switched101, told: &mut Option<Answer>) {
+    while told.is_none() && switched.early.len() < RELAY_BUFFER {
+        let ended = matches!(switched.stream.read_buf(&mut switched.early).await, Ok(0) | Err(_));
+        judge(place, switched, ended, told);
+    }
+    std::future::pending::<()>().await; // enough is known; the rest stays in the kernel
+}
+
+/// The last look, when the settle is over: past tokio's readiness, as a Close may lie in the
+/// socket of which the poller has not told yet, where greenroom itself was kept from running.
+fn look(place: &Place, switched: &mut Switched101, told: &mut Option<Answer>) {
+    if told.is_some() {
+        return; // it is on its way to the gate
+    }
+    let mut ended = false;
+    while told.is_none() && !ended && switched.early.len() < RELAY_BUFFER {
+        let read = with_scratch(|scratch| {
+            let (read, _) = rustix::net::recv(&switched.stream, &mut *scratch, RecvFlags::DONTWAIT)?;
+            switched.early.extend_from_slice(&scratch[..read]);
+            Ok(read)
+        });
+        match read {
+            Err(Errno::AGAIN | Errno::INTR) => break,
+            Ok(0) | Err(_) => ended = true,
             Ok(_) => {}
         }
+        judge(place, switched, ended, told);
+    }
+    if told.is_none() {
+        place.tell(Message::Answered(place.id, Answer::Stood));
+    }
+}
+
+/// Tells the gate the first thing that proves anything.
+fn judge(place: &Place, switched: &Switched101, ended: bool, told: &mut Option<Answer>) {
+    let lost = ended.then_some(Answer::LostEarly);
+    *told = relay::settling(&switched.early, switched.rsv1).or(lost);
+    if let Some(answer) = *told {
+        place.tell(Message::Answered(place.id, answer));
     }
 }
 

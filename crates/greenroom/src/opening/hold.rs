@@ -10,6 +10,7 @@ use greenroom_core::drain::{retry_after, seed_for};
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::gate::Class;
 use greenroom_core::limits::RETRY_AFTER_SECONDS;
+use greenroom_core::session::Answer;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -163,6 +164,11 @@ impl Waiting {
                     }
                 }
                 Ok(Order::Requeued { next }) => self.next = next, // its dial failed before it heard of it
+                // Never without a 101; the gate would wait for the answer.
+                Ok(Order::Look { next }) => {
+                    self.next = next;
+                    self.place.tell(Message::Answered(self.place.id, Answer::LostEarly));
+                }
                 Ok(Order::Refuse(refusal)) => return Done::Refused(refusal),
                 // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
                 Ok(Order::Forward) => return Done::Refused(Refusal::BadAnswer),

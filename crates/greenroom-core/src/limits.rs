@@ -238,6 +238,10 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(10);
 pub struct GateLimits {
     /// Clients that wait at the most.
     pub held_max: usize,
+    /// Plain requests that wait at the most.
+    pub http_held_max: usize,
+    /// See [`HTTP_ALONE`].
+    pub http_alone: Duration,
     /// Dials without an answer at one time.
     pub dials_max: usize,
     /// [`SETTLE`] and [`SETTLE_SLACK`].
@@ -260,6 +264,8 @@ impl Default for GateLimits {
     fn default() -> Self {
         Self {
             held_max: HELD_MAX,
+            http_held_max: HTTP_HELD_MAX,
+            http_alone: HTTP_ALONE,
             dials_max: DIALS_MAX,
             settle: SETTLE.saturating_add(SETTLE_SLACK),
             settle_max: SETTLE_MAX,

@@ -70,6 +70,7 @@ pub struct Launcher {
     address: Address,
     registry: Arc<Registry>,
     candidates: Vec<SockAddr>,
+    known: Arc<Addresses>,
     resolved_at: Option<Time>,
     queue: VecDeque<Launch>,
 }
@@ -79,12 +80,19 @@ impl Launcher {
     #[must_use]
     pub fn new(address: Address, registry: Arc<Registry>) -> Self {
         Self {
+            known: Arc::default(),
             address,
             registry,
             candidates: Vec::new(),
             resolved_at: None,
             queue: VecDeque::new(),
         }
+    }
+
+    /// The addresses, for whoever dials past the gate.
+    #[must_use]
+    pub fn addresses(&self) -> Arc<Addresses> {
+        Arc::clone(&self.known)
     }
 
     /// Looks the backend's name up, if it is one and was not looked up lately.
@@ -113,6 +121,7 @@ impl Launcher {
         };
         self.resolved_at = Some(clock::now());
         if !found.is_empty() {
+            *self.known.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found.clone();
             self.candidates = found;
         }
     }
@@ -232,6 +241,43 @@ impl Launcher {
                 Progress::Busy(clock::now() + BUSY_RETRY)
             }
             Err(error) => Progress::Failed(Errno::from_io_error(&error).map_or(Answer::NoRoute, answer_of)),
+        }
+    }
+}
+
+/// Where a backend was last found.
+#[derive(Debug, Default)]
+pub struct Addresses(std::sync::Mutex<Vec<SockAddr>>);
+
+/// Connects past the gate: each address once, in order.
+pub(crate) async fn connect(addresses: &Addresses) -> Result<Stream, Answer> {
+    let candidates = addresses.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let mut failure = None;
+    for address in &candidates {
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect_one(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(answer)) => failure = failure.or(Some(answer)),
+            Err(_) => failure = failure.or(Some(Answer::ConnectTimeout)),
+        }
+    }
+    Err(failure.unwrap_or(Answer::NoRoute))
+}
+
+async fn connect_one(address: &SockAddr) -> Result<Stream, Answer> {
+    loop {
+        match open(address) {
+            Ok(stream) => {
+                writable(&stream).await;
+                return match rustix::net::sockopt::socket_error(&stream) {
+                    Ok(Ok(())) if !is_own_echo(&stream) => Ok(stream),
+                    Ok(Ok(())) => Err(Answer::Refused),
+                    Ok(Err(errno)) | Err(errno) => Err(answer_of(errno)),
+                };
+            }
+            Err(error) if address.is_unix() && error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(BUSY_RETRY).await; // busy, not gone; the caller's time is bounded
+            }
+            Err(error) => return Err(Errno::from_io_error(&error).map_or(Answer::NoRoute, answer_of)),
         }
     }
 }

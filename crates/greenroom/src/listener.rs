@@ -14,7 +14,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::config::Address;
-use crate::opening::{self, Front};
+use crate::front::Front;
+use crate::opening;
 use crate::stream::set_up;
 use crate::telemetry::Log;
 

@@ -32,7 +32,8 @@ use tokio::time::Sleep;
 
 use crate::clock;
 use crate::driver::Message;
-use crate::opening::{Front, Switched101};
+use crate::front::Front;
+use crate::opening::Switched101;
 use crate::registry::{Descriptor, Entry};
 use crate::stream::Stream;
 
@@ -83,6 +84,7 @@ enum End {
 /// is made of is put into one place first, so that the future carries no copy of it.
 pub(crate) fn run(
     front: Arc<Front>,
+    route: usize,
     client: TcpStream,
     switched: Switched101,
     entry: Entry,
@@ -108,10 +110,10 @@ pub(crate) fn run(
         entry,
     });
     let begun = session.take_early(&early);
-    Box::pin(drive(front, session, begun, since))
+    Box::pin(drive(front, route, session, begun, since))
 }
 
-async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then, switched: Time) {
+async fn drive(front: Arc<Front>, route: usize, mut session: Box<Session>, begun: Then, switched: Time) {
     let end = match begun {
         Then::Continue => session.carry(&front).await,
         then => End::Then(then),
@@ -119,14 +121,14 @@ async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then, switch
     if let End::Then(Then::Lost { restarting, .. }) = &end {
         let now = clock::now();
         if now < session.established + SETTLE {
-            front.inbox.tell(Message::LostEarly(now.since(switched)));
+            front.backend(route).inbox.tell(Message::LostEarly(now.since(switched)));
         }
         let input = if *restarting {
             Input::Restarting
         } else {
             Input::RelayLost
         };
-        front.inbox.tell(Message::Backend(input, "relay"));
+        front.backend(route).inbox.tell(Message::Backend(input, "relay"));
     }
     Box::pin(ending::finish(&front, session, end)).await;
 }

@@ -21,6 +21,7 @@ impl Gate {
         let verdict = answer.verdict();
         match verdict {
             Verdict::Switched => self.switched(now, id, dialing),
+            Verdict::Sent => self.sent(id),
             Verdict::Stood => self.stood(now, id, dialing),
             // The application works: it sent something of its own while settling.
             Verdict::Proved => {
@@ -83,7 +84,9 @@ impl Gate {
     /// still settles began on trial; its client has seen nothing, and need not see it lost.
     fn not_ready_yet(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
         match self.stage {
-            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining if dialing.way != Way::Asked => {
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining
+                if matches!(dialing.way, Way::Settling { .. } | Way::LookedAt { .. }) =>
+            {
                 self.requeue(now, id, answer, true);
             }
             // Sure; or nobody starts it again, and its own words are the best that a client can get.
@@ -137,6 +140,15 @@ impl Gate {
             self.forward(id);
         } else {
             self.requeue(now, id, answer, true);
+        }
+    }
+
+    /// A plain request that went past the gate found nobody: as a dial of the gate's own would have.
+    pub(super) fn unreached(&mut self, now: Time) {
+        match self.stage {
+            Stage::Open(Trial::Over | Trial::Proving { .. }) => self.shut(Change::Unreachable),
+            Stage::Open(Trial::Doubt { .. }) => self.limit(now, Change::Doubted),
+            Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => {}
         }
     }
 }

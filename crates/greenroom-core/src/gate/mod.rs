@@ -53,6 +53,30 @@ pub enum Trust {
     Inferred,
 }
 
+/// What a session is, as far as the gate cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A WebSocket's opening handshake: it may be tried again, and its 101 settles.
+    WebSocket,
+    /// A plain request. Once it is let in the gate waits for no answer of it, but on trial.
+    Http {
+        /// A GET or HEAD without a body: it may go first on trial, and may be tried again.
+        is_safe: bool,
+    },
+}
+
+impl Class {
+    /// Whether it may be sent to the backend again, and so may go first on trial.
+    #[must_use]
+    pub const fn repeats(self) -> bool {
+        matches!(self, Self::WebSocket | Self::Http { is_safe: true })
+    }
+
+    const fn is_http(self) -> bool {
+        matches!(self, Self::Http { .. })
+    }
+}
+
 /// What the gate is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -64,11 +88,15 @@ pub enum Input {
         deadline: Time,
         /// Whether it may wait at all (`--hold handshake`), or is refused unless the gate is open.
         may_wait: bool,
+        /// What it is.
+        class: Class,
     },
     /// The client left while held or dialled.
     Left(SessionId),
     /// What became of a dial.
     Answered(SessionId, Answer),
+    /// A plain request that went past the open gate did not reach the backend.
+    Unreached,
     /// A session was lost by its backend soon after its 101 was passed on: so long after the backend gave it.
     LostEarly(Duration),
     /// The backend is ready.
@@ -177,6 +205,7 @@ struct Waiting {
     attempts: u32,
     rejections: u8,
     may_wait: bool,
+    class: Class,
 }
 
 /// A session whose dial is under way.
@@ -196,7 +225,10 @@ pub struct Gate {
     /// Rejected too often: they wait until the trial is over.
     bench: BTreeMap<SessionId, Waiting>,
     dialing: BTreeMap<SessionId, Dialing>,
-    /// Deadlines of all that wait and of all dials without an answer.
+    /// How many plain requests there are among those that wait, and among those that are dialled.
+    http_held: usize,
+    http_dialing: usize,
+    /// Deadlines of all that wait and of all opening handshakes without an answer.
     deadlines: BTreeSet<(Time, SessionId)>,
     /// When the settling ones are looked at.
     settling: BTreeSet<(Time, SessionId)>,
@@ -213,6 +245,8 @@ pub struct Gate {
     dialled_at: Time,
     /// The next canary is not dialled before this, however often the gate shuts in between.
     canary_after: Time,
+    /// When the gate became limited.
+    limited_at: Time,
     outputs: VecDeque<Output>,
 }
 
@@ -227,6 +261,8 @@ impl Gate {
             waiting: BTreeMap::new(),
             bench: BTreeMap::new(),
             dialing: BTreeMap::new(),
+            http_held: 0,
+            http_dialing: 0,
             deadlines: BTreeSet::new(),
             settling: BTreeSet::new(),
             looked_at: 0,
@@ -235,6 +271,7 @@ impl Gate {
             last_dropped: None,
             dialled_at: Time::ZERO,
             canary_after: Time::ZERO,
+            limited_at: Time::ZERO,
             outputs: VecDeque::new(),
         }
     }
@@ -242,9 +279,24 @@ impl Gate {
     /// Takes one input. Drain [`Gate::poll_output`] before the next.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::Arrived { id, deadline, may_wait } => self.arrived(now, id, deadline, may_wait),
+            Input::Arrived {
+                id,
+                deadline,
+                may_wait,
+                class,
+            } => {
+                let waiting = Waiting {
+                    deadline,
+                    attempts: 0,
+                    rejections: 0,
+                    may_wait,
+                    class,
+                };
+                self.arrived(now, id, waiting);
+            }
             Input::Left(id) => self.forget(id),
             Input::Answered(id, answer) => self.answered(now, id, answer),
+            Input::Unreached => self.unreached(now),
             Input::LostEarly(delay) => self.lost_early(now, delay),
             Input::Ready(trust) => self.ready(now, trust),
             Input::NotReady => self.not_ready(),
@@ -309,29 +361,27 @@ impl Gate {
         self.spare == 0 && self.held() > 0
     }
 
-    fn arrived(&mut self, now: Time, id: SessionId, deadline: Time, may_wait: bool) {
+    /// Whether a plain request may go past the gate: it is sure, and nobody waits.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.stage == Stage::Open(Trial::Over) && self.held() == 0
+    }
+
+    fn arrived(&mut self, now: Time, id: SessionId, waiting: Waiting) {
+        let may_wait = waiting.may_wait;
         let refusal = match self.stage {
             Stage::Draining => Some(Refusal::Draining),
             Stage::Failed => Some(Refusal::StartFailed),
             Stage::Shut if !may_wait => Some(Refusal::NotReady),
             Stage::Limited { next, .. } if !may_wait && !self.may_send_canary(now, next) => Some(Refusal::NotReady),
-            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if self.is_full() => Some(Refusal::HeldFull),
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if self.is_full(waiting.class) => Some(Refusal::HeldFull),
             Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => None,
         };
         if let Some(refusal) = refusal {
             self.outputs.push_back(Output::Refuse(id, refusal));
             return;
         }
-        self.waiting.insert(
-            id,
-            Waiting {
-                deadline,
-                attempts: 0,
-                rejections: 0,
-                may_wait,
-            },
-        );
-        self.deadlines.insert((deadline, id));
+        self.hold(id, waiting, false);
         self.release(now);
         if !self.waiting.contains_key(&id) {
             return; // let in at once
@@ -344,18 +394,35 @@ impl Gate {
         }
     }
 
+    /// Gives a session a place: in the line, or on the bench.
+    fn hold(&mut self, id: SessionId, waiting: Waiting, benched: bool) {
+        if benched { &mut self.bench } else { &mut self.waiting }.insert(id, waiting);
+        self.deadlines.insert((waiting.deadline, id));
+        self.http_held += usize::from(waiting.class.is_http());
+    }
+
+    /// Takes a session out of its place.
+    fn take_held(&mut self, id: SessionId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id).or_else(|| self.bench.remove(&id))?;
+        self.deadlines.remove(&(waiting.deadline, id));
+        self.http_held -= usize::from(waiting.class.is_http());
+        Some(waiting)
+    }
+
     /// Those on their way count too, as each of them may come back to its place.
-    fn is_full(&self) -> bool {
-        self.held() >= self.limits.held_max
-            || self.held() + self.dialing.len() >= self.limits.held_max + self.limits.dials_max
+    fn is_full(&self, class: Class) -> bool {
+        let (held, dialing, most) = if class.is_http() {
+            (self.http_held, self.http_dialing, self.limits.http_held_max)
+        } else {
+            let dialing = self.dialing.len() - self.http_dialing;
+            (self.held() - self.http_held, dialing, self.limits.held_max)
+        };
+        held >= most || held + dialing >= most + self.limits.dials_max
     }
 
     /// Frees whatever place a session has. Nothing is said of it: the shell knows.
     fn forget(&mut self, id: SessionId) {
-        let waiting = self.waiting.remove(&id).or_else(|| self.bench.remove(&id));
-        if let Some(waiting) = waiting {
-            self.deadlines.remove(&(waiting.deadline, id));
-        } else {
+        if self.take_held(id).is_none() {
             self.take_dialing(id);
         }
     }
@@ -363,10 +430,11 @@ impl Gate {
     fn take_dialing(&mut self, id: SessionId) -> Option<Dialing> {
         let dialing = self.dialing.remove(&id)?;
         self.deadlines.remove(&(dialing.waiting.deadline, id));
+        self.http_dialing -= usize::from(dialing.waiting.class.is_http());
         match dialing.way {
             Way::Settling { until, .. } => drop(self.settling.remove(&(until, id))),
             Way::LookedAt { .. } => self.looked_at -= 1,
-            Way::Asked => {}
+            Way::Asked | Way::Sent => {}
         }
         Some(dialing)
     }
@@ -376,8 +444,13 @@ impl Gate {
         self.outputs.push_back(Output::Forward(id));
     }
 
-    /// Back to its place, with its old deadline.
+    /// Back to its place, with its old deadline. What the backend may have acted on is not sent
+    /// twice: such a request gets what came of it.
     fn requeue(&mut self, now: Time, id: SessionId, answer: Answer, rejected: bool) {
+        let is_final = |dialing: &Dialing| !dialing.waiting.class.repeats() && answer.may_have_acted();
+        if self.dialing.get(&id).is_some_and(is_final) {
+            return self.forward(id);
+        }
         let Some(mut waiting) = self.take_dialing(id).map(|dialing| dialing.waiting) else {
             return;
         };
@@ -397,8 +470,7 @@ impl Gate {
         }
         waiting.rejections = waiting.rejections.saturating_add(u8::from(rejected));
         let benched = waiting.rejections >= self.limits.rejections_max && self.stage != Stage::Open(Trial::Over);
-        if benched { &mut self.bench } else { &mut self.waiting }.insert(id, waiting);
-        self.deadlines.insert((waiting.deadline, id));
+        self.hold(id, waiting, benched);
         self.outputs.push_back(Output::Requeue(id, answer));
     }
 
@@ -415,6 +487,7 @@ impl Gate {
             (Trust::Inferred, Stage::Shut | Stage::Failed) => {
                 let next = now.max(self.canary_after);
                 self.stage = Stage::Limited { next, after: None };
+                self.limited_at = now;
                 self.outputs.push_back(Output::Changed(Change::Limited));
             }
             // A repeated or a weaker signal; and nothing opens a gate that drains.
@@ -441,6 +514,7 @@ impl Gate {
     fn limit(&mut self, now: Time, change: Change) {
         let next = now + self.limits.canary_every;
         self.stage = Stage::Limited { next, after: None };
+        self.limited_at = now;
         self.refuse_impatient();
         self.outputs.push_back(Output::Changed(change));
     }
@@ -484,7 +558,7 @@ impl Gate {
             // On trial a 101 says nothing yet: it widens when it has settled.
             Verdict::Switched if matches!(self.stage, Stage::Open(Trial::Proving { .. }) | Stage::Limited { .. }) => {}
             Verdict::Switched | Verdict::Proved | Verdict::Neutral => self.widen(),
-            Verdict::Stood | Verdict::Starved | Verdict::Recalled => {}
+            Verdict::Sent | Verdict::Stood | Verdict::Starved | Verdict::Recalled => {}
         }
     }
 
@@ -495,11 +569,16 @@ impl Gate {
 
     /// Asserted after each step of a debug build; the ledger of `sim` judges in any build.
     pub fn check_invariants(&self) {
-        debug_assert!(self.held() + self.dialing.len() <= self.limits.held_max + self.limits.dials_max);
+        let held_max = self.limits.held_max + self.limits.http_held_max;
+        debug_assert!(self.held() + self.dialing.len() <= held_max + 2 * self.limits.dials_max);
         debug_assert!(self.unanswered() <= self.limits.dials_max.max(1));
-        let asked = self.dialing.values().filter(|d| d.way == Way::Asked).count();
-        debug_assert_eq!(self.unanswered(), asked);
-        debug_assert_eq!(self.deadlines.len(), self.held() + self.unanswered());
+        let asked = |d: &&Dialing| matches!(d.way, Way::Asked | Way::Sent);
+        debug_assert_eq!(self.unanswered(), self.dialing.values().filter(asked).count());
+        debug_assert_eq!(
+            self.deadlines.len(),
+            self.held() + self.unanswered() - self.http_dialing
+        );
+        debug_assert!(self.http_held <= self.held() && self.http_dialing <= self.unanswered());
         debug_assert!(self.bench.is_empty() || self.stage != Stage::Open(Trial::Over));
         debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Draining) || self.held() == 0);
     }
@@ -508,12 +587,13 @@ impl Gate {
         self.dialing.len() - self.settling.len() - self.looked_at
     }
 
-    /// When a pushed ready signal is doubted, if a dial waits for its answer.
+    /// When a pushed ready signal is doubted, if an opening handshake waits for its answer. The first
+    /// plain answers after a start are often slow, and say nothing by that.
     fn doubt_due(&self, opened: Time) -> Option<Time> {
         let oldest = self
             .dialing
             .values()
-            .filter(|d| d.way == Way::Asked)
+            .filter(|d| d.way == Way::Asked && !d.waiting.class.is_http())
             .map(|d| d.since)
             .min()?;
         Some(oldest.max(opened) + self.limits.ready_doubt)

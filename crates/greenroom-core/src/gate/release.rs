@@ -4,7 +4,9 @@
 //! trial that is over. Bounded by the dial window and the spare descriptors.
 
 use super::settle::Way;
-use super::{Change, Dialing, Gate, Output, Stage, Trial};
+use std::collections::BTreeMap;
+
+use super::{Change, Dialing, Gate, Output, Stage, Trial, Waiting};
 use crate::event::{Refusal, SessionId};
 use crate::time::Time;
 
@@ -22,7 +24,7 @@ impl Gate {
             }
             Stage::Limited { next, after } => {
                 if self.may_send_canary(now, next)
-                    && let Some(id) = self.next_canary(after)
+                    && let Some(id) = self.next_canary(now, after)
                 {
                     self.canary_after = now + self.limits.canary_every;
                     self.stage = Stage::Limited {
@@ -63,9 +65,14 @@ impl Gate {
     }
 
     fn dial(&mut self, now: Time, id: SessionId, canary: bool) {
-        let Some(mut waiting) = self.waiting.remove(&id).or_else(|| self.bench.remove(&id)) else {
+        let Some(mut waiting) = self.take_held(id) else {
             return;
         };
+        if waiting.class.is_http() {
+            self.http_dialing += 1; // how long its answer may take is nothing to the gate
+        } else {
+            self.deadlines.insert((waiting.deadline, id));
+        }
         waiting.attempts = waiting.attempts.saturating_add(1);
         self.spare = self.spare.saturating_sub(1);
         self.dialled_at = now;
@@ -85,15 +92,27 @@ impl Gate {
     }
 
     /// The next in order that was not tried in this round; at its end a new round begins at the front.
-    /// Those on the bench only go when nobody else is there: somebody has to find out.
-    fn next_canary(&self, after: Option<SessionId>) -> Option<SessionId> {
-        let later = after.and_then(|SessionId(last)| self.waiting.range(SessionId(last.saturating_add(1))..).next());
-        let first = || self.waiting.first_key_value();
-        let benched = || {
-            let later = after.and_then(|SessionId(last)| self.bench.range(SessionId(last.saturating_add(1))..).next());
-            later.or_else(|| self.bench.first_key_value())
+    /// Those on the bench only go when nobody else is there: somebody has to find out. A request that
+    /// cannot be sent twice goes if only such wait, after `http_alone`.
+    fn next_canary(&self, now: Time, after: Option<SessionId>) -> Option<SessionId> {
+        let begin = after.map_or(SessionId(0), |SessionId(last)| SessionId(last.saturating_add(1)));
+        let first = |map: &BTreeMap<SessionId, Waiting>, from: SessionId| {
+            let mut able = map.range(from..).filter(|(_, waiting)| waiting.class.repeats());
+            able.next().map(|(&id, _)| id)
         };
-        later.or_else(first).or_else(benched).map(|(&id, _)| id)
+        let in_round = |map| first(map, begin).or_else(|| first(map, SessionId(0)));
+        let alone = || {
+            let due = now >= self.limited_at + self.limits.http_alone;
+            let first = self.waiting.first_key_value().filter(|_| due);
+            first.map(|(&id, _)| id)
+        };
+        in_round(&self.waiting).or_else(|| in_round(&self.bench)).or_else(alone)
+    }
+
+    /// Whether nobody waits who can go first on trial.
+    fn only_unable_wait(&self) -> bool {
+        let able = |waiting: &Waiting| waiting.class.repeats();
+        self.http_held == self.held() && !self.waiting.values().any(able) && !self.bench.values().any(able)
     }
 
     /// When the next canary may go, if one waits.
@@ -106,7 +125,12 @@ impl Gate {
         } else {
             self.dialled_at + self.limits.canary_patience
         };
-        Some(next.max(patience))
+        let alone = if self.only_unable_wait() {
+            self.limited_at + self.limits.http_alone
+        } else {
+            Time::ZERO
+        };
+        Some(next.max(patience).max(alone))
     }
 
     /// Whether a canary may go now: the pause is over, and nobody is on the way
@@ -149,7 +173,33 @@ impl Gate {
             self.stage = Stage::Open(Trial::Over);
             self.waiting.append(&mut self.bench);
             self.lessons.turn_over();
+            self.let_go();
             self.outputs.push_back(Output::Changed(Change::Trusted));
+        }
+    }
+
+    /// The gate is sure: it needs no answer of the plain requests that it let in.
+    fn let_go(&mut self) {
+        let sent = self.dialing.iter().filter(|(_, dialing)| dialing.way == Way::Sent);
+        for id in sent.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.forward(id);
+        }
+    }
+
+    /// The head of a plain request is written. At the sure gate that is all; on trial its answer is
+    /// waited for, where it can show something that the client need not see, or where nobody else can.
+    pub(super) fn sent(&mut self, id: SessionId) {
+        let Some(dialing) = self.dialing.get_mut(&id) else {
+            return;
+        };
+        match self.stage {
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => self.forward(id),
+            Stage::Open(Trial::Doubt { .. } | Trial::Proving { .. }) if !dialing.waiting.class.repeats() => {
+                self.forward(id);
+            }
+            Stage::Open(Trial::Doubt { .. } | Trial::Proving { .. }) | Stage::Limited { .. } | Stage::Shut => {
+                dialing.way = Way::Sent;
+            }
         }
     }
 }

@@ -31,6 +31,8 @@ use crate::time::Time;
 pub(super) enum Way {
     /// No answer yet.
     Asked,
+    /// A plain request on trial: its head is written, and there is no answer yet.
+    Sent,
     /// The backend said 101 at this moment, on trial.
     Settling {
         /// When it said so.
@@ -115,7 +117,7 @@ impl Gate {
                 self.widen();
                 self.proved(now, id);
             }
-            Way::Asked | Way::Settling { .. } => {}
+            Way::Asked | Way::Sent | Way::Settling { .. } => {}
         }
     }
 
@@ -123,7 +125,7 @@ impl Gate {
     pub(super) fn learn_from(&mut self, now: Time, dialing: Dialing) {
         match dialing.way {
             Way::Settling { since, .. } | Way::LookedAt { since } => self.lessons.learn(now.since(since)),
-            Way::Asked => {}
+            Way::Asked | Way::Sent => {}
         }
     }
 
@@ -162,7 +164,7 @@ impl Gate {
                     dialing.way = Way::Settling { since, until };
                     self.settling.insert((until, id));
                 }
-                Way::Asked => {}
+                Way::Asked | Way::Sent => {}
             }
         }
     }

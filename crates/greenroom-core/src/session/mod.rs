@@ -29,6 +29,10 @@ pub enum Answer {
     NoDescriptor,
     /// greenroom took the dial back before its head was written: one before it failed, or the gate shut.
     Recalled,
+    /// A plain request's head is written.
+    Sent,
+    /// A plain request's answer: a status from 200 to 399.
+    Served,
     /// While settling: a data frame, or a Close that is the application's own word.
     Spoke,
     /// At the last look, when it had settled: nothing that was not told yet.
@@ -42,6 +46,8 @@ pub enum Answer {
 pub enum Verdict {
     /// The handshake was accepted: a proof once it has settled.
     Switched,
+    /// A plain request is on its way.
+    Sent,
     /// The 101 has settled and stands: a proof.
     Stood,
     /// The application works.
@@ -67,13 +73,29 @@ impl Answer {
         match self {
             Self::Switched => Verdict::Switched,
             Self::Stood => Verdict::Stood,
-            Self::Spoke => Verdict::Proved,
+            Self::Sent => Verdict::Sent,
+            Self::Spoke | Self::Served => Verdict::Proved,
             Self::Status(502..=504) | Self::LostEarly => Verdict::NotReady,
             Self::Status(_) | Self::Nonsense => Verdict::Neutral,
             Self::Dropped => Verdict::Dropped,
             Self::Refused | Self::ConnectTimeout | Self::NoRoute => Verdict::Unreachable,
             Self::NoDescriptor => Verdict::Starved,
             Self::Recalled => Verdict::Recalled,
+        }
+    }
+
+    /// Whether the backend may have acted on the request before it came to this.
+    #[must_use]
+    pub const fn may_have_acted(self) -> bool {
+        match self.verdict() {
+            Verdict::Unreachable | Verdict::Starved | Verdict::Recalled => false,
+            Verdict::Switched
+            | Verdict::Sent
+            | Verdict::Stood
+            | Verdict::Proved
+            | Verdict::Neutral
+            | Verdict::NotReady
+            | Verdict::Dropped => true,
         }
     }
 
@@ -90,6 +112,8 @@ impl Answer {
             Self::Dropped => "dropped",
             Self::NoDescriptor => "no_descriptor",
             Self::Recalled => "recalled",
+            Self::Sent => "sent",
+            Self::Served => "served",
             Self::Stood => "stood",
             Self::Spoke => "spoke",
             Self::LostEarly => "lost_early",
@@ -105,8 +129,11 @@ impl State {
         match self {
             Self::Opening => matches!(next, Self::Http | Self::Held | Self::Closing | Self::Closed),
             Self::Http => matches!(next, Self::Opening | Self::Held | Self::Closing | Self::Closed),
-            Self::Held => matches!(next, Self::Dialing | Self::Closing | Self::Closed),
-            Self::Dialing => matches!(next, Self::Held | Self::Relaying | Self::Closing | Self::Closed),
+            Self::Held => matches!(next, Self::Http | Self::Dialing | Self::Closing | Self::Closed),
+            Self::Dialing => matches!(
+                next,
+                Self::Held | Self::Http | Self::Relaying | Self::Closing | Self::Closed
+            ),
             Self::Relaying => matches!(next, Self::Parked | Self::Closing | Self::Closed),
             Self::Parked => matches!(next, Self::Dialing | Self::Closing | Self::Closed),
             Self::Closing => matches!(next, Self::Closed),

@@ -7,17 +7,19 @@
 //!
 //! Bounded by the connections: each has at most four messages on the way.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::event::{Refusal, SessionId};
+use greenroom_core::gate::Class;
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot};
 
 use crate::dial::Dialled;
-use crate::head::Upgrade;
+use crate::head::Kind;
 
 /// What a session is told by the gate. Where it stays at the gate, it is given
 /// the ear for the next word.
@@ -53,8 +55,12 @@ pub struct Arrival {
     pub deadline: Time,
     /// Whether it may wait at all.
     pub may_wait: bool,
-    /// Its opening handshake.
-    pub upgrade: Arc<Upgrade>,
+    /// What it is, for the gate.
+    pub class: Class,
+    /// Its request.
+    pub request: Arc<Kind>,
+    /// Its route.
+    pub route: usize,
     /// Its address.
     pub peer: std::net::IpAddr,
     /// Where to tell it.
@@ -70,6 +76,10 @@ pub enum Message {
     Left(SessionId),
     /// What became of its dial.
     Answered(SessionId, Answer),
+    /// A plain request that went past the open gate did not reach the backend.
+    Unreached(Answer),
+    /// What the backend says of its start-up: a phase's name, or a sentence.
+    Phase(String),
     /// A relay was lost by its backend within `settle` after its beginning: so long after the backend's 101.
     LostEarly(Duration),
     /// Something about the backend's readiness, and what told it.
@@ -89,6 +99,15 @@ struct Queue {
 pub struct Inbox {
     queue: Mutex<Queue>,
     told: Notify,
+    /// See [`Inbox::is_free`].
+    free: AtomicBool,
+}
+
+impl Message {
+    /// A connection was lost without a word: the backend may be gone.
+    pub(crate) fn lost() -> Self {
+        Self::Backend(backend::Input::RelayLost, "dial")
+    }
 }
 
 impl Inbox {
@@ -103,6 +122,22 @@ impl Inbox {
         };
         self.told.notify_one();
         id
+    }
+
+    /// A sequence number for a request that goes past the gate.
+    pub(crate) fn draw(&self) -> SessionId {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.last += 1;
+        SessionId(queue.last)
+    }
+
+    /// Whether the gate is open, sure, and nobody waits: then a plain request may go past it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.free.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_free(&self, free: bool) {
+        self.free.store(free, Ordering::Release);
     }
 
     /// Any other message.

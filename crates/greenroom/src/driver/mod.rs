@@ -13,6 +13,7 @@
 //! in the path.
 
 mod inbox;
+mod standing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,13 +27,18 @@ use greenroom_core::time::Time;
 use tokio::sync::{oneshot, watch};
 
 pub use inbox::{Arrival, Inbox, Message, Order};
+pub use standing::{Gateway, Standing};
 
 use crate::clock;
-use crate::config::Address;
+use crate::config::{Address, Config};
 use crate::dial::{Dialled, Launcher};
-use crate::head::{Forward, Upgrade};
+use crate::front;
+use crate::head::Kind;
+use crate::http::Pool;
 use crate::registry::Registry;
 use crate::telemetry::{Event, Log};
+
+use standing::Starts;
 
 /// Entries for which room is kept when nobody needs it.
 const ROOM_KEPT: usize = 64;
@@ -40,7 +46,8 @@ const ROOM_KEPT: usize = 64;
 /// A session in the gate's care.
 #[derive(Debug)]
 struct Client {
-    upgrade: Arc<Upgrade>,
+    request: Arc<Kind>,
+    route: usize,
     peer: std::net::IpAddr,
     arrived: Time,
     order: oneshot::Sender<Order>,
@@ -66,34 +73,84 @@ pub struct Driver {
     resting: Option<Time>,
     /// Whether a probe's verdict is wanted: the prober listens.
     wanted: watch::Sender<bool>,
+    /// How things stand, for whoever shows it.
+    standing: watch::Sender<Standing>,
+    starts: Starts,
+    /// The routes, for what they change in a head.
+    config: Arc<Config>,
+    /// Host for requests that have none.
+    authority: String,
+    pool: Arc<Pool>,
+}
+
+/// What a driver is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The whole configuration.
+    pub config: Arc<Config>,
+    /// Which backend of it.
+    pub backend: usize,
+    /// Where that listens: configured, or chosen.
+    pub address: Address,
+    /// Whose word counts.
+    pub source: Source,
+    /// The books.
+    pub registry: Arc<Registry>,
+    /// The log.
+    pub log: Log,
 }
 
 impl Driver {
-    /// For one backend. The receiver tells the prober when a verdict is wanted.
+    /// For one backend. Gives what its clients need to know of it; the receiver tells the
+    /// prober when a verdict is wanted.
     #[must_use]
-    pub fn new(address: Address, source: Source, registry: Arc<Registry>, log: Log) -> (Self, watch::Receiver<bool>) {
-        let backend = Backend::new(source);
+    pub fn new(parts: Parts) -> (Self, front::Backend, watch::Receiver<bool>) {
+        let settings = &parts.config.backends[parts.backend];
+        let limits = GateLimits {
+            held_max: settings.held_max,
+            http_held_max: settings.http_held_max,
+            dials_max: settings.dials_max,
+            ..GateLimits::default()
+        };
+        let backend = Backend::new(parts.source);
         let (wanted, wants) = watch::channel(backend.wants_verdict());
+        let (standing, stands) = watch::channel(Standing {
+            gate: Gateway::Shut,
+            phase: None,
+            since: clock::now(),
+            usual: None,
+        });
+        let pool = Arc::new(Pool::default());
+        let inbox = Arc::new(Inbox::default());
+        let authority = parts.address.to_string();
+        let launcher = Launcher::new(parts.address, Arc::clone(&parts.registry));
+        let seen = front::Backend {
+            name: settings.name.clone(),
+            authority: authority.clone(),
+            inbox: Arc::clone(&inbox),
+            addresses: launcher.addresses(),
+            pool: Arc::clone(&pool),
+            standing: stands,
+        };
         let driver = Self {
-            inbox: Arc::new(Inbox::default()),
-            launcher: Launcher::new(address, Arc::clone(&registry)),
-            registry,
-            log,
+            inbox,
+            launcher,
+            registry: parts.registry,
+            log: parts.log,
             backend,
-            gate: Gate::new(GateLimits::default()),
+            gate: Gate::new(limits),
             clients: HashMap::new(),
             due: BTreeMap::new(),
             starting_since: clock::now(),
             resting: None,
             wanted,
+            standing,
+            starts: Starts::default(),
+            config: parts.config,
+            authority,
+            pool,
         };
-        (driver, wants)
-    }
-
-    /// Where to tell it things.
-    #[must_use]
-    pub fn inbox(&self) -> Arc<Inbox> {
-        Arc::clone(&self.inbox)
+        (driver, seen, wants)
     }
 
     /// Drives the backend for ever.
@@ -146,9 +203,22 @@ impl Driver {
         self.carry_out(now);
         self.dial(now).await;
         self.give_back(messages);
+        self.publish();
         self.wanted.send_if_modified(|wanted| {
             let wants = self.backend.wants_verdict();
             std::mem::replace(wanted, wants) != wants
+        });
+    }
+
+    /// What others may know without asking.
+    fn publish(&mut self) {
+        self.inbox.set_free(self.gate.is_free());
+        let gate = Gateway::from(self.gate.stage());
+        let (since, usual) = (self.starting_since, self.starts.usual());
+        self.standing.send_if_modified(|standing| {
+            let changed = (standing.gate, standing.since, standing.usual) != (gate, since, usual);
+            (standing.gate, standing.since, standing.usual) = (gate, since, usual);
+            changed
         });
     }
 
@@ -166,21 +236,30 @@ impl Driver {
                 let Arrival {
                     deadline,
                     may_wait,
-                    upgrade,
+                    class,
+                    request,
+                    route,
                     peer,
                     order,
                 } = arrival;
                 self.clients.insert(
                     id,
                     Client {
-                        upgrade,
+                        request,
+                        route,
                         peer,
                         arrived,
                         order,
                         dial: (0, false),
                     },
                 );
-                self.gate.handle(now, Input::Arrived { id, deadline, may_wait });
+                let arrived = Input::Arrived {
+                    id,
+                    deadline,
+                    may_wait,
+                    class,
+                };
+                self.gate.handle(now, arrived);
             }
             Message::Left(id) => {
                 if self.clients.remove(&id).is_some() {
@@ -189,6 +268,12 @@ impl Driver {
                 }
             }
             Message::Answered(id, answer) => self.gate.handle(now, Input::Answered(id, answer)),
+            Message::Unreached(answer) => {
+                if answer != Answer::NoDescriptor {
+                    self.gate.handle(now, Input::Unreached);
+                }
+            }
+            Message::Phase(phase) => self.standing.send_modify(|standing| standing.phase = Some(phase.into())),
             Message::LostEarly(delay) => self.gate.handle(now, Input::LostEarly(delay)),
             Message::Backend(input, by) => self.hear(now, input, by),
             Message::Drain => self.gate.handle(now, Input::Drain),
@@ -203,13 +288,17 @@ impl Driver {
             || (before != Phase::Starting && self.backend.phase() == Phase::Starting)
         {
             self.starting_since = now;
+            self.standing.send_modify(|standing| standing.phase = None);
+            self.pool.clear();
         }
         match output {
             Some(backend::Output::Ready(trust)) => {
                 let held = self.gate.held();
                 self.gate.handle(now, Input::Ready(trust));
                 if before != Phase::Ready {
-                    let after = now.since(self.starting_since).as_secs_f64();
+                    let took = now.since(self.starting_since);
+                    self.starts.took(took);
+                    let after = took.as_secs_f64();
                     self.log.say(Event::Ready {
                         by: by.into(),
                         held,
@@ -265,15 +354,10 @@ impl Driver {
                 continue;
             };
             client.dial = (attempt, canary);
-            let forward = Forward {
-                peer: client.peer,
-                proto: "http",
-                session: id,
-                attempt,
-                trusted_peer: false,
-            };
+            let route = &self.config.routes[client.route];
+            let forward = front::forward(route, &client.request, &self.authority, client.peer, id, attempt);
             let mut head = Vec::new();
-            client.upgrade.to_backend(&forward, &mut head);
+            client.request.to_backend(&forward, &mut head);
             self.launcher.resolve().await;
             self.launcher.begin(id, head);
             self.launch(now);
@@ -309,7 +393,11 @@ impl Driver {
                 canary,
             });
         }
+        let is_http = self.clients.get(&id).is_some_and(|client| matches!(*client.request, Kind::Http(_)));
         self.order(id, |next| Order::Dialled { dialled, next });
+        if is_http {
+            self.gate.handle(now, Input::Answered(id, Answer::Sent));
+        }
     }
 
     /// A dial failed, or the gate is shut: whoever stands in line behind it goes

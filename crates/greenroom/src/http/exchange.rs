@@ -316,7 +316,7 @@ fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind
 /// A word of the gate that is not "forward".
 fn worded(word: Result<Order, oneshot::error::RecvError>) -> Outcome {
     match word {
-        Ok(Order::Requeued { next } | Order::Dialled { next, .. }) => Outcome::Requeued(next),
+        Ok(Order::Requeued { next } | Order::Dialled { next, .. } | Order::Look { next }) => Outcome::Requeued(next),
         Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal, None),
         Ok(Order::Forward) => Outcome::Refused(Refusal::BadAnswer, None), // taken before
         Err(_) => Outcome::Refused(Refusal::Draining, None),

@@ -190,17 +190,14 @@ impl Download {
             }
             let piece = with_scratch(|scratch| {
                 let read = backend.try_read(scratch)?;
-                Ok((read, self.pass(client, &scratch[..read])))
+                io::Result::Ok((read, self.pass(client, &scratch[..read])))
             });
             match piece {
                 Ok((0, _)) if self.reader.may_end() => return Ok(()),
                 Ok((0, _)) => return Err(Cut::Backend("it ended within its answer".into())),
                 Ok((_, rest)) => write_to_client(client, &rest?).await?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    let error: io::Error = error;
-                    return Err(Cut::Backend(error.to_string()));
-                }
+                Err(error) => return Err(Cut::Backend(error.to_string())),
             }
         }
         Ok(())

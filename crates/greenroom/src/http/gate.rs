@@ -79,7 +79,8 @@ impl<'r> Wait<'r> {
             };
             match order {
                 Ok(Order::Dialled { dialled, next }) => return Gated::Dialled(dialled, next),
-                Ok(Order::Requeued { next }) => self.next = next, // its dial failed before it heard of it
+                // Its dial failed before it heard of it; and only a 101 is looked at.
+                Ok(Order::Requeued { next } | Order::Look { next }) => self.next = next,
                 Ok(Order::Refuse(refusal)) => {
                     self.place.settle();
                     return Gated::Refused(refusal);

@@ -26,7 +26,8 @@ use tokio::time::timeout;
 
 use super::{End, Session};
 use crate::clock;
-use crate::opening::{Front, linger};
+use crate::front::Front;
+use crate::opening::linger;
 use crate::scratch::with_scratch;
 
 /// Ends the relay as it has to be ended, and names the cause.

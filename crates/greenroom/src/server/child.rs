@@ -42,7 +42,7 @@ pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bo
     let generation = Arc::new(AtomicU64::new(0));
     let (deaths, mut died) = mpsc::unbounded_channel(); // one message for each life
     let tell = teller(
-        Arc::clone(&house.front.inbox),
+        Arc::clone(&house.front.backends[0].inbox),
         house.log.clone(),
         Arc::clone(&pid),
         deaths,
@@ -65,7 +65,7 @@ pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bo
         address: house.backend.clone(),
         of: Of::Children(Arc::clone(&pid)),
         generation: Arc::clone(&generation),
-        inbox: Arc::clone(&house.front.inbox),
+        inbox: Arc::clone(&house.front.backends[0].inbox),
         log: house.log.clone(),
     };
     tokio::spawn(prober.run(wants.clone()));
@@ -107,15 +107,13 @@ async fn lives(
         let generation = Generation(number);
         current.store(number, Ordering::SeqCst);
         // Told before it is started, so that its first word finds its generation known.
-        house
-            .front
-            .inbox
+        house.front.backends[0].inbox
             .tell(Message::Backend(Input::Started(generation), "start"));
         let code = match supervisor.spawn(generation).await {
             Err(error) => {
                 house.log.warn(error.to_string());
                 if number == 1 {
-                    house.front.inbox.tell(Message::Backend(
+                    house.front.backends[0].inbox.tell(Message::Backend(
                         Input::Exited {
                             generation,
                             restarts: false,
@@ -161,7 +159,7 @@ async fn between(
         generation,
         restarts: restart_ms.is_some(),
     };
-    house.front.inbox.tell(Message::Backend(input, "exit"));
+    house.front.backends[0].inbox.tell(Message::Backend(input, "exit"));
     house.log.say(Event::Exited {
         generation: generation.0,
         code: code.into(),

@@ -25,10 +25,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::config::{Address, Ready};
-use crate::driver::Driver;
+use crate::config::{self, Address, Config, Ready};
+use crate::driver::{Driver, Parts};
 use crate::listener;
-use crate::opening::Front;
+use crate::front::Front;
 use crate::registry::Registry;
 use crate::supervise::{Outer, ReservedPort, Rlimit};
 use crate::telemetry::{Event, Format, Log};
@@ -131,13 +131,21 @@ async fn house(settings: Settings, listener: std::net::TcpListener, nofile: Opti
         }
     };
     let registry = Registry::new(log.clone(), descriptor_limit());
-    let (driver, wants) = Driver::new(address.clone(), source(&settings), Arc::clone(&registry), log.clone());
+    let config = Arc::new(single(&settings));
+    let (driver, backend, wants) = Driver::new(Parts {
+        config: Arc::clone(&config),
+        backend: 0,
+        address: address.clone(),
+        source: source(&settings),
+        registry: Arc::clone(&registry),
+        log: log.clone(),
+    });
     let (drain, draining) = watch::channel(None);
     let front = Arc::new(Front {
         registry: Arc::clone(&registry),
-        inbox: driver.inbox(),
-        hold_timeout: settings.hold_timeout,
-        may_wait: settings.may_wait,
+        config,
+        backends: [Arc::new(backend)].into(),
+        listener: 0,
         seed: random_seed(),
         drain: draining,
     });
@@ -233,5 +241,42 @@ fn random_seed() -> u64 {
     match getrandom::fill(&mut bytes) {
         Ok(()) => u64::from_ne_bytes(bytes),
         Err(_) => u64::from(std::process::id()),
+    }
+}
+
+fn single(settings: &Settings) -> Config {
+    use greenroom_core::limits;
+    Config {
+        listeners: vec![config::Listener {
+            name: "main".into(),
+            address: settings.listen.clone(),
+        }],
+        backends: vec![config::Backend {
+            name: "app".into(),
+            address: settings.backend.clone(),
+            ready: settings.ready.clone(),
+            held_max: limits::HELD_MAX,
+            http_held_max: limits::HTTP_HELD_MAX,
+            dials_max: limits::DIALS_MAX,
+            process: None,
+        }],
+        routes: vec![config::Route {
+            name: "/".into(),
+            host: config::HostPattern::Any,
+            path: "/".into(),
+            listeners: None,
+            backend: 0,
+            hold: if settings.may_wait { config::Hold::Handshake } else { config::Hold::Refuse },
+            hold_timeout: settings.hold_timeout,
+            http: if settings.may_wait { config::HttpMode::Hold } else { config::HttpMode::Refuse },
+            http_hold: limits::HTTP_HOLD,
+            waiting_page: true,
+            request_headers: config::HeaderEdits::NONE,
+            response_headers: config::HeaderEdits::NONE,
+            rewrite: None,
+            body_max: None,
+        }],
+        grace: settings.grace,
+        log_format: config::LogFormat::Auto,
     }
 }

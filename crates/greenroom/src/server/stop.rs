@@ -82,7 +82,7 @@ pub(super) async fn serve(house: &House, wants: watch::Receiver<bool>) -> u8 {
         address: house.backend.clone(),
         of: Of::Anyone,
         generation: std::sync::Arc::default(),
-        inbox: std::sync::Arc::clone(&house.front.inbox),
+        inbox: std::sync::Arc::clone(&house.front.backends[0].inbox),
         log: house.log.clone(),
     };
     tokio::spawn(prober.run(wants));
@@ -120,7 +120,7 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
         held,
         relayed,
     });
-    house.front.inbox.tell(Message::Drain);
+    house.front.backends[0].inbox.tell(Message::Drain);
     let now = clock::now();
     let spread = if graceful {
         SPREAD_MAX.min(house.settings.grace / 2)

@@ -142,8 +142,15 @@ impl World<'_> {
         self.clients[client].id = id;
         self.numbers.insert(id, client);
         let (deadline, may_wait) = (entry.deadline, entry.may_wait);
-        self.gate
-            .handle(self.now, gate::Input::Arrived { id, deadline, may_wait });
+        self.gate.handle(
+            self.now,
+            gate::Input::Arrived {
+                id,
+                deadline,
+                may_wait,
+                class: gate::Class::WebSocket,
+            },
+        );
         self.do_outputs();
     }
 

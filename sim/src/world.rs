@@ -303,7 +303,12 @@ impl<'t> World<'t> {
             self.at(at, Event::Sends(client));
         }
         self.ledger.arrived(self.now, deadline, may_wait, poison.is_some());
-        self.tell_gate(gate::Input::Arrived { id, deadline, may_wait });
+        self.tell_gate(gate::Input::Arrived {
+            id,
+            deadline,
+            may_wait,
+            class: gate::Class::WebSocket,
+        });
     }
 
     fn start(&mut self) {

@@ -251,7 +251,11 @@ pub struct Addresses(std::sync::Mutex<Vec<SockAddr>>);
 
 /// Connects past the gate: each address once, in order.
 pub(crate) async fn connect(addresses: &Addresses) -> Result<Stream, Answer> {
-    let candidates = addresses.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let candidates = addresses
+        .0
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone();
     let mut failure = None;
     for address in &candidates {
         match tokio::time::timeout(CONNECT_TIMEOUT, connect_one(address)).await {

@@ -102,7 +102,7 @@ pub(crate) fn forward<'r>(
         attempt,
         trusted_peer: false,
         edits: &route.request_headers,
-        target: route.target(request.target()),
+        target: route.rewrite.is_some().then(|| route.target(request.target())),
         authority,
     }
 }

@@ -374,7 +374,9 @@ impl Gate {
             Stage::Failed => Some(Refusal::StartFailed),
             Stage::Shut if !may_wait => Some(Refusal::NotReady),
             Stage::Limited { next, .. } if !may_wait && !self.may_send_canary(now, next) => Some(Refusal::NotReady),
-            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if self.is_full(waiting.class) => Some(Refusal::HeldFull),
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if self.is_full(waiting.class) => {
+                Some(Refusal::HeldFull)
+            }
             Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => None,
         };
         if let Some(refusal) = refusal {

@@ -85,6 +85,7 @@ impl Bench {
             id: SessionId(id),
             deadline,
             may_wait,
+            class: Class::WebSocket,
         })
     }
 

@@ -12,5 +12,7 @@ mod route;
 pub mod units;
 
 pub use address::{Address, AddressError};
-pub use model::{Backend, Config, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, Process, Route};
+pub use model::{
+    Backend, Config, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, NO_EDITS, Process, Route,
+};
 pub use ready::{Ready, ReadyError};

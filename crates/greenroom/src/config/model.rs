@@ -186,13 +186,13 @@ pub struct HeaderEdits {
     pub remove: Vec<String>,
 }
 
-impl HeaderEdits {
-    /// No change.
-    pub const NONE: Self = Self {
-        set: Vec::new(),
-        remove: Vec::new(),
-    };
+/// No change.
+pub static NO_EDITS: HeaderEdits = HeaderEdits {
+    set: Vec::new(),
+    remove: Vec::new(),
+};
 
+impl HeaderEdits {
     /// Whether the field `name` does not pass as it came.
     #[must_use]
     pub fn touches(&self, name: &str) -> bool {

@@ -273,7 +273,9 @@ impl Driver {
                     self.gate.handle(now, Input::Unreached);
                 }
             }
-            Message::Phase(phase) => self.standing.send_modify(|standing| standing.phase = Some(phase.into())),
+            Message::Phase(phase) => self
+                .standing
+                .send_modify(|standing| standing.phase = Some(phase.into())),
             Message::LostEarly(delay) => self.gate.handle(now, Input::LostEarly(delay)),
             Message::Backend(input, by) => self.hear(now, input, by),
             Message::Drain => self.gate.handle(now, Input::Drain),
@@ -393,7 +395,10 @@ impl Driver {
                 canary,
             });
         }
-        let is_http = self.clients.get(&id).is_some_and(|client| matches!(*client.request, Kind::Http(_)));
+        let is_http = self
+            .clients
+            .get(&id)
+            .is_some_and(|client| matches!(*client.request, Kind::Http(_)));
         self.order(id, |next| Order::Dialled { dialled, next });
         if is_http {
             self.gate.handle(now, Input::Answered(id, Answer::Sent));

@@ -135,7 +135,9 @@ impl BodyReader {
     pub fn sure_bytes(&self) -> usize {
         let sure = match self.state {
             State::Length(left) => left,
-            State::Chunk { at: Chunk::Data, size, .. } => size,
+            State::Chunk {
+                at: Chunk::Data, size, ..
+            } => size,
             State::UntilClose => u64::MAX,
             State::Done | State::Chunk { .. } => 0,
         };
@@ -163,10 +165,16 @@ impl BodyReader {
             State::UntilClose => (piece.len(), true),
             State::Length(left) => {
                 let taken = left.min(there);
-                self.state = if taken == left { State::Done } else { State::Length(left - taken) };
+                self.state = if taken == left {
+                    State::Done
+                } else {
+                    State::Length(left - taken)
+                };
                 (usize::try_from(taken).unwrap_or(piece.len()), true)
             }
-            State::Chunk { at: Chunk::Data, size, .. } => {
+            State::Chunk {
+                at: Chunk::Data, size, ..
+            } => {
                 let (state, taken) = data(size, piece.len());
                 self.state = state;
                 (taken, true)

@@ -39,8 +39,8 @@ pub struct Forward<'r> {
     pub trusted_peer: bool,
     /// Fields that the route sets and removes.
     pub edits: &'r HeaderEdits,
-    /// The target that the backend sees.
-    pub target: Cow<'r, str>,
+    /// The target that the backend sees, where it is not the client's.
+    pub target: Option<Cow<'r, str>>,
     /// Host for a request of HTTP/1.0 that has none.
     pub authority: &'r str,
 }
@@ -68,7 +68,7 @@ impl Upgrade {
         let mut slots = fields::slots();
         let (method, all) = self.parts(&mut slots);
         out.reserve(self.head().len() + 450);
-        write(method, self.host(), all, Rest::Upgrade, forward, out);
+        write(method, self.target(), self.host(), all, Rest::Upgrade, forward, out);
     }
 }
 
@@ -79,19 +79,21 @@ impl Http {
         let (method, all) = self.parts(&mut slots);
         let rest = Rest::Plain(self.body());
         out.reserve(self.head().len() + 450);
-        write(method, self.host(), all, rest, forward, out);
+        write(method, self.target(), self.host(), all, rest, forward, out);
     }
 }
 
 fn write(
     method: &str,
+    target: &str,
     host: &str,
     all: &[Header<'_>],
     rest: Rest,
     forward: &Forward<'_>,
     out: &mut Vec<u8>,
 ) {
-    for part in [method, " ", &forward.target, " HTTP/1.1\r\n"] {
+    let target = forward.target.as_deref().unwrap_or(target);
+    for part in [method, " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     let mut has_host = false;

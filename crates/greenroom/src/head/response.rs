@@ -205,9 +205,7 @@ fn read<'b>(head: &'b [u8], asked: Asked<'_>) -> Result<Answer<'b>, Nonsense> {
                 head,
                 status: parts.code,
                 body,
-                persists: body != BodyFraming::UntilClose
-                    && !option("close")
-                    && (parts.http11 || option("keep-alive")),
+                persists: body != BodyFraming::UntilClose && !option("close") && (parts.http11 || option("keep-alive")),
             }))
         }
         _ => Err(Nonsense::StatusLine),

@@ -8,7 +8,7 @@
 use super::body::BodyFraming;
 use super::fields;
 use super::response::{Interim, Parts, Status, Switched, parse};
-use crate::config::HeaderEdits;
+use crate::config::{HeaderEdits, NO_EDITS};
 use std::io::Write as _;
 
 /// What becomes of the client's connection after an answer.
@@ -47,7 +47,7 @@ impl Interim<'_> {
             return;
         };
         write_status_line(&parts, out);
-        write_kept(&parts, &HeaderEdits::NONE, |_| false, out);
+        write_kept(&parts, &NO_EDITS, |_| false, out);
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -95,7 +95,9 @@ fn decode(path: &str) -> String {
     let mut rest = path;
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
-        let byte = rest.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let byte = rest
+            .get(at + 1..at + 3)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match byte {
             Some(byte) if byte.is_ascii_graphic() && byte != b'%' => {
                 out.push(char::from(byte));
@@ -144,7 +146,16 @@ mod tests {
 
     #[test]
     fn a_path_that_can_be_read_in_two_ways_is_known() {
-        for same in ["/", "/a", "/a/", "/a/b.c", "/a%20b", "/a%25b", "/a/...", "/.well-known/x"] {
+        for same in [
+            "/",
+            "/a",
+            "/a/",
+            "/a/b.c",
+            "/a%20b",
+            "/a%25b",
+            "/a/...",
+            "/.well-known/x",
+        ] {
             assert_eq!(other_reading(same), None, "{same}");
         }
         for (path, other) in [

@@ -167,7 +167,10 @@ impl Download {
     pub(super) fn judge(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Cut> {
         let mut at = 0;
         while at < piece.len() {
-            let run = self.reader.run(&piece[at..]).map_err(|fault| Cut::Backend(fault.to_string()))?;
+            let run = self
+                .reader
+                .run(&piece[at..])
+                .map_err(|fault| Cut::Backend(fault.to_string()))?;
             if run.bytes == 0 {
                 self.has_surplus = true; // nobody gets it
                 break;
@@ -210,7 +213,10 @@ impl Download {
             self.judge(piece, &mut kept)?;
             &kept[..]
         } else {
-            let taken = self.reader.take(piece).map_err(|fault| Cut::Backend(fault.to_string()))?;
+            let taken = self
+                .reader
+                .take(piece)
+                .map_err(|fault| Cut::Backend(fault.to_string()))?;
             self.has_surplus |= taken.bytes < piece.len();
             &piece[..taken.bytes]
         };
@@ -218,4 +224,3 @@ impl Download {
         Ok(passes[written..].to_vec())
     }
 }
-

@@ -103,9 +103,7 @@ pub(crate) async fn serve(
         kind: Arc::new(kind),
         client: Watched::new(client),
     };
-    let id = request.backend.inbox.draw();
-    entry.set_session(id);
-    let end = Box::pin(request.run(id, entry)).await;
+    let end = Box::pin(request.run(entry)).await;
     request.finish(end, entry).await
 }
 
@@ -121,9 +119,11 @@ impl Request<'_> {
         self.http().is_some_and(Http::is_safe)
     }
 
-    async fn run(&self, id: SessionId, entry: &mut Entry) -> End {
+    async fn run(&self, entry: &mut Entry) -> End {
         let passes = self.route.http == HttpMode::Pass;
         if passes || self.backend.inbox.is_free() {
+            let id = self.backend.inbox.draw();
+            entry.set_session(id);
             match self.at_once(id).await {
                 Tried::Ended(end) => return end,
                 Tried::Unreached(answer) if passes => {
@@ -132,7 +132,7 @@ impl Request<'_> {
                 }
                 // It is not there: the gate hears so, shuts, and this request waits like everybody.
                 Tried::Unreached(answer) => self.backend.inbox.tell(Message::Unreached(answer)),
-                Tried::Dropped => self.backend.inbox.tell(Message::Unreached(Answer::Dropped)),
+                Tried::Dropped => {} // once more, from there: the gate sees whether others fare like this one
             }
         }
         self.at_gate(entry).await

@@ -67,7 +67,11 @@ impl Pool {
             return;
         }
         let until = clock::now() + POOL_IDLE;
-        stack.idle.push(Idle { stream, descriptor, until });
+        stack.idle.push(Idle {
+            stream,
+            descriptor,
+            until,
+        });
         if !std::mem::replace(&mut stack.is_swept, true) {
             tokio::spawn(sweep(Arc::clone(self)));
         }

@@ -152,7 +152,14 @@ impl Waiting {
             match order {
                 Ok(Order::Dialled { dialled, next }) => {
                     entry.enter(State::Dialing);
-                    let receive = answer::receive(&self.place, &self.watched, (&*self.request).into(), edits, dialled, next);
+                    let receive = answer::receive(
+                        &self.place,
+                        &self.watched,
+                        (&*self.request).into(),
+                        edits,
+                        dialled,
+                        next,
+                    );
                     match Box::pin(receive).await {
                         Outcome::Forward(received) => return Done::Answered(received),
                         Outcome::Requeued(next) => {

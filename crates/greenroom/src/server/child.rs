@@ -107,7 +107,8 @@ async fn lives(
         let generation = Generation(number);
         current.store(number, Ordering::SeqCst);
         // Told before it is started, so that its first word finds its generation known.
-        house.front.backends[0].inbox
+        house.front.backends[0]
+            .inbox
             .tell(Message::Backend(Input::Started(generation), "start"));
         let code = match supervisor.spawn(generation).await {
             Err(error) => {

@@ -27,8 +27,8 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::{self, Address, Config, Ready};
 use crate::driver::{Driver, Parts};
-use crate::listener;
 use crate::front::Front;
+use crate::listener;
 use crate::registry::Registry;
 use crate::supervise::{Outer, ReservedPort, Rlimit};
 use crate::telemetry::{Event, Format, Log};
@@ -266,13 +266,21 @@ fn single(settings: &Settings) -> Config {
             path: "/".into(),
             listeners: None,
             backend: 0,
-            hold: if settings.may_wait { config::Hold::Handshake } else { config::Hold::Refuse },
+            hold: if settings.may_wait {
+                config::Hold::Handshake
+            } else {
+                config::Hold::Refuse
+            },
             hold_timeout: settings.hold_timeout,
-            http: if settings.may_wait { config::HttpMode::Hold } else { config::HttpMode::Refuse },
+            http: if settings.may_wait {
+                config::HttpMode::Hold
+            } else {
+                config::HttpMode::Refuse
+            },
             http_hold: limits::HTTP_HOLD,
             waiting_page: true,
-            request_headers: config::HeaderEdits::NONE,
-            response_headers: config::HeaderEdits::NONE,
+            request_headers: config::HeaderEdits::default(),
+            response_headers: config::HeaderEdits::default(),
             rewrite: None,
             body_max: None,
         }],

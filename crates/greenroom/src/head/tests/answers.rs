@@ -1,7 +1,8 @@
 //! What a backend's answer is, and what the client gets of it.
 
 use super::{ACCEPT, crlf, upgrade, valid_and};
-use crate::head::{Answer, BodyFraming, Nonsense, parse_response};
+use crate::config::NO_EDITS;
+use crate::head::{After, Answer, BodyFraming, Nonsense, parse_response};
 
 /// A valid 101 for the plain valid upgrade, with more lines.
 fn switching(more: &str) -> Vec<u8> {
@@ -28,12 +29,12 @@ fn passed_on(answer: &[u8]) -> (String, Option<BodyFraming>) {
     let body = match parse_response(answer, &request) {
         Answer::Switched(switched) => {
             assert_eq!(switched.head_len(), answer.len());
-            switched.to_client(&mut out);
+            switched.to_client(&NO_EDITS, &mut out);
             None
         }
         Answer::Status(status) => {
             assert_eq!(status.head_len(), answer.len());
-            status.to_client(&mut out);
+            status.to_client(&NO_EDITS, After::Close, false, &mut out);
             Some(status.body())
         }
         other => panic!("{other:?}: {}", answer.escape_ascii()),
@@ -263,7 +264,12 @@ fn interim_answers_are_stepped_over() {
     let interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
     let mut both = interim.to_vec();
     both.extend(switching(""));
-    assert_eq!(parse_response(&both, &request), Answer::Interim { len: interim.len() });
+    let Answer::Interim(first) = parse_response(&both, &request) else {
+        panic!("not an interim answer");
+    };
+    let mut out = Vec::new();
+    first.to_client(&mut out);
+    assert_eq!(out, interim, "who asked plainly may have it");
     assert!(matches!(
         parse_response(&both[interim.len()..], &request),
         Answer::Switched(_)

@@ -5,7 +5,7 @@ use crate::head::Forward;
 use std::net::{IpAddr, Ipv6Addr};
 
 const OWN: &str = "X-Forwarded-For: 192.0.2.7\nX-Forwarded-Proto: http\nX-Forwarded-Host: example.org\n\
-    Greenroom-Session: 42\nGreenroom-Attempt: 1\nConnection: Upgrade\nUpgrade: websocket\n";
+    Via: 1.1 greenroom\nGreenroom-Session: 42\nGreenroom-Attempt: 1\nConnection: Upgrade\nUpgrade: websocket\n";
 const KEPT: &str = "Host: example.org\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13\n";
 
 fn expect(lines: &str) -> String {
@@ -87,7 +87,7 @@ fn a_trusted_proxy_is_believed_and_added_to() {
         expect(&format!(
             "GET / HTTP/1.1\n{KEPT}Forwarded: for=10.0.0.1\nX-Real-IP: 10.0.0.1\nX-Forwarded-Proto: https\n\
              X-Forwarded-For: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7\nX-Forwarded-Host: example.org\n\
-             Greenroom-Session: 42\nGreenroom-Attempt: 1\nConnection: Upgrade\nUpgrade: websocket\n"
+             Via: 1.1 greenroom\nGreenroom-Session: 42\nGreenroom-Attempt: 1\nConnection: Upgrade\nUpgrade: websocket\n"
         ))
     );
     let silent = to_backend(&upgrade(&valid_and("")), &trusted);

@@ -8,6 +8,8 @@ mod backend_head;
 mod clients;
 mod requests;
 
+use crate::config::NO_EDITS;
+
 use super::{Fault, Forward, Kind, Request, Upgrade, parse_request};
 use greenroom_core::event::SessionId;
 use std::net::{IpAddr, Ipv4Addr};
@@ -66,17 +68,20 @@ fn upgrade(bytes: &[u8]) -> Upgrade {
     }
 }
 
-fn forward() -> Forward {
+fn forward() -> Forward<'static> {
     Forward {
         peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
         proto: "http",
         session: SessionId(42),
         attempt: 1,
         trusted_peer: false,
+        edits: &NO_EDITS,
+        target: None,
+        authority: "127.0.0.1:8000",
     }
 }
 
-fn to_backend(upgrade: &Upgrade, forward: &Forward) -> String {
+fn to_backend(upgrade: &Upgrade, forward: &Forward<'_>) -> String {
     let mut out = Vec::new();
     upgrade.to_backend(forward, &mut out);
     String::from_utf8(out).unwrap()

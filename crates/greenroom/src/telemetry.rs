@@ -184,18 +184,30 @@ struct Line<'a> {
     ts: f64,
     /// Seconds since greenroom started, monotonic, for arithmetic.
     at: f64,
+    /// Of which backend, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "backend")]
+    of: Option<&'a str>,
     #[serde(flatten)]
     event: &'a Event,
 }
 
+/// An event on its way to the writer.
+struct Told {
+    ts: f64,
+    at: f64,
+    of: Option<Arc<str>>,
+    event: Event,
+}
+
 enum Message {
-    Event(f64, f64, Event),
+    Event(Told),
     Flush(SyncSender<()>),
 }
 
 /// Where events go. Cheap to clone; never waits.
 #[derive(Clone, Debug)]
 pub struct Log {
+    of: Option<Arc<str>>,
     sender: SyncSender<Message>,
     lost: Arc<AtomicU64>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -212,9 +224,19 @@ impl Log {
             .name("log".into())
             .spawn(move || write(format, &receiver, &counter));
         Self {
+            of: None,
             sender,
             lost,
             writer: Arc::new(Mutex::new(writer.ok())),
+        }
+    }
+
+    /// The same log, for what happens with one of several backends.
+    #[must_use]
+    pub fn of(&self, backend: &str) -> Self {
+        Self {
+            of: Some(backend.into()),
+            ..self.clone()
         }
     }
 
@@ -224,9 +246,9 @@ impl Log {
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |d| d.as_secs_f64());
         let at = clock::now().since(greenroom_core::time::Time::ZERO).as_secs_f64();
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.sender.try_send(Message::Event(ts, at, event))
-        {
+        let of = self.of.clone();
+        let told = Message::Event(Told { ts, at, of, event });
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(told) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -260,7 +282,7 @@ impl Log {
 fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
     let mut out = Vec::new();
     let mut told = 0;
-    let mut story = sentence::Story::default();
+    let mut stories = sentence::Stories::default();
     let mut last_at = 0.0;
     while let Ok(first) = receiver.recv() {
         out.clear();
@@ -268,15 +290,17 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
         if missing > told {
             let message = format!("{} log lines were dropped: standard error is too slow", missing - told);
             told = missing;
-            append(format, &mut story, &mut out, 0.0, 0.0, &Event::Warning { message });
+            let event = Event::Warning { message };
+            let (ts, at, of) = (0.0, 0.0, None);
+            append(format, &mut stories, &mut out, &Told { ts, at, of, event });
         }
         let mut flush = None;
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Event(ts, at, event) => {
-                    last_at = at;
-                    append(format, &mut story, &mut out, ts, at, &event);
+                Message::Event(told) => {
+                    last_at = told.at;
+                    append(format, &mut stories, &mut out, &told);
                 }
                 Message::Flush(done) => flush = Some(done),
             }
@@ -287,7 +311,7 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
             };
         }
         if format == Format::Text {
-            story.pause(&mut out, last_at);
+            stories.pause(&mut out, last_at);
         }
         let _ = std::io::stderr().write_all(&out); // a closed pipe must not end the program
         match flush {
@@ -300,24 +324,21 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
     }
 }
 
-fn append(format: Format, story: &mut sentence::Story, out: &mut Vec<u8>, ts: f64, at: f64, event: &Event) {
+fn append(format: Format, stories: &mut sentence::Stories, out: &mut Vec<u8>, told: &Told) {
     match format {
         Format::Json => {
             let round = |seconds: f64| (seconds * 1e6).round() / 1e6;
-            if serde_json::to_writer(
-                &mut *out,
-                &Line {
-                    ts: round(ts),
-                    at: round(at),
-                    event,
-                },
-            )
-            .is_ok()
-            {
+            let line = Line {
+                ts: round(told.ts),
+                at: round(told.at),
+                of: told.of.as_deref(),
+                event: &told.event,
+            };
+            if serde_json::to_writer(&mut *out, &line).is_ok() {
                 out.push(b'\n');
             }
         }
-        Format::Text => story.tell(out, at, event),
+        Format::Text => stories.tell(out, told.at, told.of.as_ref(), &told.event),
     }
 }
 
@@ -345,14 +366,10 @@ mod tests {
     fn a_json_line_is_flat_and_says_event_and_time() {
         let mut out = Vec::new();
         let event = Event::Held { session: 7, count: 3 };
-        append(
-            Format::Json,
-            &mut sentence::Story::default(),
-            &mut out,
-            1.5,
-            0.25,
-            &event,
-        );
+        let (ts, at) = (1.5, 0.25);
+        let mut stories = sentence::Stories::default();
+        let of = None;
+        append(Format::Json, &mut stories, &mut out, &Told { ts, at, of, event });
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "{\"ts\":1.5,\"at\":0.25,\"event\":\"held\",\"session\":7,\"count\":3}\n"

@@ -1,56 +1,80 @@
-//! The child of `greenroom run`: its lives, its words, its end.
+//! The children of `greenroom run`: their lives, their words, their end.
+//!
+//! One task for each child lives one life after the other; this module's own
+//! loop hears the signals. What a child ends with for good is greenroom's exit
+//! code, once no child is left and no backend that something else started: until
+//! then the others are served. A CMD that cannot be executed at all ends
+//! greenroom at once, as somebody has to mend that first.
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use greenroom_core::backend::Input;
 use greenroom_core::backoff::{Backoff, Next};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ELSEWHERE_EVERY, RESTART_DELAY};
+use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, RESTART_DELAY};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
-use super::prober::Prober;
+use super::House;
+use super::station::Station;
 use super::stop::{self, Asked, Signals};
-use super::{Child, House};
 use crate::clock;
-use crate::config::{Address, Ready};
+use crate::config::{Address, Process, Ready};
 use crate::driver::{Inbox, Message};
-use crate::probe::{Elsewhere, Of, elsewhere};
-use crate::supervise::{Command, End, Happening, Supervisor, fill_port};
+use crate::probe::{Elsewhere, elsewhere};
+use crate::supervise::{self, ChildId, Command, End, Happening, Key, Supervisor, What, fill_port};
 use crate::telemetry::{Event, Log};
 
-/// How one life of the child ended.
+/// How one life of a child ended.
 struct Death {
     generation: Generation,
     end: End,
     interrupted: bool,
 }
 
-/// How the child's story ends.
+/// How a child's story ends.
+enum Last {
+    /// It ended for good, with this code.
+    Ended(u8),
+    /// It could not be executed at all.
+    NeverStarted(u8),
+    /// The user interrupted it at its terminal.
+    Interrupted,
+}
+
+/// How the house's story ends.
 enum Fate {
     /// greenroom is to stop, on this signal.
     Stop { name: &'static str, graceful: bool },
-    /// The child ended for good, with this code.
+    /// Nothing is left to serve; the code.
     Ended(u8),
 }
 
-/// Runs the child until it ends for good, or greenroom is told to stop. Gives the exit code.
-pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bool>) -> u8 {
-    let pid = Arc::new(AtomicU32::new(0));
-    let generation = Arc::new(AtomicU64::new(0));
-    let (deaths, mut died) = mpsc::unbounded_channel(); // one message for each life
-    let tell = teller(
-        Arc::clone(&house.front.backends[0].inbox),
-        house.log.clone(),
-        Arc::clone(&pid),
-        deaths,
-    );
-    let started = Signals::subscribe()
+/// Runs the children until all have ended for good, or greenroom is told to stop. Gives the exit code.
+pub(super) async fn live(house: &House) -> u8 {
+    let (keys, pressed) = mpsc::channel(KEYS_MAX);
+    let parts: Vec<(&Station, &Process)> = house
+        .stations
+        .iter()
+        .filter_map(|station| station.process().map(|process| (station, process)))
+        .collect();
+    let (tellers, ears): (Vec<_>, Vec<_>) = parts.iter().map(|(station, _)| Teller::new(station, &keys)).unzip();
+    let commands = parts
+        .iter()
+        .map(|&(station, process)| command(house, station, process))
+        .collect();
+    let tell = move |happening: Happening| {
+        if let Some(teller) = tellers.get(happening.child.0) {
+            teller.tell(happening.generation, happening.what);
+        }
+    };
+    let started = Signals::subscribe(Some(pressed))
         .map_err(|error| error.to_string())
         .and_then(|signals| {
-            let supervisor = Supervisor::start(command(house, child), tell).map_err(|error| error.to_string())?;
+            let supervisor = Supervisor::start(commands, tell).map_err(|error| error.to_string())?;
             Ok((signals, supervisor))
         });
     let (mut signals, supervisor) = match started {
@@ -60,243 +84,268 @@ pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bo
             return super::CANNOT_LISTEN;
         }
     };
-    let prober = Prober {
-        ready: house.settings.ready.clone(),
-        address: house.backend.clone(),
-        of: Of::Children(Arc::clone(&pid)),
-        generation: Arc::clone(&generation),
-        inbox: Arc::clone(&house.front.backends[0].inbox),
-        log: house.log.clone(),
-    };
-    tokio::spawn(prober.run(wants.clone()));
-    tokio::spawn(watch_elsewhere(
-        house.backend.clone(),
-        house.settings.backend.is_none(),
-        Arc::clone(&pid),
-        wants,
-        house.log.clone(),
-    ));
-
-    let fate = lives(house, child, &supervisor, &mut signals, &mut died, &generation).await;
+    let mut lives = JoinSet::new();
+    for ((id, &(station, process)), died) in supervisor.children().zip(&parts).zip(ears) {
+        let life = Life {
+            id,
+            supervisor: supervisor.clone(),
+            inbox: Arc::clone(&station.backend.inbox),
+            log: station.log.clone(),
+            generation: Arc::clone(&station.generation),
+            backoff: Backoff::new(process.restart),
+            died,
+        };
+        lives.spawn(life.live());
+        tokio::spawn(watch_elsewhere(
+            station.address.clone(),
+            station.chosen_port().is_some(),
+            Arc::clone(&station.pid),
+            station.wants.clone(),
+            station.log.clone(),
+        ));
+    }
+    let fate = until_fate(house, &supervisor, &mut signals, &mut lives).await;
+    lives.abort_all();
     let (name, graceful, own) = match fate {
         Fate::Stop { name, graceful } => (name, graceful, None),
         Fate::Ended(code) => ("the child's end", true, Some(code)),
     };
     stop::empty(house, &mut signals, name, graceful).await;
-    let grace = if graceful { house.settings.grace } else { Duration::ZERO };
+    let grace = if graceful { house.config.grace } else { Duration::ZERO };
     let ended = tokio::select! {
-        ended = supervisor.terminate(grace) => ended,
-        () = signals.again() => supervisor.terminate(Duration::ZERO).await,
+        ended = supervisor.terminate_all(grace) => ended,
+        () = signals.again() => supervisor.terminate_all(Duration::ZERO).await,
     };
     own.unwrap_or_else(|| u8::from(ended.killed))
 }
 
-/// One life after the other.
-async fn lives(
+/// Hears signals and ends, until one of them decides.
+async fn until_fate(
     house: &House,
-    child: &Child,
     supervisor: &Supervisor,
     signals: &mut Signals,
-    died: &mut mpsc::UnboundedReceiver<Death>,
-    current: &AtomicU64,
+    lives: &mut JoinSet<Last>,
 ) -> Fate {
-    let mut backoff = Backoff::new(child.restart);
-    let mut number = 0;
-    loop {
-        number += 1;
-        let generation = Generation(number);
-        current.store(number, Ordering::SeqCst);
-        // Told before it is started, so that its first word finds its generation known.
-        house.front.backends[0]
-            .inbox
-            .tell(Message::Backend(Input::Started(generation), "start"));
-        let code = match supervisor.spawn(generation).await {
-            Err(error) => {
-                house.log.warn(error.to_string());
-                if number == 1 {
-                    house.front.backends[0].inbox.tell(Message::Backend(
-                        Input::Exited {
-                            generation,
-                            restarts: false,
-                        },
-                        "exit",
-                    ));
-                    return Fate::Ended(error.exit_code());
-                }
-                error.exit_code()
-            }
-            Ok(_) => match life(supervisor, signals, died, generation).await {
-                Ok(death) if death.interrupted => {
-                    return Fate::Stop {
-                        name: "the terminal",
-                        graceful: true,
-                    };
-                }
-                Ok(death) => death.end.exit_code(),
-                Err(fate) => return fate,
-            },
-        };
-        if let Some(fate) = between(house, supervisor, signals, generation, code, &mut backoff).await {
-            return fate;
-        }
-    }
-}
-
-/// After one life: tells its end, and waits until the next may begin, if there is one.
-async fn between(
-    house: &House,
-    supervisor: &Supervisor,
-    signals: &mut Signals,
-    generation: Generation,
-    code: u8,
-    backoff: &mut Backoff,
-) -> Option<Fate> {
-    let next = backoff.ended(clock::now(), code == 0);
-    let restart_ms = match next {
-        Next::Restart { at } => u64::try_from(at.since(clock::now()).as_millis()).ok(),
-        Next::GiveUp(_) => None,
-    };
-    let input = Input::Exited {
-        generation,
-        restarts: restart_ms.is_some(),
-    };
-    house.front.backends[0].inbox.tell(Message::Backend(input, "exit"));
-    house.log.say(Event::Exited {
-        generation: generation.0,
-        code: code.into(),
-        restart_ms,
-    });
-    match next {
-        Next::GiveUp(reason) => {
-            house.log.warn(format!("CMD is not started again: {reason}"));
-            Some(Fate::Ended(code))
-        }
-        Next::Restart { at } => {
-            // What it left behind may hold its port: it is ended before the next life begins.
-            let pause = async {
-                supervisor.terminate(RESTART_DELAY).await;
-                clock::until(Some(at)).await;
-            };
-            tokio::select! {
-                () = pause => None,
-                fate = asked_to_stop(supervisor, signals) => Some(fate),
-            }
-        }
-    }
-}
-
-/// Waits for the end of one life, handing on the child's signals meanwhile.
-async fn life(
-    supervisor: &Supervisor,
-    signals: &mut Signals,
-    died: &mut mpsc::UnboundedReceiver<Death>,
-    generation: Generation,
-) -> Result<Death, Fate> {
+    let serves_others = house.stations.iter().any(|station| station.process().is_none());
+    let mut code = 0;
     loop {
         tokio::select! {
-            death = died.recv() => match death {
-                Some(death) if death.generation == generation => return Ok(death),
-                Some(_) => {}
-                None => return Err(Fate::Ended(1)), // the supervisor's thread is gone: nothing can be kept
+            biased; // of a key and the end that it brought about, the key is the cause
+            asked = signals.next() => match asked {
+                Asked::Stop { name, graceful } => return Fate::Stop { name, graceful },
+                Asked::Forward(signal) => {
+                    for child in supervisor.children() {
+                        supervisor.forward(child, signal);
+                    }
+                }
             },
-            fate = asked_to_stop(supervisor, signals) => return Err(fate),
+            Some(last) = lives.join_next() => match last {
+                Ok(Last::Interrupted) => return Fate::Stop { name: "the terminal", graceful: true },
+                Ok(Last::NeverStarted(code)) => return Fate::Ended(code),
+                Ok(Last::Ended(ended)) => {
+                    code = if code == 0 { ended } else { code };
+                    if lives.is_empty() && !serves_others {
+                        return Fate::Ended(code);
+                    }
+                }
+                Err(_) => return Fate::Ended(super::FAULT), // a fault of greenroom itself
+            },
         }
     }
 }
 
-async fn asked_to_stop(supervisor: &Supervisor, signals: &mut Signals) -> Fate {
-    loop {
-        match signals.next().await {
-            Asked::Stop { name, graceful } => return Fate::Stop { name, graceful },
-            Asked::Forward(signal) => supervisor.forward(signal),
+/// One child, life after life.
+struct Life {
+    id: ChildId,
+    supervisor: Supervisor,
+    inbox: Arc<Inbox>,
+    log: Log,
+    generation: Arc<std::sync::atomic::AtomicU64>,
+    backoff: Backoff,
+    died: mpsc::UnboundedReceiver<Death>,
+}
+
+impl Life {
+    async fn live(mut self) -> Last {
+        let mut number = 0;
+        loop {
+            number += 1;
+            let generation = Generation(number);
+            self.generation.store(number, Ordering::SeqCst);
+            // Told before it is started, so that its first word finds its generation known.
+            self.inbox.tell(Message::Backend(Input::Started(generation), "start"));
+            let code = match self.supervisor.spawn(self.id, generation).await {
+                Err(error) => {
+                    self.log.warn(error.to_string());
+                    if number == 1 {
+                        let restarts = false;
+                        self.inbox
+                            .tell(Message::Backend(Input::Exited { generation, restarts }, "exit"));
+                        return Last::NeverStarted(error.exit_code());
+                    }
+                    error.exit_code()
+                }
+                Ok(_) => match self.death(generation).await {
+                    Some(death) if death.interrupted => return Last::Interrupted,
+                    Some(death) => death.end.exit_code(),
+                    None => return Last::Ended(1), // the supervisor's thread is gone: nothing can be kept
+                },
+            };
+            if !self.between(generation, code).await {
+                return Last::Ended(code);
+            }
+        }
+    }
+
+    /// Waits for the end of one life.
+    async fn death(&mut self, generation: Generation) -> Option<Death> {
+        loop {
+            let death = self.died.recv().await?;
+            if death.generation == generation {
+                return Some(death);
+            }
+        }
+    }
+
+    /// After one life: tells its end, and waits until the next may begin, if there is one.
+    async fn between(&mut self, generation: Generation, code: u8) -> bool {
+        let next = self.backoff.ended(clock::now(), code == 0);
+        let restart_ms = match next {
+            Next::Restart { at } => u64::try_from(at.since(clock::now()).as_millis()).ok(),
+            Next::GiveUp(_) => None,
+        };
+        let restarts = restart_ms.is_some();
+        self.inbox
+            .tell(Message::Backend(Input::Exited { generation, restarts }, "exit"));
+        self.log.say(Event::Exited {
+            generation: generation.0,
+            code: code.into(),
+            restart_ms,
+        });
+        match next {
+            Next::GiveUp(reason) => {
+                self.log.warn(format!("CMD is not started again: {reason}"));
+                false
+            }
+            Next::Restart { at } => {
+                // What it left behind may hold its port: it is ended before the next life begins.
+                self.supervisor.terminate(self.id, RESTART_DELAY).await;
+                clock::until(Some(at)).await;
+                true
+            }
         }
     }
 }
 
-/// What the supervisor's happenings mean to the house. READY goes to the owner
-/// task from the very place where it was received.
-fn teller(
+/// Where the happenings of one child go. READY goes to the owner task from the
+/// very place where it was received.
+struct Teller {
     inbox: Arc<Inbox>,
     log: Log,
     pid: Arc<AtomicU32>,
     deaths: mpsc::UnboundedSender<Death>,
-) -> impl Fn(Happening) + Send + Sync + 'static {
-    move |happening| match happening {
-        Happening::Started {
-            generation,
-            pid: started,
-        } => {
-            pid.store(u32::try_from(started).unwrap_or(0), Ordering::SeqCst);
-            log.say(Event::Started {
-                pid: u32::try_from(started).unwrap_or(0),
-                generation: generation.0,
-            });
-        }
-        Happening::Notified {
-            generation,
-            message,
-            barrier,
-            ..
-        } => {
-            if message.ready {
-                inbox.tell(Message::Backend(Input::NotifiedReady(generation), "notify"));
-            } else if message.stopping || message.reloading {
-                inbox.tell(Message::Backend(Input::NotifiedStopping(generation), "notify"));
-                let phase = if message.stopping { "stopping" } else { "reloading" };
-                log.say(Event::Phase {
-                    phase: phase.into(),
-                    status: message.status.clone(),
-                });
+    keys: mpsc::Sender<Key>,
+}
+
+impl Teller {
+    fn new(station: &Station, keys: &mpsc::Sender<Key>) -> (Self, mpsc::UnboundedReceiver<Death>) {
+        let (deaths, died) = mpsc::unbounded_channel(); // one message for each life
+        let teller = Self {
+            inbox: Arc::clone(&station.backend.inbox),
+            log: station.log.clone(),
+            pid: Arc::clone(&station.pid),
+            deaths,
+            keys: keys.clone(),
+        };
+        (teller, died)
+    }
+
+    fn tell(&self, generation: Generation, what: What) {
+        match what {
+            What::Started { pid } => {
+                let pid = u32::try_from(pid).unwrap_or(0);
+                self.pid.store(pid, Ordering::SeqCst);
+                let generation = generation.0;
+                self.log.say(Event::Started { pid, generation });
             }
-            for phase in message.phases {
-                log.say(Event::Phase { phase, status: None });
+            What::Notified { message, barrier, .. } => {
+                self.notified(generation, message);
+                drop(barrier); // all that came before it is told
             }
-            if let Some(status) = message.status {
-                log.say(Event::Phase {
-                    phase: "status".into(),
-                    status: Some(status),
-                });
+            What::NotifyIgnored { pid, uid, why } => {
+                self.log.warn(format!(
+                    "ignored a notification from process {pid} of user {uid}: {why}"
+                ));
             }
-            drop(barrier); // all that came before it is told
+            What::NotifyFlooded => {
+                self.log.warn(format!(
+                    "more than {NOTIFY_PER_SECOND} notifications came within a second: the others wait until it is over"
+                ));
+            }
+            What::NotifyUnavailable { error } => {
+                self.log
+                    .warn(format!("the backend is started without NOTIFY_SOCKET: {error}"));
+            }
+            What::Key(key) => {
+                let _ = self.keys.try_send(key); // full: enough is known
+            }
+            What::Stopped { .. } | What::Continued => {}
+            What::Ended { end, interrupted } => {
+                self.pid.store(0, Ordering::SeqCst);
+                let _ = self.deaths.send(Death {
+                    generation,
+                    end,
+                    interrupted,
+                }); // nobody listens: the house is ending
+            }
         }
-        Happening::NotifyIgnored { pid, uid, why, .. } => {
-            log.warn(format!(
-                "ignored a notification from process {pid} of user {uid}: {why}"
-            ));
+    }
+
+    fn notified(&self, generation: Generation, message: supervise::Message) {
+        let said = |phase: &str, status| {
+            let phase = phase.into();
+            self.log.say(Event::Phase { phase, status });
+        };
+        if message.ready {
+            self.inbox
+                .tell(Message::Backend(Input::NotifiedReady(generation), "notify"));
+        } else if message.stopping || message.reloading {
+            self.inbox
+                .tell(Message::Backend(Input::NotifiedStopping(generation), "notify"));
+            let word = if message.stopping { "stopping" } else { "reloading" };
+            said(word, message.status.clone());
         }
-        Happening::NotifyUnavailable { error, .. } => {
-            log.warn(format!("the backend is started without NOTIFY_SOCKET: {error}"));
+        let shown = message.phases.last().or(message.status.as_ref()).cloned();
+        for name in message.phases {
+            said(&name, None);
         }
-        Happening::Stopped { .. } | Happening::Continued { .. } => {}
-        Happening::Ended {
-            generation,
-            end,
-            interrupted,
-        } => {
-            pid.store(0, Ordering::SeqCst);
-            let _ = deaths.send(Death {
-                generation,
-                end,
-                interrupted,
-            }); // nobody listens: the house is ending
+        if message.status.is_some() {
+            said("status", message.status);
+        }
+        if let Some(shown) = shown {
+            self.inbox.tell(Message::Phase(shown));
         }
     }
 }
 
 /// The command with its port, its environment and the limits that we were given.
-fn command(house: &House, child: &Child) -> Command {
-    let mut words = child.command.clone();
+fn command(house: &House, station: &Station, process: &Process) -> Command {
+    let mut words = process.command.clone();
     let mut env = Vec::new();
-    if let (None, Address::Tcp { port, .. }) = (&house.settings.backend, &house.backend) {
-        words = fill_port(&words, *port);
+    if let Some(port) = station.chosen_port() {
+        words = fill_port(&words, port);
         env.push((OsString::from("PORT"), OsString::from(port.to_string())));
     }
+    env.extend(process.env.iter().cloned());
     let mut words = words.into_iter();
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args = words.collect();
     command.env = env;
     command.nofile = house.nofile;
-    command.notify = matches!(house.settings.ready, Ready::Auto | Ready::Notify);
+    command.notify = matches!(station.settings().ready, Ready::Auto | Ready::Notify);
+    command.cwd.clone_from(&process.cwd);
+    command.user.clone_from(&process.user);
+    command.group.clone_from(&process.group);
     command
 }
 

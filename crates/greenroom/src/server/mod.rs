@@ -1,37 +1,35 @@
 //! The house as a whole: what `greenroom run` and `greenroom serve` start, and how they end.
 //!
 //! ```text
-//!  listener ──▶ opening (a task per client) ──▶ driver (the owner task) ──▶ backend
-//!                                                  ▲          ▲
-//!                              child (run) ────────┘          └──── prober
+//!  listeners ──▶ opening (a task per client) ──▶ drivers (an owner task per backend) ──▶ backends
+//!                                                    ▲            ▲
+//!                       children (of processes) ─────┘            └──── probers
 //! ```
 //!
-//! The door is bound before the runtime exists and before the child is started.
+//! The doors are bound before the runtime exists and before any child is started.
 //! Every way out leads through `stop`: the held are refused at once, the relayed
-//! closed at their pace, then the child is ended.
+//! closed at their pace, then the children are ended.
 
 mod child;
 mod prober;
+mod station;
 mod stop;
 
-use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Duration;
 
-use greenroom_core::backend::Source;
-use greenroom_core::backoff::RestartPolicy;
-use greenroom_core::gate::Trust;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::config::{self, Address, Config, Ready};
-use crate::driver::{Driver, Parts};
+use crate::config::{Config, LogFormat};
 use crate::front::Front;
 use crate::listener;
 use crate::registry::Registry;
-use crate::supervise::{Outer, ReservedPort, Rlimit};
+use crate::relay::Drain;
+use crate::supervise::{Outer, Rlimit};
 use crate::telemetry::{Event, Format, Log};
+
+use station::Station;
 
 /// The program cannot listen (`EX_UNAVAILABLE` of sysexits).
 pub const CANNOT_LISTEN: u8 = 69;
@@ -39,51 +37,26 @@ pub const CANNOT_LISTEN: u8 = 69;
 /// A fault of greenroom itself (`EX_SOFTWARE`).
 pub const FAULT: u8 = 70;
 
-/// What `run` and `serve` do, checked.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where clients come to.
-    pub listen: Address,
-    /// Where the backend listens; `None`: a free loopback port, told to the child as PORT.
-    pub backend: Option<Address>,
-    /// How its readiness is learned.
-    pub ready: Ready,
-    /// Whether clients wait (`--hold handshake`) or are refused (`--hold refuse`).
-    pub may_wait: bool,
-    /// How long a client waits at the most.
-    pub hold_timeout: Duration,
-    /// The child, for `run`.
-    pub child: Option<Child>,
-    /// Time between TERM and KILL, and for the closing of relays.
-    pub grace: Duration,
-    /// How the log is written.
-    pub format: Format,
-}
-
-/// The child of `run`.
-#[derive(Clone, Debug)]
-pub struct Child {
-    /// Program and arguments; `{port}` is replaced.
-    pub command: Vec<OsString>,
-    /// Whether it is started again when it ends.
-    pub restart: RestartPolicy,
-}
-
-/// Runs until it is told to stop, or until the child ends for good. Returns the exit code.
+/// Runs until it is told to stop, or until all its children have ended for good. Returns the exit code.
 #[must_use]
-pub fn run(settings: Settings) -> u8 {
+pub fn run(config: Config) -> u8 {
     let _ = clock::now(); // moment zero
-    let log = Log::start(settings.format);
+    let log = Log::start(match config.log_format {
+        LogFormat::Auto => Format::auto(),
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    });
     let nofile = raise_descriptors();
-    let listener = match listener::bind(&settings.listen) {
-        Ok(listener) => listener,
+    let doors: Result<Vec<_>, _> = config.listeners.iter().map(|l| listener::bind(&l.address)).collect();
+    let doors = match doors {
+        Ok(doors) => doors,
         Err(error) => return fail(&log, &error.to_string(), CANNOT_LISTEN),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&log, &format!("cannot start: {error}"), CANNOT_LISTEN),
     };
-    let code = runtime.block_on(house(settings, listener, nofile, log.clone()));
+    let code = runtime.block_on(house(Arc::new(config), doors, nofile, log.clone()));
     log.flush();
     // Connections that are left have had their time: the process ends with them.
     runtime.shutdown_background();
@@ -98,120 +71,83 @@ fn fail(log: &Log, message: &str, code: u8) -> u8 {
 
 /// Everything that the parts of the house share.
 struct House {
-    settings: Settings,
-    /// The backend's address, given or chosen.
-    backend: Address,
-    front: Arc<Front>,
-    drain: watch::Sender<Option<crate::relay::Drain>>,
+    config: Arc<Config>,
+    registry: Arc<Registry>,
+    stations: Vec<Station>,
+    drain: watch::Sender<Option<Drain>>,
     outer: Outer,
     log: Log,
     nofile: Option<Rlimit>,
 }
 
-async fn house(settings: Settings, listener: std::net::TcpListener, nofile: Option<Rlimit>, log: Log) -> u8 {
-    let (address, reserved) = match backend_address(&settings) {
-        Ok(found) => found,
-        Err(error) => {
-            return fail(
-                &log,
-                &format!("cannot reserve a port for the backend: {error}"),
-                CANNOT_LISTEN,
-            );
-        }
-    };
-    let listening = listener.local_addr();
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            return fail(
-                &log,
-                &format!("cannot listen on {}: {error}", settings.listen),
-                CANNOT_LISTEN,
-            );
-        }
-    };
+async fn house(
+    config: Arc<Config>,
+    doors: Vec<std::net::TcpListener>,
+    nofile: Option<Rlimit>,
+    log: Log,
+) -> u8 {
     let registry = Registry::new(log.clone(), descriptor_limit());
-    let config = Arc::new(single(&settings));
-    let (driver, backend, wants) = Driver::new(Parts {
-        config: Arc::clone(&config),
-        backend: 0,
-        address: address.clone(),
-        source: source(&settings),
-        registry: Arc::clone(&registry),
-        log: log.clone(),
-    });
+    let stations = (0..config.backends.len()).map(|backend| Station::open(&config, backend, &registry, &log));
+    let stations: Vec<Station> = match stations.collect() {
+        Ok(stations) => stations,
+        Err(error) => {
+            let message = format!("cannot reserve a port for a backend: {error}");
+            return fail(&log, &message, CANNOT_LISTEN);
+        }
+    };
     let (drain, draining) = watch::channel(None);
-    let front = Arc::new(Front {
-        registry: Arc::clone(&registry),
-        config,
-        backends: [Arc::new(backend)].into(),
-        listener: 0,
-        seed: random_seed(),
-        drain: draining,
-    });
-    tokio::spawn(witness(tokio::spawn(driver.run()), log.clone()));
-    tokio::spawn(listener::accept(listener, Arc::clone(&front), log.clone()));
-    let (held_max, relayed_max) = registry.capacity();
-    let shown = listening.map_or_else(|_| settings.listen.to_string(), |address| address.to_string());
-    log.say(Event::Listening {
-        address: shown,
-        backend: address.to_string(),
-        held_max,
-        relayed_max,
-    });
+    let seed = random_seed();
+    for (listener, door) in doors.into_iter().enumerate() {
+        let front = Arc::new(Front {
+            registry: Arc::clone(&registry),
+            config: Arc::clone(&config),
+            backends: stations.iter().map(|station| Arc::clone(&station.backend)).collect(),
+            listener,
+            seed,
+            drain: draining.clone(),
+        });
+        if let Err(error) = open(door, front, &log) {
+            let address = &config.listeners[listener].address;
+            return fail(&log, &format!("cannot listen on {address}: {error}"), CANNOT_LISTEN);
+        }
+    }
     let outer = Outer::from_env();
     outer.ready(); // what matters to whoever depends on us: clients may come
     let house = House {
-        settings,
-        backend: address,
-        front,
+        config,
+        registry,
+        stations,
         drain,
         outer,
         log,
         nofile,
     };
-    let code = match &house.settings.child {
-        Some(child) => child::live(&house, child, wants).await,
-        None => stop::serve(&house, wants).await,
+    let code = if house.stations.iter().any(|station| station.process().is_some()) {
+        child::live(&house).await
+    } else {
+        stop::serve(&house).await
     };
-    drop(reserved); // the port stays ours for as long as we live
-    house.log.say(house.front.registry.ledger(code));
+    house.log.say(house.registry.ledger(code));
     code
 }
 
-/// Ends the program when its owner task has failed: nobody would ever be let in
-/// or refused again, and to say so at once is the honest way. The child ends with us.
-async fn witness(owner: tokio::task::JoinHandle<()>, log: Log) {
-    if owner.await.is_err() {
-        log.warn("a fault of greenroom itself: its owner task has ended; please report it");
-        log.flush();
-        std::process::exit(FAULT.into());
-    }
-}
-
-/// The backend's address; without one, a loopback port that nobody else can take while we live.
-fn backend_address(settings: &Settings) -> std::io::Result<(Address, Option<ReservedPort>)> {
-    if let Some(address) = &settings.backend {
-        return Ok((address.clone(), None));
-    }
-    let (reserved, port) = ReservedPort::new()?;
-    Ok((
-        Address::Tcp {
-            host: "127.0.0.1".into(),
-            port,
-        },
-        Some(reserved),
-    ))
-}
-
-/// Whose word counts.
-fn source(settings: &Settings) -> Source {
-    match (&settings.ready, settings.child.is_some()) {
-        (Ready::Auto, true) => Source::Auto,
-        (Ready::Notify, _) => Source::Notify,
-        (Ready::Http(_) | Ready::WebSocket(_), _) => Source::Probe(Trust::Pushed),
-        (Ready::Listen | Ready::Tcp, _) | (Ready::Auto, false) => Source::Probe(Trust::Inferred),
-    }
+/// Takes clients from one door, and says so.
+fn open(door: std::net::TcpListener, front: Arc<Front>, log: &Log) -> std::io::Result<()> {
+    let address = door.local_addr()?.to_string();
+    let listener = TcpListener::from_std(door)?;
+    let (held_max, relayed_max) = front.registry.capacity();
+    let backends: Vec<&str> = match &*front.backends {
+        [only] => vec![&only.authority],
+        all => all.iter().map(|backend| backend.name.as_str()).collect(),
+    };
+    log.say(Event::Listening {
+        address,
+        backend: backends.join(", "),
+        held_max,
+        relayed_max,
+    });
+    tokio::spawn(listener::accept(listener, front, log.clone()));
+    Ok(())
 }
 
 /// Raises the limit of open files to what we may have; says what it was, for the child.
@@ -241,50 +177,5 @@ fn random_seed() -> u64 {
     match getrandom::fill(&mut bytes) {
         Ok(()) => u64::from_ne_bytes(bytes),
         Err(_) => u64::from(std::process::id()),
-    }
-}
-
-fn single(settings: &Settings) -> Config {
-    use greenroom_core::limits;
-    Config {
-        listeners: vec![config::Listener {
-            name: "main".into(),
-            address: settings.listen.clone(),
-        }],
-        backends: vec![config::Backend {
-            name: "app".into(),
-            address: settings.backend.clone(),
-            ready: settings.ready.clone(),
-            held_max: limits::HELD_MAX,
-            http_held_max: limits::HTTP_HELD_MAX,
-            dials_max: limits::DIALS_MAX,
-            process: None,
-        }],
-        routes: vec![config::Route {
-            name: "/".into(),
-            host: config::HostPattern::Any,
-            path: "/".into(),
-            listeners: None,
-            backend: 0,
-            hold: if settings.may_wait {
-                config::Hold::Handshake
-            } else {
-                config::Hold::Refuse
-            },
-            hold_timeout: settings.hold_timeout,
-            http: if settings.may_wait {
-                config::HttpMode::Hold
-            } else {
-                config::HttpMode::Refuse
-            },
-            http_hold: limits::HTTP_HOLD,
-            waiting_page: true,
-            request_headers: config::HeaderEdits::default(),
-            response_headers: config::HeaderEdits::default(),
-            rewrite: None,
-            body_max: None,
-        }],
-        grace: settings.grace,
-        log_format: config::LogFormat::Auto,
     }
 }

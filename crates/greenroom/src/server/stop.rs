@@ -4,7 +4,8 @@
 //! 2. The relayed are closed with 1001, spread over half of the grace at the most.
 //! 3. The child gets TERM, its grace, and KILL (in `child`).
 //!
-//! A second signal cuts the waiting short.
+//! Ctrl-C and Ctrl-\ at a terminal that the child has are INT and QUIT, told by its
+//! warden. A second signal cuts the waiting short.
 
 use std::io;
 use std::time::Duration;
@@ -12,15 +13,13 @@ use std::time::Duration;
 use greenroom_core::event::State;
 use greenroom_core::limits::SPREAD_MAX;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
 use super::House;
-use super::prober::Prober;
 use crate::clock;
 use crate::driver::Message;
-use crate::probe::Of;
 use crate::relay::Drain;
-use crate::supervise;
+use crate::supervise::{self, Key};
 use crate::telemetry::Event;
 
 /// What a signal asks for.
@@ -41,10 +40,12 @@ pub(super) struct Signals {
     usr1: Signal,
     usr2: Signal,
     winch: Signal,
+    /// Keys at the terminal that the child has: it gets their signals, and not we.
+    keys: Option<mpsc::Receiver<Key>>,
 }
 
 impl Signals {
-    pub(super) fn subscribe() -> io::Result<Self> {
+    pub(super) fn subscribe(keys: Option<mpsc::Receiver<Key>>) -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -53,6 +54,7 @@ impl Signals {
             usr1: signal(SignalKind::user_defined1())?,
             usr2: signal(SignalKind::user_defined2())?,
             winch: signal(SignalKind::window_change())?,
+            keys,
         })
     }
 
@@ -61,6 +63,10 @@ impl Signals {
         tokio::select! {
             _ = self.term.recv() => Asked::Stop { name: "TERM", graceful: true },
             _ = self.int.recv() => Asked::Stop { name: "INT", graceful: true },
+            key = pressed(&mut self.keys) => match key {
+                Key::Interrupt => Asked::Stop { name: "Ctrl-C", graceful: true },
+                Key::Quit => Asked::Stop { name: "Ctrl-\\", graceful: false },
+            },
             _ = self.quit.recv() => Asked::Stop { name: "QUIT", graceful: false },
             _ = self.hup.recv() => Asked::Forward(supervise::Signal::HUP),
             _ = self.usr1.recv() => Asked::Forward(supervise::Signal::USR1),
@@ -75,18 +81,19 @@ impl Signals {
     }
 }
 
-/// `greenroom serve`: no child; ends when it is told to.
-pub(super) async fn serve(house: &House, wants: watch::Receiver<bool>) -> u8 {
-    let prober = Prober {
-        ready: house.settings.ready.clone(),
-        address: house.backend.clone(),
-        of: Of::Anyone,
-        generation: std::sync::Arc::default(),
-        inbox: std::sync::Arc::clone(&house.front.backends[0].inbox),
-        log: house.log.clone(),
-    };
-    tokio::spawn(prober.run(wants));
-    let mut signals = match Signals::subscribe() {
+/// The next key, if there is a terminal that could send one.
+async fn pressed(keys: &mut Option<mpsc::Receiver<Key>>) -> Key {
+    if let Some(keys) = keys
+        && let Some(key) = keys.recv().await
+    {
+        return key;
+    }
+    std::future::pending().await
+}
+
+/// Without a child: ends when it is told to.
+pub(super) async fn serve(house: &House) -> u8 {
+    let mut signals = match Signals::subscribe(None) {
         Ok(signals) => signals,
         Err(error) => {
             house.log.warn(format!("cannot listen for signals: {error}"));
@@ -110,7 +117,7 @@ pub(super) async fn serve(house: &House, wants: watch::Receiver<bool>) -> u8 {
 
 /// Empties the house of clients: steps 1 and 2.
 pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static str, graceful: bool) {
-    let registry = &house.front.registry;
+    let registry = &house.registry;
     let count = |state| usize::try_from(registry.count(state)).unwrap_or(usize::MAX);
     let held = count(State::Held) + count(State::Dialing);
     let relayed = count(State::Relaying);
@@ -120,10 +127,12 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
         held,
         relayed,
     });
-    house.front.backends[0].inbox.tell(Message::Drain);
+    for station in &house.stations {
+        station.backend.inbox.tell(Message::Drain);
+    }
     let now = clock::now();
     let spread = if graceful {
-        SPREAD_MAX.min(house.settings.grace / 2)
+        SPREAD_MAX.min(house.config.grace / 2)
     } else {
         Duration::ZERO
     };
@@ -132,7 +141,7 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
         spread,
         deadline: now + spread,
     }));
-    let wait = if graceful { house.settings.grace } else { Duration::ZERO };
+    let wait = if graceful { house.config.grace } else { Duration::ZERO };
     tokio::select! {
         () = emptied(house) => {}
         () = tokio::time::sleep(wait.max(QUICK)) => {}
@@ -145,7 +154,7 @@ const QUICK: Duration = greenroom_core::limits::QUICK_STOP;
 
 /// Waits until no client is left but those that have said nothing yet.
 async fn emptied(house: &House) {
-    let registry = &house.front.registry;
+    let registry = &house.registry;
     loop {
         let changed = registry.changed.notified();
         tokio::pin!(changed);

@@ -4,13 +4,52 @@
 //! ("200 clients wait"), not hundreds: who waits is told when the count has
 //! doubled, who was let in when the crowd is through or something else happens.
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 
 use super::Event;
 
+/// One story for each backend, where there are several, and one for the house.
+#[derive(Debug, Default)]
+pub(super) struct Stories(BTreeMap<Option<Arc<str>>, Story>);
+
+impl Stories {
+    /// Adds the sentence for an event of a backend, if it deserves one.
+    pub(super) fn tell(&mut self, out: &mut Vec<u8>, at: f64, backend: Option<&Arc<str>>, event: &Event) {
+        let story = self.0.entry(backend.cloned()).or_default();
+        story.tell(&mut Line { out, at, backend }, event);
+    }
+
+    /// Tells how many were let in since it was told last.
+    pub(super) fn pause(&mut self, out: &mut Vec<u8>, at: f64) {
+        for (backend, story) in &mut self.0 {
+            let backend = backend.as_ref();
+            story.pause(&mut Line { out, at, backend });
+        }
+    }
+}
+
+/// Where the next sentence goes.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    at: f64,
+    backend: Option<&'a Arc<str>>,
+}
+
+impl Line<'_> {
+    fn write(&mut self, sentence: &str) {
+        // Writing to a Vec cannot fail.
+        let _ = match self.backend {
+            Some(backend) => writeln!(self.out, "greenroom {:8.3}s  {backend}: {sentence}", self.at),
+            None => writeln!(self.out, "greenroom {:8.3}s  {sentence}", self.at),
+        };
+    }
+}
+
 /// What was told so far.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+struct Story {
     /// The count of waiting clients that was told last.
     held_told: usize,
     released: u64,
@@ -19,7 +58,7 @@ pub(super) struct Story {
 
 impl Story {
     /// Adds the sentence for an event, if it deserves one.
-    pub(super) fn tell(&mut self, out: &mut Vec<u8>, at: f64, event: &Event) {
+    fn tell(&mut self, line: &mut Line<'_>, event: &Event) {
         match event {
             Event::Held { count, .. } => {
                 if *count == 1 || *count >= self.held_told.saturating_mul(2) {
@@ -29,7 +68,7 @@ impl Story {
                     } else {
                         ("clients", "wait")
                     };
-                    line(out, at, &format!("{count} {clients} {wait} at the gate"));
+                    line.write(&format!("{count} {clients} {wait} at the gate"));
                 }
             }
             Event::Released { held_ms, .. } => {
@@ -39,41 +78,36 @@ impl Story {
             }
             Event::Closed { detail, cause, .. } => {
                 if let Some(detail) = detail {
-                    line(out, at, &format!("a connection was closed ({cause}): {detail}"));
+                    line.write(&format!("a connection was closed ({cause}): {detail}"));
                 }
             }
             Event::Requeued { .. } => {}
             other => {
-                self.pause(out, at);
+                self.pause(line);
                 if let Some(sentence) = sentence(other) {
-                    line(out, at, &sentence);
+                    line.write(&sentence);
                 }
             }
         }
     }
 
     /// Tells how many were let in since it was told last.
-    pub(super) fn pause(&mut self, out: &mut Vec<u8>, at: f64) {
+    fn pause(&mut self, line: &mut Line<'_>) {
         if self.released > 0 {
-            self.tell_released(out, at);
+            self.tell_released(line);
         }
         self.released = 0;
         self.longest_ms = 0;
     }
 
-    fn tell_released(&self, out: &mut Vec<u8>, at: f64) {
+    fn tell_released(&self, line: &mut Line<'_>) {
         let (n, ms) = (self.released, self.longest_ms);
         let clients = if n == 1 { "client" } else { "clients" };
-        line(
-            out,
-            at,
-            &format!("{n} {clients} let in (longest hold {:.1} s)", ms as f64 / 1000.0),
-        );
+        line.write(&format!(
+            "{n} {clients} let in (longest hold {:.1} s)",
+            ms as f64 / 1000.0
+        ));
     }
-}
-
-fn line(out: &mut Vec<u8>, at: f64, sentence: &str) {
-    let _ = writeln!(out, "greenroom {at:8.3}s  {sentence}");
 }
 
 fn sentence(event: &Event) -> Option<String> {

@@ -1,0 +1,136 @@
+//! One backend's place in the house: its address, its owner task, its probe, its log.
+//!
+//! Bounded by the configuration: one of these for each of its backends.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use greenroom_core::backend::Source;
+use greenroom_core::gate::Trust;
+use tokio::sync::watch;
+
+use super::FAULT;
+use super::prober::Prober;
+use crate::config::{self, Address, Config, Process, Ready};
+use crate::driver::{Driver, Parts};
+use crate::front::Backend;
+use crate::probe::Of;
+use crate::registry::Registry;
+use crate::supervise::ReservedPort;
+use crate::telemetry::Log;
+
+/// See the module's head.
+pub(super) struct Station {
+    /// As its clients see it.
+    pub(super) backend: Arc<Backend>,
+    /// Where it listens: configured, or chosen.
+    pub(super) address: Address,
+    /// Its process, while there is one; else 0.
+    pub(super) pid: Arc<AtomicU32>,
+    /// Which life of its process.
+    pub(super) generation: Arc<AtomicU64>,
+    /// Says when a verdict is wanted.
+    pub(super) wants: watch::Receiver<bool>,
+    /// The log, which names the backend where there are several.
+    pub(super) log: Log,
+    config: Arc<Config>,
+    index: usize,
+    /// A chosen port stays ours for as long as we live.
+    reserved: Option<ReservedPort>,
+}
+
+impl Station {
+    /// Opens it: its owner task runs, its probe looks; its process is not started yet.
+    pub(super) fn open(config: &Arc<Config>, index: usize, registry: &Arc<Registry>, log: &Log) -> io::Result<Self> {
+        let settings = &config.backends[index];
+        let log = if config.backends.len() > 1 {
+            log.of(&settings.name)
+        } else {
+            log.clone()
+        };
+        let (address, reserved) = match &settings.address {
+            Some(address) => (address.clone(), None),
+            None => {
+                let (reserved, port) = ReservedPort::new()?;
+                let host = "127.0.0.1".into();
+                (Address::Tcp { host, port }, Some(reserved))
+            }
+        };
+        let (driver, backend, wants) = Driver::new(Parts {
+            config: Arc::clone(config),
+            backend: index,
+            address: address.clone(),
+            source: source(settings),
+            registry: Arc::clone(registry),
+            log: log.clone(),
+        });
+        tokio::spawn(witness(tokio::spawn(driver.run()), log.clone()));
+        let station = Self {
+            backend: Arc::new(backend),
+            address,
+            pid: Arc::default(),
+            generation: Arc::default(),
+            wants,
+            log,
+            config: Arc::clone(config),
+            index,
+            reserved,
+        };
+        station.probe();
+        Ok(station)
+    }
+
+    /// Its settings.
+    pub(super) fn settings(&self) -> &config::Backend {
+        &self.config.backends[self.index]
+    }
+
+    /// What is started for it, if anything.
+    pub(super) fn process(&self) -> Option<&Process> {
+        self.settings().process.as_ref()
+    }
+
+    /// The port that was chosen for it, if one was.
+    pub(super) fn chosen_port(&self) -> Option<u16> {
+        match (&self.reserved, &self.address) {
+            (Some(_), Address::Tcp { port, .. }) => Some(*port),
+            (Some(_), Address::Unix(_)) | (None, _) => None,
+        }
+    }
+
+    fn probe(&self) {
+        let prober = Prober {
+            ready: self.settings().ready.clone(),
+            address: self.address.clone(),
+            of: match self.process() {
+                Some(_) => Of::Children(Arc::clone(&self.pid)),
+                None => Of::Anyone,
+            },
+            generation: Arc::clone(&self.generation),
+            inbox: Arc::clone(&self.backend.inbox),
+            log: self.log.clone(),
+        };
+        tokio::spawn(prober.run(self.wants.clone()));
+    }
+}
+
+/// Whose word counts.
+fn source(settings: &config::Backend) -> Source {
+    match (&settings.ready, settings.process.is_some()) {
+        (Ready::Auto, true) => Source::Auto,
+        (Ready::Notify, _) => Source::Notify,
+        (Ready::Http(_) | Ready::WebSocket(_), _) => Source::Probe(Trust::Pushed),
+        (Ready::Listen | Ready::Tcp, _) | (Ready::Auto, false) => Source::Probe(Trust::Inferred),
+    }
+}
+
+/// Ends the program when an owner task has failed: nobody would ever be let in
+/// or refused again, and to say so at once is the honest way. The children end with us.
+async fn witness(owner: tokio::task::JoinHandle<()>, log: Log) {
+    if owner.await.is_err() {
+        log.warn("a fault of greenroom itself: its owner task has ended; please report it");
+        log.flush();
+        std::process::exit(FAULT.into());
+    }
+}

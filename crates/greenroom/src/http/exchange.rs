@@ -22,6 +22,7 @@ use super::{Connection, Request};
 use crate::driver::{Message, Order};
 use crate::head::{self, After, BodyFraming, BodyReader, Http};
 use crate::opening::{NoHead, Place, next_head};
+use crate::stream::Stream;
 
 /// How an exchange ended.
 pub(super) enum Outcome {
@@ -47,9 +48,19 @@ pub(super) struct Exchange<'r> {
     request: &'r Request<'r>,
     http: Option<&'r Http>,
     connection: Connection,
-    /// What of the head is not written yet.
-    head: Vec<u8>,
     upload: Upload,
+    answering: Answering,
+}
+
+/// How far the answer's head has come: kept, as the gate's word may interrupt the wait for it.
+#[derive(Debug, Default)]
+struct Answering {
+    /// What the backend said and was not judged yet.
+    bytes: Vec<u8>,
+    /// What the client has not taken of an interim answer.
+    interim: Vec<u8>,
+    /// Interim answers so far.
+    count: usize,
 }
 
 /// The answer's head, for the client, and what is known of the rest.
@@ -79,6 +90,7 @@ impl<'r> Exchange<'r> {
     pub(super) fn new(request: &'r Request<'r>, connection: Connection, head: Vec<u8>) -> Self {
         let http = request.http();
         let upload = Upload {
+            unsent: head,
             reader: BodyReader::new(http.map_or(BodyFraming::None, Http::body)),
             left: request.route.body_max,
             is_untouched: true,
@@ -87,8 +99,8 @@ impl<'r> Exchange<'r> {
             request,
             http,
             connection,
-            head,
             upload,
+            answering: Answering::default(),
         }
     }
 
@@ -156,15 +168,11 @@ impl<'r> Exchange<'r> {
             request,
             http,
             connection,
-            head,
             upload,
+            answering,
         } = self;
         let (client, backend) = (&request.client, &connection.stream);
         let up = async {
-            if let Err(cut) = super::flow::write_to_backend(backend, head).await {
-                return Some(cut);
-            }
-            head.clear();
             match upload.run(client.socket(), backend).await {
                 Ok(()) => {
                     client.gone().await;
@@ -179,7 +187,7 @@ impl<'r> Exchange<'r> {
                 None => std::future::pending().await,
             }
         };
-        let down = tokio::time::timeout(HTTP_ANSWER, begin(request, *http, backend));
+        let down = tokio::time::timeout(HTTP_ANSWER, answering.head(request, *http, backend));
         tokio::pin!(up, down);
         let ended = tokio::select! {
             biased;
@@ -198,7 +206,7 @@ impl<'r> Exchange<'r> {
     /// Passes the answer on, to its end.
     async fn second(mut self, begun: Begun) -> Outcome {
         let Begun {
-            out,
+            mut out,
             mut download,
             backend_persists,
             client_persists,
@@ -214,7 +222,7 @@ impl<'r> Exchange<'r> {
                 result
             };
             let down = async {
-                write_to_client(client.socket(), &out).await?;
+                write_to_client(client.socket(), &mut out).await?;
                 download.run(backend, client.socket()).await
             };
             tokio::pin!(up, down);
@@ -231,7 +239,7 @@ impl<'r> Exchange<'r> {
         };
         match passed {
             Ok(()) => {
-                let whole = self.upload.reader.is_done();
+                let whole = self.upload.is_done();
                 if backend_persists && whole && !download.has_surplus {
                     let Connection {
                         stream,
@@ -250,34 +258,32 @@ impl<'r> Exchange<'r> {
     }
 }
 
-/// Reads the answer's head, passing interim ones on.
-async fn begin(request: &Request<'_>, http: Option<&Http>, backend: &crate::stream::Stream) -> First {
-    let Some(http) = http else { return First::Dropped };
-    let mut bytes = Vec::new();
-    for interim in 0..=INTERIM_MAX {
-        let len = match next_head(backend, &mut bytes, interim == 0).await {
-            Ok(len) => len,
-            Err(NoHead::Dropped) => return First::Dropped,
-            Err(NoHead::Nonsense(why)) => return First::Nonsense(why),
-        };
-        let behind = bytes.split_off(len);
-        match head::parse_answer(&bytes, http) {
-            head::Answer::Status(status) => return started(request, http, &status, &behind),
-            head::Answer::Interim(interim) => {
-                let mut out = Vec::new();
-                interim.to_client(&mut out);
-                if http.is_http11()
-                    && let Err(cut) = write_to_client(request.client.socket(), &out).await
-                {
-                    return First::Cut(cut);
-                }
+impl Answering {
+    /// Reads the answer's head, passing interim ones on.
+    async fn head(&mut self, request: &Request<'_>, http: Option<&Http>, backend: &Stream) -> First {
+        let Some(http) = http else { return First::Dropped };
+        while self.count <= INTERIM_MAX {
+            if let Err(cut) = write_to_client(request.client.socket(), &mut self.interim).await {
+                return First::Cut(cut);
             }
-            head::Answer::Nonsense(why) => return First::Nonsense(why.to_string()),
-            head::Answer::Switched(_) | head::Answer::Partial => return First::Nonsense("it is no answer".into()),
+            let len = match next_head(backend, &mut self.bytes, self.count == 0).await {
+                Ok(len) => len,
+                Err(NoHead::Dropped) => return First::Dropped,
+                Err(NoHead::Nonsense(why)) => return First::Nonsense(why),
+            };
+            let behind = self.bytes.split_off(len);
+            match head::parse_answer(&self.bytes, http) {
+                head::Answer::Status(status) => return started(request, http, &status, &behind),
+                head::Answer::Interim(interim) if http.is_http11() => interim.to_client(&mut self.interim),
+                head::Answer::Interim(_) => {} // HTTP/1.0 knows none
+                head::Answer::Nonsense(why) => return First::Nonsense(why.to_string()),
+                head::Answer::Switched(_) | head::Answer::Partial => return First::Nonsense("it is no answer".into()),
+            }
+            self.count += 1;
+            self.bytes = behind;
         }
-        bytes = behind;
+        First::Nonsense(format!("more than {INTERIM_MAX} interim answers"))
     }
-    First::Nonsense(format!("more than {INTERIM_MAX} interim answers"))
 }
 
 /// The answer's head as the client gets it.

@@ -37,40 +37,69 @@ pub(super) enum Cut {
     BackendSilent,
 }
 
-/// A client's body on its way to the backend.
+/// A request on its way to the backend: what of its head is not written, then its body.
+/// Given up half-way, it remembers how far it came.
 #[derive(Debug)]
 pub(super) struct Upload {
+    /// Bytes that the backend did not take yet.
+    pub(super) unsent: Vec<u8>,
     pub(super) reader: BodyReader,
     /// Bytes of data that may still come, where the route has a limit.
     pub(super) left: Option<u64>,
-    /// Nothing of it was taken from the client yet.
+    /// Nothing of the body was taken from the client yet.
     pub(super) is_untouched: bool,
 }
 
 /// What one look at the client brought.
 enum Taken {
-    /// Bytes of the body: what the backend did not take at once.
-    Rest(Vec<u8>),
+    /// Bytes of the body: written, or among the unsent.
+    Some,
     End,
     Cut(Cut),
 }
 
 impl Upload {
-    /// Carries the body on until it is complete.
+    /// Whether all of it is with the backend.
+    pub(super) fn is_done(&self) -> bool {
+        self.unsent.is_empty() && self.reader.is_done()
+    }
+
+    /// Carries the request on until it is complete.
     pub(super) async fn run(&mut self, client: &TcpStream, backend: &Stream) -> Result<(), Cut> {
-        while !self.reader.is_done() {
+        loop {
+            self.flush(backend).await?;
+            if self.reader.is_done() {
+                return Ok(());
+            }
             match tokio::time::timeout(HTTP_IDLE, client.readable()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Cut::Client),
                 Err(_) => return Err(Cut::ClientSilent),
             }
             match client.try_io(Interest::READABLE, || self.take(client, backend)) {
-                Ok(Taken::Rest(rest)) => write_to_backend(backend, &rest).await?,
+                Ok(Taken::Some) => {}
                 Ok(Taken::Cut(cut)) => return Err(cut),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(Taken::End) | Err(_) => return Err(Cut::Client),
             }
         }
+    }
+
+    async fn flush(&mut self, backend: &Stream) -> Result<(), Cut> {
+        while !self.unsent.is_empty() {
+            match backend.try_write(&self.unsent) {
+                Ok(written) => drop(self.unsent.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match tokio::time::timeout(HTTP_IDLE, backend.writable()).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return Err(Cut::Backend(error.to_string())),
+                        Err(_) => return Err(Cut::BackendSilent),
+                    }
+                }
+                Err(error) => return Err(Cut::Backend(error.to_string())),
+            }
+        }
+        self.unsent = Vec::new(); // a body that flows owns no buffer
         Ok(())
     }
 
@@ -97,7 +126,8 @@ impl Upload {
                 rustix::net::recv(client, &mut scratch[..belongs], RecvFlags::DONTWAIT)?;
             }
             let written = backend.try_write(&scratch[..belongs]).unwrap_or(0); // an error shows again at the next write
-            Ok(Taken::Rest(scratch[written..belongs].to_vec()))
+            self.unsent.extend_from_slice(&scratch[written..belongs]);
+            Ok(Taken::Some)
         })
     }
 
@@ -118,27 +148,11 @@ impl Upload {
     }
 }
 
-pub(super) async fn write_to_backend(backend: &Stream, mut rest: &[u8]) -> Result<(), Cut> {
-    while !rest.is_empty() {
-        match tokio::time::timeout(HTTP_IDLE, backend.writable()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(Cut::Backend(error.to_string())),
-            Err(_) => return Err(Cut::BackendSilent),
-        }
-        match backend.try_write(rest) {
-            Ok(written) => rest = &rest[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(Cut::Backend(error.to_string())),
-        }
-    }
-    Ok(())
-}
-
-/// Writes all of `bytes` to the client.
-pub(super) async fn write_to_client(client: &TcpStream, mut bytes: &[u8]) -> Result<(), Cut> {
+/// Writes all of `bytes` to the client. Given up half-way, what is left of them is what is not written.
+pub(super) async fn write_to_client(client: &TcpStream, bytes: &mut Vec<u8>) -> Result<(), Cut> {
     while !bytes.is_empty() {
         match client.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
+            Ok(written) => drop(bytes.drain(..written)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match tokio::time::timeout(HTTP_IDLE, client.writable()).await {
                     Ok(Ok(())) => {}
@@ -198,7 +212,7 @@ impl Download {
             match piece {
                 Ok((0, _)) if self.reader.may_end() => return Ok(()),
                 Ok((0, _)) => return Err(Cut::Backend("it ended within its answer".into())),
-                Ok((_, rest)) => write_to_client(client, &rest?).await?,
+                Ok((_, rest)) => write_to_client(client, &mut rest?).await?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(Cut::Backend(error.to_string())),
             }

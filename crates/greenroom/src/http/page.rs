@@ -48,8 +48,8 @@ impl Request<'_> {
         let mut standing = self.backend.standing.clone();
         let mut drain = self.front.drain.clone();
         let shown = async {
-            let begin = begin(&standing.borrow_and_update(), clock::now());
-            write_to_client(self.client.socket(), begin.as_bytes()).await?;
+            let mut begin = begin(&standing.borrow_and_update(), clock::now()).into_bytes();
+            write_to_client(self.client.socket(), &mut begin).await?;
             self.go_on(&mut standing).await
         };
         tokio::select! {
@@ -73,7 +73,7 @@ impl Request<'_> {
                     Gateway::Failed => "<p class=now>It could not start.</p>\n".to_owned(),
                 }
             };
-            write_to_client(self.client.socket(), now.as_bytes()).await?;
+            write_to_client(self.client.socket(), &mut now.into_bytes()).await?;
             if standing.borrow().gate != Gateway::Shut {
                 return Ok(());
             }

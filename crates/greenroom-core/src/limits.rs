@@ -64,6 +64,9 @@ pub const READY_DOUBT: Duration = Duration::from_millis(250);
 pub const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// Probe interval of `listen`, which asks the kernel's socket table and opens no connection.
 pub const LISTEN_EVERY: Duration = Duration::from_millis(10);
+/// So long before a hold ends the probe looks once more: half of [`PROBE_EVERY`], as a later look
+/// would leave no time for the backend's answer, and an earlier one is the grid's own.
+pub const LAST_LOOK: Duration = Duration::from_millis(50);
 /// How long one probe may take; a probe that hangs is a bad verdict.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a child listens elsewhere before greenroom says so.

@@ -78,6 +78,8 @@ pub const ELSEWHERE_PLACES_MAX: usize = 64;
 /// How long the addresses of a name are used before the name is looked up again:
 /// short enough to follow a failover, long enough to spare the resolver.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a look-up may take before it counts as failed; who waits for its answer is held meanwhile.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a `websocket` probe waits for the answer to its Close, after its verdict.
 pub const PROBE_CLOSE: Duration = Duration::from_secs(1);
 /// Bytes of a frame's payload that a `websocket` probe steps over while it waits for a Close.

@@ -16,7 +16,7 @@ use super::stop::{self, Asked, Signals};
 use super::{Child, House};
 use crate::clock;
 use crate::config::{Address, Ready};
-use crate::driver::{Inbox, Message};
+use crate::driver::{Inbox, Message, Wants};
 use crate::probe::{Elsewhere, Of, elsewhere};
 use crate::supervise::{Command, End, Happening, Supervisor, fill_port};
 use crate::telemetry::{Event, Log};
@@ -37,7 +37,7 @@ enum Fate {
 }
 
 /// Runs the child until it ends for good, or greenroom is told to stop. Gives the exit code.
-pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bool>) -> u8 {
+pub(super) async fn live(house: &House, child: &Child, wants: Wants) -> u8 {
     let pid = Arc::new(AtomicU32::new(0));
     let generation = Arc::new(AtomicU64::new(0));
     let (deaths, mut died) = mpsc::unbounded_channel(); // one message for each life
@@ -73,7 +73,7 @@ pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bo
         house.backend.clone(),
         house.settings.backend.is_none(),
         Arc::clone(&pid),
-        wants,
+        wants.verdict,
         house.log.clone(),
     ));
 

@@ -13,6 +13,8 @@
 mod child;
 mod prober;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -131,7 +133,7 @@ async fn house(settings: Settings, listener: std::net::TcpListener, nofile: Opti
         }
     };
     let registry = Registry::new(log.clone(), descriptor_limit());
-    let (driver, wants) = Driver::new(address.clone(), source(&settings), Arc::clone(&registry), log.clone());
+    let (driver, wants) = Driver::new(&address, source(&settings), Arc::clone(&registry), log.clone());
     let (drain, draining) = watch::channel(None);
     let front = Arc::new(Front {
         registry: Arc::clone(&registry),

@@ -12,12 +12,11 @@ use std::time::Duration;
 use greenroom_core::event::State;
 use greenroom_core::limits::SPREAD_MAX;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 
 use super::House;
 use super::prober::Prober;
 use crate::clock;
-use crate::driver::Message;
+use crate::driver::{Message, Wants};
 use crate::probe::Of;
 use crate::relay::Drain;
 use crate::supervise;
@@ -76,7 +75,7 @@ impl Signals {
 }
 
 /// `greenroom serve`: no child; ends when it is told to.
-pub(super) async fn serve(house: &House, wants: watch::Receiver<bool>) -> u8 {
+pub(super) async fn serve(house: &House, wants: Wants) -> u8 {
     let prober = Prober {
         ready: house.settings.ready.clone(),
         address: house.backend.clone(),

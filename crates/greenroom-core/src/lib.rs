@@ -13,6 +13,7 @@
 //! | [`event`] | the words for what happened: states, causes, refusals |
 //! | [`backend`] | whether a backend is ready, and how far that is believed |
 //! | [`gate`] | who waits, who is dialled next, who is sent away |
+//! | [`look`] | when a probe looks once more before a hold ends |
 //! | [`wire`] | where WebSocket frames begin and end |
 //! | [`session`] | what an answer of the backend means to a waiting client, and how a relay ends |
 //! | [`backoff`] | when a dead child is started again |
@@ -25,6 +26,7 @@ pub mod drain;
 pub mod event;
 pub mod gate;
 pub mod limits;
+pub mod look;
 pub mod session;
 pub mod time;
 pub mod wire;

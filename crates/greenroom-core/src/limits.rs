@@ -64,6 +64,9 @@ pub const READY_DOUBT: Duration = Duration::from_millis(250);
 pub const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// Probe interval of `listen`, which asks the kernel's socket table and opens no connection.
 pub const LISTEN_EVERY: Duration = Duration::from_millis(10);
+/// So long before a hold ends the probe looks once more: half of [`PROBE_EVERY`], as a later look
+/// would leave no time for the backend's answer, and an earlier one is the grid's own.
+pub const LAST_LOOK: Duration = Duration::from_millis(50);
 /// How long one probe may take; a probe that hangs is a bad verdict.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a child listens elsewhere before greenroom says so.
@@ -75,6 +78,8 @@ pub const ELSEWHERE_PLACES_MAX: usize = 64;
 /// How long the addresses of a name are used before the name is looked up again:
 /// short enough to follow a failover, long enough to spare the resolver.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a look-up may take before it counts as failed; who waits for its answer is held meanwhile.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a `websocket` probe waits for the answer to its Close, after its verdict.
 pub const PROBE_CLOSE: Duration = Duration::from_secs(1);
 /// Bytes of a frame's payload that a `websocket` probe steps over while it waits for a Close.

@@ -37,6 +37,13 @@ impl Time {
         self.0
     }
 
+    /// So much earlier; not before the start.
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+
     /// How long after `earlier` this is; zero when it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
@@ -67,6 +74,7 @@ mod tests {
     fn sums_saturate_and_differences_never_go_below_zero() {
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
         assert_eq!(Time::ZERO.since(Time::from_millis(5)), Duration::ZERO);
+        assert_eq!(Time::from_millis(5).before(Duration::MAX), Time::ZERO);
         assert_eq!(Time::from_millis(1_250).to_string(), "1.250s");
     }
 }

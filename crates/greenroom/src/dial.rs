@@ -13,12 +13,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use greenroom_core::event::SessionId;
-use greenroom_core::limits::{BUSY_RETRY, CONNECT_TIMEOUT, RESOLVE_EVERY};
+use greenroom_core::limits::{BUSY_RETRY, CONNECT_TIMEOUT};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use rustix::io::Errno;
@@ -26,8 +25,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::clock;
-use crate::config::Address;
 use crate::registry::{Descriptor, Registry};
+use crate::resolve::Names;
 use crate::stream::{Stream, set_up};
 
 /// A backend connection on which a head was written.
@@ -67,63 +66,40 @@ enum Progress {
 /// See the module's head.
 #[derive(Debug)]
 pub struct Launcher {
-    address: Address,
+    names: Names,
     registry: Arc<Registry>,
-    candidates: Vec<SockAddr>,
-    known: Arc<Addresses>,
-    resolved_at: Option<Time>,
+    candidates: Arc<[SockAddr]>,
+    /// They are not known yet.
+    resolving: bool,
     queue: VecDeque<Launch>,
 }
 
 impl Launcher {
     /// For one backend.
     #[must_use]
-    pub fn new(address: Address, registry: Arc<Registry>) -> Self {
+    pub fn new(names: Names, registry: Arc<Registry>) -> Self {
         Self {
-            known: Arc::default(),
-            address,
+            names,
             registry,
-            candidates: Vec::new(),
-            resolved_at: None,
+            candidates: Arc::default(),
+            resolving: false,
             queue: VecDeque::new(),
         }
     }
 
-    /// The addresses, for whoever dials past the gate.
-    #[must_use]
-    pub fn addresses(&self) -> Arc<Addresses> {
-        Arc::clone(&self.known)
+    /// Takes the backend's addresses as they are known now. `false`: its name is being
+    /// looked up for the first time; nothing can be begun, and [`Launcher::wait`] ends when that changes.
+    pub fn resolve(&mut self) -> bool {
+        let known = self.names.get();
+        self.resolving = known.is_none();
+        self.candidates = known.unwrap_or_default();
+        !self.resolving
     }
 
-    /// Looks the backend's name up, if it is one and was not looked up lately.
-    /// Numbers and Unix paths never wait. The last good addresses are kept.
-    pub async fn resolve(&mut self) {
-        let fresh = self.resolved_at.is_some_and(|at| clock::now() < at + RESOLVE_EVERY);
-        if fresh && !self.candidates.is_empty() {
-            return;
-        }
-        let found: Vec<SockAddr> = match (&self.address, self.address.ip()) {
-            (Address::Unix(path), _) => SockAddr::unix(path).into_iter().collect(),
-            (Address::Tcp { host, port }, Some(ip)) => {
-                let mut all = vec![SocketAddr::new(ip, *port).into()];
-                if host == "localhost" {
-                    all.push(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], *port)).into()); // some servers listen on ::1 only
-                }
-                all
-            }
-            (Address::Tcp { host, port }, None) => {
-                let lookup = tokio::net::lookup_host((host.as_str(), *port));
-                match tokio::time::timeout(CONNECT_TIMEOUT, lookup).await {
-                    Ok(Ok(found)) => found.map(SockAddr::from).collect(),
-                    Ok(Err(_)) | Err(_) => Vec::new(),
-                }
-            }
-        };
-        self.resolved_at = Some(clock::now());
-        if !found.is_empty() {
-            *self.known.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found.clone();
-            self.candidates = found;
-        }
+    /// Whether dials wait for the backend's name to be looked up.
+    #[must_use]
+    pub fn is_resolving(&self) -> bool {
+        self.resolving
     }
 
     /// Begins a dial, behind those that were begun before.
@@ -139,9 +115,11 @@ impl Launcher {
         });
     }
 
-    /// Takes a session out that left before its head was written.
-    pub fn forget(&mut self, id: SessionId) {
+    /// Takes a session out that left before its head was written. `false`: it is not here.
+    pub fn forget(&mut self, id: SessionId) -> bool {
+        let before = self.queue.len();
         self.queue.retain(|launch| launch.id != id);
+        self.queue.len() < before
     }
 
     /// Writes the first head in line, if its connection is there. `None`: not yet.
@@ -213,8 +191,11 @@ impl Launcher {
     }
 
     /// Waits until [`Launcher::advance`] may have something to do.
-    pub async fn wait(&self) {
+    pub async fn wait(&mut self) {
         let Some(front) = self.queue.front() else {
+            if self.resolving {
+                return self.names.changed().await;
+            }
             return std::future::pending().await;
         };
         match &front.progress {
@@ -245,19 +226,11 @@ impl Launcher {
     }
 }
 
-/// Where a backend was last found.
-#[derive(Debug, Default)]
-pub struct Addresses(std::sync::Mutex<Vec<SockAddr>>);
-
 /// Connects past the gate: each address once, in order.
-pub(crate) async fn connect(addresses: &Addresses) -> Result<Stream, Answer> {
-    let candidates = addresses
-        .0
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .clone();
+pub(crate) async fn connect(names: &Names) -> Result<Stream, Answer> {
+    let candidates = names.get().unwrap_or_default();
     let mut failure = None;
-    for address in &candidates {
+    for address in candidates.iter() {
         match tokio::time::timeout(CONNECT_TIMEOUT, connect_one(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(answer)) => failure = failure.or(Some(answer)),
@@ -348,14 +321,17 @@ fn answer_of(errno: Errno) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::telemetry::{Format, Log};
 
     #[tokio::test]
     async fn a_second_address_that_this_machine_does_not_have_is_no_lack_of_descriptors() {
-        let registry = Registry::new(Log::start(Format::Json), 1024);
-        let mut launcher = Launcher::new("localhost:1".parse().unwrap(), registry);
-        launcher.resolve().await;
+        let log = Log::start(Format::Json);
+        let names = Names::new(&"localhost:1".parse().unwrap(), log.clone());
+        let mut launcher = Launcher::new(names, Registry::new(log, 1024));
+        assert!(launcher.resolve());
         assert_eq!(launcher.candidates.len(), 2);
         launcher.queue.push_back(Launch {
             id: SessionId(1),

@@ -16,12 +16,12 @@ use greenroom_core::event::SessionId;
 use tokio::sync::watch;
 
 use crate::config::{Config, Route};
-use crate::dial::Addresses;
 use crate::driver::{Inbox, Standing};
 use crate::head::{Forward, Kind, other_reading};
 use crate::http::Pool;
 use crate::registry::Registry;
 use crate::relay::Drain;
+use crate::resolve::Names;
 
 /// One backend, as its clients see it.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct Backend {
     /// The way to its owner task.
     pub inbox: Arc<Inbox>,
     /// Where it is dialled, past the gate.
-    pub addresses: Arc<Addresses>,
+    pub names: Names,
     /// Connections that wait for another plain request.
     pub(crate) pool: Arc<Pool>,
     /// How its start-up goes.

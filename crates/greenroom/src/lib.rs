@@ -17,6 +17,7 @@ pub mod opening;
 pub mod probe;
 pub mod registry;
 pub mod relay;
+pub mod resolve;
 mod scratch;
 pub mod server;
 pub mod stream;

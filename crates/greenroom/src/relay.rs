@@ -52,6 +52,7 @@ pub struct Drain {
 
 /// One session's relay.
 struct Session {
+    route: usize,
     relay: Relay,
     client: TcpStream,
     backend: Stream,
@@ -65,7 +66,8 @@ struct Session {
     limit: Option<Pin<Box<Sleep>>>,
     /// greenroom drains: the moment when it is this one's turn.
     turn: Option<Pin<Box<Sleep>>>,
-    /// When it began.
+    /// When the backend gave its 101, and when the client had it.
+    switched: Time,
     established: Time,
     entry: Entry,
 }
@@ -98,6 +100,7 @@ pub(crate) fn run(
         since,
     } = switched;
     let mut session = Box::new(Session {
+        route,
         relay: Relay::new(rsv1),
         client,
         backend: stream,
@@ -106,29 +109,30 @@ pub(crate) fn run(
         down: Pipe::default(),
         limit: None,
         turn: None,
+        switched: since,
         established,
         entry,
     });
     let begun = session.take_early(&early);
-    Box::pin(drive(front, route, session, begun, since))
+    Box::pin(drive(front, session, begun))
 }
 
-async fn drive(front: Arc<Front>, route: usize, mut session: Box<Session>, begun: Then, switched: Time) {
+async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) {
     let end = match begun {
         Then::Continue => session.carry(&front).await,
         then => End::Then(then),
     };
     if let End::Then(Then::Lost { restarting, .. }) = &end {
-        let now = clock::now();
-        if now < session.established + SETTLE {
-            front.backend(route).inbox.tell(Message::LostEarly(now.since(switched)));
-        }
+        session.tell_if_early(&front);
         let input = if *restarting {
             Input::Restarting
         } else {
             Input::RelayLost
         };
-        front.backend(route).inbox.tell(Message::Backend(input, "relay"));
+        front
+            .backend(session.route)
+            .inbox
+            .tell(Message::Backend(input, "relay"));
     }
     Box::pin(ending::finish(&front, session, end)).await;
 }
@@ -139,10 +143,21 @@ impl Session {
         let mut drain = front.drain.clone();
         tokio::select! {
             biased;
-            end = poll_fn(|cx| self.poll(cx)) => return end,
+            end = poll_fn(|cx| self.poll(cx, front)) => return end,
             plan = planned(&mut drain) => self.drain(front.seed, plan),
         }
-        poll_fn(|cx| self.poll(cx)).await
+        poll_fn(|cx| self.poll(cx, front)).await
+    }
+
+    /// The gate is told of a relay that its backend ended as soon as it began: a READY may have come too early.
+    fn tell_if_early(&self, front: &Front) {
+        let now = clock::now();
+        if now < self.established + SETTLE {
+            front
+                .backend(self.route)
+                .inbox
+                .tell(Message::LostEarly(now.since(self.switched)));
+        }
     }
 
     /// greenroom drains: says when it is this connection's turn, and goes on until then.
@@ -159,7 +174,7 @@ impl Session {
         self.turn = Some(Box::pin(tokio::time::sleep_until(clock::instant(at))));
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, front: &Front) -> Poll<End> {
         for direction in [Self::poll_down, Self::poll_up] {
             if let Poll::Ready(then) = direction(self, cx) {
                 match then {
@@ -174,6 +189,9 @@ impl Session {
         }
         if self.relay.cause().is_some() && self.limit.is_none() {
             self.end_within(HALF_CLOSED); // a Close has passed, and its answer must come
+            if self.relay.was_rejected() {
+                self.tell_if_early(front);
+            }
             cx.waker().wake_by_ref();
         }
         if self.down.is_broken() && self.up.has_ended() {

@@ -34,6 +34,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
+use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -347,6 +348,13 @@ impl Gate {
     #[must_use]
     pub fn held(&self) -> usize {
         self.waiting.len() + self.bench.len()
+    }
+
+    /// When the first hold ends that ends later than `after`, of those who wait and of those dialled without an answer.
+    #[must_use]
+    pub fn first_deadline(&self, after: Time) -> Option<Time> {
+        let later = (Bound::Excluded((after, SessionId(u64::MAX))), Bound::Unbounded);
+        self.deadlines.range(later).next().map(|&(at, _)| at)
     }
 
     /// How many are on their way: dialled, and not yet passed on, sent back or gone.

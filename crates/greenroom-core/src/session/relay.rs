@@ -85,6 +85,8 @@ pub struct Relay {
     backend: Side,
     /// Who began to end it.
     cause: Option<CloseCause>,
+    /// The backend began it, with 1011.
+    rejected: bool,
 }
 
 impl Relay {
@@ -99,6 +101,7 @@ impl Relay {
             client: Side::default(),
             backend: Side::default(),
             cause: None,
+            rejected: false,
         }
     }
 
@@ -179,6 +182,7 @@ impl Relay {
                     return Pass { forward, keep: 0, then };
                 }
                 self.backend.closed = true;
+                self.rejected = code == Some(1011) && self.cause.is_none();
                 Pass {
                     forward: all,
                     keep: 0,
@@ -186,6 +190,13 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// The backend closed it with 1011: its own word, which passes, and early in a relay the word
+    /// of a backend that is not ready. With 1012 and 1013 it is lost anyway.
+    #[must_use]
+    pub fn was_rejected(&self) -> bool {
+        self.rejected
     }
 
     /// The client's stream ended.
@@ -410,6 +421,20 @@ mod tests {
             Relay::new(false).client_ended(Ended::Reset),
             Then::Done(CloseCause::ClientLost)
         );
+    }
+
+    #[test]
+    fn only_a_1011_that_the_backend_begins_with_is_a_rejection() {
+        for (code, expected) in [(1011_u16, true), (1000, false), (1008, false), (4011, false)] {
+            let [a, b] = code.to_be_bytes();
+            let mut relay = Relay::new(false);
+            relay.backend_bytes(&[0x88, 2, a, b]);
+            assert_eq!(relay.was_rejected(), expected, "{code}");
+        }
+        let mut answered = Relay::new(false);
+        answered.client_bytes(b"\x88\x80\x00\x00\x00\x00");
+        answered.backend_bytes(&[0x88, 2, 3, 0xf3]);
+        assert!(!answered.was_rejected());
     }
 
     #[test]

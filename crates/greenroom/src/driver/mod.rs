@@ -19,12 +19,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use greenroom_core::backend::{self, Backend, Phase, Source};
-use greenroom_core::event::SessionId;
+use greenroom_core::event::{Refusal, SessionId};
 use greenroom_core::gate::{Change, Gate, Input, Output, Stage, Trial};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
+use greenroom_core::look::LastLook;
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Gateway, Standing};
@@ -36,6 +37,7 @@ use crate::front;
 use crate::head::Kind;
 use crate::http::Pool;
 use crate::registry::Registry;
+use crate::resolve::Names;
 use crate::telemetry::{Event, Log};
 
 use standing::Starts;
@@ -81,6 +83,18 @@ pub struct Driver {
     /// Host for requests that have none.
     authority: String,
     pool: Arc<Pool>,
+    /// When it is to look once more, as a hold ends.
+    last_look: LastLook,
+    look_now: Arc<Notify>,
+}
+
+/// What the prober is told.
+#[derive(Clone, Debug)]
+pub struct Wants {
+    /// Whether a verdict is wanted.
+    pub verdict: watch::Receiver<bool>,
+    /// Told when a look is wanted now, out of turn.
+    pub look_now: Arc<Notify>,
 }
 
 /// What a driver is made of.
@@ -92,6 +106,8 @@ pub struct Parts {
     pub backend: usize,
     /// Where that listens: configured, or chosen.
     pub address: Address,
+    /// What that leads to.
+    pub names: Names,
     /// Whose word counts.
     pub source: Source,
     /// The books.
@@ -104,7 +120,7 @@ impl Driver {
     /// For one backend. Gives what its clients need to know of it; the receiver tells the
     /// prober when a verdict is wanted.
     #[must_use]
-    pub fn new(parts: Parts) -> (Self, front::Backend, watch::Receiver<bool>) {
+    pub fn new(parts: Parts) -> (Self, front::Backend, Wants) {
         let settings = &parts.config.backends[parts.backend];
         let limits = GateLimits {
             held_max: settings.held_max,
@@ -113,7 +129,7 @@ impl Driver {
             ..GateLimits::default()
         };
         let backend = Backend::new(parts.source);
-        let (wanted, wants) = watch::channel(backend.wants_verdict());
+        let (wanted, verdict) = watch::channel(backend.wants_verdict());
         let (standing, stands) = watch::channel(Standing {
             gate: Gateway::Shut,
             phase: None,
@@ -123,18 +139,18 @@ impl Driver {
         let pool = Arc::new(Pool::default());
         let inbox = Arc::new(Inbox::default());
         let authority = parts.address.to_string();
-        let launcher = Launcher::new(parts.address, Arc::clone(&parts.registry));
+        let look_now = Arc::new(Notify::new());
         let seen = front::Backend {
             name: settings.name.clone(),
             authority: authority.clone(),
             inbox: Arc::clone(&inbox),
-            addresses: launcher.addresses(),
+            names: parts.names.clone(),
             pool: Arc::clone(&pool),
             standing: stands,
         };
         let driver = Self {
             inbox,
-            launcher,
+            launcher: Launcher::new(parts.names, Arc::clone(&parts.registry)),
             registry: parts.registry,
             log: parts.log,
             backend,
@@ -149,15 +165,25 @@ impl Driver {
             config: parts.config,
             authority,
             pool,
+            last_look: LastLook::default(),
+            look_now: Arc::clone(&look_now),
         };
-        (driver, seen, wants)
+        (driver, seen, Wants { verdict, look_now })
+    }
+
+    /// With a last look so long before a hold ends, whatever the machine does meanwhile.
+    #[cfg(test)]
+    pub(crate) fn look_ahead(&mut self, ahead: std::time::Duration) {
+        self.last_look = LastLook::ahead(ahead);
     }
 
     /// Drives the backend for ever.
     pub async fn run(mut self) {
         let mut messages = Vec::new();
         loop {
-            let due = self.gate.poll_timeout();
+            let due = self.due_at();
+            // Dials whose backend's name is being looked up wait; nothing else does.
+            let dials = !self.due.is_empty() && !self.launcher.is_resolving();
             {
                 // Created before looking, so that a descriptor freed in between is not missed.
                 let freed = self.registry.changed.notified();
@@ -165,7 +191,7 @@ impl Driver {
                 freed.as_mut().enable();
                 let starved = self.gate.starved() && self.resting.is_none();
                 self.registry.set_starved(starved);
-                if self.due.is_empty() && !(starved && self.registry.spare() > 0) {
+                if !(dials || starved && self.registry.spare() > 0) {
                     tokio::select! {
                         biased;
                         () = self.inbox.told() => {}
@@ -177,14 +203,27 @@ impl Driver {
                 }
             }
             self.inbox.take(&mut messages);
-            self.turn(&mut messages).await;
-            if !self.due.is_empty() {
+            self.turn(&mut messages);
+            if !self.due.is_empty() && !self.launcher.is_resolving() {
                 tokio::task::yield_now().await; // those let in already get their turn between the dials
             }
         }
     }
 
-    async fn turn(&mut self, messages: &mut Vec<Message>) {
+    /// When time alone makes a turn worth while.
+    fn due_at(&self) -> Option<Time> {
+        let look = self
+            .wants_look()
+            .then(|| self.last_look.due(|after| self.gate.first_deadline(after)));
+        [self.gate.poll_timeout(), look.flatten()].into_iter().flatten().min()
+    }
+
+    /// Whether a good verdict would let in who waits.
+    fn wants_look(&self) -> bool {
+        self.backend.phase() == Phase::Starting && self.backend.wants_verdict()
+    }
+
+    fn turn(&mut self, messages: &mut Vec<Message>) {
         let now = clock::now();
         if self.resting.is_some_and(|until| now >= until) {
             self.resting = None;
@@ -201,9 +240,12 @@ impl Driver {
         }
         self.gate.handle_timeout(now);
         self.carry_out(now);
-        self.dial(now).await;
+        self.dial(now);
         self.give_back(messages);
         self.publish();
+        if self.wants_look() && self.last_look.take(now, |after| self.gate.first_deadline(after)) {
+            self.look_now.notify_one();
+        }
         self.wanted.send_if_modified(|wanted| {
             let wants = self.backend.wants_verdict();
             std::mem::replace(wanted, wants) != wants
@@ -336,7 +378,12 @@ impl Driver {
                     self.order(id, |next| Order::Requeued { next });
                 }
                 Output::Refuse(id, refusal) => {
-                    self.forget(id);
+                    let begun = !self.forget(id);
+                    // A backend that was never reached has left nothing unanswered.
+                    let refusal = match refusal {
+                        Refusal::Unanswered if !begun => Refusal::HoldTimeout,
+                        other => other,
+                    };
                     if let Some(client) = self.clients.remove(&id) {
                         let _ = client.order.send(Order::Refuse(refusal));
                     }
@@ -347,7 +394,10 @@ impl Driver {
     }
 
     /// Begins the next dials in line, and writes the heads whose connections are there.
-    async fn dial(&mut self, now: Time) {
+    fn dial(&mut self, now: Time) {
+        if !self.due.is_empty() && !self.launcher.resolve() {
+            return; // whoever is to go is held until the name is looked up
+        }
         for _ in 0..DIALS_PER_TURN {
             let Some((id, (attempt, canary))) = self.due.pop_first() else {
                 break;
@@ -360,7 +410,6 @@ impl Driver {
             let forward = front::forward(route, &client.request, &self.authority, client.peer, id, attempt);
             let mut head = Vec::new();
             client.request.to_backend(&forward, &mut head);
-            self.launcher.resolve().await;
             self.launcher.begin(id, head);
             self.launch(now);
         }
@@ -416,10 +465,9 @@ impl Driver {
         }
     }
 
-    /// Takes a session out of the line.
-    fn forget(&mut self, id: SessionId) {
-        self.due.remove(&id);
-        self.launcher.forget(id);
+    /// Takes a session out of the line. `false`: it is not there, as its head was written, or no dial ordered.
+    fn forget(&mut self, id: SessionId) -> bool {
+        self.due.remove(&id).is_some() | self.launcher.forget(id)
     }
 
     /// Tells a session that stays at the gate, and keeps the line open.

@@ -175,7 +175,7 @@ impl Request<'_> {
             return Err(Answer::NoDescriptor); // the gate knows how to wait for one
         }
         let descriptor = registry.descriptor();
-        let stream = dial::connect(&self.backend.addresses).await?;
+        let stream = dial::connect(&self.backend.names).await?;
         Ok(Connection {
             stream,
             descriptor,

@@ -100,7 +100,7 @@ pub(super) async fn live(house: &House) -> u8 {
             station.address.clone(),
             station.chosen_port().is_some(),
             Arc::clone(&station.pid),
-            station.wants.clone(),
+            station.wants.verdict.clone(),
             station.log.clone(),
         ));
     }
@@ -120,12 +120,7 @@ pub(super) async fn live(house: &House) -> u8 {
 }
 
 /// Hears signals and ends, until one of them decides.
-async fn until_fate(
-    house: &House,
-    supervisor: &Supervisor,
-    signals: &mut Signals,
-    lives: &mut JoinSet<Last>,
-) -> Fate {
+async fn until_fate(house: &House, supervisor: &Supervisor, signals: &mut Signals, lives: &mut JoinSet<Last>) -> Fate {
     let serves_others = house.stations.iter().any(|station| station.process().is_none());
     let mut code = 0;
     loop {

@@ -80,12 +80,7 @@ struct House {
     nofile: Option<Rlimit>,
 }
 
-async fn house(
-    config: Arc<Config>,
-    doors: Vec<std::net::TcpListener>,
-    nofile: Option<Rlimit>,
-    log: Log,
-) -> u8 {
+async fn house(config: Arc<Config>, doors: Vec<std::net::TcpListener>, nofile: Option<Rlimit>, log: Log) -> u8 {
     let registry = Registry::new(log.clone(), descriptor_limit());
     let stations = (0..config.backends.len()).map(|backend| Station::open(&config, backend, &registry, &log));
     let stations: Vec<Station> = match stations.collect() {

@@ -1,17 +1,18 @@
 //! Asks the probe while a verdict is wanted, and tells the owner task.
 //!
 //! A backend that is ready is left alone: no look is made, no connection opened,
-//! until something gives a reason to doubt.
+//! until something gives a reason to doubt. While it is not, the probe looks on its
+//! grid, and once more before a hold ends, when the owner task says so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use greenroom_core::backend::Input;
 use greenroom_core::event::Generation;
-use tokio::sync::{Notify, watch};
 
 use crate::config::{Address, Ready};
-use crate::driver::{Inbox, Message};
+use crate::driver::{Inbox, Message, Wants};
 use crate::probe::{self, Of, Probe, Verdict};
 use crate::telemetry::Log;
 
@@ -28,14 +29,18 @@ pub(super) struct Prober {
 
 impl Prober {
     /// Probes for ever, whenever it is wanted.
-    pub(super) async fn run(self, mut wants: watch::Receiver<bool>) {
-        let nudge = Notify::new();
+    pub(super) async fn run(self, wants: Wants) {
+        self.run_every(None, wants).await;
+    }
+
+    /// The same with another interval than the probe's own.
+    pub(super) async fn run_every(self, every: Option<Duration>, mut wants: Wants) {
         loop {
-            if wants.wait_for(|wanted| *wanted).await.is_err() {
+            if wants.verdict.wait_for(|wanted| *wanted).await.is_err() {
                 return; // the owner task is gone
             }
             let (probe, by) = self.probe();
-            let every = probe.every();
+            let every = every.unwrap_or_else(|| probe.every());
             let report = |look: probe::Look| {
                 if let Some(note) = look.note {
                     self.log.warn(note.to_string());
@@ -46,8 +51,8 @@ impl Prober {
                 self.inbox.tell(Message::Backend(Input::Verdict(generation, up), by));
             };
             tokio::select! {
-                never = probe::watch(probe, every, &nudge, report) => match never {},
-                left = wants.wait_for(|wanted| !*wanted) => {
+                never = probe::watch(probe, every, &wants.look_now, report) => match never {},
+                left = wants.verdict.wait_for(|wanted| !*wanted) => {
                     if left.is_err() {
                         return;
                     }

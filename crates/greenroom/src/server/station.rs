@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use greenroom_core::backend::Source;
 use greenroom_core::gate::Trust;
-use tokio::sync::watch;
 
 use super::FAULT;
 use super::prober::Prober;
 use crate::config::{self, Address, Config, Process, Ready};
-use crate::driver::{Driver, Parts};
+use crate::driver::{Driver, Parts, Wants};
 use crate::front::Backend;
 use crate::probe::Of;
 use crate::registry::Registry;
+use crate::resolve::Names;
 use crate::supervise::ReservedPort;
 use crate::telemetry::Log;
 
@@ -30,8 +30,8 @@ pub(super) struct Station {
     pub(super) pid: Arc<AtomicU32>,
     /// Which life of its process.
     pub(super) generation: Arc<AtomicU64>,
-    /// Says when a verdict is wanted.
-    pub(super) wants: watch::Receiver<bool>,
+    /// Says when a verdict is wanted, and when a look is.
+    pub(super) wants: Wants,
     /// The log, which names the backend where there are several.
     pub(super) log: Log,
     config: Arc<Config>,
@@ -60,6 +60,7 @@ impl Station {
         let (driver, backend, wants) = Driver::new(Parts {
             config: Arc::clone(config),
             backend: index,
+            names: Names::new(&address, log.clone()),
             address: address.clone(),
             source: source(settings),
             registry: Arc::clone(registry),

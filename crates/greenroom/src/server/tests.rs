@@ -1,0 +1,176 @@
+//! The house put together by hand, with real sockets, where a test has to hold one of its parts:
+//! a resolver that hangs, a probe with a slow interval.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use greenroom_core::backend::{Input, Source};
+use greenroom_core::event::Generation;
+use greenroom_core::gate::Trust;
+use greenroom_core::limits::RESOLVE_TIMEOUT;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+use super::prober::Prober;
+use crate::config::Address;
+use crate::driver::{Driver, Inbox, Message};
+use crate::listener;
+use crate::opening::Front;
+use crate::probe::Of;
+use crate::registry::Registry;
+use crate::resolve::Names;
+use crate::telemetry::{Format, Log};
+
+/// Far more than anything here takes.
+const SOON: Duration = Duration::from_secs(20);
+/// The key and the answer of RFC 6455 §1.3.
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// A driver whose backend's name is looked up like this.
+fn driver<F>(look_up: impl Fn() -> F + Send + 'static) -> (Driver, crate::driver::Wants, Arc<Registry>)
+where
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
+    let log = Log::start(Format::Json);
+    let registry = Registry::new(log.clone(), 1024);
+    let names = Names::looked_up("backend.test".into(), log.clone(), look_up);
+    let (driver, wants) = Driver::with_names(names, Source::Probe(Trust::Pushed), Arc::clone(&registry), log);
+    (driver, wants, registry)
+}
+
+/// Runs it behind a listener; says where, and where to tell the driver things.
+async fn house(driver: Driver, registry: Arc<Registry>, hold_timeout: Duration) -> (SocketAddr, Arc<Inbox>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (drain, draining) = watch::channel(None);
+    std::mem::forget(drain); // nobody drains; its end would not be that
+    let inbox = driver.inbox();
+    let front = Arc::new(Front {
+        registry,
+        inbox: Arc::clone(&inbox),
+        hold_timeout,
+        may_wait: true,
+        seed: 1,
+        drain: draining,
+    });
+    tokio::spawn(driver.run());
+    tokio::spawn(listener::accept(listener, front, Log::start(Format::Json)));
+    (address, inbox)
+}
+
+/// A client that has knocked.
+async fn knock(at: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect(at).await.unwrap();
+    client.write_all(UPGRADE.as_bytes()).await.unwrap();
+    client
+}
+
+/// A head, read to its end.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let reading = async {
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+    };
+    tokio::time::timeout(SOON, reading).await.unwrap();
+    String::from_utf8(head).unwrap()
+}
+
+fn ready() -> Message {
+    Message::Backend(Input::Verdict(Generation(0), true), "test")
+}
+
+#[tokio::test]
+async fn a_hold_ends_in_time_while_the_look_up_of_the_backends_name_hangs() {
+    let (driver, _wants, registry) = driver(pending);
+    let (at, inbox) = house(driver, registry, Duration::from_millis(50)).await;
+    inbox.tell(ready());
+    let began = Instant::now();
+    let mut client = knock(at).await;
+    let answer = head(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(
+        answer.contains("hold_timeout"),
+        "the backend left nothing unanswered: {answer}"
+    );
+    assert!(
+        began.elapsed() < RESOLVE_TIMEOUT,
+        "it did not wait for the resolver: {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn who_comes_before_the_name_is_looked_up_is_held_and_let_in_when_it_is() {
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let found = backend.local_addr().unwrap();
+    let answers = Arc::new(Notify::new());
+    let asked = Arc::clone(&answers);
+    let (driver, _wants, registry) = driver(move || {
+        let asked = Arc::clone(&asked);
+        async move {
+            asked.notified().await;
+            Ok(vec![found])
+        }
+    });
+    let (at, inbox) = house(driver, registry, SOON).await;
+    inbox.tell(ready());
+    let mut client = knock(at).await;
+    answers.notify_one();
+    let (mut dialled, _) = tokio::time::timeout(SOON, backend.accept()).await.unwrap().unwrap();
+    assert!(head(&mut dialled).await.contains("Greenroom-Attempt: 1"));
+    dialled.write_all(SWITCHING.as_bytes()).await.unwrap();
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
+}
+
+#[tokio::test]
+async fn a_probe_looks_once_more_before_a_hold_ends_and_the_client_is_let_in() {
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: Address = backend.local_addr().unwrap().to_string().parse().unwrap();
+    let found = backend.local_addr().unwrap();
+    let (mut driver, wants, registry) = driver(move || async move { Ok(vec![found]) });
+    // It would look once an hour. The hold is long and the look is early, so that a busy machine makes no difference.
+    driver.look_ahead(Duration::from_millis(2500));
+    let (at, inbox) = house(driver, registry, Duration::from_secs(3)).await;
+    let prober = Prober {
+        ready: "http:/ready".parse().unwrap(),
+        address,
+        of: Of::Anyone,
+        generation: Arc::default(),
+        inbox,
+        log: Log::start(Format::Json),
+    };
+    tokio::spawn(prober.run_every(Some(Duration::from_secs(3600)), wants));
+    let mut looks = 0;
+    let mut client = None;
+    let served = async {
+        loop {
+            let (mut stream, _) = backend.accept().await.unwrap();
+            if !head(&mut stream).await.starts_with("GET /ready ") {
+                stream.write_all(SWITCHING.as_bytes()).await.unwrap();
+                return stream;
+            }
+            looks += 1;
+            // Not ready at the one look of the grid; the client comes behind it.
+            let status = if looks == 1 { "503 Not yet" } else { "200 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if client.is_none() {
+                client = Some(knock(at).await);
+            }
+        }
+    };
+    let _backend = tokio::time::timeout(SOON, served)
+        .await
+        .expect("it is looked at again, and the client let in");
+    assert_eq!(looks, 2, "one look of the grid, and the last look");
+    assert!(head(&mut client.unwrap()).await.starts_with("HTTP/1.1 101 "));
+}

@@ -1,0 +1,187 @@
+//! The whole configuration, checked: to have a [`Config`] is proof that it is valid.
+//!
+//! Names are resolved to indices, defaults are filled in, and the routes stand in
+//! the order in which they are tried ([`Config::route`]). Nothing in here remembers
+//! where a value came from. Bounds: `limits.rs`, section Configuration.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use greenroom_core::backoff::RestartPolicy;
+
+use super::{Address, Ready};
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients come to; at least one.
+    pub listeners: Vec<Listener>,
+    /// The servers behind; at least one.
+    pub backends: Vec<Backend>,
+    /// Which client goes to which backend, in the order in which they are tried; at least one.
+    pub routes: Vec<Route>,
+    /// Time for closing clients, and then between TERM and KILL.
+    pub grace: Duration,
+    /// How the log is written.
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Sentences for a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One address that clients come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Always TCP; port 0 is a free one.
+    pub address: Address,
+}
+
+/// One server behind greenroom, with a gate of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it listens. `None` only with a process: a free loopback port, told to it as `PORT` and `{port}`.
+    pub address: Option<Address>,
+    /// How its readiness is learned.
+    pub ready: Ready,
+    /// WebSocket clients that wait for it at the most.
+    pub held_max: usize,
+    /// HTTP requests that wait for it at the most.
+    pub http_held_max: usize,
+    /// Dials without an answer at one time.
+    pub dials_max: usize,
+    /// What greenroom starts for it; `None`: something else starts it.
+    pub process: Option<Process>,
+}
+
+/// A process that greenroom starts and watches.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Program and arguments, at least the program; `{port}` in them is replaced.
+    pub command: Vec<OsString>,
+    /// Added to its environment. The values may be secrets.
+    pub env: Vec<(OsString, OsString)>,
+    /// The folder it starts in; `None`: greenroom's own.
+    pub cwd: Option<PathBuf>,
+    /// The user it runs as; `None`: greenroom's own.
+    pub user: Option<String>,
+    /// The group it runs as; `None`: the user's first, or greenroom's own.
+    pub group: Option<String>,
+    /// Whether it is started again when it ends.
+    pub restart: RestartPolicy,
+}
+
+/// The values of the environment may be secrets: only their names are shown.
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Process")
+            .field("command", &self.command)
+            .field("env", &names)
+            .field("cwd", &self.cwd)
+            .field("user", &self.user)
+            .field("group", &self.group)
+            .field("restart", &self.restart)
+            .finish()
+    }
+}
+
+/// Which clients go to which backend, and how they are treated on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its name, given or derived from host and path; unique.
+    pub name: String,
+    /// The hosts it is for.
+    pub host: HostPattern,
+    /// The path prefix it is for, on segment boundaries: `/ws` is for `/ws`, `/ws/x` and
+    /// `/ws?x`, not for `/wsx`; `/` is for all.
+    pub path: String,
+    /// Indices of the listeners it is for, ascending; `None`: all.
+    pub listeners: Option<Vec<usize>>,
+    /// Index of the backend.
+    pub backend: usize,
+    /// What happens to WebSocket clients that come too early.
+    pub hold: Hold,
+    /// How long a WebSocket client waits at the most.
+    pub hold_timeout: Duration,
+    /// What happens to HTTP requests that come too early.
+    pub http: HttpMode,
+    /// How long an HTTP request waits at the most.
+    pub http_hold: Duration,
+    /// Whether a browser that waits for a page is shown a page meanwhile.
+    pub waiting_page: bool,
+    /// Changes to the fields of requests to the backend.
+    pub request_headers: HeaderEdits,
+    /// Changes to the fields of the backend's answers.
+    pub response_headers: HeaderEdits,
+    /// Replaces the matched path prefix towards the backend ([`Route::target`]).
+    pub rewrite: Option<String>,
+    /// Bytes of a request's body; `None`: no limit.
+    pub body_max: Option<u64>,
+}
+
+/// The hosts a route is for; compared without case and without port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// All.
+    Any,
+    /// This one, in lower case, without port.
+    Exact(String),
+    /// Those that end with this, such as `.example.org`, in lower case; not `example.org` itself.
+    Wildcard(String),
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(host) => f.write_str(host),
+            Self::Wildcard(end) => write!(f, "*{end}"),
+        }
+    }
+}
+
+/// What happens to WebSocket clients that come too early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// They wait; the 101 comes from the backend.
+    #[default]
+    Handshake,
+    /// 503 at once.
+    Refuse,
+}
+
+/// What happens to HTTP requests that come too early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpMode {
+    /// They wait in the same gate.
+    #[default]
+    Hold,
+    /// 503 at once.
+    Refuse,
+    /// They go to the backend at once, ready or not.
+    Pass,
+}
+
+/// Changes to header fields. No name is one that greenroom itself sets or decides by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Set to this value, whatever was there; names in lower case, each once.
+    pub set: Vec<(String, String)>,
+    /// Taken away; names in lower case, each once, none of them in `set`.
+    pub remove: Vec<String>,
+}

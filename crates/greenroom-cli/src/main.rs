@@ -1,14 +1,16 @@
 //! The program `greenroom`: arguments in, an exit code out.
 //!
-//! Nothing is decided here but what the words on the command line mean. Each
-//! value is checked while it is read, so that a bad one never starts anything.
+//! Nothing is decided here but what the words on the command line mean. All of the
+//! configuration is checked before anything is started.
 
 mod args;
+mod configure;
 mod demo;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use greenroom::config::Layers;
 
 /// Says what went wrong, with its causes; gives the exit code.
 fn fail(error: &dyn std::error::Error) -> u8 {
@@ -32,17 +34,25 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { args::USAGE } else { 0 });
         }
     };
-    let code = match cli.command {
-        args::Command::Run(run) => match run.settings() {
-            Ok(settings) => greenroom::server::run(settings),
-            Err(error) => args::complain(&error),
-        },
-        args::Command::Serve(serve) => match serve.settings() {
-            Ok(settings) => greenroom::server::run(settings),
-            Err(error) => args::complain(&error),
-        },
+    let code = match &cli.command {
+        args::Command::Run(run) => start(&run.layers()),
+        args::Command::Serve(serve) => start(&serve.layers()),
+        args::Command::Check(check) => configure::check(check),
         args::Command::Demo => demo::run(),
-        args::Command::DemoBackend(backend) => demo::backend(&backend),
+        args::Command::Schema => configure::print_schema(),
+        args::Command::Completions { shell } => configure::completions(*shell),
+        args::Command::Man { folder } => configure::man(folder),
+        args::Command::Reference => configure::print_reference(),
+        args::Command::DemoBackend(backend) => demo::backend(backend),
     };
     ExitCode::from(code)
+}
+
+/// Starts the server, if all of its configuration is right.
+fn start(layers: &Layers<'_>) -> u8 {
+    let config = match configure::config(layers) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    greenroom::server::run(config)
 }

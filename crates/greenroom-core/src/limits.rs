@@ -238,6 +238,35 @@ pub const SWEEP_MAX: Duration = Duration::from_secs(2);
 /// Time between two looks for processes that were born while the others were killed.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(10);
 
+// ── Configuration ──────────────────────────────────────────────────────────
+
+/// Bytes of a configuration file: some 5,000 lines, more than anybody reads.
+pub const CONFIG_MAX: usize = 256 * KIB;
+/// Problems of a configuration that are shown at once; more are counted.
+pub const CONFIG_PROBLEMS_MAX: usize = 100;
+/// Characters of one message about a configuration: it repeats values, and those may be long.
+pub const CONFIG_MESSAGE_MAX: usize = 1_000;
+/// Bytes of a name in a configuration: it is printed in logs and is a label of metrics.
+pub const CONFIG_NAME_MAX: usize = 64;
+/// Listeners: each is a socket and a task.
+pub const LISTENERS_MAX: usize = 64;
+/// Backends: each has a gate, an owner task and a prober.
+pub const BACKENDS_MAX: usize = 256;
+/// Routes: a request looks through all of them in the worst case, some 10 µs for so many.
+pub const ROUTES_MAX: usize = 1_000;
+/// Header fields that one route sets or removes in one direction: half of a legal head ([`HEADERS_MAX`]).
+pub const HEADER_EDITS_MAX: usize = 50;
+/// Bytes of the value of a header field that a route sets.
+pub const HEADER_VALUE_MAX: usize = 4 * KIB;
+/// Bytes of a route's path, of its rewrite, and of the path of a probe.
+pub const ROUTE_PATH_MAX: usize = KIB;
+/// The most that `held_max` and `http_held_max` may be: no process has more descriptors.
+pub const HELD_MAX_MOST: usize = DESCRIPTORS_MAX;
+/// The most that `dials_max` may be; beyond it a backend's backlog is what waits.
+pub const DIALS_MAX_MOST: usize = 10_000;
+/// The most that `body_max` may be: 1 TiB; no limit at all is said by leaving it out.
+pub const BODY_MAX_MOST: u64 = 1 << 40;
+
 /// The bounds that one gate keeps to; routes may set their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateLimits {

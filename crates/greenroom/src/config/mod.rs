@@ -1,18 +1,51 @@
 //! What the user asked for, checked: to have one of these values is proof that
 //! it is valid.
 //!
-//! [`units`] is the one parser of durations, [`Address`] of backend and listen
-//! addresses, [`Ready`] of `--ready`, and [`Config`] is all of it together. Every
-//! error names the value, the range and what to write instead.
+//! ```text
+//! file ──▶ tree ──┐
+//! environment ────┼─ layers ─▶ tree ─ written ─▶ typed, with places ─ check ─▶ Config
+//! command line ───┘                     │                               │
+//!                            schema, reference                    problem: all at once
+//! ```
+//!
+//! [`load`] goes this way. [`units`] is the one parser of durations and sizes,
+//! [`Address`] of backend and listen addresses, [`Ready`] of readiness. Every error
+//! names the key, the value, the range and what to write instead. Bounds are in
+//! `limits.rs`, section Configuration.
 
 mod address;
+mod check;
+mod explain;
+mod layers;
+mod load;
 mod model;
+mod print;
+mod problem;
 mod ready;
+mod reference;
 mod route;
+mod source;
+mod suggest;
+mod tree;
 pub mod units;
+mod words;
+mod written;
 
 pub use address::{Address, AddressError};
-pub use model::{
-    Backend, Config, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, NO_EDITS, Process, Route,
-};
+pub use check::Purpose;
+pub use explain::{Effective, Secrets, explain, summary};
+pub use layers::Flags;
+pub use load::{Layers, Loaded, load, load_bytes};
+pub use model::{Backend, Config, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, NO_EDITS, Process, Route};
+pub use print::to_toml;
+pub use problem::Invalid;
 pub use ready::{Ready, ReadyError};
+pub use reference::{reference, schema};
+pub use source::Origin;
+
+/// The words that `hold` may be.
+pub const HOLDS: [&str; 2] = words::HOLDS;
+/// The words that `log_format` may be.
+pub const LOG_FORMATS: [&str; 3] = words::LOG_FORMATS;
+/// The words that `restart` may be.
+pub const RESTARTS: [&str; 3] = words::RESTARTS;

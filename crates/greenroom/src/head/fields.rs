@@ -34,7 +34,7 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
 }
 
 /// Whether `text` is one token.
-pub(super) fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_token_byte)
 }
 
@@ -117,7 +117,7 @@ pub(super) fn only_websocket(fields: &[Header<'_>]) -> bool {
 /// Whether a field is about one connection only and so never passes (RFC 9110 §7.6.1, §7.8).
 ///
 /// Content-Length is not here: each side decides by itself what to do with it.
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     [
         "connection",
         "keep-alive",

@@ -51,6 +51,7 @@ mod target;
 
 pub use body::{BodyFault, BodyFraming, BodyReader, Run, Taken};
 pub use fault::{Fault, Nonsense};
+pub(crate) use fields::{is_hop_by_hop, is_token};
 pub use forward::Forward;
 pub use refusal::{fault, refusal, refusal_of};
 pub use request::{Http, Kind, Request, Upgrade, parse_head, parse_request};

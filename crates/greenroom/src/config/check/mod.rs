@@ -1,0 +1,271 @@
+//! Decides whether what was written makes sense, and turns it into a [`Config`].
+//!
+//! Everything is looked at, whatever else is wrong: each value against its range
+//! first, then all of them against one another. A value that is wrong is replaced
+//! by its default meanwhile, and takes no part in what is compared, so that one
+//! mistake is one problem.
+
+mod addresses;
+mod backends;
+mod headers;
+mod routes;
+
+pub(super) use routes::derived_name;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use greenroom_core::limits::{CONFIG_NAME_MAX, GRACE, GRACE_MAX};
+
+use super::explain::Effective;
+use super::model::{Backend, Config, Listener, LogFormat, Route};
+use super::problem::{Problem, Problems};
+use super::source::{Origin, Place, Sources};
+use super::suggest::{closest, listed};
+use super::units;
+use super::words::Word;
+use super::written::{Field, Number, Root, Written};
+
+/// What the configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be looked at.
+    Check,
+    /// `greenroom run`: at least one process is started.
+    Run,
+    /// `greenroom serve`: no process is started.
+    Serve,
+}
+
+/// What the checks need to know besides what was written.
+#[derive(Clone, Debug)]
+pub(super) struct Around {
+    pub(super) purpose: Purpose,
+    /// The folder of the file, from where relative paths are seen.
+    pub(super) folder: Option<PathBuf>,
+    /// PORT of the environment.
+    pub(super) port: Option<OsString>,
+}
+
+/// Checks all of it. The configuration is of use only if there is no problem.
+pub(super) fn check(
+    root: Root,
+    around: &Around,
+    sources: &mut Sources,
+    problems: &mut Problems,
+) -> (Config, Vec<Effective>) {
+    let mut checker = Checker {
+        around,
+        sources,
+        problems,
+        effective: Vec::new(),
+    };
+    let config = checker.root(root);
+    (config, checker.effective)
+}
+
+/// Something that was checked, and where it was written.
+#[derive(Clone, Debug)]
+struct Placed<T> {
+    value: T,
+    place: Option<Place>,
+}
+
+/// A listener while not all is checked: its address is `None` if it was wrong.
+type Door = (String, Option<Place>, Option<Placed<super::Address>>);
+
+struct Checker<'a> {
+    around: &'a Around,
+    sources: &'a mut Sources,
+    problems: &'a mut Problems,
+    effective: Vec<Effective>,
+}
+
+impl Checker<'_> {
+    fn root(&mut self, root: Root) -> Config {
+        let grace = self.duration("grace", root.grace, GRACE, Duration::ZERO, GRACE_MAX);
+        let log_format = self.word("log_format", root.log_format, LogFormat::default());
+        let doors = self.listeners(root.listener);
+        let backends_are_known = !root.backend.is_wrong();
+        let backends = self.backends(root.backend);
+        let names: Vec<&str> = doors.iter().map(|(name, _, _)| name.as_str()).collect();
+        let routes = self.routes(root.route, &names, &backends, backends_are_known);
+        self.neighbours(&doors, &backends);
+        self.purpose(&backends, backends_are_known);
+        let listeners = doors.into_iter().filter_map(|(name, _, address)| {
+            let address = address?.value;
+            Some(Listener { name, address })
+        });
+        Config {
+            listeners: listeners.collect(),
+            backends: backends.into_iter().map(|backend| backend.value).collect(),
+            routes,
+            grace,
+            log_format,
+        }
+    }
+
+    /// Whether `run` has something to start, and `serve` has not.
+    fn purpose(&mut self, backends: &[Placed<Backend>], are_known: bool) {
+        let with_process = backends.iter().find(|backend| backend.value.process.is_some());
+        match (self.around.purpose, with_process) {
+            (Purpose::Run, None) if are_known && !backends.is_empty() => self.problems.add(
+                Problem::new("there is nothing to run: no backend has a process").help(
+                    "give a CMD after `--`, or a backend a [backend.NAME.process], or use `greenroom serve --config FILE`",
+                ),
+            ),
+            (Purpose::Serve, Some(backend)) => self.problems.add(
+                Problem::new(format!(
+                    "backend `{}` has a process, and `greenroom serve` starts none",
+                    backend.value.name
+                ))
+                .near(backend.place.as_ref())
+                .help("use `greenroom run --config FILE`"),
+            ),
+            _ => {}
+        }
+    }
+
+    /// Remembers a value for `check --explain`.
+    fn note(&mut self, key: &str, value: impl Display, place: Option<&Place>) {
+        let origin = place.map_or(Origin::Default, |place| self.sources.origin(place));
+        self.effective.push(Effective::new(key, value.to_string(), origin));
+    }
+
+    /// Remembers a value that may be a secret.
+    fn note_secret(&mut self, key: &str, value: impl Display, place: &Place) {
+        let origin = self.sources.origin(place);
+        self.effective
+            .push(Effective::new(key, value.to_string(), origin).secret());
+    }
+
+    /// A value read from a text, or its default.
+    fn text<V, E: Display>(
+        &mut self,
+        key: &str,
+        field: Field<String>,
+        read: impl FnOnce(&str) -> Result<V, E>,
+    ) -> Option<Placed<V>> {
+        let written = field.present()?;
+        match read(&written.value) {
+            Ok(value) => {
+                self.note(key, &written.value, Some(&written.place));
+                let place = Some(written.place);
+                Some(Placed { value, place })
+            }
+            Err(error) => {
+                self.problems
+                    .add(Problem::new(format!("`{key}`: {error}")).at(&written.place));
+                None
+            }
+        }
+    }
+
+    fn duration(
+        &mut self,
+        key: &str,
+        field: Field<String>,
+        default: Duration,
+        min: Duration,
+        max: Duration,
+    ) -> Duration {
+        if field.is_absent() {
+            self.note(key, units::show(default), None);
+        }
+        self.text(key, field, |text| units::duration_in(text, min, max))
+            .map_or(default, |placed| placed.value)
+    }
+
+    fn word<W: Word>(&mut self, key: &str, field: Field<String>, default: W) -> W {
+        if field.is_absent() {
+            self.note(key, default.word(), None);
+        }
+        let Some(written) = field.present() else { return default };
+        if let Some(value) = W::of(&written.value) {
+            self.note(key, value.word(), Some(&written.place));
+            return value;
+        }
+        let words = W::WORDS.iter().copied();
+        let problem = Problem::new(format!(
+            "`{key}` is {:?}; it must be {}",
+            written.value,
+            listed("or", words.clone())
+        ))
+        .at(&written.place);
+        self.problems.add(match closest(&written.value, words) {
+            Some(meant) => problem.label(format!("did you mean \"{meant}\"?")),
+            None => problem,
+        });
+        default
+    }
+
+    fn number(&mut self, key: &str, field: Field<Number>, default: usize, max: usize) -> usize {
+        if field.is_absent() {
+            self.note(key, default, None);
+        }
+        let Some(written) = field.present() else { return default };
+        let number = usize::try_from(written.value.0).ok();
+        if let Some(number) = number.filter(|number| (1..=max).contains(number)) {
+            self.note(key, number, Some(&written.place));
+            return number;
+        }
+        let found = self.sources.text(&written.place);
+        let problem = Problem::new(format!("`{key}` is {found}; it must be from 1 to {max}")).at(&written.place);
+        self.problems.add(problem);
+        default
+    }
+
+    fn flag(&mut self, key: &str, field: Field<bool>, default: bool) -> bool {
+        if field.is_absent() {
+            self.note(key, default, None);
+        }
+        let Some(written) = field.present() else { return default };
+        self.note(key, written.value, Some(&written.place));
+        written.value
+    }
+
+    /// A name that can stand in logs, labels, and the name of a variable.
+    fn name(&mut self, kind: &str, name: &str, place: Option<&Place>) {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if name.is_empty() || name.len() > CONFIG_NAME_MAX || !name.bytes().all(legal) {
+            self.problems.add(
+                Problem::new(format!("{name:?} cannot be the name of a {kind}"))
+                    .near(place)
+                    .help(format!(
+                        "use letters, digits, - and _, at most {CONFIG_NAME_MAX} of them"
+                    )),
+            );
+        }
+    }
+
+    /// Whether there are at most `max` of something.
+    fn at_most(&mut self, what: &str, count: usize, max: usize, place: Option<&Place>) {
+        if count > max {
+            let problem = Problem::new(format!("there are {count} {what}; at most {max} may be")).near(place);
+            self.problems.add(problem);
+        }
+    }
+
+    /// A required key that is not there.
+    fn missing(&mut self, key: &str, table: Option<&Place>, help: &str) {
+        self.problems
+            .add(Problem::new(format!("`{key}` is missing")).near(table).help(help));
+    }
+
+    /// A relative path, seen from the folder of the file if it is written there.
+    fn path(&self, written: &Written<String>) -> PathBuf {
+        let path = Path::new(&written.value);
+        match (&self.around.folder, self.sources.is_in_file(&written.place)) {
+            (Some(folder), true) => folder.join(path),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+/// The routes in the order in which they are tried.
+fn sorted(mut routes: Vec<Route>) -> Vec<Route> {
+    routes.sort_by(super::route::order);
+    routes
+}

@@ -1,0 +1,120 @@
+//! From a file, the environment and the command line to a checked [`Config`], with
+//! where each value comes from; or to everything that is wrong.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::check::{self, Around, Purpose};
+use super::explain::{Effective, Secrets, explain};
+use super::layers::{Flags, Layer, imply};
+use super::model::Config;
+use super::problem::{Invalid, Problem, Problems};
+use super::source::{self, Sources};
+use super::tree::{self, Table};
+use super::written::{Keys, Reader, Root};
+
+/// What a configuration is made of.
+#[derive(Clone, Debug)]
+pub struct Layers<'a> {
+    /// The file, if there is one.
+    pub file: Option<&'a Path>,
+    /// The environment.
+    pub variables: Vec<(OsString, OsString)>,
+    /// The command line.
+    pub flags: Flags,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// A checked configuration, and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Each value in effect.
+    pub effective: Vec<Effective>,
+}
+
+impl Loaded {
+    /// See [`explain`].
+    #[must_use]
+    pub fn explain(&self, secrets: Secrets) -> String {
+        explain(&self.config, &self.effective, secrets)
+    }
+}
+
+/// Reads and checks all layers.
+pub fn load(layers: &Layers<'_>) -> Result<Loaded, Invalid> {
+    let Some(path) = layers.file else {
+        return load_text(None, layers);
+    };
+    match source::read_file(path) {
+        Ok(text) => load_text(Some((&path.display().to_string(), &text)), layers),
+        Err(error) => {
+            let mut problems = Problems::default();
+            problems.add(Problem::new(error.to_string()));
+            Err(Invalid::new(Sources::default(), problems))
+        }
+    }
+}
+
+/// Reads and checks all layers, with the bytes of the file already there under the name `path`.
+pub fn load_bytes(path: &str, bytes: Vec<u8>, layers: &Layers<'_>) -> Result<Loaded, Invalid> {
+    match source::text_of(path, bytes) {
+        Ok(text) => load_text(Some((path, &text)), layers),
+        Err(error) => {
+            let mut problems = Problems::default();
+            problems.add(Problem::new(error.to_string()));
+            Err(Invalid::new(Sources::default(), problems))
+        }
+    }
+}
+
+fn load_text(file: Option<(&str, &str)>, layers: &Layers<'_>) -> Result<Loaded, Invalid> {
+    let (mut sources, mut problems) = (Sources::default(), Problems::default());
+    let tree = match file {
+        None => Some(Table::implied()),
+        Some((path, text)) => {
+            let source = sources.file(path, text);
+            tree::parse(source, text, &mut problems)
+        }
+    };
+    let Some(mut tree) = tree else {
+        return Err(Invalid::new(sources, problems));
+    };
+    imply(&mut tree, &layers.flags);
+    let mut layer = Layer {
+        tree: &mut tree,
+        sources: &mut sources,
+        problems: &mut problems,
+    };
+    layer.variables(&layers.variables);
+    layer.flags(&layers.flags);
+    let mut reader = Reader {
+        sources: &mut sources,
+        problems: &mut problems,
+    };
+    let root = Root::read_table(tree, "", &mut reader);
+    let around = Around {
+        purpose: layers.purpose,
+        folder: layers.file.and_then(folder),
+        port: variable(&layers.variables, "PORT"),
+    };
+    let (config, effective) = check::check(root, &around, &mut sources, &mut problems);
+    if problems.is_empty() {
+        Ok(Loaded { config, effective })
+    } else {
+        Err(Invalid::new(sources, problems))
+    }
+}
+
+/// The folder of a file, absolute, so that it stays the same wherever what is printed of it is read.
+fn folder(file: &Path) -> Option<std::path::PathBuf> {
+    let absolute = std::path::absolute(file).ok()?;
+    absolute.parent().map(Path::to_owned)
+}
+
+fn variable(variables: &[(OsString, OsString)], name: &str) -> Option<OsString> {
+    let found = variables.iter().find(|(other, _)| other == name);
+    found.map(|(_, value)| value.clone())
+}

@@ -1,0 +1,512 @@
+//! The kinds of values, and how each is read: what it may be written as, and what is
+//! said when it is something else.
+//!
+//! A layer that is text only (environment, command line) may write a number or
+//! a word without more ado, and an array or a table as TOML.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::super::problem::{Problem, Problems};
+use super::super::source::{Place, Sources};
+use super::super::tree::{Key, Node, Table, Value};
+use super::super::units::show;
+
+/// What a duration looks like, for editors.
+pub(super) const DURATION: &str = "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
+/// What a size looks like, for editors.
+pub(super) const SIZE: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
+
+/// A range of durations, for a person.
+pub(super) fn range_of(min: Duration, max: Duration) -> String {
+    format!("`{}` to `{}`", show(min), show(max))
+}
+
+/// A key below another.
+pub(in crate::config) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// Reads trees into written values; gathers what is wrong.
+#[derive(Debug)]
+pub(in crate::config) struct Reader<'a> {
+    pub(in crate::config) sources: &'a mut Sources,
+    pub(in crate::config) problems: &'a mut Problems,
+}
+
+impl Reader<'_> {
+    /// Something of another kind stands there.
+    fn expected(&mut self, path: &str, expected: &str, found: &Node, help: Option<String>) {
+        let problem = Problem::new(format!("`{path}` must be {expected}, found {}", found.value.what()))
+            .at(&found.place)
+            .label(format!("expected {expected}"));
+        self.problems.add(match help {
+            Some(help) => problem.help(help),
+            None => problem,
+        });
+    }
+}
+
+/// A value with its place.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Written<T> {
+    pub(in crate::config) value: T,
+    pub(in crate::config) place: Place,
+}
+
+/// What can be below a key, for whoever finds a value by its path.
+#[derive(Debug)]
+pub(in crate::config) enum Shape {
+    /// Nothing: it is a value.
+    Value,
+    /// Strings under any name.
+    Free,
+    /// These keys.
+    Table(&'static [(&'static str, &'static Shape)]),
+    /// Tables by name.
+    Named(&'static Shape),
+    /// Tables in a row.
+    Many(&'static Shape),
+}
+
+/// A kind of value.
+pub(in crate::config) trait Read: Sized {
+    /// What can be below it.
+    const SHAPE: &'static Shape = &Shape::Value;
+
+    /// Reads it; `None` when it is something else, which is then among the problems.
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self>;
+}
+
+/// The value of a key, if it was written.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Field<T>(pub(in crate::config) State<T>);
+
+/// Whether a value was written.
+#[derive(Clone, Debug)]
+pub(in crate::config) enum State<T> {
+    Absent,
+    /// What was written is not of the right kind: there is a problem already.
+    Wrong,
+    Present(Written<T>),
+}
+
+impl<T> Default for Field<T> {
+    fn default() -> Self {
+        Self(State::Absent)
+    }
+}
+
+impl<T: Read> Field<T> {
+    pub(super) fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Self {
+        let place = node.place.clone();
+        Self(match T::read(node, path, reader) {
+            Some(value) => State::Present(Written { value, place }),
+            None => State::Wrong,
+        })
+    }
+}
+
+impl<T> Field<T> {
+    /// The value, if there is one.
+    pub(in crate::config) fn present(self) -> Option<Written<T>> {
+        match self.0 {
+            State::Present(written) => Some(written),
+            State::Absent | State::Wrong => None,
+        }
+    }
+
+    /// Whether nothing at all was written.
+    pub(in crate::config) fn is_absent(&self) -> bool {
+        matches!(self.0, State::Absent)
+    }
+
+    /// Whether something was written that is not of the right kind.
+    pub(in crate::config) fn is_wrong(&self) -> bool {
+        matches!(self.0, State::Wrong)
+    }
+}
+
+/// An absent field is an absent key: no schema of it but that of its value.
+impl<T: JsonSchema> JsonSchema for Field<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+impl Read for String {
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let help = match &node.value {
+            Value::Text(text) => return Some(text.clone()),
+            Value::Integer(_) | Value::Bool(_) | Value::Other(_) => {
+                Some(format!("write it in quotes: \"{}\"", reader.sources.text(&node.place)))
+            }
+            _ => None,
+        };
+        reader.expected(path, "a string", &node, help);
+        None
+    }
+}
+
+impl Read for bool {
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let is_text_only = !reader.sources.is_in_file(&node.place);
+        let help = match &node.value {
+            Value::Bool(value) => return Some(*value),
+            Value::Text(text) if text == "true" || text == "false" => {
+                if is_text_only {
+                    return Some(text == "true");
+                }
+                Some(format!("write {text} without quotes"))
+            }
+            _ => None,
+        };
+        reader.expected(path, "true or false", &node, help);
+        None
+    }
+}
+
+/// A whole number. One beyond all ranges is the largest or the smallest.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Number(pub(in crate::config) i128);
+
+impl Read for Number {
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let is_text_only = !reader.sources.is_in_file(&node.place);
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let help = match &node.value {
+            Value::Integer(number) => {
+                let beyond = if number.starts_with('-') { i128::MIN } else { i128::MAX };
+                return Some(Self(number.parse().unwrap_or(beyond)));
+            }
+            Value::Text(text) if digits(text) && is_text_only => return Some(Self(text.parse().unwrap_or(i128::MAX))),
+            Value::Text(text) if digits(text) => Some(format!("write {text} without quotes")),
+            _ => None,
+        };
+        reader.expected(path, "a whole number", &node, help);
+        None
+    }
+}
+
+impl JsonSchema for Number {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer" })
+    }
+}
+
+/// A text as the system takes it: of the file always UTF-8, of the command line anything.
+fn raw(node: &Node) -> Option<OsString> {
+    match &node.value {
+        Value::Text(text) => Some(text.into()),
+        Value::Raw(raw) => Some(raw.clone()),
+        _ => None,
+    }
+}
+
+/// The words of a command line.
+#[derive(Clone, Debug, Default)]
+pub(in crate::config) struct Words(pub(in crate::config) Vec<Written<OsString>>);
+
+impl Read for Words {
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let node = node.unfolded(reader.sources, reader.problems)?;
+        let help = match &node.value {
+            Value::List(list) => {
+                let mut words = Vec::new();
+                for item in list {
+                    let Some(value) = raw(item) else {
+                        let text = reader.sources.text(&item.place);
+                        let help = format!("write it in quotes: \"{}\"", text.trim_matches('"'));
+                        reader.expected(path, "an array of strings", item, Some(help));
+                        return None;
+                    };
+                    let place = item.place.clone();
+                    words.push(Written { value, place });
+                }
+                return Some(Self(words));
+            }
+            Value::Text(text) => {
+                let words: Vec<_> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+                Some(format!("write one string for each word: [{}]", words.join(", ")))
+            }
+            _ => None,
+        };
+        reader.expected(path, "an array of strings", &node, help);
+        None
+    }
+}
+
+impl JsonSchema for Words {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Words".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
+    }
+}
+
+/// An array of strings.
+#[derive(Clone, Debug, Default)]
+pub(in crate::config) struct Texts(pub(in crate::config) Vec<Written<String>>);
+
+impl Read for Texts {
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let node = node.unfolded(reader.sources, reader.problems)?;
+        let Value::List(list) = node.value else {
+            let help = matches!(node.value, Value::Text(_))
+                .then(|| format!("write it in brackets: [{}]", reader.sources.text(&node.place)));
+            reader.expected(path, "an array of strings", &node, help);
+            return None;
+        };
+        let read = |item: Node| {
+            let place = item.place.clone();
+            String::read(item, path, reader).map(|value| Written { value, place })
+        };
+        list.into_iter().map(read).collect::<Option<_>>().map(Self)
+    }
+}
+
+impl JsonSchema for Texts {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Texts".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "items": { "type": "string" } })
+    }
+}
+
+/// One string, or an array of them.
+#[derive(Clone, Debug, Default)]
+pub(in crate::config) struct Names(pub(in crate::config) Vec<Written<String>>);
+
+impl Read for Names {
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let node = node.unfolded(reader.sources, reader.problems)?;
+        match node.value {
+            Value::Text(value) => {
+                let place = node.place;
+                Some(Self(vec![Written { value, place }]))
+            }
+            Value::List(_) => Texts::read(node, path, reader).map(|texts| Self(texts.0)),
+            _ => {
+                reader.expected(path, "a string or an array of strings", &node, None);
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for Names {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Names".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "array"], "items": { "type": "string" }, "minItems": 1 })
+    }
+}
+
+/// Strings by name, whose values may be secrets.
+#[derive(Clone, Debug, Default)]
+pub(in crate::config) struct TextTable(pub(in crate::config) Vec<(Key, Written<OsString>)>);
+
+impl Read for TextTable {
+    const SHAPE: &'static Shape = &Shape::Free;
+
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let node = node.unfolded(reader.sources, reader.problems)?;
+        let Value::Table(table) = node.value else {
+            reader.sources.hide(&node.place);
+            let help = "write it as a table: { NAME = \"value\" }".to_owned();
+            reader.expected(path, "a table", &node, Some(help));
+            return None;
+        };
+        let mut texts = Vec::new();
+        for (key, item) in table.entries {
+            hide(&item, reader.sources);
+            match raw(&item) {
+                Some(value) => {
+                    let place = item.place;
+                    texts.push((key, Written { value, place }));
+                }
+                None => {
+                    let help = Some("write the value in quotes".to_owned());
+                    reader.expected(&join(path, &key.name), "a string", &item, help);
+                }
+            }
+        }
+        Some(Self(texts))
+    }
+}
+
+/// Keeps a value and all below it from being shown: the place of a dotted table is its key only.
+fn hide(node: &Node, sources: &mut Sources) {
+    match &node.value {
+        Value::Table(table) => table.entries.iter().for_each(|(_, node)| hide(node, sources)),
+        _ => sources.hide(&node.place),
+    }
+}
+
+impl JsonSchema for TextTable {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "TextTable".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": { "type": "string" } })
+    }
+}
+
+/// A table with known keys.
+pub(in crate::config) trait Keys: Sized {
+    /// The keys, in the order in which they are explained, each with what can be below it.
+    const KEYS: &'static [(&'static str, &'static Shape)];
+
+    /// Reads all of it that can be read.
+    fn read_table(table: Table, path: &str, reader: &mut Reader<'_>) -> Self;
+}
+
+impl<T: Keys> Read for T {
+    const SHAPE: &'static Shape = &Shape::Table(T::KEYS);
+
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let node = node.unfolded(reader.sources, reader.problems)?;
+        match node.value {
+            Value::Table(table) => Some(T::read_table(table, path, reader)),
+            _ => {
+                reader.expected(
+                    path,
+                    "a table",
+                    &node,
+                    Some(format!("write [{path}] and its keys below it")),
+                );
+                None
+            }
+        }
+    }
+}
+
+/// Tables by name.
+#[derive(Debug)]
+pub(in crate::config) struct Named<T>(pub(in crate::config) Vec<(Key, T)>);
+
+impl<T: Keys> Read for Named<T> {
+    const SHAPE: &'static Shape = &Shape::Named(T::SHAPE);
+
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let help = format!("write [{path}.NAME] with a name of your choice, and its keys below it");
+        let Value::Table(table) = node.value else {
+            reader.expected(path, "a table of tables", &node, Some(help));
+            return None;
+        };
+        let mut named = Vec::new();
+        for (key, node) in table.entries {
+            let path = join(path, &key.name);
+            match node.value {
+                Value::Table(table) => named.push((key, T::read_table(table, &path, reader))),
+                _ => reader.expected(&path, "a table", &node, Some(help.clone())),
+            }
+        }
+        Some(Self(named))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Named{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        json_schema!({ "type": "object", "additionalProperties": one })
+    }
+}
+
+/// Tables in a row.
+#[derive(Debug)]
+pub(in crate::config) struct Many<T>(pub(in crate::config) Vec<T>);
+
+impl<T: Keys> Read for Many<T> {
+    const SHAPE: &'static Shape = &Shape::Many(T::SHAPE);
+
+    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let help = format!("write [[{path}]], with two brackets, and its keys below it");
+        let Value::List(list) = node.value else {
+            reader.expected(path, "an array of tables", &node, Some(help));
+            return None;
+        };
+        let mut many = Vec::new();
+        for (index, node) in list.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match node.value {
+                Value::Table(table) => many.push(T::read_table(table, &path, reader)),
+                _ => reader.expected(&path, "a table", &node, Some(help.clone())),
+            }
+        }
+        Some(Self(many))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Many<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Many{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        json_schema!({ "type": "array", "items": one })
+    }
+}

@@ -1,0 +1,226 @@
+//! What can be written in a configuration: its tables and keys, each with what it means.
+//!
+//! These types are the one place where a key is declared. From them come the reader
+//! with its "did you mean", the JSON Schema, `docs/configuration.md`, and the names
+//! that `GREENROOM__A__B` may have. A value here has the right type and a place, and
+//! nothing more: whether it makes sense is decided by `check`.
+
+mod kinds;
+
+use schemars::JsonSchema;
+
+use greenroom_core::backoff::RestartPolicy;
+use greenroom_core::limits::{
+    BACKENDS_MAX, BODY_MAX_MOST, DIALS_MAX, DIALS_MAX_MOST, GRACE, GRACE_MAX, HEADER_EDITS_MAX, HELD_MAX,
+    HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX,
+    ROUTES_MAX,
+};
+
+pub(super) use kinds::{
+    Field, Keys, Many, Named, Names, Number, Read, Reader, Shape, TextTable, Texts, Words, Written, join,
+};
+
+use super::problem::Problem;
+use super::source::Place;
+use super::suggest::{closest, listed};
+use super::tree::{Key, Table};
+use super::units::{show, show_size};
+
+/// Declares a table: the struct, its keys, and the reader that knows no others.
+macro_rules! written {
+    ($(#[$meta:meta])* struct $name:ident { $( $(#[$about:meta])* $key:ident: $kind:ty, )* }) => {
+        #[derive(Debug, Default, JsonSchema)]
+        #[schemars(deny_unknown_fields, default)]
+        $(#[$meta])*
+        pub(super) struct $name {
+            $( $(#[$about])* pub(super) $key: Field<$kind>, )*
+            /// Where the table begins; `None` when nobody wrote it.
+            #[schemars(skip)]
+            #[allow(dead_code, reason = "not every table is pointed at")]
+            pub(super) place: Option<Place>,
+        }
+
+        impl Keys for $name {
+            const KEYS: &'static [(&'static str, &'static Shape)] =
+                &[$((stringify!($key), <$kind as Read>::SHAPE)),*];
+
+            fn read_table(table: Table, path: &str, reader: &mut Reader<'_>) -> Self {
+                let mut read = Self { place: table.place.clone(), ..Self::default() };
+                for (key, node) in table.entries {
+                    let path = join(path, &key.name);
+                    match key.name.as_str() {
+                        $( stringify!($key) => read.$key = Field::read(node, &path, reader), )*
+                        _ => reader.unknown(&key, &path, Self::KEYS),
+                    }
+                }
+                read
+            }
+        }
+    };
+}
+
+written! {
+    /// Where clients come to, which servers are behind, and which client goes where.
+    ///
+    /// Every key has a default but the addresses of servers that greenroom does not start itself.
+    #[schemars(rename = "Configuration", title = "greenroom's configuration")]
+    struct Root {
+        /// How long stopping may take: for closing clients, and then for a process between TERM and KILL.
+        #[schemars(extend("default" = show(GRACE), "x-values" = kinds::range_of(std::time::Duration::ZERO, GRACE_MAX), "pattern" = kinds::DURATION))]
+        grace: String,
+        /// How the log is written. `auto`: `text` on a terminal, else `json`.
+        #[schemars(extend("default" = "auto", "enum" = super::words::LOG_FORMATS))]
+        log_format: String,
+        /// Addresses that clients come to, by name. Without one: `main`, at `0.0.0.0:$PORT` if `PORT` is
+        /// set in the environment, else at `127.0.0.1:8080`.
+        #[schemars(extend("maxProperties" = LISTENERS_MAX))]
+        listener: Named<Listener>,
+        /// Servers behind greenroom, by name. Each has a gate of its own.
+        #[schemars(extend("maxProperties" = BACKENDS_MAX))]
+        backend: Named<Backend>,
+        /// Which clients go to which backend. Their order does not matter: an exact host is tried before a wildcard,
+        /// a long wildcard before a short one, then a long path before a short one, then a route for some
+        /// listeners before one for all. Without any, all clients go to the only backend.
+        #[schemars(extend("maxItems" = ROUTES_MAX))]
+        route: Many<Route>,
+    }
+}
+
+written! {
+    /// An address that clients come to.
+    #[schemars(extend("required" = ["address"]))]
+    struct Listener {
+        /// `host:port`. The host `0.0.0.0` or `[::]` is every address of the machine, and port 0 a free one.
+        #[schemars(extend("examples" = ["127.0.0.1:8080", "0.0.0.0:80", "[::1]:8080"]))]
+        address: String,
+    }
+}
+
+written! {
+    /// A server behind greenroom.
+    struct Backend {
+        /// Where it listens: `host:port` or `unix:/path`. May be left out with a process: then greenroom chooses a free
+        /// loopback port, tells it as `PORT` in the environment, and puts it wherever the command has `{port}`.
+        #[schemars(extend("examples" = ["127.0.0.1:8000", "app.internal:80", "unix:/run/app.sock"]))]
+        address: String,
+        /// How to learn that it is ready. `notify`: it says so (sd_notify; needs a process) · `http:/path`: GET is answered with 200
+        /// to 399 · `websocket:/path`: an opening handshake is answered with a 101 · `listen`: the kernel's socket table
+        /// shows a listener, on this machine · `tcp`: a connection is accepted · `auto`: what it says once it says
+        /// anything; until then, and without a process, `listen` where that can be, else `tcp`.
+        #[schemars(extend("default" = "auto", "x-values" = "`auto`, `notify`, `listen`, `tcp`, `http:/path`, `websocket:/path`"))]
+        #[schemars(extend("pattern" = "^(auto|notify|listen|tcp|(http|websocket):/.*)$"))]
+        ready: String,
+        /// WebSocket clients that wait for it at the most; more are refused with 503.
+        #[schemars(extend("default" = HELD_MAX, "minimum" = 1, "maximum" = HELD_MAX_MOST))]
+        held_max: Number,
+        /// HTTP requests that wait for it at the most; more are refused with 503.
+        #[schemars(extend("default" = HTTP_HELD_MAX, "minimum" = 1, "maximum" = HELD_MAX_MOST))]
+        http_held_max: Number,
+        /// Connections to it that are being opened at one time; the rest wait their turn.
+        #[schemars(extend("default" = DIALS_MAX, "minimum" = 1, "maximum" = DIALS_MAX_MOST))]
+        dials_max: Number,
+        /// What greenroom starts for it and watches. Without it, something else starts the server.
+        process: Process,
+    }
+}
+
+written! {
+    /// A process that greenroom starts for a backend.
+    #[schemars(extend("required" = ["command"]))]
+    struct Process {
+        /// Program and arguments, one word each. No shell reads them: for pipes and variables write `["sh", "-c", "…"]`.
+        /// `{port}` in a word becomes the port to listen on.
+        #[schemars(extend("examples" = [["uvicorn", "app:app", "--port", "{port}"]]))]
+        command: Words,
+        /// Added to greenroom's own environment, by name. The values are never shown.
+        env: TextTable,
+        /// The folder it starts in. A relative one is seen from the folder of this file.
+        #[schemars(extend("x-default" = "greenroom's own"))]
+        cwd: String,
+        /// The user it runs as, by name or number. greenroom itself must then run as root.
+        #[schemars(extend("x-default" = "greenroom's own"))]
+        user: String,
+        /// The group it runs as, by name or number.
+        #[schemars(extend("x-default" = "the user's, or greenroom's own"))]
+        group: String,
+        /// Whether it is started again when it ends: after 500 ms, and at most 5 times in a minute.
+        #[schemars(extend("default" = RestartPolicy::OnFailure.word(), "enum" = super::words::RESTARTS))]
+        restart: String,
+    }
+}
+
+written! {
+    /// Which clients go to a backend, and how they are treated on the way.
+    struct Route {
+        /// Its name in logs, and in `GREENROOM__ROUTE__NAME__KEY`.
+        #[schemars(extend("x-default" = "from host and path, such as `example.org/ws`"))]
+        name: String,
+        /// The host it is for, without port: `example.org`, or `*.example.org` for all hosts below it, or `*` for all.
+        #[schemars(extend("default" = "*"))]
+        host: String,
+        /// The beginning of the path it is for, in whole segments: `/ws` is for `/ws` and `/ws/chat`, not for `/wsx`.
+        #[schemars(extend("default" = "/", "pattern" = "^/"))]
+        path: String,
+        /// The listener it is for, or several as an array.
+        #[schemars(extend("x-default" = "all"))]
+        listener: Names,
+        /// The backend that clients go to. May be left out if there is one only.
+        #[schemars(extend("x-default" = "the only one"))]
+        backend: String,
+        /// WebSocket clients that come too early: `handshake` lets them wait, and the 101 comes from the server; `refuse` sends 503 at once.
+        #[schemars(extend("default" = "handshake", "enum" = super::words::HOLDS))]
+        hold: String,
+        /// How long a WebSocket client waits at the most; then it gets 503 with Retry-After.
+        #[schemars(extend("default" = show(HOLD_TIMEOUT), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX), "pattern" = kinds::DURATION))]
+        hold_timeout: String,
+        /// HTTP requests that come too early: `hold` lets them wait, `refuse` sends 503 at once, `pass` sends them to the server, ready or not.
+        #[schemars(extend("default" = "hold", "enum" = super::words::HTTP_MODES))]
+        http: String,
+        /// How long an HTTP request waits at the most; then it gets 503 with Retry-After.
+        #[schemars(extend("default" = show(HTTP_HOLD), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX), "pattern" = kinds::DURATION))]
+        http_hold: String,
+        /// Whether a browser that waits for a page is shown, after a second, that the server is starting. The page goes to the application by itself.
+        #[schemars(extend("default" = true))]
+        waiting_page: bool,
+        /// What is changed in the header of requests to the backend.
+        request_headers: HeaderEdits,
+        /// What is changed in the header of the backend's answers.
+        response_headers: HeaderEdits,
+        /// Replaces the matched `path` towards the backend: with `path = "/api"` and `rewrite = "/"`, `/api/users` becomes `/users`.
+        #[schemars(extend("x-default" = "the path stays", "pattern" = "^/"))]
+        rewrite: String,
+        /// Bytes that the body of a request may have; a longer one is refused with 413.
+        #[schemars(extend("x-default" = "no limit", "x-values" = format!("`0B` to `{}`", show_size(BODY_MAX_MOST)), "pattern" = kinds::SIZE))]
+        body_max: String,
+    }
+}
+
+written! {
+    /// Changes to header fields.
+    ///
+    /// Fields that greenroom sets itself, or decides by, cannot be changed: those of one connection (`Connection`, `Upgrade`,
+    /// `Transfer-Encoding` …), `Host`, `Content-Length`, `Via`, `Forwarded`, and all that begin with `Sec-WebSocket-`,
+    /// `X-Forwarded-` or `Greenroom-`; nor can names with an underscore.
+    struct HeaderEdits {
+        /// Fields that are set, by name, whatever was there. The values are not shown by `check`.
+        #[schemars(extend("maxProperties" = HEADER_EDITS_MAX))]
+        set: TextTable,
+        /// Names of fields that are taken away.
+        #[schemars(extend("maxItems" = HEADER_EDITS_MAX))]
+        remove: Texts,
+    }
+}
+
+impl Reader<'_> {
+    /// A key that nobody knows.
+    fn unknown(&mut self, key: &Key, path: &str, known: &[(&'static str, &'static Shape)]) {
+        let names = || known.iter().map(|(name, _)| *name);
+        let problem = Problem::new(format!("`{path}` is no key")).at(&key.place);
+        self.problems.add(match closest(&key.name, names()) {
+            Some(meant) => problem.label(format!("did you mean `{meant}`?")),
+            None => problem
+                .label("unknown here")
+                .help(format!("the keys here are {}", listed("and", names()))),
+        });
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use greenroom_core::backend::Input;
 use greenroom_core::backoff::{Backoff, Next};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ELSEWHERE_EVERY, RESTART_DELAY};
+use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, RESTART_DELAY};
 use tokio::sync::{mpsc, watch};
 
 use super::prober::Prober;
@@ -18,8 +18,11 @@ use crate::clock;
 use crate::config::{Address, Ready};
 use crate::driver::{Inbox, Message};
 use crate::probe::{Elsewhere, Of, elsewhere};
-use crate::supervise::{Command, End, Happening, Supervisor, fill_port};
+use crate::supervise::{self, ChildId, Command, End, Happening, Key, Supervisor, What, fill_port};
 use crate::telemetry::{Event, Log};
+
+/// The only child there is.
+const CHILD: ChildId = ChildId(0);
 
 /// How one life of the child ended.
 struct Death {
@@ -41,16 +44,19 @@ pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bo
     let pid = Arc::new(AtomicU32::new(0));
     let generation = Arc::new(AtomicU64::new(0));
     let (deaths, mut died) = mpsc::unbounded_channel(); // one message for each life
-    let tell = teller(
-        Arc::clone(&house.front.inbox),
-        house.log.clone(),
-        Arc::clone(&pid),
+    let (keys, pressed) = mpsc::channel(KEYS_MAX);
+    let tell = teller(Teller {
+        inbox: Arc::clone(&house.front.inbox),
+        log: house.log.clone(),
+        pid: Arc::clone(&pid),
         deaths,
-    );
-    let started = Signals::subscribe()
+        keys,
+    });
+    let started = Signals::subscribe(Some(pressed))
         .map_err(|error| error.to_string())
         .and_then(|signals| {
-            let supervisor = Supervisor::start(command(house, child), tell).map_err(|error| error.to_string())?;
+            let commands = vec![command(house, child)];
+            let supervisor = Supervisor::start(commands, tell).map_err(|error| error.to_string())?;
             Ok((signals, supervisor))
         });
     let (mut signals, supervisor) = match started {
@@ -85,8 +91,8 @@ pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bo
     stop::empty(house, &mut signals, name, graceful).await;
     let grace = if graceful { house.settings.grace } else { Duration::ZERO };
     let ended = tokio::select! {
-        ended = supervisor.terminate(grace) => ended,
-        () = signals.again() => supervisor.terminate(Duration::ZERO).await,
+        ended = supervisor.terminate_all(grace) => ended,
+        () = signals.again() => supervisor.terminate_all(Duration::ZERO).await,
     };
     own.unwrap_or_else(|| u8::from(ended.killed))
 }
@@ -111,7 +117,7 @@ async fn lives(
             .front
             .inbox
             .tell(Message::Backend(Input::Started(generation), "start"));
-        let code = match supervisor.spawn(generation).await {
+        let code = match supervisor.spawn(CHILD, generation).await {
             Err(error) => {
                 house.log.warn(error.to_string());
                 if number == 1 {
@@ -175,7 +181,7 @@ async fn between(
         Next::Restart { at } => {
             // What it left behind may hold its port: it is ended before the next life begins.
             let pause = async {
-                supervisor.terminate(RESTART_DELAY).await;
+                supervisor.terminate(CHILD, RESTART_DELAY).await;
                 clock::until(Some(at)).await;
             };
             tokio::select! {
@@ -195,12 +201,13 @@ async fn life(
 ) -> Result<Death, Fate> {
     loop {
         tokio::select! {
+            biased; // of a key and the end that it brought about, the key is the cause
+            fate = asked_to_stop(supervisor, signals) => return Err(fate),
             death = died.recv() => match death {
                 Some(death) if death.generation == generation => return Ok(death),
                 Some(_) => {}
                 None => return Err(Fate::Ended(1)), // the supervisor's thread is gone: nothing can be kept
             },
-            fate = asked_to_stop(supervisor, signals) => return Err(fate),
         }
     }
 }
@@ -209,77 +216,83 @@ async fn asked_to_stop(supervisor: &Supervisor, signals: &mut Signals) -> Fate {
     loop {
         match signals.next().await {
             Asked::Stop { name, graceful } => return Fate::Stop { name, graceful },
-            Asked::Forward(signal) => supervisor.forward(signal),
+            Asked::Forward(signal) => supervisor.forward(CHILD, signal),
         }
     }
 }
 
-/// What the supervisor's happenings mean to the house. READY goes to the owner
-/// task from the very place where it was received.
-fn teller(
+/// Where the supervisor's happenings go.
+struct Teller {
     inbox: Arc<Inbox>,
     log: Log,
     pid: Arc<AtomicU32>,
     deaths: mpsc::UnboundedSender<Death>,
-) -> impl Fn(Happening) + Send + Sync + 'static {
-    move |happening| match happening {
-        Happening::Started {
-            generation,
-            pid: started,
-        } => {
-            pid.store(u32::try_from(started).unwrap_or(0), Ordering::SeqCst);
-            log.say(Event::Started {
-                pid: u32::try_from(started).unwrap_or(0),
-                generation: generation.0,
-            });
+    keys: mpsc::Sender<Key>,
+}
+
+/// What the supervisor's happenings mean to the house. READY goes to the owner
+/// task from the very place where it was received.
+fn teller(to: Teller) -> impl Fn(Happening) + Send + Sync + 'static {
+    move |Happening { generation, what, .. }| match what {
+        What::Started { pid } => {
+            let pid = u32::try_from(pid).unwrap_or(0);
+            to.pid.store(pid, Ordering::SeqCst);
+            let generation = generation.0;
+            to.log.say(Event::Started { pid, generation });
         }
-        Happening::Notified {
-            generation,
-            message,
-            barrier,
-            ..
-        } => {
-            if message.ready {
-                inbox.tell(Message::Backend(Input::NotifiedReady(generation), "notify"));
-            } else if message.stopping || message.reloading {
-                inbox.tell(Message::Backend(Input::NotifiedStopping(generation), "notify"));
-                let phase = if message.stopping { "stopping" } else { "reloading" };
-                log.say(Event::Phase {
-                    phase: phase.into(),
-                    status: message.status.clone(),
-                });
-            }
-            for phase in message.phases {
-                log.say(Event::Phase { phase, status: None });
-            }
-            if let Some(status) = message.status {
-                log.say(Event::Phase {
-                    phase: "status".into(),
-                    status: Some(status),
-                });
-            }
+        What::Notified { message, barrier, .. } => {
+            to.notified(generation, message);
             drop(barrier); // all that came before it is told
         }
-        Happening::NotifyIgnored { pid, uid, why, .. } => {
-            log.warn(format!(
+        What::NotifyIgnored { pid, uid, why } => {
+            to.log.warn(format!(
                 "ignored a notification from process {pid} of user {uid}: {why}"
             ));
         }
-        Happening::NotifyUnavailable { error, .. } => {
-            log.warn(format!("the backend is started without NOTIFY_SOCKET: {error}"));
+        What::NotifyFlooded => {
+            to.log.warn(format!(
+                "more than {NOTIFY_PER_SECOND} notifications came within a second: the others wait until it is over"
+            ));
         }
-        Happening::Stopped { .. } | Happening::Continued { .. } => {}
-        Happening::Ended {
-            generation,
-            end,
-            interrupted,
-        } => {
-            pid.store(0, Ordering::SeqCst);
-            let _ = deaths.send(Death {
+        What::NotifyUnavailable { error } => {
+            to.log
+                .warn(format!("the backend is started without NOTIFY_SOCKET: {error}"));
+        }
+        What::Key(key) => {
+            let _ = to.keys.try_send(key); // full: enough is known
+        }
+        What::Stopped { .. } | What::Continued => {}
+        What::Ended { end, interrupted } => {
+            to.pid.store(0, Ordering::SeqCst);
+            let _ = to.deaths.send(Death {
                 generation,
                 end,
                 interrupted,
             }); // nobody listens: the house is ending
+        }
+    }
+}
+
+impl Teller {
+    fn notified(&self, generation: Generation, message: supervise::Message) {
+        let phase = |phase: &str, status| {
+            let phase = phase.into();
+            self.log.say(Event::Phase { phase, status });
+        };
+        if message.ready {
+            self.inbox
+                .tell(Message::Backend(Input::NotifiedReady(generation), "notify"));
+        } else if message.stopping || message.reloading {
+            self.inbox
+                .tell(Message::Backend(Input::NotifiedStopping(generation), "notify"));
+            let word = if message.stopping { "stopping" } else { "reloading" };
+            phase(word, message.status.clone());
+        }
+        for name in message.phases {
+            phase(&name, None);
+        }
+        if message.status.is_some() {
+            phase("status", message.status);
         }
     }
 }

@@ -4,7 +4,8 @@
 //! 2. The relayed are closed with 1001, spread over half of the grace at the most.
 //! 3. The child gets TERM, its grace, and KILL (in `child`).
 //!
-//! A second signal cuts the waiting short.
+//! Ctrl-C and Ctrl-\ at a terminal that the child has are INT and QUIT, told by its
+//! warden. A second signal cuts the waiting short.
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use greenroom_core::event::State;
 use greenroom_core::limits::SPREAD_MAX;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::House;
 use super::prober::Prober;
@@ -20,7 +21,7 @@ use crate::clock;
 use crate::driver::Message;
 use crate::probe::Of;
 use crate::relay::Drain;
-use crate::supervise;
+use crate::supervise::{self, Key};
 use crate::telemetry::Event;
 
 /// What a signal asks for.
@@ -41,10 +42,12 @@ pub(super) struct Signals {
     usr1: Signal,
     usr2: Signal,
     winch: Signal,
+    /// Keys at the terminal that the child has: it gets their signals, and not we.
+    keys: Option<mpsc::Receiver<Key>>,
 }
 
 impl Signals {
-    pub(super) fn subscribe() -> io::Result<Self> {
+    pub(super) fn subscribe(keys: Option<mpsc::Receiver<Key>>) -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -53,6 +56,7 @@ impl Signals {
             usr1: signal(SignalKind::user_defined1())?,
             usr2: signal(SignalKind::user_defined2())?,
             winch: signal(SignalKind::window_change())?,
+            keys,
         })
     }
 
@@ -61,6 +65,10 @@ impl Signals {
         tokio::select! {
             _ = self.term.recv() => Asked::Stop { name: "TERM", graceful: true },
             _ = self.int.recv() => Asked::Stop { name: "INT", graceful: true },
+            key = pressed(&mut self.keys) => match key {
+                Key::Interrupt => Asked::Stop { name: "Ctrl-C", graceful: true },
+                Key::Quit => Asked::Stop { name: "Ctrl-\\", graceful: false },
+            },
             _ = self.quit.recv() => Asked::Stop { name: "QUIT", graceful: false },
             _ = self.hup.recv() => Asked::Forward(supervise::Signal::HUP),
             _ = self.usr1.recv() => Asked::Forward(supervise::Signal::USR1),
@@ -75,6 +83,16 @@ impl Signals {
     }
 }
 
+/// The next key, if there is a terminal that could send one.
+async fn pressed(keys: &mut Option<mpsc::Receiver<Key>>) -> Key {
+    if let Some(keys) = keys
+        && let Some(key) = keys.recv().await
+    {
+        return key;
+    }
+    std::future::pending().await
+}
+
 /// `greenroom serve`: no child; ends when it is told to.
 pub(super) async fn serve(house: &House, wants: watch::Receiver<bool>) -> u8 {
     let prober = Prober {
@@ -86,7 +104,7 @@ pub(super) async fn serve(house: &House, wants: watch::Receiver<bool>) -> u8 {
         log: house.log.clone(),
     };
     tokio::spawn(prober.run(wants));
-    let mut signals = match Signals::subscribe() {
+    let mut signals = match Signals::subscribe(None) {
         Ok(signals) => signals,
         Err(error) => {
             house.log.warn(format!("cannot listen for signals: {error}"));

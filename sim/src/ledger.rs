@@ -404,7 +404,7 @@ impl Ledger {
             Verdict::NotReady => !matches!(seen, Seen::Sure | Seen::Failed),
             Verdict::Dropped => seen != Seen::Sure || entry.rejections < u32::from(self.limits.rejections_max),
             Verdict::Unreachable | Verdict::Starved | Verdict::Recalled => true,
-            Verdict::Switched | Verdict::Stood | Verdict::Proved | Verdict::Neutral => false,
+            Verdict::Switched | Verdict::Sent | Verdict::Stood | Verdict::Proved | Verdict::Neutral => false,
         };
         self.demand(!bad, 1, || {
             format!("client {client} sees {answer:?} of a backend on trial ({seen:?})")
@@ -466,6 +466,9 @@ impl Ledger {
             | Refusal::HeadTooLarge
             | Refusal::Version
             | Refusal::Method
+            | Refusal::NoRoute
+            | Refusal::BodyTooLarge
+            | Refusal::BodyTimeout
             | Refusal::BadAnswer => false,
         };
         self.demand(named, 8, || {

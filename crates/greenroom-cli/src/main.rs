@@ -27,6 +27,10 @@ fn fail(error: &dyn std::error::Error) -> u8 {
 }
 
 fn main() -> ExitCode {
+    // Before all else: it is no command, and reads no arguments.
+    if let Some(code) = greenroom::supervise::warden::main_if_called() {
+        return ExitCode::from(code);
+    }
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

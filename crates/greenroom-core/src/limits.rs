@@ -237,6 +237,13 @@ pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
 pub const SWEEP_MAX: Duration = Duration::from_secs(2);
 /// Time between two looks for processes that were born while the others were killed.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(10);
+/// Names looked at in one place for notify folders that killed greenrooms have left:
+/// a crowded `/tmp` must not keep a start busy.
+pub const STALE_LOOKS_MAX: usize = 4_096;
+/// Bytes of one entry in the system's databases of users and groups; a group may have thousands of members.
+pub const ACCOUNT_MAX: usize = 1024 * KIB;
+/// Ctrl-C and Ctrl-\ that wait to be acted on: the second hurries, a third says nothing new.
+pub const KEYS_MAX: usize = 4;
 
 // ── Configuration ──────────────────────────────────────────────────────────
 

@@ -36,7 +36,9 @@ pub use check::Purpose;
 pub use explain::{Effective, Secrets, explain, summary};
 pub use layers::Flags;
 pub use load::{Layers, Loaded, load, load_bytes};
-pub use model::{Backend, Config, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, NO_EDITS, Process, Route};
+pub use model::{
+    Backend, Config, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, NO_EDITS, Process, Route,
+};
 pub use print::to_toml;
 pub use problem::Invalid;
 pub use ready::{Ready, ReadyError};

@@ -14,6 +14,8 @@ mod child;
 mod prober;
 mod station;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

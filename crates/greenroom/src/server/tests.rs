@@ -16,10 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use super::prober::Prober;
-use crate::config::Address;
-use crate::driver::{Driver, Inbox, Message};
+use crate::config::{Address, Config, Flags, Layers, Purpose, load_bytes};
+use crate::driver::{Driver, Inbox, Message, Parts, Wants};
+use crate::front::{Backend, Front};
 use crate::listener;
-use crate::opening::Front;
 use crate::probe::Of;
 use crate::registry::Registry;
 use crate::resolve::Names;
@@ -33,36 +33,69 @@ const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nCon
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// A driver whose backend's name is looked up like this.
-fn driver<F>(look_up: impl Fn() -> F + Send + 'static) -> (Driver, crate::driver::Wants, Arc<Registry>)
+/// A backend whose name is looked up like this, in front of which clients are held for so long at the most.
+struct Parted {
+    driver: Driver,
+    backend: Backend,
+    wants: Wants,
+    config: Arc<Config>,
+    registry: Arc<Registry>,
+}
+
+fn parted<F>(hold_timeout: &str, look_up: impl Fn() -> F + Send + 'static) -> Parted
 where
     F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
 {
+    let text = format!(
+        "[backend.test]\naddress = \"backend.test:1\"\nready = \"http:/\"\n[[route]]\nhold_timeout = \"{hold_timeout}\"\n"
+    );
+    let layers = Layers {
+        file: None,
+        variables: Vec::new(),
+        flags: Flags::default(),
+        purpose: Purpose::Serve,
+    };
+    let config = Arc::new(load_bytes("test.toml", text.into_bytes(), &layers).unwrap().config);
     let log = Log::start(Format::Json);
     let registry = Registry::new(log.clone(), 1024);
-    let names = Names::looked_up("backend.test".into(), log.clone(), look_up);
-    let (driver, wants) = Driver::with_names(names, Source::Probe(Trust::Pushed), Arc::clone(&registry), log);
-    (driver, wants, registry)
+    let (driver, backend, wants) = Driver::new(Parts {
+        config: Arc::clone(&config),
+        backend: 0,
+        address: "backend.test:1".parse().unwrap(),
+        names: Names::looked_up("backend.test".into(), log.clone(), look_up),
+        source: Source::Probe(Trust::Pushed),
+        registry: Arc::clone(&registry),
+        log,
+    });
+    Parted {
+        driver,
+        backend,
+        wants,
+        config,
+        registry,
+    }
 }
 
-/// Runs it behind a listener; says where, and where to tell the driver things.
-async fn house(driver: Driver, registry: Arc<Registry>, hold_timeout: Duration) -> (SocketAddr, Arc<Inbox>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (drain, draining) = watch::channel(None);
-    std::mem::forget(drain); // nobody drains; its end would not be that
-    let inbox = driver.inbox();
-    let front = Arc::new(Front {
-        registry,
-        inbox: Arc::clone(&inbox),
-        hold_timeout,
-        may_wait: true,
-        seed: 1,
-        drain: draining,
-    });
-    tokio::spawn(driver.run());
-    tokio::spawn(listener::accept(listener, front, Log::start(Format::Json)));
-    (address, inbox)
+impl Parted {
+    /// Runs it behind a listener; says where, where to tell the driver things, and what tells the prober.
+    async fn run(self) -> (SocketAddr, Arc<Inbox>, Wants) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (drain, draining) = watch::channel(None);
+        std::mem::forget(drain); // nobody drains; its end would not be that
+        let inbox = Arc::clone(&self.backend.inbox);
+        let front = Arc::new(Front {
+            registry: self.registry,
+            config: self.config,
+            backends: [Arc::new(self.backend)].into(),
+            listener: 0,
+            seed: 1,
+            drain: draining,
+        });
+        tokio::spawn(self.driver.run());
+        tokio::spawn(listener::accept(listener, front, Log::start(Format::Json)));
+        (address, inbox, self.wants)
+    }
 }
 
 /// A client that has knocked.
@@ -90,8 +123,7 @@ fn ready() -> Message {
 
 #[tokio::test]
 async fn a_hold_ends_in_time_while_the_look_up_of_the_backends_name_hangs() {
-    let (driver, _wants, registry) = driver(pending);
-    let (at, inbox) = house(driver, registry, Duration::from_millis(50)).await;
+    let (at, inbox, _wants) = parted("50ms", pending).run().await;
     inbox.tell(ready());
     let began = Instant::now();
     let mut client = knock(at).await;
@@ -114,14 +146,14 @@ async fn who_comes_before_the_name_is_looked_up_is_held_and_let_in_when_it_is() 
     let found = backend.local_addr().unwrap();
     let answers = Arc::new(Notify::new());
     let asked = Arc::clone(&answers);
-    let (driver, _wants, registry) = driver(move || {
+    let parted = parted("20s", move || {
         let asked = Arc::clone(&asked);
         async move {
             asked.notified().await;
             Ok(vec![found])
         }
     });
-    let (at, inbox) = house(driver, registry, SOON).await;
+    let (at, inbox, _wants) = parted.run().await;
     inbox.tell(ready());
     let mut client = knock(at).await;
     answers.notify_one();
@@ -136,10 +168,10 @@ async fn a_probe_looks_once_more_before_a_hold_ends_and_the_client_is_let_in() {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Address = backend.local_addr().unwrap().to_string().parse().unwrap();
     let found = backend.local_addr().unwrap();
-    let (mut driver, wants, registry) = driver(move || async move { Ok(vec![found]) });
+    let mut parted = parted("3s", move || async move { Ok(vec![found]) });
     // It would look once an hour. The hold is long and the look is early, so that a busy machine makes no difference.
-    driver.look_ahead(Duration::from_millis(2500));
-    let (at, inbox) = house(driver, registry, Duration::from_secs(3)).await;
+    parted.driver.look_ahead(Duration::from_millis(2500));
+    let (at, inbox, wants) = parted.run().await;
     let prober = Prober {
         ready: "http:/ready".parse().unwrap(),
         address,

@@ -4,8 +4,10 @@
 //! protocols of an outer service manager ([`WITHHELD`]), and everything named
 //! `GREENROOM_…`, as settings may be secrets. Pure.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use rustix::process::Rlimit;
 
@@ -33,7 +35,8 @@ pub struct Command {
     pub program: OsString,
     /// Its arguments, `{port}` already replaced ([`fill_port`]).
     pub args: Vec<OsString>,
-    /// Added to the environment, e.g. `PORT`.
+    /// Added to the environment, e.g. `PORT`; wins over what is inherited, and over
+    /// what [`Command::user`] sets.
     pub env: Vec<(OsString, OsString)>,
     /// Taken from the environment, besides [`WITHHELD`] and `GREENROOM_…`.
     pub remove_env: Vec<OsString>,
@@ -41,6 +44,15 @@ pub struct Command {
     pub nofile: Option<Rlimit>,
     /// Whether it gets a NOTIFY_SOCKET.
     pub notify: bool,
+    /// Where it runs; `None`: where greenroom does. A relative [`Command::program`]
+    /// with a slash in it is looked for from here.
+    pub cwd: Option<PathBuf>,
+    /// The user that it runs as, a name or a number, looked up at each start. Its
+    /// groups come with it, and USER, LOGNAME and HOME are set. Needs root, or
+    /// CAP_SETUID and CAP_SETGID, unless it is our own.
+    pub user: Option<String>,
+    /// The group that it runs as, a name or a number; `None`: the user's own.
+    pub group: Option<String>,
 }
 
 impl Command {
@@ -54,16 +66,25 @@ impl Command {
         }
     }
 
-    /// The names that the child must not see, out of those in `ours`.
-    pub(super) fn withheld<'a>(
-        &'a self,
-        ours: impl Iterator<Item = OsString> + 'a,
-    ) -> impl Iterator<Item = OsString> + 'a {
-        ours.filter(|name| {
-            name.as_bytes().starts_with(b"GREENROOM_")
-                || WITHHELD.iter().any(|withheld| OsStr::new(withheld) == name)
-                || self.remove_env.contains(name)
-        })
+    /// The whole environment of the child, out of `ours`.
+    pub(super) fn environment(
+        &self,
+        ours: impl Iterator<Item = (OsString, OsString)>,
+        account: &[(OsString, OsString)],
+        notify: Option<&Path>,
+    ) -> Vec<(OsString, OsString)> {
+        let mut all: BTreeMap<_, _> = ours.filter(|(name, _)| !self.withholds(name)).collect();
+        all.extend(account.iter().cloned());
+        all.extend(self.env.iter().cloned());
+        all.extend(notify.map(|path| (OsString::from("NOTIFY_SOCKET"), path.as_os_str().to_owned())));
+        all.into_iter().collect()
+    }
+
+    /// Whether the child must not see this variable of ours.
+    fn withholds(&self, name: &OsStr) -> bool {
+        name.as_bytes().starts_with(b"GREENROOM_")
+            || WITHHELD.iter().any(|withheld| OsStr::new(withheld) == name)
+            || self.remove_env.iter().any(|removed| removed == name)
     }
 }
 
@@ -107,21 +128,35 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_for_us_alone_is_withheld() {
-        let ours = [
+    fn what_was_meant_for_us_alone_is_withheld_and_what_is_added_wins() {
+        let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let names = [
             "PATH",
             "NOTIFY_SOCKET",
             "LISTEN_FDS",
             "GREENROOM_TOKEN",
             "GREENROOMY",
             "MINE",
-        ]
-        .map(OsString::from);
+            "HOME",
+            "PORT",
+        ];
         let command = Command {
             remove_env: vec!["MINE".into()],
+            env: vec![pair("PORT", "4711"), pair("USER", "chosen")],
             ..Command::new("x")
         };
-        let withheld: Vec<_> = command.withheld(ours.into_iter()).collect();
-        assert_eq!(withheld, ["NOTIFY_SOCKET", "LISTEN_FDS", "GREENROOM_TOKEN", "MINE"]);
+        let account = [pair("HOME", "/home/app"), pair("USER", "app")];
+        let ours = names.map(|name| pair(name, "ours"));
+        let seen = command.environment(ours.into_iter(), &account, Some(Path::new("/run/x/notify")));
+        let expected = [
+            pair("GREENROOMY", "ours"),
+            pair("HOME", "/home/app"),
+            pair("NOTIFY_SOCKET", "/run/x/notify"),
+            pair("PATH", "ours"),
+            pair("PORT", "4711"),
+            pair("USER", "chosen"),
+        ];
+        assert_eq!(seen, expected);
+        assert!(command.environment(std::iter::empty(), &[], None).len() == 2);
     }
 }

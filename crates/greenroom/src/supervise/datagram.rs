@@ -2,7 +2,8 @@
 //!
 //! This is `recvmsg(2)` and the walk over its control messages, by hand: a
 //! sender from another pid namespace has the pid 0 here, which a non-zero pid
-//! type cannot hold. Bounded by [`limits::NOTIFY_MAX`] and
+//! type cannot hold, and a pidfd that the kernel attaches (Linux 6.5) is known to
+//! no library yet. Bounded by [`limits::NOTIFY_MAX`] and
 //! [`limits::NOTIFY_FDS_MAX`]; what the kernel has no room for it closes itself.
 #![allow(unsafe_code)]
 
@@ -11,9 +12,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use greenroom_core::limits;
 
-/// Bytes for one SCM_RIGHTS and one SCM_CREDENTIALS of the largest size, each
-/// with its header (16 bytes) and padding.
-const CONTROL_MAX: usize = 16 + limits::NOTIFY_FDS_MAX * size_of::<RawFd>() + 8 + 16 + size_of::<libc::ucred>() + 8;
+/// Bytes for one SCM_RIGHTS of the largest size, one SCM_CREDENTIALS and one
+/// SCM_PIDFD, each with its header (16 bytes) and padding.
+const CONTROL_MAX: usize =
+    16 + limits::NOTIFY_FDS_MAX * size_of::<RawFd>() + 8 + 16 + size_of::<libc::ucred>() + 8 + 24;
+/// `SO_PASSPIDFD` and `SCM_PIDFD`, the same on all architectures named in [`ask_for_pidfds`].
+const SO_PASSPIDFD: libc::c_int = 76;
+const SCM_PIDFD: libc::c_int = 4;
 
 /// Control messages must lie as their header wants it.
 #[repr(C, align(8))]
@@ -27,6 +32,17 @@ pub(super) struct Sender {
     pub(super) uid: u32,
 }
 
+/// The sender as a handle, which no other process can come to be.
+#[derive(Debug)]
+pub(super) enum PidFd {
+    /// The kernel attaches none (before Linux 6.5).
+    Unknown,
+    /// The sender was gone when the datagram was received.
+    Gone,
+    /// It.
+    Of(OwnedFd),
+}
+
 /// What came in.
 #[derive(Debug)]
 pub(super) struct Received {
@@ -36,6 +52,8 @@ pub(super) struct Received {
     pub(super) cut: bool,
     /// `None` when the kernel attached no credentials.
     pub(super) sender: Option<Sender>,
+    /// The sender itself, where the kernel says so.
+    pub(super) identity: PidFd,
     /// The descriptors that came along, ours to close.
     pub(super) descriptors: Vec<OwnedFd>,
 }
@@ -67,6 +85,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<R
         length,
         cut: header.msg_flags & libc::MSG_TRUNC != 0,
         sender: None,
+        identity: PidFd::Unknown,
         descriptors: Vec::new(),
     };
     // SAFETY: the kernel has filled `control` and set `msg_controllen` to what it
@@ -108,6 +127,44 @@ unsafe fn take(message: &libc::cmsghdr, data: *const u8, received: &mut Received
                 uid: credentials.uid,
             });
         }
+        (libc::SOL_SOCKET, SCM_PIDFD) if payload >= size_of::<RawFd>() => {
+            // SAFETY: the payload is large enough. A number from 0 on is a descriptor
+            // that was made for us just now; below stands an error: the sender is gone.
+            let fd = unsafe { data.cast::<RawFd>().read_unaligned() };
+            received.identity = if fd < 0 {
+                PidFd::Gone
+            } else {
+                // SAFETY: see above; nobody else knows it.
+                PidFd::Of(unsafe { OwnedFd::from_raw_fd(fd) })
+            };
+        }
         _ => {}
+    }
+}
+
+/// Asks the kernel to attach the sender's pidfd to each datagram. Older kernels
+/// refuse, and then its number is all that is known.
+pub(super) fn ask_for_pidfds(socket: &impl AsRawFd) {
+    let known = cfg!(any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+        target_arch = "s390x",
+        target_arch = "powerpc64",
+    ));
+    if known {
+        let on: libc::c_int = 1;
+        // SAFETY: the option's value is one `int`, given with its true size.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PASSPIDFD,
+                (&raw const on).cast(),
+                size_of_val(&on) as libc::socklen_t,
+            );
+        }
     }
 }

@@ -2,144 +2,118 @@
 //!
 //! One thread for all three, as then nothing happens in between: no pid is
 //! waited for while a signal to it is on its way, and the library, which waits for
-//! a child whose exec failed, finds it. It never ends, as the kernel kills the
-//! child (PDEATHSIG) with the *thread* that forked it.
+//! a warden whose exec failed, finds it. It never ends.
 //!
-//! ```text
-//!            spawn            TERM, or the child's own end
-//!   Nobody ─────────▶ Child ───────────────────────────────▶ Nobody
-//!      │                │ terminate                             ▲
-//!      └──────────────▶ Ending: TERM to all ── grace ──▶ KILL to all ── SWEEP_MAX
-//! ```
-//!
-//! Requests come over a channel; SIGCHLD and SIGCONT come as requests too, each
-//! at most once at a time, so the channel is as short as its callers are few.
+//! It keeps each child in a slot of its own (`life`): one end does not wait for
+//! another. Requests come over a channel; SIGCHLD and SIGCONT come as requests too,
+//! each at most once at a time, and so do the reports of the wardens, a few in a
+//! life. So the channel is as short as its callers are few.
 
-use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use greenroom_core::event::Generation;
-use greenroom_core::limits;
 use rustix::process::{Pid, Signal};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 
-use super::command::Command;
+use super::account::Account;
+use super::life::{Ending, Life, Next, Phase, Slot};
 use super::notify::{self, NotifySocket};
 use super::procfs::Process;
 use super::reap::{self, Change, End, News};
 use super::sender::Kin;
-use super::spawn::{self, SpawnError};
+use super::spawn::{self, SpawnError, Step};
 use super::sweep::{self, Family};
 use super::terminal::{self, Terminal};
-use super::{Happening, Pending, Tell, Termination};
+use super::warden::{self, Call, Report, spec::Spec};
+use super::{ChildId, Command, Happening, Key, Pending, Tell, Termination, What};
 
 /// What the thread is asked for.
 pub(super) enum Request {
     Spawn {
+        child: ChildId,
         generation: Generation,
         reply: oneshot::Sender<Result<i32, SpawnError>>,
     },
-    Forward(Signal),
+    Forward(ChildId, Signal),
     Terminate {
+        child: ChildId,
         grace: Duration,
         reply: oneshot::Sender<Termination>,
     },
+    /// A warden said something; `None`: it says nothing more.
+    Report(ChildId, Generation, Option<Report>),
     /// SIGCHLD came.
     Reap,
     /// SIGCONT came.
     Continued,
 }
 
-/// A child that has not been waited for.
-struct Living {
-    generation: Generation,
-    pid: Pid,
-    /// Keeps nothing alive; the library's handle, never waited on.
-    _handle: Child,
-    /// The names of its notify socket, removed with this, and the task that reads it.
-    _socket: Option<NotifySocket>,
-    reader: Option<AbortHandle>,
-}
-
-/// An end that was asked for.
-struct Ending {
-    deadline: Instant,
-    killed: bool,
-    next_look: Option<Instant>,
-    replies: Vec<oneshot::Sender<Termination>>,
-}
-
 /// See the module.
 pub(super) struct Keeper {
-    pub(super) command: Command,
-    pub(super) tell: Tell,
-    pub(super) pending: Arc<Pending>,
-    pub(super) runtime: tokio::runtime::Handle,
+    slots: Vec<Slot>,
+    tell: Tell,
+    pending: Arc<Pending>,
+    runtime: tokio::runtime::Handle,
+    /// For the tasks that read what wardens say.
+    requests: Sender<Request>,
+    call: Call,
     family: Family,
     terminal: Option<Terminal>,
-    child: Option<Living>,
-    ending: Option<Ending>,
 }
 
 impl Keeper {
-    pub(super) fn new(command: Command, tell: Tell, pending: Arc<Pending>, runtime: tokio::runtime::Handle) -> Self {
-        let (family, terminal) = (Family::new(), Terminal::at_stdin());
+    pub(super) fn new(
+        commands: Vec<Command>,
+        call: Call,
+        tell: Tell,
+        pending: Arc<Pending>,
+        requests: Sender<Request>,
+    ) -> Self {
+        // Two cannot read from one terminal: it is lent to an only child.
+        let terminal = (commands.len() == 1).then(Terminal::at_stdin).flatten();
         Self {
-            command,
+            slots: commands.into_iter().map(Slot::new).collect(),
             tell,
             pending,
-            runtime,
-            family,
+            runtime: tokio::runtime::Handle::current(),
+            requests,
+            call,
+            family: Family::new(),
             terminal,
-            child: None,
-            ending: None,
         }
     }
 
     /// Never returns.
     pub(super) fn run(mut self, requests: &Receiver<Request>) {
         loop {
-            let request = match self.next_wake() {
+            let next_wake = self.slots.iter().filter_map(|slot| slot.ending.as_ref());
+            let request = match next_wake.map(Ending::next_wake).min() {
                 None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => requests.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match request {
                 Ok(request) => self.take(request),
-                Err(RecvTimeoutError::Timeout) => self.look(),
-                // The runtime is gone, and the process is about to be. Until then
-                // this thread must not end: see the module.
-                Err(RecvTimeoutError::Disconnected) => loop {
-                    std::thread::park();
-                },
+                Err(RecvTimeoutError::Timeout) => self.look_at_all(),
+                // Cannot be: we hold a sender ourselves. The thread must not end all the same.
+                Err(RecvTimeoutError::Disconnected) => std::thread::park(),
             }
         }
     }
 
-    fn next_wake(&self) -> Option<Instant> {
-        let ending = self.ending.as_ref()?;
-        Some(
-            ending
-                .next_look
-                .map_or(ending.deadline, |look| look.min(ending.deadline)),
-        )
-    }
-
     fn take(&mut self, request: Request) {
         match request {
-            Request::Spawn { generation, reply } => {
-                let started = self.spawn(generation);
-                let _ = reply.send(started); // nobody waits for it: Started was told
-            }
-            Request::Forward(signal) => {
-                if let Some(child) = &self.child {
-                    sweep::signal_group(child.pid, signal);
-                }
-            }
-            Request::Terminate { grace, reply } => self.terminate(grace, reply),
+            Request::Spawn {
+                child,
+                generation,
+                reply,
+            } => self.spawn(child, generation, reply),
+            Request::Forward(child, signal) => self.forward(child, signal),
+            Request::Terminate { child, grace, reply } => self.terminate(child, grace, reply),
+            Request::Report(child, generation, report) => self.hear(child, generation, report),
             Request::Reap => {
                 self.pending.reap.store(false, Ordering::Release);
                 self.reap();
@@ -151,97 +125,219 @@ impl Keeper {
         }
     }
 
-    fn spawn(&mut self, generation: Generation) -> Result<i32, SpawnError> {
-        if self.child.is_some() || self.ending.is_some() {
-            return Err(SpawnError::Busy {
-                program: self.command.program.to_string_lossy().into_owned(),
-            });
-        }
-        let mut socket = self
-            .command
-            .notify
-            .then(NotifySocket::new)
-            .transpose()
-            .unwrap_or_else(|error| {
-                self.tell.tell(Happening::NotifyUnavailable { generation, error });
-                None
-            });
-        let foreground = self.terminal.as_ref().is_some_and(Terminal::is_ours);
-        let handle = spawn::spawn(&self.command, socket.as_ref().map(NotifySocket::path), foreground);
-        if handle.is_err() && foreground {
-            self.take_terminal_from_nobody();
-        }
-        let handle = handle?;
-        let number = handle.id().cast_signed();
-        let pid = Pid::from_raw(number).ok_or(SpawnError::Gone)?; // a child has a number
-        self.tell.tell(Happening::Started {
-            generation,
-            pid: number,
-        });
-        let reader = socket.as_mut().and_then(NotifySocket::take).and_then(|socket| {
-            let kin = Kin {
-                us: self.family.us(),
-                child: Process::read(number)?, // not waited for, so it is there
-                uid: rustix::process::getuid().as_raw(),
-                spared: self.family.spared(),
-            };
-            Some(
-                self.runtime
-                    .spawn(notify::listen(socket, generation, kin, self.tell.clone()))
-                    .abort_handle(),
-            )
-        });
-        self.child = Some(Living {
-            generation,
-            pid,
-            _handle: handle,
-            _socket: socket,
-            reader,
-        });
-        Ok(number)
-    }
+    // ── Starting ───────────────────────────────────────────────────────────
 
-    /// A child whose exec failed had the terminal already.
-    fn take_terminal_from_nobody(&self) {
-        if let Some(terminal) = &self.terminal {
-            terminal.take_back_from_anyone();
-        }
-    }
-
-    fn reap(&mut self) {
-        loop {
-            match reap::next() {
-                News::Of(pid, change) if self.child.as_ref().is_some_and(|child| child.pid == pid) => {
-                    self.child_changed(change);
+    fn spawn(&mut self, child: ChildId, generation: Generation, reply: oneshot::Sender<Result<i32, SpawnError>>) {
+        let refused = match self.slots.get_mut(child.0) {
+            None => Some(SpawnError::Gone),
+            Some(slot) if slot.is_busy() => Some(SpawnError::Busy {
+                program: slot.program(),
+            }),
+            Some(slot) => {
+                if let Some(mut before) = slot.life.take() {
+                    slot.lost |= !before.dismissed; // nobody has swept
+                    before.dismiss();
                 }
-                News::Of(_, Change::Ended(_)) => self.tell.count_orphan(),
-                News::Of(_, Change::Stopped(_) | Change::Continued) => {}
-                News::NoneYet => break,
-                News::NoChildren => return self.finish(0),
+                None
+            }
+        };
+        let started = match refused {
+            Some(refused) => Err(refused),
+            None => self.start(child, generation),
+        };
+        match started {
+            Ok(begun) => {
+                if let Some(slot) = self.slots.get_mut(child.0) {
+                    slot.life = Some(begun(Phase::Starting(reply)));
+                }
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error)); // nobody waits for it
             }
         }
-        self.look();
     }
 
-    fn child_changed(&mut self, change: Change) {
-        let Some((pid, generation)) = self.child.as_ref().map(|child| (child.pid, child.generation)) else {
+    /// Starts a warden. Gives the life, which only lacks its phase.
+    fn start(
+        &mut self,
+        child: ChildId,
+        generation: Generation,
+    ) -> Result<impl FnOnce(Phase) -> Life + use<>, SpawnError> {
+        let many = self.slots.len() > 1;
+        let Some(slot) = self.slots.get(child.0) else {
+            return Err(SpawnError::Gone);
+        };
+        let command = &slot.command;
+        let found = Account::find(command.user.as_deref(), command.group.as_deref());
+        let (account, variables) = match found {
+            Ok(found) => found.unzip(),
+            Err(error) => {
+                let program = slot.program();
+                return Err(SpawnError::Account { program, error });
+            }
+        };
+        let socket = command.notify.then(NotifySocket::new).transpose();
+        let socket = socket.unwrap_or_else(|error| {
+            let what = What::NotifyUnavailable { error };
+            self.tell.tell(Happening {
+                child,
+                generation,
+                what,
+            });
+            None
+        });
+        let foreground = self.terminal.as_ref().is_some_and(Terminal::is_ours);
+        let uid = account
+            .as_ref()
+            .map_or_else(|| rustix::process::getuid().as_raw(), |account| account.uid);
+        let notify = socket.as_ref().map(NotifySocket::path);
+        let spec = Spec {
+            program: command.program.clone(),
+            args: command.args.clone(),
+            env: command.environment(std::env::vars_os(), &variables.unwrap_or_default(), notify),
+            cwd: command.cwd.clone(),
+            account,
+            nofile: command.nofile.map(|limit| (limit.current, limit.maximum)),
+            foreground,
+            stdin_null: many,
+            folder: socket.as_ref().and_then(NotifySocket::folder),
+        };
+        let (handle, reports) =
+            warden::start(&self.call, &spec).map_err(|error| SpawnError::new(command, Step::Warden, error))?;
+        let warden = Pid::from_child(&handle);
+        self.family.add_warden(warden);
+        self.runtime
+            .spawn(listen(reports, child, generation, self.requests.clone()));
+        Ok(move |phase| Life {
+            generation,
+            warden,
+            phase,
+            reaped: false,
+            silent: false,
+            dismissed: false,
+            foreground,
+            uid,
+            socket,
+            reader: None,
+            _handle: handle,
+        })
+    }
+
+    // ── What the wardens say ───────────────────────────────────────────────
+
+    fn hear(&mut self, child: ChildId, generation: Generation, report: Option<Report>) {
+        let Some(slot) = self.slots.get_mut(child.0) else {
             return;
         };
-        match change {
-            Change::Ended(end) => self.child_ended(pid, generation, end),
-            Change::Stopped(signal) => {
-                self.tell.tell(Happening::Stopped { generation, signal });
-                self.stop_with_child(pid, signal);
+        let Some(life) = slot.life_of(generation) else {
+            return; // of a life that was given up
+        };
+        match report {
+            Some(Report::Started { pid, joined }) => self.started(child, pid, joined),
+            Some(Report::Failed { step, errno }) => self.failed(child, step, errno),
+            Some(Report::Ended(end)) => self.ended(child, end),
+            Some(Report::Stopped(signal)) => {
+                let what = What::Stopped { signal };
+                self.tell.tell(Happening {
+                    child,
+                    generation,
+                    what,
+                });
+                self.stop_with_child(child, signal);
             }
-            Change::Continued => self.tell.tell(Happening::Continued { generation }),
+            Some(Report::Continued) => {
+                let what = What::Continued;
+                self.tell.tell(Happening {
+                    child,
+                    generation,
+                    what,
+                });
+            }
+            Some(Report::Key(signal)) => {
+                let what = What::Key(if signal == Signal::QUIT.as_raw() {
+                    Key::Quit
+                } else {
+                    Key::Interrupt
+                });
+                self.tell.tell(Happening {
+                    child,
+                    generation,
+                    what,
+                });
+            }
+            Some(Report::Orphans(count)) => self.tell.count_orphans(count.max(0).unsigned_abs().into()),
+            None => {
+                life.silent = true;
+                self.warden_gone(child);
+            }
         }
+        self.look_at(child);
     }
 
-    fn child_ended(&mut self, pid: Pid, generation: Generation, end: End) {
-        // Its socket's names go here, before anybody hears of its end.
-        if let Some(reader) = self.child.take().and_then(|child| child.reader) {
-            reader.abort();
+    fn started(&mut self, child: ChildId, number: i32, joined: bool) {
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
+        let (Some(life), Some(pid)) = (&mut slot.life, Pid::from_raw(number)) else {
+            return;
+        };
+        let before = std::mem::replace(&mut life.phase, Phase::Running { pid, joined });
+        let Phase::Starting(reply) = before else {
+            life.phase = before; // said twice: no warden does
+            return;
+        };
+        let generation = life.generation;
+        let what = What::Started { pid: number };
+        self.tell.tell(Happening {
+            child,
+            generation,
+            what,
+        });
+        // Not before its start is told; what it has said meanwhile waits in the socket.
+        let socket = life.socket.as_mut().and_then(NotifySocket::take);
+        if let (Some(socket), Some(process)) = (socket, Process::read(number)) {
+            let kin = Kin {
+                family: self.family.clone(),
+                warden: life.warden.as_raw_nonzero().get(),
+                child: process,
+                uid: life.uid,
+            };
+            let reader = notify::listen(socket, child, generation, kin, self.tell.clone());
+            life.reader = Some(self.runtime.spawn(reader).abort_handle());
         }
+        if slot.ending.is_some() {
+            sweep::signal(life.group(), &sweep::below(life.warden), Signal::TERM); // it missed the first
+        }
+        let _ = reply.send(Ok(number)); // nobody waits for it: Started was told
+    }
+
+    fn failed(&mut self, child: ChildId, step: Step, errno: i32) {
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
+        let Some(life) = &mut slot.life else { return };
+        let before = std::mem::replace(&mut life.phase, Phase::Over { group: None });
+        let Phase::Starting(reply) = before else {
+            life.phase = before; // the first of several counts
+            return;
+        };
+        life.stop_listening();
+        if let (true, Some(terminal)) = (life.foreground, &self.terminal) {
+            terminal.take_back_from_anyone(); // one whose exec failed had it already
+        }
+        let error = std::io::Error::from_raw_os_error(errno);
+        let _ = reply.send(Err(SpawnError::new(&slot.command, step, error))); // nobody waits for it
+    }
+
+    fn ended(&mut self, child: ChildId, end: End) {
+        let Some(life) = self.slots.get_mut(child.0).and_then(|slot| slot.life.as_mut()) else {
+            return;
+        };
+        let (generation, Some(pid)) = (life.generation, life.child()) else {
+            return;
+        };
+        life.phase = Phase::Over { group: life.group() };
+        life.stop_listening(); // before anybody hears of its end
         let held = self.terminal.as_ref().is_some_and(|terminal| terminal.take_back(pid));
         if let (true, Some(terminal), End::Signalled(_)) = (held, &self.terminal, end) {
             terminal.restore_modes(); // it had no time to do so itself
@@ -250,20 +346,95 @@ impl Keeper {
             End::Signalled(signal) => [Signal::INT, Signal::QUIT].iter().any(|key| key.as_raw() == signal),
             End::Exited(code) => code == 130,
         };
-        self.tell.tell(Happening::Ended {
-            generation,
+        let what = What::Ended {
             end,
             interrupted: held && by_key,
+        };
+        self.tell.tell(Happening {
+            child,
+            generation,
+            what,
         });
+    }
+
+    // ── Waiting ────────────────────────────────────────────────────────────
+
+    fn reap(&mut self) {
+        loop {
+            match reap::next() {
+                News::Of(pid, Change::Ended(_)) if self.family.remove_warden(pid) => {
+                    let mut lives = self.slots.iter_mut().enumerate();
+                    let found = lives.find_map(|(n, slot)| Some((n, slot.life.as_mut().filter(|l| l.warden == pid)?)));
+                    if let Some((n, life)) = found {
+                        life.reaped = true;
+                        self.warden_gone(ChildId(n));
+                    }
+                }
+                News::Of(_, Change::Ended(_)) => self.tell.count_orphans(1),
+                // A SIGSTOP for the child's group: the warden has to tell of it.
+                News::Of(pid, Change::Stopped(_)) if self.family.is_warden(pid.as_raw_nonzero().get()) => {
+                    let _ = rustix::process::kill_process(pid, Signal::CONT);
+                }
+                News::Of(_, Change::Stopped(_) | Change::Continued) => {}
+                News::NoneYet | News::NoChildren => break,
+            }
+        }
+        self.look_at_all();
+    }
+
+    /// The life is over when its warden has been waited for and is silent.
+    fn warden_gone(&mut self, child: ChildId) {
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
+        let Some(life) = slot.life.as_ref().filter(|life| life.reaped && life.silent) else {
+            return;
+        };
+        slot.lost |= !life.dismissed; // somebody else killed it, or we with its whole group
+        if life.child().is_some() {
+            self.ended(child, End::Signalled(Signal::KILL.as_raw())); // by PDEATHSIG, or with its group
+        }
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
+        if let Some(Life {
+            phase: Phase::Starting(reply),
+            ..
+        }) = slot.life.take()
+        {
+            let _ = reply.send(Err(SpawnError::Ended {
+                program: slot.program(),
+            })); // nobody waits for it
+        }
+    }
+
+    // ── Signals ────────────────────────────────────────────────────────────
+
+    fn forward(&self, child: ChildId, signal: Signal) {
+        let Some(life) = self.slots.get(child.0).and_then(|slot| slot.life.as_ref()) else {
+            return;
+        };
+        match (life.child(), life.group()) {
+            (Some(_), Some(group)) => sweep::signal_group(group, signal),
+            (Some(pid), None) => {
+                if let Some(process) = Process::read(pid.as_raw_nonzero().get()) {
+                    sweep::signal_one(&process, signal); // it left its own group
+                }
+            }
+            (None, _) => {}
+        }
     }
 
     /// Ctrl-Z went to the child alone; the shell that waits for us must see it too.
     /// A SIGSTOP came from somebody who means the child: we go on serving.
-    fn stop_with_child(&mut self, pid: Pid, signal: i32) {
+    fn stop_with_child(&mut self, child: ChildId, signal: i32) {
         let by_terminal = [Signal::TSTP, Signal::TTIN, Signal::TTOU]
             .iter()
             .any(|stop| stop.as_raw() == signal);
-        let Some(terminal) = self.terminal.as_ref().filter(|_| by_terminal && self.ending.is_none()) else {
+        let Some(slot) = self.slots.get(child.0) else { return };
+        let pid = slot.life.as_ref().and_then(Life::child);
+        let may = by_terminal && slot.ending.is_none();
+        let (Some(terminal), Some(pid)) = (self.terminal.as_ref().filter(|_| may), pid) else {
             return;
         };
         terminal.take_back(pid);
@@ -274,67 +445,105 @@ impl Keeper {
     }
 
     fn resume(&mut self) {
-        let Some(child) = &self.child else { return };
-        if let Some(terminal) = &self.terminal {
-            terminal.lend(child.pid);
+        for life in self.slots.iter().filter_map(|slot| slot.life.as_ref()) {
+            if let (Some(terminal), Some(pid)) = (&self.terminal, life.child()) {
+                terminal.lend(pid);
+            }
+            if let Some(group) = life.group() {
+                sweep::signal_group(group, Signal::CONT);
+            }
         }
-        sweep::signal_group(child.pid, Signal::CONT);
     }
 
-    fn terminate(&mut self, grace: Duration, reply: oneshot::Sender<Termination>) {
+    // ── Ending ─────────────────────────────────────────────────────────────
+
+    fn terminate(&mut self, child: ChildId, grace: Duration, reply: oneshot::Sender<Termination>) {
+        let members = self.members(child);
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            let _ = reply.send(Termination::NOBODY);
+            return;
+        };
         let deadline = Instant::now() + grace;
-        if let Some(ending) = &mut self.ending {
-            // Asked twice: the shorter grace counts. After KILL there is none.
-            ending.replies.push(reply);
-            if !ending.killed {
-                ending.deadline = ending.deadline.min(deadline);
-            }
-        } else {
-            self.ending = Some(Ending {
-                deadline,
-                killed: false,
-                next_look: None,
-                replies: vec![reply],
-            });
-            if !grace.is_zero() {
-                let leader = self.child.as_ref().map(|child| child.pid);
-                self.family.signal(leader, Signal::TERM);
-                self.family.signal(leader, Signal::CONT); // a stopped one could not end
-            }
+        let begins = slot.ending.is_none();
+        slot.ending
+            .get_or_insert_with(|| Ending::new(deadline))
+            .ask(deadline, reply);
+        if begins && !grace.is_zero() {
+            let group = slot.life.as_ref().and_then(Life::group);
+            sweep::signal(group, &members, Signal::TERM);
+            sweep::signal(group, &members, Signal::CONT); // a stopped one could not end
         }
         self.reap();
     }
 
-    /// Where an ending has got to.
-    fn look(&mut self) {
-        let Some(ending) = &mut self.ending else { return };
-        let now = Instant::now();
-        let members = self.family.members();
-        if members.is_empty() && self.child.is_none() {
-            return self.finish(0); // what is left was there before us
+    /// All who belong to the child now.
+    fn members(&self, child: ChildId) -> Vec<Process> {
+        let Some(slot) = self.slots.get(child.0) else {
+            return Vec::new();
+        };
+        let warden = slot.life.as_ref().filter(|life| !life.reaped).map(|life| life.warden);
+        let mut members = warden.map(sweep::below).unwrap_or_default();
+        if slot.lost {
+            members.extend(self.family.strays());
         }
-        if now >= ending.deadline && ending.killed {
-            return self.finish(members.len());
-        }
-        if now >= ending.deadline {
-            ending.killed = true;
-            ending.deadline = now + limits::SWEEP_MAX;
-        }
-        if ending.killed {
-            // Again at each look: one may have been born while the others were killed.
-            self.family
-                .signal(self.child.as_ref().map(|child| child.pid), Signal::KILL);
-            ending.next_look = Some(now + limits::SWEEP_EVERY);
-        }
+        members
     }
 
-    fn finish(&mut self, left: usize) {
-        let Some(ending) = self.ending.take() else { return };
-        for reply in ending.replies {
-            let _ = reply.send(Termination {
-                killed: ending.killed,
-                left,
-            });
+    fn look_at_all(&mut self) {
+        (0..self.slots.len()).for_each(|n| self.look_at(ChildId(n)));
+    }
+
+    /// Where an ending has got to.
+    fn look_at(&mut self, child: ChildId) {
+        if self.slots.get(child.0).is_none_or(|slot| slot.ending.is_none()) {
+            return;
+        }
+        let members = self.members(child);
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
+        match slot.look(Instant::now(), members.len()) {
+            Next::Nothing => {}
+            Next::Kill => kill(slot, &members),
+            Next::Finish(left) => {
+                slot.lost &= left > 0;
+                if slot.life.as_ref().is_some_and(Life::is_over) {
+                    slot.life = None; // waited for when it ends
+                }
+                if let Some(ending) = slot.ending.take() {
+                    ending.finish(left);
+                }
+            }
         }
     }
+}
+
+/// KILL to all of a child. The group as a whole, as the kernel lets nobody fork
+/// out of that; its warden goes with it, and what had left the group comes to us.
+fn kill(slot: &mut Slot, members: &[Process]) {
+    let group = slot.life.as_ref().and_then(Life::group);
+    sweep::signal(group, members, Signal::KILL);
+    if let Some(life) = &mut slot.life {
+        slot.lost |= group.is_some();
+        if matches!(life.phase, Phase::Starting(_)) {
+            life.dismiss();
+            slot.lost = true;
+        }
+    }
+}
+
+/// Hands on what a warden says, until it says nothing more.
+async fn listen(
+    reports: std::os::unix::net::UnixStream,
+    child: ChildId,
+    generation: Generation,
+    requests: Sender<Request>,
+) {
+    // Fails only when the runtime is shutting down.
+    if let Ok(mut reports) = UnixStream::from_std(reports) {
+        while let Ok(report) = warden::read(&mut reports).await {
+            let _ = requests.send(Request::Report(child, generation, Some(report)));
+        }
+    }
+    let _ = requests.send(Request::Report(child, generation, None));
 }

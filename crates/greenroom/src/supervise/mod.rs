@@ -1,32 +1,57 @@
-//! A good parent: starts the backend's process, hears it, signals it, waits for it.
+//! A good parent: starts the backends' processes, hears, signals and waits for them.
 //!
 //! ```text
-//!  main ── spawn, forward, terminate ──▶ Keeper (one thread, for ever)
-//!    ▲                                     │ fork, kill, wait: only here
-//!    │                                     ▼
-//!    └── Happening ◀── notify task ◀── the child, its group, its orphans
+//!  house ── spawn, forward, terminate ──▶ Keeper (one thread, for ever)
+//!    ▲                                      │ fork, kill, wait: only here
+//!    │                                      ▼
+//!    │◀── Happening ◀── reports ◀───────── warden ──▶ child, its group, its orphans
+//!    └─── Happening ◀── notify task ◀─────────────────┘
 //! ```
 //!
 //! | module | decides |
 //! |---|---|
-//! | [`command`] | what is started, with which environment |
-//! | [`spawn`] | how: group, terminal, limits, descriptors, death signal |
-//! | `keeper` | the one thread that starts, signals and waits |
+//! | [`command`] | what is started, where, with which environment |
+//! | `account` | as which user |
+//! | [`warden`] | the process that stands between us and a child, and outlives us |
+//! | [`spawn`] | how a child is started: group, terminal, limits, descriptors, death signal |
+//! | `keeper`, `life` | the one thread that starts, signals and waits; where each child has got to |
 //! | [`reap`] | how a child ended |
-//! | `sweep` | who is signalled when all must go |
+//! | `sweep` | who belongs to a child, and is signalled when all must go |
 //! | `terminal` | who has the terminal |
-//! | [`notify`], [`message`], [`sender`] | what the backend says, and whether it is the backend |
+//! | [`notify`], `folder`, [`message`], [`sender`] | what the backend says, and whether it is the backend |
 //! | [`port`] | the backend's port, kept |
 //! | [`outer`] | what the service manager outside is told |
 //! | [`procfs`] | the process table |
 //!
-//! Restarting is not decided here but by `greenroom_core::backoff`. After an
-//! [`Happening::Ended`], [`Supervisor::terminate`] sweeps away what the child left
-//! behind (it may still hold the port); then the next generation may be spawned.
+//! # Several children
+//!
+//! A [`Supervisor`] is given all its [`Command`]s at once and knows each by its place
+//! among them, a [`ChildId`]. Each has lives of its own, numbered by the caller
+//! ([`Generation`]), and with each life a warden, a process group and a notify
+//! socket. For each child by itself:
+//!
+//! 1. [`Supervisor::spawn`] starts a life. [`What::Started`] is told before anything
+//!    that it says.
+//! 2. [`What::Ended`] tells its end, by itself or by force. Exactly one for each
+//!    `Started`.
+//! 3. [`Supervisor::terminate`] ends what is there of it, the child's orphans
+//!    included: always call it after an end, as what it left behind may hold its port.
+//!    Then the next life may be spawned. Whether and when is not decided here but by
+//!    `greenroom_core::backoff`.
+//!
+//! No call for one child waits for another child. Orphans are told apart by their
+//! warden (see `sweep`). [`Supervisor::terminate_all`] ends all at the same time.
+//!
+//! *The terminal* is lent to an only child. With several, it stays with us: Ctrl-C
+//! comes to greenroom as SIGINT, and children have nothing to read on stdin (a
+//! background process that reads a terminal would be stopped).
 
+mod account;
 pub mod command;
 mod datagram;
+mod folder;
 mod keeper;
+mod life;
 pub mod message;
 pub mod notify;
 pub mod outer;
@@ -37,6 +62,7 @@ pub mod sender;
 pub mod spawn;
 mod sweep;
 mod terminal;
+pub mod warden;
 
 use std::io;
 use std::sync::Arc;
@@ -48,6 +74,7 @@ use greenroom_core::event::Generation;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+pub use account::AccountError;
 pub use command::{Command, fill_port};
 pub use message::Message;
 pub use notify::{Barrier, NotifyError};
@@ -60,20 +87,32 @@ pub use spawn::SpawnError;
 
 use keeper::{Keeper, Request};
 
-/// What happened to the child, or was said by it, in order.
+/// One of the children: the place of its [`Command`] among those that
+/// [`Supervisor::start`] was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChildId(pub usize);
+
+/// What happened to a child, or was said by it. Those of one child come in order.
 #[derive(Debug)]
-pub enum Happening {
+pub struct Happening {
+    /// Which child.
+    pub child: ChildId,
+    /// Which of its lives. One of an earlier life may still come late.
+    pub generation: Generation,
+    /// What.
+    pub what: What,
+}
+
+/// See [`Happening`].
+#[derive(Debug)]
+pub enum What {
     /// It runs: exec has succeeded.
     Started {
-        /// Which life.
-        generation: Generation,
         /// Its process, and its group.
         pid: i32,
     },
     /// It said something.
     Notified {
-        /// Whose socket it came to.
-        generation: Generation,
         /// The process that said it.
         from: i32,
         /// What.
@@ -85,8 +124,6 @@ pub enum Happening {
     },
     /// Somebody else said something, or too much. Told once per cause and user; all are counted.
     NotifyIgnored {
-        /// Whose socket it came to.
-        generation: Generation,
         /// The process that said it; 0 if it is of another pid namespace.
         pid: i32,
         /// Its user.
@@ -94,34 +131,41 @@ pub enum Happening {
         /// The cause.
         why: Ignored,
     },
+    /// More was said than is read in a second: the rest waits, unread, in the socket.
+    /// Told once per life; each time is counted.
+    NotifyFlooded,
     /// It starts without NOTIFY_SOCKET.
     NotifyUnavailable {
-        /// Which life.
-        generation: Generation,
         /// The cause.
         error: NotifyError,
     },
+    /// Somebody pressed a key at the terminal that it has. It has got the signal too.
+    Key(Key),
     /// It was stopped. If the terminal did it, greenroom stops too.
     Stopped {
-        /// Which life.
-        generation: Generation,
         /// By this signal.
         signal: i32,
     },
     /// It goes on.
-    Continued {
-        /// Which life.
-        generation: Generation,
-    },
+    Continued,
     /// It ended. What it left behind may still run.
     Ended {
-        /// Which life.
-        generation: Generation,
         /// How.
         end: End,
-        /// Ctrl-C or Ctrl-\ at its terminal did it: the user wants to stop, not to restart.
+        /// It had the terminal, and ended as programs do that were interrupted there: the user
+        /// wants to stop, not to restart. [`What::Key`] has been told before, unless it reads
+        /// the keys itself.
         interrupted: bool,
     },
+}
+
+/// A key that means a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Ctrl-C, SIGINT.
+    Interrupt,
+    /// Ctrl-\, SIGQUIT.
+    Quit,
 }
 
 /// How [`Supervisor::terminate`] went.
@@ -131,6 +175,11 @@ pub struct Termination {
     pub killed: bool,
     /// So many are there even after KILL.
     pub left: usize,
+}
+
+impl Termination {
+    /// There was nobody to be ended.
+    const NOBODY: Self = Self { killed: false, left: 0 };
 }
 
 /// Why there can be no supervisor.
@@ -155,6 +204,7 @@ struct Told {
     tell: Box<dyn Fn(Happening) + Send + Sync>,
     orphans: AtomicU64,
     ignored: AtomicU64,
+    floods: AtomicU64,
 }
 
 impl Tell {
@@ -162,12 +212,16 @@ impl Tell {
         (self.0.tell)(happening);
     }
 
-    fn count_orphan(&self) {
-        self.0.orphans.fetch_add(1, Ordering::Relaxed);
+    fn count_orphans(&self, count: u64) {
+        self.0.orphans.fetch_add(count, Ordering::Relaxed);
     }
 
     fn count_ignored(&self) {
         self.0.ignored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_flood(&self) {
+        self.0.floods.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -178,84 +232,133 @@ struct Pending {
     continued: AtomicBool,
 }
 
-/// Owns the child. One per process: it waits for all children of this process.
+impl Pending {
+    fn reap(&self) -> &AtomicBool {
+        &self.reap
+    }
+
+    fn continued(&self) -> &AtomicBool {
+        &self.continued
+    }
+}
+
+/// Owns the children. One per process: it waits for all children of this process.
+/// See the module for what to call when.
 #[derive(Clone)]
 pub struct Supervisor {
     requests: mpsc::Sender<Request>,
     tell: Tell,
+    children: usize,
 }
 
 impl Supervisor {
-    /// Starts the supervisor's thread, and nothing else yet. Call it within a
-    /// tokio runtime, once per process.
+    /// Starts the supervisor's thread, and no child yet. Call it within a tokio
+    /// runtime, once per process, in a program that begins with
+    /// [`warden::main_if_called`].
     ///
-    /// `tell` is called from the supervisor's thread and from the notify task. It
+    /// `tell` is called from the supervisor's thread and from the notify tasks. It
     /// must not block: hand the happening on and return.
     ///
     /// # Errors
     /// When the system lacks what a parent needs.
-    pub fn start(command: Command, tell: impl Fn(Happening) + Send + Sync + 'static) -> Result<Self, SuperviseError> {
-        let told = Told {
+    pub fn start(
+        commands: Vec<Command>,
+        tell: impl Fn(Happening) + Send + Sync + 'static,
+    ) -> Result<Self, SuperviseError> {
+        Self::start_with(warden::Call::default(), commands, tell)
+    }
+
+    /// As [`Supervisor::start`], for a program that is a warden when it is called in another way.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        call: warden::Call,
+        commands: Vec<Command>,
+        tell: impl Fn(Happening) + Send + Sync + 'static,
+    ) -> Result<Self, SuperviseError> {
+        let tell = Tell(Arc::new(Told {
             tell: Box::new(tell),
             orphans: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
-        };
-        let tell = Tell(Arc::new(told));
+            floods: AtomicU64::new(0),
+        }));
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|error| SuperviseError::Subreaper(error.into()))?;
         let (requests, taken) = mpsc::channel();
         let pending = Arc::new(Pending::default());
-        subscribe(
-            SignalKind::child(),
-            &requests,
-            &pending,
-            |pending| &pending.reap,
-            || Request::Reap,
-        )?;
-        let cont = SignalKind::from_raw(Signal::CONT.as_raw());
-        subscribe(
-            cont,
-            &requests,
-            &pending,
-            |pending| &pending.continued,
-            || Request::Continued,
-        )?;
-        let keeper = Keeper::new(command, tell.clone(), pending, tokio::runtime::Handle::current());
+        let (child, cont) = (SignalKind::child(), SignalKind::from_raw(Signal::CONT.as_raw()));
+        subscribe(child, &requests, &pending, Pending::reap, || Request::Reap)?;
+        subscribe(cont, &requests, &pending, Pending::continued, || Request::Continued)?;
+        let children = commands.len();
+        let keeper = Keeper::new(commands, call, tell.clone(), pending, requests.clone());
         let thread = std::thread::Builder::new().name("supervise".into());
         thread
             .spawn(move || keeper.run(&taken))
             .map_err(SuperviseError::Thread)?;
-        Ok(Self { requests, tell })
+        // What killed greenrooms have left, off the way of everything else.
+        tokio::task::spawn_blocking(|| folder::remove_stale(&folder::places()));
+        Ok(Self {
+            requests,
+            tell,
+            children,
+        })
     }
 
-    /// Starts the child: one at a time. Gives its pid.
+    /// All its children.
+    pub fn children(&self) -> impl Iterator<Item = ChildId> + use<> {
+        (0..self.children).map(ChildId)
+    }
+
+    /// Starts a life of `child`, one at a time. Gives its pid.
     ///
     /// # Errors
     /// When it cannot be started: see [`SpawnError::exit_code`].
-    pub async fn spawn(&self, generation: Generation) -> Result<i32, SpawnError> {
+    pub async fn spawn(&self, child: ChildId, generation: Generation) -> Result<i32, SpawnError> {
         let (reply, answer) = oneshot::channel();
-        self.requests
-            .send(Request::Spawn { generation, reply })
-            .map_err(|_| SpawnError::Gone)?;
+        let request = Request::Spawn {
+            child,
+            generation,
+            reply,
+        };
+        self.requests.send(request).map_err(|_| SpawnError::Gone)?;
         answer.await.map_err(|_| SpawnError::Gone)?
     }
 
-    /// Sends `signal` to the child's group, if there is a child.
-    pub fn forward(&self, signal: Signal) {
-        let _ = self.requests.send(Request::Forward(signal)); // fails only when the thread has panicked
+    /// Sends `signal` to the child's group, if it runs.
+    pub fn forward(&self, child: ChildId, signal: Signal) {
+        let _ = self.requests.send(Request::Forward(child, signal)); // fails only when the thread has panicked
     }
 
     /// Ends the child and everything it started: TERM to all, and KILL to what is
     /// left after `grace` (at once if it is zero). Returns when nobody is there
     /// any more, or [`greenroom_core::limits::SWEEP_MAX`] after KILL. Asked again
-    /// meanwhile, the shorter grace counts.
-    pub async fn terminate(&self, grace: Duration) -> Termination {
-        let gone = Termination { killed: false, left: 0 };
-        let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request::Terminate { grace, reply }).is_err() {
-            return gone;
+    /// meanwhile, the shorter grace counts. Other children are not touched.
+    pub async fn terminate(&self, child: ChildId, grace: Duration) -> Termination {
+        self.ask_to_end(child, grace).await.unwrap_or(Termination::NOBODY)
+    }
+
+    /// [`Supervisor::terminate`] for all children at the same time. `killed`: at least
+    /// one had to be; `left` is the sum.
+    pub async fn terminate_all(&self, grace: Duration) -> Termination {
+        // All are asked before the first answer is waited for.
+        let answers: Vec<_> = self.children().map(|child| self.ask_to_end(child, grace)).collect();
+        let mut all = Termination::NOBODY;
+        for answer in answers {
+            let one = answer.await.unwrap_or(Termination::NOBODY);
+            all = Termination {
+                killed: all.killed || one.killed,
+                left: all.left + one.left,
+            };
         }
-        answer.await.unwrap_or(gone)
+        all
+    }
+
+    fn ask_to_end(&self, child: ChildId, grace: Duration) -> oneshot::Receiver<Termination> {
+        let (reply, answer) = oneshot::channel();
+        // Fails only when the thread has panicked: then the answer fails too.
+        let _ = self.requests.send(Request::Terminate { child, grace, reply });
+        answer
     }
 
     /// How many processes were waited for that others had left behind.
@@ -269,6 +372,12 @@ impl Supervisor {
     pub fn notify_ignored(&self) -> u64 {
         self.tell.0.ignored.load(Ordering::Relaxed)
     }
+
+    /// How often more was said within a second than is read.
+    #[must_use]
+    pub fn notify_floods(&self) -> u64 {
+        self.tell.0.floods.load(Ordering::Relaxed)
+    }
 }
 
 /// Turns each `kind` into a request, at most one at a time.
@@ -276,7 +385,7 @@ fn subscribe(
     kind: SignalKind,
     requests: &mpsc::Sender<Request>,
     pending: &Arc<Pending>,
-    flag: impl Fn(&Pending) -> &AtomicBool + Send + 'static,
+    flag: fn(&Pending) -> &AtomicBool,
     request: impl Fn() -> Request + Send + 'static,
 ) -> Result<(), SuperviseError> {
     let mut signals = signal(kind).map_err(SuperviseError::Signals)?;

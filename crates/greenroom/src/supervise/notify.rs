@@ -1,13 +1,9 @@
 //! The sd_notify socket of one generation, and the task that reads it.
 //!
-//! ```text
-//!  /run/greenroom-<128 random bits>/   0711: can be passed, not listed
-//!      notify                          0666: the child may have changed its user
-//! ```
-//!
-//! A generation has its own socket, so a late READY of an earlier life cannot
-//! reach the next one's. Both names are removed with the [`NotifySocket`], if
-//! they are still the ones we made; nothing is followed through a symlink.
+//! A generation has its own socket in a folder of its own (`folder`), so a late
+//! READY of an earlier life cannot reach the next one's. Both names are removed
+//! with the [`NotifySocket`], if they are still the ones we made; when greenroom is
+//! killed the warden removes them, and if that is killed too, the next greenroom.
 //!
 //! The way of a READY is short on purpose: readable, `recvmsg`, who sent it, told.
 //! No timer, no queue of our own. Bounds: [`limits::NOTIFY_MAX`] bytes per
@@ -16,23 +12,22 @@
 //! come along are closed at once, but for that of a [`Barrier`].
 
 use std::collections::HashSet;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::{env, io};
 
 use greenroom_core::event::Generation;
 use greenroom_core::limits;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use tokio::io::Interest;
 
 use super::datagram::{self, Received, Sender};
+use super::folder::{self, Folder, Identity, SOCKET};
 use super::message::Message;
 use super::sender::{Ignored, Kin};
-use super::{Happening, Tell};
+use super::{ChildId, Happening, Tell, What};
 
-const NAME: &str = "notify";
 /// `sockaddr_un.sun_path`, with its closing zero.
 const SUN_PATH: usize = 108;
 
@@ -58,29 +53,26 @@ pub enum NotifyError {
 #[derive(Debug)]
 pub struct Barrier(#[allow(dead_code, reason = "its closing is the message")] OwnedFd);
 
-/// A bound socket in a directory of its own.
+/// A bound socket in a folder of its own.
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: Option<UnixDatagram>,
     path: PathBuf,
-    parent: OwnedFd,
-    directory: OwnedFd,
-    made: Option<(u64, u64)>,
+    made: Option<Identity>,
+    folder: Folder,
 }
 
 impl NotifySocket {
-    /// Makes the directory and the socket in the first place that takes them.
+    /// Makes the folder and the socket in the first place that takes them.
     ///
     /// # Errors
     /// When none does.
     pub fn new() -> Result<Self, NotifyError> {
-        Self::new_in(&places())
+        Self::new_in(&folder::places())
     }
 
     fn new_in(places: &[PathBuf]) -> Result<Self, NotifyError> {
-        let mut bits = [0; 16];
-        getrandom::fill(&mut bits).map_err(NotifyError::Random)?;
-        let name = format!("greenroom-{:032x}", u128::from_ne_bytes(bits));
+        let name = folder::random_name().map_err(NotifyError::Random)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for place in places {
             match Self::new_at(place, &name) {
@@ -95,34 +87,21 @@ impl NotifySocket {
     }
 
     fn new_at(place: &Path, name: &str) -> io::Result<Self> {
-        let path = place.join(name).join(NAME);
+        let path = place.join(name).join(SOCKET);
         if path.as_os_str().as_bytes().len() >= SUN_PATH {
             return Err(io::ErrorKind::InvalidFilename.into());
         }
-        let open = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let parent = rustix::fs::openat(CWD, place, open, Mode::empty())?;
-        let about = rustix::fs::fstat(&parent)?;
-        if about.st_mode & 0o1002 == 0o002 {
-            return Err(io::ErrorKind::PermissionDenied.into()); // anyone could rename what is ours
-        }
-        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700))?;
-        let directory = rustix::fs::openat(&parent, name, open | OFlags::NOFOLLOW, Mode::empty())?;
         let mut made = Self {
             socket: None,
             path,
-            parent,
-            directory,
             made: None,
+            folder: Folder::new(place, name)?,
         }; // from here on drop tidies up
-        rustix::fs::fchmod(&made.directory, Mode::from_raw_mode(0o711))?;
         let socket = UnixDatagram::bind(&made.path)?;
-        made.made = Some(identity(&rustix::fs::statat(
-            &made.directory,
-            NAME,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?));
-        rustix::fs::chmodat(&made.directory, NAME, Mode::from_raw_mode(0o666), AtFlags::empty())?;
+        made.made = Some(made.folder.identity(SOCKET)?);
+        made.folder.set_mode(SOCKET, 0o666)?;
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+        datagram::ask_for_pidfds(&socket);
         socket.set_nonblocking(true)?;
         made.socket = Some(socket);
         Ok(made)
@@ -138,67 +117,34 @@ impl NotifySocket {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The folder, and what it is: for whoever has to remove it when we are killed.
+    pub(super) fn folder(&self) -> Option<(PathBuf, Identity)> {
+        Some((self.folder.path().to_owned(), self.folder.own_identity().ok()?))
+    }
 }
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
-        let at = |dir: &OwnedFd, name: &std::ffi::OsStr| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-        let ours = at(&self.directory, NAME.as_ref()).is_ok_and(|now| {
-            FileType::from_raw_mode(now.st_mode) == FileType::Socket && Some(identity(&now)) == self.made
-        });
-        if ours {
-            let _ = rustix::fs::unlinkat(&self.directory, NAME, AtFlags::empty());
-        }
-        let Some(name) = self.path.parent().and_then(Path::file_name) else {
-            return;
-        };
-        let same = match (at(&self.parent, name), rustix::fs::fstat(&self.directory)) {
-            (Ok(now), Ok(made)) => identity(&now) == identity(&made),
-            (Err(_), _) | (_, Err(_)) => false,
-        };
-        if same {
-            // Fails, as it should, when somebody has put something into it.
-            let _ = rustix::fs::unlinkat(&self.parent, name, AtFlags::REMOVEDIR);
+        if let Some(made) = self.made {
+            self.folder.remove_socket(made);
         }
     }
 }
 
-#[allow(clippy::unnecessary_cast, reason = "the types differ between architectures")]
-fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev as u64, stat.st_ino as u64)
-}
-
-/// Where the directory may be made, best first. Root takes `/run` before its
-/// own XDG_RUNTIME_DIR, which nobody else may pass: a child of root may change
-/// its user.
-fn places() -> Vec<PathBuf> {
-    let of_user = env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|place| place.is_absolute());
-    let run = Some(PathBuf::from("/run"));
-    let ordered = if rustix::process::geteuid().is_root() {
-        [run, of_user]
-    } else {
-        [of_user, run]
-    };
-    ordered
-        .into_iter()
-        .flatten()
-        .chain([env::temp_dir(), PathBuf::from("/tmp")])
-        .collect()
-}
-
 /// Reads `socket` for as long as the task lives, and tells what the backend says.
-pub(super) async fn listen(socket: UnixDatagram, generation: Generation, kin: Kin, tell: Tell) {
+pub(super) async fn listen(socket: UnixDatagram, child: ChildId, generation: Generation, kin: Kin, tell: Tell) {
     // Fails only when the runtime is shutting down.
     let Ok(socket) = tokio::net::UnixDatagram::from_std(socket) else {
         return;
     };
     let mut reader = Reader {
+        child,
         generation,
         kin,
         tell,
         said: HashSet::new(),
+        flooded: false,
         buffer: vec![0; limits::NOTIFY_MAX],
     };
     let mut budget = limits::NOTIFY_PER_SECOND;
@@ -222,6 +168,7 @@ pub(super) async fn listen(socket: UnixDatagram, generation: Generation, kin: Ki
                 tokio::time::Instant::now() + limits::NOTIFY_WINDOW,
             );
         } else if budget == 0 {
+            reader.flooded();
             tokio::time::sleep_until(second).await; // the rest waits in the kernel's queue
             (budget, second) = (
                 limits::NOTIFY_PER_SECOND,
@@ -232,11 +179,14 @@ pub(super) async fn listen(socket: UnixDatagram, generation: Generation, kin: Ki
 }
 
 struct Reader {
+    child: ChildId,
     generation: Generation,
     kin: Kin,
     tell: Tell,
     /// Each cause is said once per generation and user, and counted in [`Tell`] always.
     said: HashSet<(Ignored, u32)>,
+    /// Said once, too.
+    flooded: bool,
     buffer: Vec<u8>,
 }
 
@@ -247,13 +197,14 @@ impl Reader {
             length,
             cut,
             sender,
+            identity,
             mut descriptors,
         } = received;
         let sender = sender.unwrap_or(Sender { pid: 0, uid: u32::MAX });
         let judged = if cut {
             Err(Ignored::TooLong)
         } else {
-            self.kin.judge(sender)
+            self.kin.judge(sender, &identity)
         };
         if let Err(why) = judged {
             drop(descriptors); // before anybody hears of it
@@ -269,10 +220,8 @@ impl Reader {
             message.main_pid = None;
         }
         if !message.is_empty() {
-            let (generation, from) = (self.generation, sender.pid);
-            self.tell.tell(Happening::Notified {
-                generation,
-                from,
+            self.say(What::Notified {
+                from: sender.pid,
                 message,
                 at_ns,
                 barrier,
@@ -284,14 +233,27 @@ impl Reader {
         self.tell.count_ignored();
         // A cap, as an attacker may have many users.
         if self.said.len() < 64 && self.said.insert((why, sender.uid)) {
-            let generation = self.generation;
-            self.tell.tell(Happening::NotifyIgnored {
-                generation,
+            self.say(What::NotifyIgnored {
                 pid: sender.pid,
                 uid: sender.uid,
                 why,
             });
         }
+    }
+
+    fn flooded(&mut self) {
+        self.tell.count_flood();
+        if !std::mem::replace(&mut self.flooded, true) {
+            self.say(What::NotifyFlooded);
+        }
+    }
+
+    fn say(&self, what: What) {
+        self.tell.tell(Happening {
+            child: self.child,
+            generation: self.generation,
+            what,
+        });
     }
 }
 
@@ -305,8 +267,8 @@ pub fn now_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::{env, fs};
 
     fn left_in(place: &Path) -> usize {
         fs::read_dir(place).unwrap().count()

@@ -6,7 +6,7 @@
 //! `/proc` once and keeps 32 bytes per process. With a `/proc` mounted with
 //! `hidepid`, processes of other users are not seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::{fs, io};
 
 use rustix::process::Pid;
@@ -80,14 +80,14 @@ pub fn all() -> io::Result<Vec<Process>> {
     Ok(pids.filter_map(Process::read).collect())
 }
 
-/// The descendants of `root`, without it, and without `spared` and theirs.
-/// Those that ended but were not waited for are left out; their children are in.
+/// The descendants of `root`, without it, and without those that `spared` names and
+/// theirs. Those that ended but were not waited for are left out; their children are in.
 #[must_use]
-pub fn descendants(root: i32, spared: &HashSet<(i32, u64)>) -> Vec<Process> {
+pub fn descendants(root: i32, spared: impl Fn(&Process) -> bool) -> Vec<Process> {
     family(&all().unwrap_or_default(), root, spared)
 }
 
-fn family(all: &[Process], root: i32, spared: &HashSet<(i32, u64)>) -> Vec<Process> {
+fn family(all: &[Process], root: i32, spared: impl Fn(&Process) -> bool) -> Vec<Process> {
     let mut children: HashMap<i32, Vec<&Process>> = HashMap::new();
     for process in all {
         children.entry(process.parent).or_default().push(process);
@@ -96,7 +96,7 @@ fn family(all: &[Process], root: i32, spared: &HashSet<(i32, u64)>) -> Vec<Proce
     while let Some(parent) = next.pop() {
         // Taking the list out makes an endless walk impossible, whatever a torn reading shows.
         for process in children.remove(&parent).unwrap_or_default() {
-            if !spared.contains(&(process.pid, process.start)) {
+            if !spared(process) {
                 next.push(process.pid);
                 found.extend((!process.ended).then_some(*process));
             }
@@ -159,7 +159,7 @@ mod tests {
             process(5, 1, false),
             process(6, 5, false),
         ];
-        let family = family(&all, 1, &HashSet::from([(5, 9)]));
+        let family = family(&all, 1, |process| (process.pid, process.start) == (5, 9));
         assert_eq!(family.iter().map(|p| p.pid).collect::<Vec<_>>(), [2, 4]);
     }
 }

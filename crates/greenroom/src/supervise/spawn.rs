@@ -1,30 +1,32 @@
-//! Starts the child: own group, own terminal, nothing of ours but 0, 1 and 2.
+//! Starts the child, in its warden: own group, own terminal, nothing of ours but 0, 1 and 2.
 //!
 //! The standard library forks, resets SIGPIPE and the signal mask, makes the
 //! process group and reports what exec said. Between fork and exec, in the
-//! child, `prepare` adds what it does not know of. Handlers that we installed
-//! become default at exec; what was *ignored* when greenroom was started (HUP under
-//! `nohup`, say) stays ignored, as a shell would have it.
+//! child, [`Plan::prepare`] adds what it does not know of. What was *ignored* when
+//! greenroom was started stays ignored, as a shell would have it.
 //!
 //! Descriptors: all ours are close-on-exec; those that greenroom itself was
 //! given beyond 0, 1 and 2 are made so (`close_range`, Linux 5.11; before that
 //! they pass on, as from any shell).
 //!
-//! *Dying with us.* PDEATHSIG follows the *thread* that forked, so this is only
-//! called on the supervisor's thread, which never ends. It reaches the child
-//! itself, not what the child started, and the kernel forgets it when the child
-//! changes its user. It is the net for our own SIGKILL; the orderly end is
+//! *Dying with its warden.* PDEATHSIG follows the *thread* that forked; a warden has
+//! one only. It is set after the user was changed, as the kernel forgets it then.
+//! It is the net for a warden that is killed; the orderly end is
 //! [`super::Supervisor::terminate`].
 #![allow(unsafe_code)]
 
+use std::ffi::{CString, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{self, Child};
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use super::account::{Account, AccountError};
 use super::command::Command;
+use super::warden::spec::Spec;
 
 /// Why the child could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,45 @@ pub enum SpawnError {
         /// The path.
         program: String,
     },
+    /// It was to run in a folder that cannot be entered.
+    #[error("cannot start `{program}` in {}: {error}", cwd.display())]
+    Cwd {
+        /// The name or path.
+        program: String,
+        /// The folder.
+        cwd: PathBuf,
+        /// What the kernel said; part of the message, so no `source`.
+        error: io::Error,
+    },
+    /// Its user or group is not known.
+    #[error("cannot start `{program}`: {error}")]
+    Account {
+        /// The name or path.
+        program: String,
+        /// Which; part of the message, so no `source`.
+        error: AccountError,
+    },
+    /// greenroom may not make it another user.
+    #[error(
+        "cannot start `{program}` as another user: greenroom runs as user {uid} and the system said {error}; \
+         start greenroom as root (or with CAP_SETUID and CAP_SETGID), or leave out `user` and `group`"
+    )]
+    NotRoot {
+        /// The name or path.
+        program: String,
+        /// Who we are.
+        uid: u32,
+        /// What the kernel said; part of the message, so no `source`.
+        error: io::Error,
+    },
+    /// Its warden, which is this very program once more, could not be started.
+    #[error("cannot start `{program}`: no warden for it ({error}); greenroom needs /proc and its own program file")]
+    Warden {
+        /// The name or path.
+        program: String,
+        /// What the kernel said; part of the message, so no `source`.
+        error: io::Error,
+    },
     /// Anything else the kernel said.
     #[error("cannot start `{program}`: {error}")]
     Other {
@@ -67,16 +108,42 @@ pub enum SpawnError {
         /// The name or path.
         program: String,
     },
-    /// The supervisor's thread is gone.
+    /// It was ended before it had begun.
+    #[error("`{program}` was ended before it had begun")]
+    Ended {
+        /// The name or path.
+        program: String,
+    },
+    /// There is no such child, or the supervisor's thread is gone.
     #[error("cannot start anything: the supervisor has ended")]
     Gone,
 }
 
 impl SpawnError {
-    fn new(program: &std::ffi::OsStr, error: io::Error) -> Self {
-        let is_path = program.as_encoded_bytes().contains(&b'/');
-        let there = is_path && Path::new(program).exists();
-        let program = program.to_string_lossy().into_owned();
+    /// What `step` met, said for a person.
+    pub(super) fn new(command: &Command, step: Step, error: io::Error) -> Self {
+        let program = command.program.to_string_lossy().into_owned();
+        match step {
+            Step::Exec => Self::exec(command, program, error),
+            Step::Cwd => Self::Cwd {
+                program,
+                cwd: command.cwd.clone().unwrap_or_default(),
+                error,
+            },
+            Step::Account => Self::NotRoot {
+                program,
+                uid: rustix::process::geteuid().as_raw(),
+                error,
+            },
+            Step::Warden => Self::Warden { program, error },
+            Step::Other => Self::Other { program, error },
+        }
+    }
+
+    fn exec(command: &Command, program: String, error: io::Error) -> Self {
+        let is_path = command.program.as_encoded_bytes().contains(&b'/');
+        let from = command.cwd.as_deref().unwrap_or(Path::new(""));
+        let there = is_path && from.join(&command.program).exists();
         match error.kind() {
             io::ErrorKind::NotFound if !is_path => Self::NotInPath { program },
             io::ErrorKind::NotFound if there => Self::NoInterpreter { program },
@@ -93,49 +160,122 @@ impl SpawnError {
             Self::NotInPath { .. } | Self::NoSuchFile { .. } => 127,
             Self::NoInterpreter { .. }
             | Self::NotExecutable { .. }
+            | Self::Cwd { .. }
+            | Self::Account { .. }
+            | Self::NotRoot { .. }
+            | Self::Warden { .. }
             | Self::Other { .. }
             | Self::Busy { .. }
+            | Self::Ended { .. }
             | Self::Gone => 126,
         }
     }
 }
 
-/// Starts `command`; `foreground`: its group becomes the terminal's.
-pub(super) fn spawn(command: &Command, notify: Option<&Path>, foreground: bool) -> Result<Child, SpawnError> {
-    let mut child = process::Command::new(&command.program);
-    child.args(&command.args).process_group(0);
-    for name in command.withheld(std::env::vars_os().map(|(name, _)| name)) {
-        child.env_remove(name);
-    }
-    child.envs(command.env.iter().map(|(name, value)| (name, value)));
-    if let Some(path) = notify {
-        child.env("NOTIFY_SOCKET", path);
-    }
-    let (nofile, parent) = (command.nofile, rustix::process::getpid());
-    // SAFETY: `prepare` only makes system calls that are async-signal-safe, and
-    // neither allocates nor locks; what it captures is plain data.
-    unsafe { child.pre_exec(move || prepare(parent, nofile, foreground)) };
-    child.spawn().map_err(|error| SpawnError::new(&command.program, error))
+/// Where starting a child can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The program itself.
+    Exec,
+    /// Its folder.
+    Cwd,
+    /// Its user and groups.
+    Account,
+    /// The warden.
+    Warden,
+    /// Anything else.
+    Other,
 }
 
-/// Runs in the child, between fork and exec, in its new process group.
-fn prepare(parent: Pid, nofile: Option<Rlimit>, foreground: bool) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // A parent that died before the line above sends no signal any more.
-    if rustix::process::getppid() != Some(parent) {
-        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+impl Step {
+    const ALL: [Self; 5] = [Self::Exec, Self::Cwd, Self::Account, Self::Warden, Self::Other];
+
+    pub(super) fn number(self) -> i32 {
+        self as i32
     }
-    if let Some(limit) = nofile {
-        rustix::process::setrlimit(Resource::Nofile, limit)?;
+
+    pub(super) fn of(number: i32) -> Self {
+        let known = Self::ALL.into_iter().find(|step| step.number() == number);
+        known.unwrap_or(Self::Other)
     }
-    if foreground {
-        take_terminal();
+}
+
+/// What the child does between fork and exec: plain data, made before the fork.
+struct Plan {
+    warden: Pid,
+    nofile: Option<Rlimit>,
+    foreground: bool,
+    account: Option<Account>,
+    cwd: Option<CString>,
+}
+
+/// Starts what `spec` describes, as a child of the calling process.
+/// `tell` hears of a step between fork and exec that failed, in the new process,
+/// where it may neither allocate nor lock; what the library reports comes as an error.
+pub(super) fn spawn(spec: &Spec, tell: impl Fn(Step, i32) + Send + Sync + 'static) -> io::Result<Child> {
+    let plan = Plan {
+        warden: rustix::process::getpid(),
+        nofile: spec.rlimit(),
+        foreground: spec.foreground,
+        account: spec.account.clone().filter(|account| !account.is_ours()),
+        cwd: spec.cwd.as_deref().map(|cwd| c_string(cwd.as_os_str())).transpose()?,
+    };
+    let mut child = process::Command::new(&spec.program);
+    child.args(&spec.args).process_group(0);
+    child
+        .env_clear()
+        .envs(spec.env.iter().map(|(name, value)| (name, value)));
+    if spec.stdin_null {
+        child.stdin(Stdio::null());
     }
-    // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing now; at exec everything from 3 on
-    // goes, the library's own error pipe included, which is so already. An error
-    // (ENOSYS, EINVAL on an old kernel) leaves things as they are: see the module.
+    let prepare = move || {
+        plan.prepare()
+            .inspect_err(|(step, error)| tell(*step, error.raw_os_error().unwrap_or(libc::EIO)))
+            .map_err(|(_, error)| error)
+    };
+    // SAFETY: `prepare` only makes system calls that are async-signal-safe, and
+    // neither allocates nor locks; what it captures was made before the fork.
+    unsafe { child.pre_exec(prepare) };
+    child.spawn()
+}
+
+fn c_string(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+impl Plan {
+    /// Runs in the child, between fork and exec, in its new process group.
+    fn prepare(&self) -> Result<(), (Step, io::Error)> {
+        let other = |error: rustix::io::Errno| (Step::Other, error.into());
+        if self.foreground {
+            take_terminal();
+        }
+        if let Some(limit) = self.nofile {
+            rustix::process::setrlimit(Resource::Nofile, limit).map_err(other)?;
+        }
+        if let Some(account) = &self.account {
+            account.take().map_err(|error| (Step::Account, error))?;
+        }
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(other)?;
+        // A parent that died before the line above sends no signal any more.
+        if rustix::process::getppid() != Some(self.warden) {
+            return Err((Step::Warden, io::Error::from_raw_os_error(libc::ESRCH)));
+        }
+        if let Some(cwd) = &self.cwd {
+            // As the user that it runs as, who may not enter what root may.
+            rustix::process::chdir(cwd.as_c_str()).map_err(|error| (Step::Cwd, error.into()))?;
+        }
+        close_on_exec();
+        Ok(())
+    }
+}
+
+/// Marks everything from 3 on to be closed at exec, the library's own error pipe
+/// included, which is so already.
+pub(super) fn close_on_exec() {
+    // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing now. An error (ENOSYS, EINVAL on an
+    // old kernel) leaves things as they are: see the module.
     unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    Ok(())
 }
 
 /// Makes the calling process's group the terminal's. From the background that

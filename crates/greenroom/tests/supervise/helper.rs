@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use greenroom::supervise::{self, Happening, Rlimit, Signal, Supervisor, procfs::Process};
+use greenroom::supervise::{self, ChildId, Happening, Rlimit, Signal, Supervisor, What, procfs::Process, warden};
 use greenroom_core::event::Generation;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
@@ -29,6 +29,7 @@ fn helper() {
     match std::env::var(ROLE).as_deref() {
         Ok("supervisor") => supervisor(),
         Ok("backend") => backend(),
+        Ok("warden") => std::process::exit(warden::main_if_called().unwrap().into()),
         _ => {}
     }
 }
@@ -48,11 +49,20 @@ fn say(line: &str) {
     out.flush().unwrap();
 }
 
+/// Says what happened: of the first child by its generation alone, of others as `child/generation`.
 fn happening(happening: Happening) {
-    match happening {
-        Happening::Started { generation, pid } => say(&format!("@started {generation} {pid}")),
-        Happening::Notified {
-            generation,
+    let Happening {
+        child,
+        generation,
+        what,
+    } = happening;
+    let life = match child {
+        ChildId(0) => generation.to_string(),
+        ChildId(n) => format!("{n}/{generation}"),
+    };
+    match what {
+        What::Started { pid } => say(&format!("@started {life} {pid}")),
+        What::Notified {
             message: m,
             at_ns,
             barrier,
@@ -61,32 +71,20 @@ fn happening(happening: Happening) {
             assert!(at_ns > 0);
             let status = m.status.unwrap_or_default();
             say(&format!(
-                "@notified {generation} ready={} status={status:?} barrier={}",
+                "@notified {life} ready={} status={status:?} barrier={}",
                 m.ready,
                 barrier.is_some()
             ));
             say(&format!("@main_pid {:?}", m.main_pid));
         }
-        Happening::NotifyIgnored {
-            generation,
-            pid,
-            uid,
-            why,
-        } => {
-            say(&format!("@ignored {generation} {pid} {uid} {why:?}"));
-        }
-        Happening::NotifyUnavailable { generation, error } => say(&format!("@unavailable {generation} {error}")),
-        Happening::Stopped { generation, signal } => say(&format!("@stopped {generation} {signal}")),
-        Happening::Continued { generation } => say(&format!("@continued {generation}")),
-        Happening::Ended {
-            generation,
-            end,
-            interrupted,
-        } => {
-            say(&format!(
-                "@ended {generation} {} interrupted={interrupted}",
-                end.exit_code()
-            ));
+        What::NotifyIgnored { pid, uid, why } => say(&format!("@ignored {life} {pid} {uid} {why:?}")),
+        What::NotifyFlooded => say(&format!("@flooded {life}")),
+        What::NotifyUnavailable { error } => say(&format!("@unavailable {life} {error}")),
+        What::Key(key) => say(&format!("@key {life} {key:?}")),
+        What::Stopped { signal } => say(&format!("@stopped {life} {signal}")),
+        What::Continued => say(&format!("@continued {life}")),
+        What::Ended { end, interrupted } => {
+            say(&format!("@ended {life} {} interrupted={interrupted}", end.exit_code()));
             if std::env::var_os("SUPERVISE_TTY").is_some() {
                 std::process::exit(0);
             }
@@ -94,27 +92,53 @@ fn happening(happening: Happening) {
     }
 }
 
-fn supervisor() {
-    let child = std::env::var(CHILD).unwrap();
-    let mut words = child.split('\u{1f}').map(OsString::from);
+/// How this binary is a warden.
+fn warden_call() -> warden::Call {
+    warden::Call {
+        args: ["helper::helper", "--exact", "--nocapture"].map(OsString::from).into(),
+        env: vec![(ROLE.into(), "warden".into())],
+        ..warden::Call::default()
+    }
+}
+
+/// One of the children, out of its words: `cwd=…`, `user=…`, `group=…` before the program.
+fn command(words: &str) -> supervise::Command {
+    let mut words = words.split('\u{1f}').peekable();
+    let mut settings = Vec::new();
+    while let Some(setting) = words.next_if(|word| ["cwd=", "user=", "group="].iter().any(|s| word.starts_with(s))) {
+        settings.push(setting.split_once('=').unwrap());
+    }
     let mut command = supervise::Command::new(words.next().unwrap());
-    command.args = words.collect();
+    command.args = words.map(OsString::from).collect();
     command.env = vec![("PORT".into(), "4711".into())];
     command.remove_env = vec![CHILD.into(), ROLE.into()];
+    for (name, value) in settings {
+        match name {
+            "cwd" => command.cwd = Some(value.into()),
+            "user" => command.user = Some(value.into()),
+            _ => command.group = Some(value.into()),
+        }
+    }
     let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     command.nofile = Some(Rlimit {
         current: Some(123),
         maximum: hard,
     });
+    command
+}
+
+fn supervisor() {
+    let children = std::env::var(CHILD).unwrap();
+    let commands = children.split('\u{1e}').map(command).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let supervisor = Supervisor::start(command, happening).unwrap();
+        let supervisor = Supervisor::start_with(warden_call(), commands, happening).unwrap();
         if std::env::var_os("SUPERVISE_TTY").is_some() {
-            supervisor.spawn(Generation(1)).await.unwrap();
+            supervisor.spawn(ChildId(0), Generation(1)).await.unwrap();
             return std::future::pending().await;
         }
         let (lines, mut orders) = tokio::sync::mpsc::unbounded_channel();
@@ -130,20 +154,27 @@ fn supervisor() {
     std::process::exit(0);
 }
 
+/// `verb value`, for the first child, or `verb value child`.
 async fn obey(supervisor: &Supervisor, order: &str) {
-    let (verb, rest) = order.split_once(' ').unwrap_or((order, ""));
+    let mut words = order.split(' ');
+    let (verb, value) = (words.next().unwrap(), words.next().unwrap_or_default());
+    let child = ChildId(words.next().map_or(0, |n| n.parse().unwrap()));
     match verb {
         "spawn" => {
-            if let Err(error) = supervisor.spawn(Generation(rest.parse().unwrap())).await {
+            if let Err(error) = supervisor.spawn(child, Generation(value.parse().unwrap())).await {
                 say(&format!("@error {} {error}", error.exit_code()));
             }
         }
-        "forward" => supervisor.forward(if rest == "HUP" { Signal::HUP } else { Signal::STOP }),
-        "terminate" => {
-            let supervisor = supervisor.clone();
-            let grace = Duration::from_millis(rest.parse().unwrap());
+        "forward" => supervisor.forward(child, if value == "HUP" { Signal::HUP } else { Signal::STOP }),
+        "terminate" | "terminate_all" => {
+            let (supervisor, all) = (supervisor.clone(), verb == "terminate_all");
+            let grace = Duration::from_millis(value.parse().unwrap());
             tokio::spawn(async move {
-                let ended = supervisor.terminate(grace).await;
+                let ended = if all {
+                    supervisor.terminate_all(grace).await
+                } else {
+                    supervisor.terminate(child, grace).await
+                };
                 say(&format!("@terminated killed={} left={}", ended.killed, ended.left));
             });
         }
@@ -154,6 +185,7 @@ async fn obey(supervisor: &Supervisor, order: &str) {
                 supervisor.notify_ignored()
             ));
         }
+        "floods" => say(&format!("@floods {}", supervisor.notify_floods())),
         _ => panic!("{order}"),
     }
 }
@@ -275,7 +307,7 @@ impl Drop for Helper {
     fn drop(&mut self) {
         let runs = self.process.try_wait().is_ok_and(|ended| ended.is_none());
         if let Some(orders) = self.orders.as_mut().filter(|_| runs) {
-            let _ = writeln!(orders, "terminate 0"); // leave nothing on the machine
+            let _ = writeln!(orders, "terminate_all 0"); // leave nothing on the machine
             let _ = self.lines.find("@terminated", Duration::from_secs(5));
         }
         drop(self.orders.take());

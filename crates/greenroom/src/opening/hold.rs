@@ -30,6 +30,16 @@ pub(super) struct Place {
 }
 
 impl Place {
+    #[cfg(test)]
+    pub(super) fn of(inbox: &Arc<Inbox>) -> Self {
+        let settled = true; // nobody waits for it to leave
+        Self {
+            inbox: Arc::clone(inbox),
+            id: SessionId(1),
+            settled,
+        }
+    }
+
     pub(super) fn tell(&self, message: Message) {
         self.inbox.tell(message);
     }

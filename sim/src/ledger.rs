@@ -9,7 +9,8 @@
 //! - *Settling* (1): a 101 that comes on trial is passed on when it has settled, for as
 //!   long as the losses that were seen demand, and when a last look has shown nothing.
 //! - *Deadline* (8): nobody waits past it, held or dialled without an answer, and
-//!   nobody is refused before it but by a limit with a name that holds.
+//!   nobody is refused before it but by a limit with a name that holds; shortly before it
+//!   a probe that is in use looks once more.
 //! - *Progress* (9): at an open gate with a spare descriptor either nobody waits
 //!   or `DIALS_MIN` are on their way; at a limited one a canary is never overdue.
 
@@ -17,7 +18,7 @@ use core::time::Duration;
 
 use greenroom_core::event::Refusal;
 use greenroom_core::gate::{Change, Output};
-use greenroom_core::limits::{DIALS_MIN, GateLimits, SETTLE_FACTOR};
+use greenroom_core::limits::{DIALS_MIN, GateLimits, LAST_LOOK, SETTLE_FACTOR};
 use greenroom_core::session::{Answer, Verdict};
 use greenroom_core::time::Time;
 
@@ -84,6 +85,10 @@ pub(crate) struct Ledger {
     round: Option<usize>,
     /// The longest time from a 101 to its loss: in the trial before this one, and in this one.
     slowest: (Duration, Duration),
+    /// Since when a good verdict of the probe would let in who waits.
+    wanted_since: Option<Time>,
+    /// When the probe looked last.
+    pub(crate) probed_at: Option<Time>,
     /// A 101 was passed on at a limited gate, and no proof was announced yet.
     unproved: bool,
     pub(crate) canaries: u64,
@@ -105,6 +110,8 @@ impl Ledger {
             last_canary: None,
             round: None,
             slowest: (Duration::ZERO, Duration::ZERO),
+            wanted_since: None,
+            probed_at: None,
             unproved: false,
             canaries: 0,
             requeued: 0,
@@ -234,6 +241,21 @@ impl Ledger {
 
     pub(crate) fn told_spare(&mut self, spare: usize) {
         self.spare = spare;
+    }
+
+    pub(crate) fn told_wanted(&mut self, now: Time, wanted: bool) {
+        self.wanted_since = wanted.then_some(self.wanted_since.unwrap_or(now));
+    }
+
+    /// Who is refused at the end of its hold had a look of the probe shortly before.
+    fn had_its_look(&mut self, client: usize) {
+        let entry = &self.entries[client];
+        let (from, at) = (entry.deadline.before(LAST_LOOK), entry.at);
+        let waited = at == At::Waiting && entry.arrived <= from && self.wanted_since.is_some_and(|since| since <= from);
+        let looked = self.probed_at;
+        self.demand(!waited || looked.is_some_and(|at| at >= from), 8, || {
+            format!("client {client} is refused, and the last look was at {looked:?}")
+        });
     }
 
     pub(crate) fn told_ready(&mut self, ready: bool) {
@@ -452,6 +474,9 @@ impl Ledger {
             format!("client {client} is refused, and was {:?}", entry.at)
         });
         let due = now >= entry.deadline;
+        if refusal == Refusal::HoldTimeout {
+            self.had_its_look(client);
+        }
         let named = match refusal {
             Refusal::HoldTimeout => due && entry.at != At::OnItsWay(None),
             Refusal::Unanswered => due && entry.at == At::OnItsWay(None),

@@ -49,11 +49,13 @@ pub enum Bug {
     LearnedSettleIgnored,
     /// The last look is not made, and shows nothing.
     LastLookSkipped,
+    /// The probe does not look once more before a hold ends.
+    DeadlineLookSkipped,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::EarlyForward,
         Self::LostWakeUp,
         Self::ReorderedRequeue,
@@ -61,6 +63,7 @@ impl Bug {
         Self::CanarySeen,
         Self::LearnedSettleIgnored,
         Self::LastLookSkipped,
+        Self::DeadlineLookSkipped,
     ];
 }
 

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use greenroom_core::backend;
+use greenroom_core::backend::{self, Phase};
 use greenroom_core::event::SessionId;
 use greenroom_core::gate::{self, Change, Output};
 use greenroom_core::session::Answer;
@@ -17,13 +17,28 @@ impl World<'_> {
     pub(crate) fn tell_gate(&mut self, input: gate::Input) {
         self.gate.handle(self.now, input);
         self.do_outputs();
+        self.look_before_a_hold_ends();
         self.rearm();
+    }
+
+    /// Whether a good verdict would let in who waits.
+    pub(crate) fn wants_look(&self) -> bool {
+        self.backend.phase() == Phase::Starting && self.backend.wants_verdict()
+    }
+
+    fn look_before_a_hold_ends(&mut self) {
+        let gate = &self.gate;
+        let now = self.wants_look() && self.last_look.take(self.now, |after| gate.first_deadline(after));
+        if now && self.bug != Some(Bug::DeadlineLookSkipped) {
+            self.look();
+        }
     }
 
     pub(crate) fn wake(&mut self) {
         self.armed = None;
         self.gate.handle_timeout(self.now);
         self.do_outputs();
+        self.look_before_a_hold_ends();
         let again = self.gate.poll_timeout();
         self.ledger.demand(again.is_none_or(|at| at > self.now), 9, || {
             "a timer that is due again at once".into()
@@ -35,7 +50,10 @@ impl World<'_> {
         if self.bug == Some(Bug::LostWakeUp) && self.rng.one_in(10) {
             return;
         }
-        self.armed = self.gate.poll_timeout();
+        let look = self
+            .wants_look()
+            .then(|| self.last_look.due(|after| self.gate.first_deadline(after)));
+        self.armed = [self.gate.poll_timeout(), look.flatten()].into_iter().flatten().min();
     }
 
     pub(crate) fn tell_backend(&mut self, input: backend::Input) {

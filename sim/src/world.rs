@@ -11,6 +11,7 @@ use greenroom_core::backend::{self, Backend};
 use greenroom_core::event::{Generation, SessionId};
 use greenroom_core::gate::{self, Gate};
 use greenroom_core::limits::GateLimits;
+use greenroom_core::look::LastLook;
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 
@@ -91,6 +92,7 @@ pub(crate) struct World<'t> {
     hold_refuse: bool,
     hold_max: u64,
     probe_every: Duration,
+    pub(crate) last_look: LastLook,
     drains: bool,
     fails: bool,
 }
@@ -142,6 +144,7 @@ impl<'t> World<'t> {
             hold_refuse: rng.one_in(6),
             hold_max: rng.pick(&[500, 5_000, 30_000]),
             probe_every: Duration::from_millis(rng.pick(&[10, 20, 100])),
+            last_look: LastLook::default(),
             drains: rng.one_in(8),
             fails: rng.one_in(8),
             rng,
@@ -218,6 +221,8 @@ impl<'t> World<'t> {
         self.gate.check_invariants();
         let (held, dialing, timeout) = (self.gate.held(), self.gate.dialing(), self.gate.poll_timeout());
         self.ledger.check(self.now, held, dialing, timeout);
+        let wanted = self.wants_look();
+        self.ledger.told_wanted(self.now, wanted);
     }
 
     fn happen(&mut self, event: Event) {
@@ -374,9 +379,15 @@ impl<'t> World<'t> {
             self.at(if wanted { self.probe_every } else { idle }, Event::Tick);
         }
         if self.backend.wants_verdict() {
-            let (generation, up, after) = (self.told, self.truth.verdict(self.now), self.delay());
-            self.at(after, Event::Verdict(generation, up));
+            self.look();
         }
+    }
+
+    /// The probe looks; its verdict is told a little later.
+    pub(crate) fn look(&mut self) {
+        let (generation, up, after) = (self.told, self.truth.verdict(self.now), self.delay());
+        self.ledger.probed_at = Some(self.now);
+        self.at(after, Event::Verdict(generation, up));
     }
 
     fn dial_reaches(&mut self, client: usize, dial: u32) {

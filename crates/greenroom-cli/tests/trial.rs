@@ -1,4 +1,5 @@
-//! The trial on the wire: what a backend shows behind its 101 counts for those who come next.
+//! The gate on the wire: what a backend shows behind its 101 counts for those who come next, and what
+//! a dial may meet without the gate being shut.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +10,12 @@
 
 mod common;
 
-use common::raw::{Front, Raw, SOON, close, frame, switching, upgrade};
+use std::{
+    net::{TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
+
+use common::raw::{Front, Raw, SOON, close, frame, serve, switching, upgrade};
 
 /// `greenroom serve` that was told by its probe that the backend is ready.
 fn believed() -> Front {
@@ -82,4 +88,65 @@ fn a_close_behind_a_101_that_settles_sends_the_client_back_unseen() {
     assert!(client.head().starts_with("HTTP/1.1 101 "), "it stood");
     backend.send(frame(0x81, b"hello"));
     assert_eq!(client.frame(), (0x81, b"hello".to_vec()));
+}
+
+/// Whether a connection to this port waits for the answer to its SYN.
+fn is_knocking(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(2);
+        let (remote, state) = (words.next(), words.next());
+        state == Some("02") && remote.is_some_and(|at| at.ends_with(&format!(":{port:04X}")))
+    })
+}
+
+/// The next connection, its request read.
+fn accept(listener: &TcpListener) -> (Raw, String) {
+    let mut raw = Raw::new(listener.accept().unwrap().0);
+    let head = raw.head();
+    (raw, head)
+}
+
+#[test]
+fn one_lost_packet_does_not_shut_the_gate() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let greenroom = serve(&address.to_string(), &["--ready", "http:/ready"]);
+    let (mut probe, _) = accept(&listener);
+    probe.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    greenroom.wait_for_event("ready", SOON);
+    let mut first = Raw::connect(&greenroom.address());
+    first.send(upgrade(""));
+    let (mut backend, _) = accept(&listener);
+    backend.send(switching(""));
+    first.head();
+
+    // Where the backlog is full the kernel drops a SYN, as a network may.
+    rustix::net::listen(&listener, 0).unwrap();
+    let mut full = Vec::new();
+    while let Ok(filler) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        full.push(filler);
+    }
+    let mut second = Raw::connect(&greenroom.address());
+    second.send(upgrade(""));
+    let began = Instant::now();
+    while !is_knocking(address.port()) {
+        assert!(began.elapsed() < SOON, "no dial");
+        std::thread::yield_now();
+    }
+    for _ in &full {
+        drop(listener.accept().unwrap());
+    }
+    let (mut backend, head) = accept(&listener);
+    assert!(
+        head.contains("Greenroom-Attempt: 1\r\n"),
+        "the SYN was sent again: {head}"
+    );
+    backend.send(switching(""));
+    assert!(second.head().starts_with("HTTP/1.1 101 "));
+    let events = greenroom.events();
+    let shut = events
+        .iter()
+        .find(|event| event["event"] == "gate" && event["gate"] != "open");
+    assert_eq!(shut, None);
 }

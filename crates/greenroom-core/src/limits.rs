@@ -30,8 +30,9 @@ pub const DIALS_MIN: usize = 8;
 /// Dials begun between two looks at what came in meanwhile, so that the first that are let in
 /// do not wait for the last: a connect takes the kernel some 30 µs.
 pub const DIALS_PER_TURN: usize = 8;
-/// How long a TCP or Unix connect may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a TCP or Unix connect may take. Longer than the kernel's first retransmission of a SYN,
+/// which comes after one second: one lost packet must not shut the gate.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How often a Unix socket whose backlog is full (EAGAIN) is tried again: busy, not gone.
 pub const BUSY_RETRY: Duration = Duration::from_millis(5);
 /// How long a backend that said 101 must keep the connection before that proves anything.

@@ -151,7 +151,7 @@ impl Inbox {
     }
 
     /// Takes all that was told, into an empty `into`.
-    pub(super) fn take(&self, into: &mut Vec<Message>) {
+    pub(crate) fn take(&self, into: &mut Vec<Message>) {
         std::mem::swap(
             &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages,
             into,

@@ -389,3 +389,73 @@ async fn pass_body(
     }
     client.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::driver::Inbox;
+    use crate::registry::Registry;
+    use crate::telemetry::{Format, Log};
+
+    /// A 101 that has settled, and the backend's end of it.
+    fn settled(inbox: &Arc<Inbox>) -> (Place, Switched101, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let backend = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (own, _) = listener.accept().unwrap();
+        own.set_nonblocking(true).unwrap();
+        let switched = Switched101 {
+            stream: Stream::Tcp(TcpStream::from_std(own).unwrap()),
+            descriptor: Registry::new(Log::start(Format::Json), 1024).descriptor(),
+            rsv1: false,
+            early: Vec::new(),
+            since: clock::now(),
+        };
+        (Place::of(inbox), switched, backend)
+    }
+
+    /// What the gate is told by a last look, with this in the socket and no turn of the poller in between.
+    fn told_of(bytes: &[u8], ends: bool) -> Answer {
+        let inbox = Arc::new(Inbox::default());
+        let (place, mut switched, mut backend) = settled(&inbox);
+        backend.write_all(bytes).unwrap();
+        if ends {
+            backend.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        look(&place, &mut switched, &mut None);
+        let mut messages = Vec::new();
+        inbox.take(&mut messages);
+        match messages[..] {
+            [Message::Answered(_, answer)] => answer,
+            _ => panic!("one answer, not {messages:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_last_look_sees_what_lies_in_the_socket_before_the_poller_has_told_of_it() {
+        let close = [0x88, 2, 0x03, 0xf3];
+        assert_eq!(told_of(&close, false), Answer::LostEarly);
+        assert_eq!(told_of(&[&[0x89, 0][..], &close].concat(), false), Answer::LostEarly);
+        assert_eq!(told_of(b"", true), Answer::LostEarly);
+        assert_eq!(
+            told_of(&[0x89, 0], true),
+            Answer::LostEarly,
+            "a ping, and its end behind it"
+        );
+        assert_eq!(told_of(&[0x81, 1, b'x'], false), Answer::Spoke);
+        assert_eq!(told_of(&[0x89, 0], false), Answer::Stood, "a ping says nothing");
+        assert_eq!(told_of(b"", false), Answer::Stood);
+    }
+
+    #[tokio::test]
+    async fn what_was_told_already_is_not_told_again() {
+        let inbox = Arc::new(Inbox::default());
+        let (place, mut switched, _backend) = settled(&inbox);
+        look(&place, &mut switched, &mut Some(Answer::LostEarly));
+        let mut messages = Vec::new();
+        inbox.take(&mut messages);
+        assert!(messages.is_empty(), "{messages:?}");
+    }
+}

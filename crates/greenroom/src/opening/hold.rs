@@ -33,6 +33,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    #[cfg(test)]
+    pub(super) fn of(inbox: &Arc<Inbox>) -> Self {
+        let settled = true; // nobody waits for it to leave
+        Self {
+            inbox: Arc::clone(inbox),
+            id: SessionId(1),
+            settled,
+        }
+    }
+
     /// A client arrives at the gate of `backend`.
     pub(crate) fn take(inbox: &Arc<Inbox>, arrival: Arrival) -> Self {
         Self {

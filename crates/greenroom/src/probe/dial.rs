@@ -143,7 +143,7 @@ impl Resolver {
             let name = name.clone();
             tokio::spawn(async move { Ok(lookup_host((name, port)).await?.collect()) })
         });
-        let Ok(landed) = timeout(limits::CONNECT_TIMEOUT, &mut *flight).await else {
+        let Ok(landed) = timeout(limits::RESOLVE_TIMEOUT, &mut *flight).await else {
             return; // still in flight: the next look takes its result
         };
         self.flight = None;

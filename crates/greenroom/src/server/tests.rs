@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenroom_core::backend::{Input, Source};
-use greenroom_core::event::Generation;
+use greenroom_core::event::{Generation, State};
 use greenroom_core::gate::Trust;
 use greenroom_core::limits::RESOLVE_TIMEOUT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -153,9 +153,17 @@ async fn who_comes_before_the_name_is_looked_up_is_held_and_let_in_when_it_is() 
             Ok(vec![found])
         }
     });
+    let registry = Arc::clone(&parted.registry);
     let (at, inbox, _wants) = parted.run().await;
     inbox.tell(ready());
     let mut client = knock(at).await;
+    // The resolver answers when the dial is ordered: the tasks of this one thread have had their turns by then.
+    while registry.count(State::Held) == 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     answers.notify_one();
     let (mut dialled, _) = tokio::time::timeout(SOON, backend.accept()).await.unwrap().unwrap();
     assert!(head(&mut dialled).await.contains("Greenroom-Attempt: 1"));

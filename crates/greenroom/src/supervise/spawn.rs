@@ -1,8 +1,9 @@
 //! Starts the child, in its warden: own group, own terminal, nothing of ours but 0, 1 and 2.
 //!
-//! The standard library forks, resets SIGPIPE and the signal mask, makes the
-//! process group and reports what exec said. Between fork and exec, in the
-//! child, [`Plan::prepare`] adds what it does not know of. What was *ignored* when
+//! The standard library forks, resets SIGPIPE, makes the process group and reports
+//! what exec said. Between fork and exec, in the
+//! child, `Plan::prepare` adds what it does not know of, and lets signals through
+//! that the warden blocks. What was *ignored* when
 //! greenroom was started stays ignored, as a shell would have it.
 //!
 //! Descriptors: all ours are close-on-exec; those that greenroom itself was
@@ -266,7 +267,18 @@ impl Plan {
             rustix::process::chdir(cwd.as_c_str()).map_err(|error| (Step::Cwd, error.into()))?;
         }
         close_on_exec();
+        take_signals();
         Ok(())
+    }
+}
+
+/// Lets all signals through; what has come meanwhile comes now.
+fn take_signals() {
+    // SAFETY: the set is initialised before it is used; both calls are async-signal-safe.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
 

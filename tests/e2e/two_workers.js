@@ -8,7 +8,7 @@
 
 const cluster = require('cluster');
 const http = require('http');
-const { echo, listen, number, tooEarly } = require('./lib.js');
+const { echo, listen, number, stamped, tooEarly } = require('./lib.js');
 
 const startedAt = Number(process.env.STARTED_AT ?? performance.timeOrigin + performance.now());
 
@@ -22,7 +22,7 @@ if (cluster.isPrimary) {
   const late = number('WORKER') * number('LATE_SECONDS', 1);
   const readyAt = startedAt + (number('STARTUP_SECONDS', 1) + late) * 1000;
   const server = http.createServer((_request, response) => response.writeHead(404).end());
-  const sockets = new WebSocketServer({ server });
+  const sockets = stamped(new WebSocketServer({ server }));
   sockets.on('connection', (socket, request) => {
     if (performance.timeOrigin + performance.now() < readyAt) tooEarly(socket, request, 5);
     else echo(socket, request);

@@ -23,7 +23,7 @@ use std::{
 };
 
 use common::{Clients, Greenroom, Ledger, fixture, one_at_a_time, python};
-use greenroom_core::limits::{SETTLE, SETTLE_FACTOR, SETTLE_MAX};
+use greenroom_core::limits::{SETTLE, SETTLE_FACTOR, SETTLE_MAX, SETTLE_WARNED};
 use serde_json::Value;
 
 const COUNT: u32 = 200;
@@ -55,8 +55,9 @@ fn run_with(flags: &[&str], cmd: &[&str], ledger: &Ledger, env: &[(&str, &str)])
 
 /// The sessions that the backend never opened: each was closed with 1011 after its client had its 101.
 ///
-/// Nobody may be among them whom the gate has promised to keep: who is closed within `settle`, or within
-/// `SETTLE_FACTOR` times the longest that the server needed for a close before. Only its own stamp excuses it.
+/// Nobody may be among them whom the gate has promised to keep: a first canary that is closed within `SETTLE_FACTOR`
+/// times `settle`, and once the server was seen to close, whoever is closed within `SETTLE_WARNED` or `SETTLE_FACTOR`
+/// times the longest that it needed before. Only its own stamp excuses it.
 fn lost(ledger: &Ledger) -> BTreeSet<u64> {
     let open: BTreeSet<u64> = ledger.of("open").iter().map(|line| number(line, "session")).collect();
     let lost: BTreeSet<u64> = (1..=u64::from(COUNT)).filter(|id| !open.contains(id)).collect();
@@ -65,8 +66,10 @@ fn lost(ledger: &Ledger) -> BTreeSet<u64> {
         let last = closings.iter().rposition(|line| number(line, "session") == *id);
         let last = last.unwrap_or_else(|| panic!("session {id} is lost, and the server did not close it"));
         let took = |line: &Value| Duration::from_secs_f64(line["after_ms"].as_f64().unwrap() / 1e3);
-        let longest = closings[..last].iter().map(took).max().unwrap_or_default();
-        let promised = (longest * SETTLE_FACTOR).clamp(SETTLE, SETTLE_MAX);
+        let longest = closings[..last].iter().map(took).max();
+        let promised = longest.map_or(SETTLE * SETTLE_FACTOR, |time| {
+            (time * SETTLE_FACTOR).clamp(SETTLE_WARNED, SETTLE_MAX)
+        });
         let late = took(&closings[last]);
         assert!(
             late > promised,

@@ -181,10 +181,7 @@ impl Invalid {
         let snippet = Snippet::source(excerpt.text.clone())
             .line_start(excerpt.first_line)
             .annotations(annotations);
-        Some(match excerpt.path {
-            Some(path) => snippet.path(path),
-            None => snippet.line_numbering(false),
-        })
+        Some(snippet.path(excerpt.path).line_numbering(excerpt.is_file))
     }
 }
 

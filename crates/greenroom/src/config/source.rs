@@ -179,9 +179,11 @@ impl Sources {
         }
         Some(Excerpt {
             path: match &source.kind {
-                Kind::File(path) => Some(path),
-                Kind::Variable(_) | Kind::Flag(_) => None,
+                Kind::File(path) => path,
+                Kind::Variable(_) => "environment",
+                Kind::Flag(_) => "command line",
             },
+            is_file: matches!(source.kind, Kind::File(_)),
             begin,
             first_line: text[..begin].matches('\n').count() + 1,
             text: shown,
@@ -191,7 +193,8 @@ impl Sources {
 
 /// See [`Sources::excerpt`].
 pub(super) struct Excerpt<'a> {
-    pub(super) path: Option<&'a str>,
+    pub(super) path: &'a str,
+    pub(super) is_file: bool,
     pub(super) begin: usize,
     pub(super) first_line: usize,
     pub(super) text: String,

@@ -26,7 +26,7 @@ use super::source::{Origin, Place, Sources};
 use super::suggest::{closest, listed};
 use super::units;
 use super::words::Word;
-use super::written::{Field, Number, Root, Written};
+use super::written::{Field, Number, Root, Span, Written};
 
 /// What the configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,35 +142,28 @@ impl Checker<'_> {
     }
 
     /// A value read from a text, or its default.
-    fn text<V, E: Display>(
+    fn text<T: Into<String>, V, E: Display>(
         &mut self,
         key: &str,
-        field: Field<String>,
+        field: Field<T>,
         read: impl FnOnce(&str) -> Result<V, E>,
     ) -> Option<Placed<V>> {
-        let written = field.present()?;
-        match read(&written.value) {
+        let Written { value, place } = field.present()?;
+        let text: String = value.into();
+        match read(&text) {
             Ok(value) => {
-                self.note(key, &written.value, Some(&written.place));
-                let place = Some(written.place);
+                self.note(key, &text, Some(&place));
+                let place = Some(place);
                 Some(Placed { value, place })
             }
             Err(error) => {
-                self.problems
-                    .add(Problem::new(format!("`{key}`: {error}")).at(&written.place));
+                self.problems.add(Problem::new(format!("`{key}`: {error}")).at(&place));
                 None
             }
         }
     }
 
-    fn duration(
-        &mut self,
-        key: &str,
-        field: Field<String>,
-        default: Duration,
-        min: Duration,
-        max: Duration,
-    ) -> Duration {
+    fn duration(&mut self, key: &str, field: Field<Span>, default: Duration, min: Duration, max: Duration) -> Duration {
         if field.is_absent() {
             self.note(key, units::show(default), None);
         }

@@ -13,7 +13,7 @@ use super::super::problem::Problem;
 use super::super::source::Place;
 use super::super::suggest::{closest, listed};
 use super::super::units;
-use super::super::written::{self, Field, Many, Names, Written, join};
+use super::super::written::{self, Field, Many, Names, Size, Written, join};
 use super::{Checker, Placed, sorted};
 
 /// What routes can lead from and to.
@@ -188,7 +188,7 @@ impl Checker<'_> {
         self.text(key, field, plain_path).map(|placed| placed.value)
     }
 
-    fn body_max(&mut self, key: &str, field: Field<String>) -> Option<u64> {
+    fn body_max(&mut self, key: &str, field: Field<Size>) -> Option<u64> {
         if field.is_absent() {
             self.note(key, "no limit", None);
         }

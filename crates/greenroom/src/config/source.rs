@@ -327,7 +327,7 @@ mod tests {
     fn a_place_in_the_file_has_line_and_column_in_characters() {
         let mut sources = Sources::default();
         let source = sources.file("a.toml", "ä = 1\nbé = \"x\"\n");
-        let place = Place { source, range: 12..15 };
+        let place = Place { source, range: 13..16 };
         assert_eq!(sources.text(&place), "\"x\"");
         assert_eq!(sources.origin(&place).to_string(), "a.toml:2:6");
     }

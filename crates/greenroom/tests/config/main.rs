@@ -1,6 +1,8 @@
 //! The configuration as its users meet it: what is wrong is said so that they can mend
 //! it, what is right survives print and parse, and nothing makes it panic.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may")]
+
 mod any_bytes;
 mod current;
 mod examples;

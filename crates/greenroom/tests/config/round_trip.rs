@@ -218,7 +218,7 @@ fn assemble(parts: (Vec<String>, Vec<Backend>, Vec<Route>, Duration, LogFormat))
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// What is printed reads as what was printed, the routes in the order in which they are tried; and from then
     /// on printing changes nothing at all.

@@ -128,6 +128,13 @@ impl<T> Field<T> {
         matches!(self.0, State::Absent)
     }
 
+    /// Makes of nothing something wrong: there is a problem already.
+    pub(super) fn or_wrong(&mut self) {
+        if self.is_absent() {
+            self.0 = State::Wrong;
+        }
+    }
+
     /// Whether something was written that is not of the right kind.
     pub(in crate::config) fn is_wrong(&self) -> bool {
         matches!(self.0, State::Wrong)
@@ -157,6 +164,9 @@ impl Read for String {
     fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
         let help = match &node.value {
             Value::Text(text) => return Some(text.clone()),
+            Value::Integer(number) if path.ends_with(".address") => {
+                Some(format!("write host:port in quotes, such as \"127.0.0.1:{number}\""))
+            }
             Value::Integer(_) | Value::Bool(_) | Value::Other(_) => {
                 Some(format!("write it in quotes: \"{}\"", reader.sources.text(&node.place)))
             }
@@ -218,7 +228,7 @@ with_unit!(
     /// A size, such as `10MiB`.
     Size,
     SIZE,
-    "KiB"
+    "B"
 );
 
 impl Read for bool {
@@ -477,11 +487,19 @@ impl<T: Keys> Read for T {
                     path,
                     "a table",
                     &node,
-                    Some(format!("write [{path}] and its keys below it")),
+                    Some(format!("write [{}] and its keys below it", header(path))),
                 );
                 None
             }
         }
+    }
+}
+
+/// A path as the header of a table: TOML counts `[[route]]` by itself.
+fn header(path: &str) -> String {
+    match (path.find('['), path.find(']')) {
+        (Some(begin), Some(end)) if begin < end => format!("{}{}", &path[..begin], &path[end + 1..]),
+        _ => path.to_owned(),
     }
 }
 

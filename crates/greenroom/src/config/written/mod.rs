@@ -50,7 +50,11 @@ macro_rules! written {
                     let path = join(path, &key.name);
                     match key.name.as_str() {
                         $( stringify!($key) => read.$key = Field::read(node, &path, reader), )*
-                        _ => reader.unknown(&key, &path, Self::KEYS),
+                        // Who wrote `adress` has not left out `address`: one slip is one problem.
+                        _ => match reader.unknown(&key, &path, Self::KEYS) {
+                            $( Some(stringify!($key)) => read.$key.or_wrong(), )*
+                            _ => {}
+                        },
                     }
                 }
                 read
@@ -212,20 +216,22 @@ written! {
 }
 
 impl Reader<'_> {
-    /// A key that nobody knows.
-    fn unknown(&mut self, key: &Key, path: &str, known: &[(&'static str, &'static Shape)]) {
+    /// A key that nobody knows; gives the one that was meant.
+    fn unknown(&mut self, key: &Key, path: &str, known: &[(&'static str, &'static Shape)]) -> Option<&'static str> {
         let names = || known.iter().map(|(name, _)| *name);
         let problem = Problem::new(format!("`{path}` is no key")).at(&key.place);
         let mut tables = Vec::new();
         elsewhere(&key.name, Root::SHAPE, "", &mut tables);
         let tables = tables.iter().map(String::as_str);
-        self.problems.add(match closest(&key.name, names()) {
+        let meant = closest(&key.name, names());
+        self.problems.add(match meant {
             _ if tables.len() > 0 => problem.label(format!("this key belongs to {}", listed("or", tables))),
             Some(meant) => problem.label(format!("did you mean `{meant}`?")),
             None => problem
                 .label("unknown here")
                 .help(format!("the keys here are {}", listed("and", names()))),
         });
+        meant
     }
 }
 

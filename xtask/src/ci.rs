@@ -4,7 +4,7 @@
 //! the tests: it is there on every machine that has Rust.
 
 use crate::{
-    root, setup,
+    generated, root, setup,
     steps::{Steps, cargo, output, run},
     tidy,
 };
@@ -33,6 +33,7 @@ pub(crate) fn ci() -> Result<(), String> {
     steps.step("test", || {
         run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
     })?;
+    steps.step("manual pages", generated::man)?;
     steps.step("fuzz targets", || {
         run(&mut cargo(["check", "--locked", "--manifest-path", "fuzz/Cargo.toml"]))
     })?;

@@ -4,6 +4,7 @@
 //! on no crate, so that it builds in a second on a fresh machine.
 
 mod ci;
+mod generated;
 mod setup;
 mod steps;
 mod tidy;
@@ -14,6 +15,8 @@ const HELP: &str = "\
 cargo xtask ci             everything that must hold before a change lands, in one go
 cargo xtask setup          installs what the end-to-end tests need, below target/e2e (again: instant)
 cargo xtask tidy           the rules that no compiler checks: sizes, words, paths, who depends on whom
+cargo xtask docs           writes docs/configuration.md and docs/greenroom.schema.json from the program
+cargo xtask man            builds, and writes manual pages and completions to target/man and target/completions
 cargo xtask bench [ARGS]   builds in release mode and measures; ARGS go to the benchmark
 cargo xtask help           this text
 ";
@@ -32,6 +35,8 @@ fn main() -> ExitCode {
         "ci" => ci::ci(),
         "setup" => setup::setup(),
         "tidy" => tidy::tidy(&root()),
+        "docs" => generated::docs(),
+        "man" => generated::man(),
         "bench" => ci::bench(&rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

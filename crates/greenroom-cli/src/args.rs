@@ -78,7 +78,7 @@ pub(crate) struct Front {
     /// What to do with clients that come too early: let them wait, or refuse them with 503 [default: handshake]
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(HOLDS))]
     hold: Option<String>,
-    /// How long a client waits at the most, such as 30s (from 1ms to 1h) [default: 60s]
+    /// How long a client waits at the most, such as 30s (from 1ms to 1h) [default: 1m]
     #[arg(long, value_name = "DUR", allow_hyphen_values = true)]
     hold_timeout: Option<String>,
     /// How long stopping may take (0s to 1h): for closing clients, and again between TERM and KILL [default: 10s]

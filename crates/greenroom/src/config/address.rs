@@ -59,6 +59,12 @@ pub enum AddressError {
     /// Neither `host:port` nor `unix:/path`.
     #[error("{0:?} is not an address: write host:port, such as 127.0.0.1:8000, or unix:/path")]
     Unreadable(String),
+    /// A URL.
+    #[error("{0:?} is a URL: write host:port alone, such as 127.0.0.1:8000")]
+    Url(String),
+    /// A port alone.
+    #[error("{0:?} is a port alone: write host:port, such as 127.0.0.1:{0}")]
+    PortAlone(String),
     /// The port is not a number from 0 to 65535.
     #[error("{port:?} in {found:?} is not a port: it must be a number from 0 to 65535")]
     Port {
@@ -86,6 +92,13 @@ impl FromStr for Address {
                 return Err(AddressError::Path(path.into()));
             }
             return Ok(Self::Unix(path.into()));
+        }
+        if text.contains("://") {
+            return Err(AddressError::Url(text.into()));
+        }
+        let alone = text.strip_prefix(':').unwrap_or(text);
+        if alone.parse::<u16>().is_ok() && alone.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(AddressError::PortAlone(alone.into()));
         }
         let (host, port) = text
             .rsplit_once(':')

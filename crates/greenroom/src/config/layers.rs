@@ -390,7 +390,9 @@ impl Way<'_> {
                 Some("give them names that differ in more than case, - and _".into()),
             ),
             (None, _) => {
-                let help = match closest(wanted, names.iter().map(String::as_str)) {
+                let is_number = wanted.parse::<usize>().is_ok();
+                let meant = closest(wanted, names.iter().map(String::as_str)).filter(|_| !is_number);
+                let help = match meant {
                     Some(meant) => {
                         let rest = segments.get(1..).unwrap_or_default().join("__");
                         format!(

@@ -172,7 +172,7 @@ impl Invalid {
     ) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
         let excerpt = self.sources.excerpt(place.source, whole)?;
         let shift = |range: &Range<usize>| within(&excerpt.text, range, excerpt.begin);
-        let said = |label: &'a str| (!label.is_empty()).then(|| Cow::Borrowed(label));
+        let said = |label: &'a str| (!label.is_empty()).then_some(Cow::Borrowed(label));
         let primary = AnnotationKind::Primary.span(shift(&place.range)).label(said(label));
         let context = others
             .iter()
@@ -181,10 +181,7 @@ impl Invalid {
         let snippet = Snippet::source(excerpt.text.clone())
             .line_start(excerpt.first_line)
             .annotations(annotations);
-        Some(match excerpt.path {
-            Some(path) => snippet.path(path),
-            None => snippet.line_numbering(false),
-        })
+        Some(snippet.path(excerpt.path).line_numbering(excerpt.is_file))
     }
 }
 

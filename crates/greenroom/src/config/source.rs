@@ -179,9 +179,11 @@ impl Sources {
         }
         Some(Excerpt {
             path: match &source.kind {
-                Kind::File(path) => Some(path),
-                Kind::Variable(_) | Kind::Flag(_) => None,
+                Kind::File(path) => path,
+                Kind::Variable(_) => "environment",
+                Kind::Flag(_) => "command line",
             },
+            is_file: matches!(source.kind, Kind::File(_)),
             begin,
             first_line: text[..begin].matches('\n').count() + 1,
             text: shown,
@@ -191,7 +193,8 @@ impl Sources {
 
 /// See [`Sources::excerpt`].
 pub(super) struct Excerpt<'a> {
-    pub(super) path: Option<&'a str>,
+    pub(super) path: &'a str,
+    pub(super) is_file: bool,
     pub(super) begin: usize,
     pub(super) first_line: usize,
     pub(super) text: String,
@@ -324,7 +327,7 @@ mod tests {
     fn a_place_in_the_file_has_line_and_column_in_characters() {
         let mut sources = Sources::default();
         let source = sources.file("a.toml", "ä = 1\nbé = \"x\"\n");
-        let place = Place { source, range: 12..15 };
+        let place = Place { source, range: 13..16 };
         assert_eq!(sources.text(&place), "\"x\"");
         assert_eq!(sources.origin(&place).to_string(), "a.toml:2:6");
     }

@@ -157,7 +157,7 @@ pub(super) fn parse(source: usize, text: &str, problems: &mut Problems) -> Optio
         if range.is_empty() && text[..range.start.min(text.len())].ends_with('\n') {
             range = range.start.saturating_sub(1)..range.start; // the end of the line before, where it is missing
         }
-        let problem = Problem::new(error.message()).at(&Place { source, range });
+        let problem = Problem::new(format!("not TOML: {}", error.message())).at(&Place { source, range });
         problems.add(match hint(error.message()) {
             Some(hint) => problem.help(hint),
             None => problem,
@@ -171,10 +171,13 @@ pub(super) fn parse(source: usize, text: &str, problems: &mut Problems) -> Optio
 
 /// What to do about a syntax error, where its own words do not say.
 fn hint(message: &str) -> Option<&'static str> {
-    if message.contains("must be quoted") {
-        Some("put text, durations and sizes in quotes, such as \"60s\"")
+    let number = ["float", "integer", "number", "date", "time"];
+    if message.contains("must be quoted") || number.iter().any(|what| message.contains(what)) {
+        Some("put text, addresses, durations and sizes in quotes, such as \"60s\"")
     } else if message.contains("duplicate key") {
         Some("a key or a table stands in a file once; [[route]] with two brackets may be repeated")
+    } else if message.contains("basic string") {
+        Some("close the string with \" on its line; inside of it write \\\" for \" and \\\\ for \\")
     } else {
         None
     }

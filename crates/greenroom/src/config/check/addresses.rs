@@ -38,7 +38,11 @@ impl Checker<'_> {
             self.missing(&path, listener.place.as_ref(), help);
             None
         };
-        (key.name, Some(key.place), address)
+        Door {
+            name: key.name,
+            place: key.place,
+            address,
+        }
     }
 
     /// PORT is how Cloud Run, Heroku and Fly say where to listen: on all addresses.
@@ -73,7 +77,7 @@ impl Checker<'_> {
     pub(super) fn neighbours(&mut self, doors: &[Door], backends: &[Placed<Backend>]) {
         let open: Vec<(&str, &Placed<Address>)> = doors
             .iter()
-            .filter_map(|(name, _, address)| Some((name.as_str(), address.as_ref()?)))
+            .filter_map(|door| Some((door.name.as_str(), door.address.as_ref()?)))
             .collect();
         for (index, (name, address)) in open.iter().enumerate() {
             let earlier = open[..index].iter();
@@ -85,7 +89,7 @@ impl Checker<'_> {
                     ))
                     .near(address.place.as_ref())
                     .related(taken.place.as_ref(), format!("`{other}` listens here"))
-                    .help("give one of them another port"),
+                    .help("give one of them another port; 0.0.0.0 and [::] are every address of the machine"),
                 );
             }
             for backend in backends {

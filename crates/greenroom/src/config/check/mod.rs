@@ -24,9 +24,9 @@ use super::model::{Backend, Config, Listener, LogFormat, Route};
 use super::problem::{Problem, Problems};
 use super::source::{Origin, Place, Sources};
 use super::suggest::{closest, listed};
-use super::units;
 use super::words::Word;
-use super::written::{Field, Number, Root, Written};
+use super::written::{Field, Number, Root, Span, Written};
+use super::{Address, units};
 
 /// What the configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +73,14 @@ struct Placed<T> {
     place: Option<Place>,
 }
 
-/// A listener while not all is checked: its address is `None` if it was wrong.
-type Door = (String, Option<Place>, Option<Placed<super::Address>>);
+/// A listener while not all is checked.
+#[derive(Clone, Debug)]
+struct Door {
+    name: String,
+    place: Place,
+    /// `None` if it was wrong.
+    address: Option<Placed<Address>>,
+}
 
 struct Checker<'a> {
     around: &'a Around,
@@ -90,13 +96,15 @@ impl Checker<'_> {
         let doors = self.listeners(root.listener);
         let backends_are_known = !root.backend.is_wrong();
         let backends = self.backends(root.backend);
-        let names: Vec<&str> = doors.iter().map(|(name, _, _)| name.as_str()).collect();
-        let routes = self.routes(root.route, &names, &backends, backends_are_known);
+        let routes = self.routes(root.route, &doors, &backends, backends_are_known);
         self.neighbours(&doors, &backends);
         self.purpose(&backends, backends_are_known);
-        let listeners = doors.into_iter().filter_map(|(name, _, address)| {
-            let address = address?.value;
-            Some(Listener { name, address })
+        let listeners = doors.into_iter().filter_map(|door| {
+            let address = door.address?.value;
+            Some(Listener {
+                name: door.name,
+                address,
+            })
         });
         Config {
             listeners: listeners.collect(),
@@ -142,35 +150,28 @@ impl Checker<'_> {
     }
 
     /// A value read from a text, or its default.
-    fn text<V, E: Display>(
+    fn text<T: Into<String>, V, E: Display>(
         &mut self,
         key: &str,
-        field: Field<String>,
+        field: Field<T>,
         read: impl FnOnce(&str) -> Result<V, E>,
     ) -> Option<Placed<V>> {
-        let written = field.present()?;
-        match read(&written.value) {
+        let Written { value, place } = field.present()?;
+        let text: String = value.into();
+        match read(&text) {
             Ok(value) => {
-                self.note(key, &written.value, Some(&written.place));
-                let place = Some(written.place);
+                self.note(key, &text, Some(&place));
+                let place = Some(place);
                 Some(Placed { value, place })
             }
             Err(error) => {
-                self.problems
-                    .add(Problem::new(format!("`{key}`: {error}")).at(&written.place));
+                self.problems.add(Problem::new(format!("`{key}`: {error}")).at(&place));
                 None
             }
         }
     }
 
-    fn duration(
-        &mut self,
-        key: &str,
-        field: Field<String>,
-        default: Duration,
-        min: Duration,
-        max: Duration,
-    ) -> Duration {
+    fn duration(&mut self, key: &str, field: Field<Span>, default: Duration, min: Duration, max: Duration) -> Duration {
         if field.is_absent() {
             self.note(key, units::show(default), None);
         }

@@ -13,8 +13,8 @@ use super::super::problem::Problem;
 use super::super::source::Place;
 use super::super::suggest::{closest, listed};
 use super::super::units;
-use super::super::written::{self, Field, Many, Names, Written, join};
-use super::{Checker, Placed, sorted};
+use super::super::written::{self, Field, Many, Names, Size, Written, join};
+use super::{Checker, Door, Placed, sorted};
 
 /// What routes can lead from and to.
 #[derive(Clone, Copy)]
@@ -27,16 +27,21 @@ impl Checker<'_> {
     pub(super) fn routes(
         &mut self,
         field: Field<Many<written::Route>>,
-        listeners: &[&str],
+        doors: &[Door],
         backends: &[Placed<Backend>],
         backends_are_known: bool,
     ) -> Vec<Route> {
+        let routes_are_known = !field.is_wrong();
         let many = field.present().map(|written| written.value.0).unwrap_or_default();
         let place = many.get(ROUTES_MAX).and_then(|route| route.place.clone());
         self.at_most("routes", many.len(), ROUTES_MAX, place.as_ref());
-        let ends = Ends { listeners, backends };
+        let names: Vec<&str> = doors.iter().map(|door| door.name.as_str()).collect();
+        let ends = Ends {
+            listeners: &names,
+            backends,
+        };
         let mut routes = Vec::new();
-        let mut complete = backends_are_known;
+        let mut complete = backends_are_known && routes_are_known;
         for (index, route) in many.into_iter().enumerate() {
             match self.route(&format!("route[{index}]"), route, ends) {
                 Some(route) => routes.push(route),
@@ -46,7 +51,7 @@ impl Checker<'_> {
         self.twice(&routes);
         self.names_of(&routes);
         if complete {
-            self.unreached(&routes, ends);
+            self.unreached(&routes, doors, backends);
         }
         sorted(routes.into_iter().map(|route| route.value).collect())
     }
@@ -153,6 +158,15 @@ impl Checker<'_> {
                     self.note(key, only, None);
                     return Some(0);
                 }
+                _ if table.is_none() => {
+                    let problem = format!(
+                        "there are {} backends, and no route says which client goes where",
+                        names.len()
+                    );
+                    let help = "add a [[route]] for each, with backend = \"NAME\" and a host or a path";
+                    self.problems.add(Problem::new(problem).help(help));
+                    return None;
+                }
                 _ => {
                     let help = format!("there are several backends: write {}", quoted("or", &names));
                     self.missing(key, table, &help);
@@ -175,7 +189,7 @@ impl Checker<'_> {
             self.problems.add(match closest(&name.value, known.iter().copied()) {
                 Some(meant) => problem.label(format!("did you mean \"{meant}\"?")),
                 None if known.is_empty() => problem,
-                None => problem.help(format!("the {kind}s are {}", quoted("and", known))),
+                None => problem.help(format!("the configuration has {}", quoted("and", known))),
             });
         }
         found
@@ -188,7 +202,7 @@ impl Checker<'_> {
         self.text(key, field, plain_path).map(|placed| placed.value)
     }
 
-    fn body_max(&mut self, key: &str, field: Field<String>) -> Option<u64> {
+    fn body_max(&mut self, key: &str, field: Field<Size>) -> Option<u64> {
         if field.is_absent() {
             self.note(key, "no limit", None);
         }
@@ -214,8 +228,8 @@ impl Checker<'_> {
                         route.value.path
                     ))
                     .near(route.place.as_ref())
-                    .label("this one would never be taken, or the other")
-                    .related(other.place.as_ref(), "the other is here")
+                    .label("and this is the second")
+                    .related(other.place.as_ref(), "this is the first")
                     .help("give them different hosts, paths or listeners, or take one away"),
                 );
             }
@@ -240,8 +254,8 @@ impl Checker<'_> {
     }
 
     /// What no client ever comes to, or can never go on from.
-    fn unreached(&mut self, routes: &[Placed<Route>], ends: Ends<'_>) {
-        for (index, backend) in ends.backends.iter().enumerate() {
+    fn unreached(&mut self, routes: &[Placed<Route>], doors: &[Door], backends: &[Placed<Backend>]) {
+        for (index, backend) in backends.iter().enumerate() {
             if !routes.iter().any(|route| route.value.backend == index) {
                 let name = &backend.value.name;
                 self.problems.add(
@@ -255,13 +269,15 @@ impl Checker<'_> {
                 );
             }
         }
-        for (index, name) in ends.listeners.iter().enumerate() {
+        for (index, door) in doors.iter().enumerate() {
+            let name = &door.name;
             let here = |route: &Placed<Route>| route.value.listeners.as_ref().is_none_or(|some| some.contains(&index));
             if !routes.iter().any(here) {
                 self.problems.add(
                     Problem::new(format!(
                         "no route is for listener `{name}`: its clients would go nowhere"
                     ))
+                    .at(&door.place)
                     .help(format!(
                         "add a [[route]] with listener = {name:?}, or take the listener away"
                     )),

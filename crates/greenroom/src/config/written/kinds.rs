@@ -16,9 +16,9 @@ use super::super::tree::{Key, Node, Table, Value};
 use super::super::units::show;
 
 /// What a duration looks like, for editors.
-pub(super) const DURATION: &str = "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
+const DURATION: &str = "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
 /// What a size looks like, for editors.
-pub(super) const SIZE: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
+const SIZE: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
 
 /// A range of durations, for a person.
 pub(super) fn range_of(min: Duration, max: Duration) -> String {
@@ -128,6 +128,13 @@ impl<T> Field<T> {
         matches!(self.0, State::Absent)
     }
 
+    /// Makes of nothing something wrong: there is a problem already.
+    pub(super) fn or_wrong(&mut self) {
+        if self.is_absent() {
+            self.0 = State::Wrong;
+        }
+    }
+
     /// Whether something was written that is not of the right kind.
     pub(in crate::config) fn is_wrong(&self) -> bool {
         matches!(self.0, State::Wrong)
@@ -157,6 +164,9 @@ impl Read for String {
     fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
         let help = match &node.value {
             Value::Text(text) => return Some(text.clone()),
+            Value::Integer(number) if path.ends_with(".address") => {
+                Some(format!("write host:port in quotes, such as \"127.0.0.1:{number}\""))
+            }
             Value::Integer(_) | Value::Bool(_) | Value::Other(_) => {
                 Some(format!("write it in quotes: \"{}\"", reader.sources.text(&node.place)))
             }
@@ -166,6 +176,60 @@ impl Read for String {
         None
     }
 }
+
+/// The text of a duration or a size: a bare number is told about units.
+macro_rules! with_unit {
+    ($(#[$meta:meta])* $name:ident, $pattern:expr, $unit:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        pub(in crate::config) struct $name(pub(in crate::config) String);
+
+        impl Read for $name {
+            fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+                let help = match &node.value {
+                    Value::Text(text) => return Some(Self(text.clone())),
+                    Value::Integer(number) => Some(format!(concat!("give it a unit, in quotes: \"{}", $unit, "\""), number)),
+                    _ => None,
+                };
+                reader.expected(path, "a string with a unit", &node, help);
+                None
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
+            }
+        }
+    };
+}
+
+with_unit!(
+    /// A duration, such as `10s`.
+    Span,
+    DURATION,
+    "s"
+);
+with_unit!(
+    /// A size, such as `10MiB`.
+    Size,
+    SIZE,
+    "B"
+);
 
 impl Read for bool {
     fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
@@ -423,11 +487,19 @@ impl<T: Keys> Read for T {
                     path,
                     "a table",
                     &node,
-                    Some(format!("write [{path}] and its keys below it")),
+                    Some(format!("write [{}] and its keys below it", header(path))),
                 );
                 None
             }
         }
+    }
+}
+
+/// A path as the header of a table: TOML counts `[[route]]` by itself.
+fn header(path: &str) -> String {
+    match (path.find('['), path.find(']')) {
+        (Some(begin), Some(end)) if begin < end => format!("{}{}", &path[..begin], &path[end + 1..]),
+        _ => path.to_owned(),
     }
 }
 

@@ -17,7 +17,7 @@ use greenroom_core::limits::{
 };
 
 pub(super) use kinds::{
-    Field, Keys, Many, Named, Names, Number, Read, Reader, Shape, TextTable, Texts, Words, Written, join,
+    Field, Keys, Many, Named, Names, Number, Read, Reader, Shape, Size, Span, TextTable, Texts, Words, Written, join,
 };
 
 use super::problem::Problem;
@@ -50,7 +50,11 @@ macro_rules! written {
                     let path = join(path, &key.name);
                     match key.name.as_str() {
                         $( stringify!($key) => read.$key = Field::read(node, &path, reader), )*
-                        _ => reader.unknown(&key, &path, Self::KEYS),
+                        // Who wrote `adress` has not left out `address`: one slip is one problem.
+                        _ => match reader.unknown(&key, &path, Self::KEYS) {
+                            $( Some(stringify!($key)) => read.$key.or_wrong(), )*
+                            _ => {}
+                        },
                     }
                 }
                 read
@@ -66,8 +70,8 @@ written! {
     #[schemars(rename = "Configuration", title = "greenroom's configuration")]
     struct Root {
         /// How long stopping may take: for closing clients, and then for a process between TERM and KILL.
-        #[schemars(extend("default" = show(GRACE), "x-values" = kinds::range_of(std::time::Duration::ZERO, GRACE_MAX), "pattern" = kinds::DURATION))]
-        grace: String,
+        #[schemars(extend("default" = show(GRACE), "x-values" = kinds::range_of(std::time::Duration::ZERO, GRACE_MAX)))]
+        grace: Span,
         /// How the log is written. `auto`: `text` on a terminal, else `json`.
         #[schemars(extend("default" = "auto", "enum" = super::words::LOG_FORMATS))]
         log_format: String,
@@ -171,14 +175,14 @@ written! {
         #[schemars(extend("default" = "handshake", "enum" = super::words::HOLDS))]
         hold: String,
         /// How long a WebSocket client waits at the most; then it gets 503 with Retry-After.
-        #[schemars(extend("default" = show(HOLD_TIMEOUT), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX), "pattern" = kinds::DURATION))]
-        hold_timeout: String,
+        #[schemars(extend("default" = show(HOLD_TIMEOUT), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX)))]
+        hold_timeout: Span,
         /// HTTP requests that come too early: `hold` lets them wait, `refuse` sends 503 at once, `pass` sends them to the server, ready or not.
         #[schemars(extend("default" = "hold", "enum" = super::words::HTTP_MODES))]
         http: String,
         /// How long an HTTP request waits at the most; then it gets 503 with Retry-After.
-        #[schemars(extend("default" = show(HTTP_HOLD), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX), "pattern" = kinds::DURATION))]
-        http_hold: String,
+        #[schemars(extend("default" = show(HTTP_HOLD), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX)))]
+        http_hold: Span,
         /// Whether a browser that waits for a page is shown, after a second, that the server is starting. The page goes to the application by itself.
         #[schemars(extend("default" = true))]
         waiting_page: bool,
@@ -190,8 +194,8 @@ written! {
         #[schemars(extend("x-default" = "the path stays", "pattern" = "^/"))]
         rewrite: String,
         /// Bytes that the body of a request may have; a longer one is refused with 413.
-        #[schemars(extend("x-default" = "no limit", "x-values" = format!("`0B` to `{}`", show_size(BODY_MAX_MOST)), "pattern" = kinds::SIZE))]
-        body_max: String,
+        #[schemars(extend("x-default" = "no limit", "x-values" = format!("`0B` to `{}`", show_size(BODY_MAX_MOST))))]
+        body_max: Size,
     }
 }
 
@@ -212,15 +216,41 @@ written! {
 }
 
 impl Reader<'_> {
-    /// A key that nobody knows.
-    fn unknown(&mut self, key: &Key, path: &str, known: &[(&'static str, &'static Shape)]) {
+    /// A key that nobody knows; gives the one that was meant.
+    fn unknown(&mut self, key: &Key, path: &str, known: &[(&'static str, &'static Shape)]) -> Option<&'static str> {
         let names = || known.iter().map(|(name, _)| *name);
         let problem = Problem::new(format!("`{path}` is no key")).at(&key.place);
-        self.problems.add(match closest(&key.name, names()) {
+        let mut tables = Vec::new();
+        elsewhere(&key.name, Root::SHAPE, "", &mut tables);
+        let tables = tables.iter().map(String::as_str);
+        let meant = closest(&key.name, names());
+        self.problems.add(match meant {
+            _ if tables.len() > 0 => problem.label(format!("this key belongs to {}", listed("or", tables))),
             Some(meant) => problem.label(format!("did you mean `{meant}`?")),
             None => problem
                 .label("unknown here")
                 .help(format!("the keys here are {}", listed("and", names()))),
         });
+        meant
+    }
+}
+
+/// The tables that have this key.
+fn elsewhere(name: &str, shape: &Shape, header: &str, found: &mut Vec<String>) {
+    let Shape::Table(keys) = shape else { return };
+    if keys.iter().any(|(key, _)| *key == name) {
+        found.push(match header {
+            "" => "the top of the file, above all tables".into(),
+            "route" => "[[route]]".into(),
+            header => format!("[{header}]"),
+        });
+    }
+    for (key, below) in *keys {
+        match below {
+            Shape::Named(one) => elsewhere(name, one, &format!("{}.NAME", join(header, key)), found),
+            Shape::Many(one) => elsewhere(name, one, &join(header, key), found),
+            Shape::Table(_) => elsewhere(name, below, &join(header, key), found),
+            Shape::Value | Shape::Free => {}
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use greenroom_core::backend::Input;
-use greenroom_core::backoff::{Backoff, Next};
+use greenroom_core::backoff::{Backoff, GiveUp, Next};
 use greenroom_core::event::Generation;
 use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, RESTART_DELAY};
 use tokio::sync::{mpsc, watch};
@@ -62,7 +62,7 @@ pub(super) async fn live(house: &House, child: &Child, wants: watch::Receiver<bo
     let (mut signals, supervisor) = match started {
         Ok(both) => both,
         Err(error) => {
-            house.log.warn(error);
+            house.log.fatal(super::CANNOT_LISTEN, error);
             return super::CANNOT_LISTEN;
         }
     };
@@ -119,8 +119,8 @@ async fn lives(
             .tell(Message::Backend(Input::Started(generation), "start"));
         let code = match supervisor.spawn(CHILD, generation).await {
             Err(error) => {
-                house.log.warn(error.to_string());
                 if number == 1 {
+                    house.log.fatal(error.exit_code(), error.to_string());
                     house.front.inbox.tell(Message::Backend(
                         Input::Exited {
                             generation,
@@ -130,6 +130,7 @@ async fn lives(
                     ));
                     return Fate::Ended(error.exit_code());
                 }
+                house.log.warn(error.to_string()); // it is tried again
                 error.exit_code()
             }
             Ok(_) => match life(supervisor, signals, died, generation).await {
@@ -175,7 +176,11 @@ async fn between(
     });
     match next {
         Next::GiveUp(reason) => {
-            house.log.warn(format!("CMD is not started again: {reason}"));
+            let message = format!("CMD is not started again: {reason}");
+            match reason {
+                GiveUp::TooOften => house.log.fatal(code, message),
+                GiveUp::Never | GiveUp::Succeeded => house.log.warn(message),
+            }
             Some(Fate::Ended(code))
         }
         Next::Restart { at } => {

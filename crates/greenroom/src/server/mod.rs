@@ -91,7 +91,7 @@ pub fn run(settings: Settings) -> u8 {
 }
 
 fn fail(log: &Log, message: &str, code: u8) -> u8 {
-    log.warn(message);
+    log.fatal(code, message);
     log.flush();
     code
 }
@@ -175,7 +175,10 @@ async fn house(settings: Settings, listener: std::net::TcpListener, nofile: Opti
 /// or refused again, and to say so at once is the honest way. The child ends with us.
 async fn witness(owner: tokio::task::JoinHandle<()>, log: Log) {
     if owner.await.is_err() {
-        log.warn("a fault of greenroom itself: its owner task has ended; please report it");
+        log.fatal(
+            FAULT,
+            "a fault of greenroom itself: its owner task has ended; please report it",
+        );
         log.flush();
         std::process::exit(FAULT.into());
     }

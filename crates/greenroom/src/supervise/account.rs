@@ -56,7 +56,16 @@ impl Account {
         let gid = group.map(group_of).transpose()?;
         let Some(asked) = user else {
             let uid = rustix::process::getuid().as_raw();
-            let account = |gid| (Self { uid, gid, groups: vec![gid] }, Variables::new());
+            let account = |gid| {
+                (
+                    Self {
+                        uid,
+                        gid,
+                        groups: vec![gid],
+                    },
+                    Variables::new(),
+                )
+            };
             return Ok(gid.map(account));
         };
         let user = match number(asked) {
@@ -65,7 +74,14 @@ impl Account {
                 Some(user) => user,
                 None => {
                     let gid = gid.ok_or(AccountError::NoGroupOfUser(uid))?;
-                    return Ok(Some((Self { uid, gid, groups: vec![gid] }, Variables::new())));
+                    return Ok(Some((
+                        Self {
+                            uid,
+                            gid,
+                            groups: vec![gid],
+                        },
+                        Variables::new(),
+                    )));
                 }
             },
         };
@@ -77,7 +93,14 @@ impl Account {
             ("LOGNAME".into(), name),
             ("HOME".into(), user.home),
         ];
-        Ok(Some((Self { uid: user.uid, gid, groups }, variables)))
+        Ok(Some((
+            Self {
+                uid: user.uid,
+                gid,
+                groups,
+            },
+            variables,
+        )))
     }
 
     /// Whether it is what we are already, so that nothing has to be changed.
@@ -91,7 +114,13 @@ impl Account {
     /// Makes the calling process this account: groups first, as only who may still
     /// change them can, and the user last. For the time between fork and exec.
     pub(super) fn take(&self) -> io::Result<()> {
-        let done = |code: libc::c_int| if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+        let done = |code: libc::c_int| {
+            if code == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        };
         // SAFETY: the pointer and the length are those of a living Vec; the others take numbers.
         unsafe {
             done(libc::setgroups(self.groups.len() as _, self.groups.as_ptr()))?;
@@ -236,7 +265,10 @@ mod tests {
         assert!(said(Some("root"), Some("no-such-group")).contains("no group `no-such-group`"));
         assert!(said(Some("4123456789"), None).contains("give `group` too"));
         assert!(said(Some("a\0b"), None).contains("no user"));
-        assert!(said(Some("4294967295"), None).contains("no user"), "it would mean: stay who you are");
+        assert!(
+            said(Some("4294967295"), None).contains("no user"),
+            "it would mean: stay who you are"
+        );
         assert_eq!(Account::find(None, None).unwrap(), None);
     }
 

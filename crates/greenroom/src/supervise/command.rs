@@ -130,7 +130,16 @@ mod tests {
     #[test]
     fn what_was_meant_for_us_alone_is_withheld_and_what_is_added_wins() {
         let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
-        let names = ["PATH", "NOTIFY_SOCKET", "LISTEN_FDS", "GREENROOM_TOKEN", "GREENROOMY", "MINE", "HOME", "PORT"];
+        let names = [
+            "PATH",
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "GREENROOM_TOKEN",
+            "GREENROOMY",
+            "MINE",
+            "HOME",
+            "PORT",
+        ];
         let command = Command {
             remove_env: vec!["MINE".into()],
             env: vec![pair("PORT", "4711"), pair("USER", "chosen")],

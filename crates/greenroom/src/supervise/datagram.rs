@@ -14,7 +14,8 @@ use greenroom_core::limits;
 
 /// Bytes for one SCM_RIGHTS of the largest size, one SCM_CREDENTIALS and one
 /// SCM_PIDFD, each with its header (16 bytes) and padding.
-const CONTROL_MAX: usize = 16 + limits::NOTIFY_FDS_MAX * size_of::<RawFd>() + 8 + 16 + size_of::<libc::ucred>() + 8 + 24;
+const CONTROL_MAX: usize =
+    16 + limits::NOTIFY_FDS_MAX * size_of::<RawFd>() + 8 + 16 + size_of::<libc::ucred>() + 8 + 24;
 /// `SO_PASSPIDFD` and `SCM_PIDFD`, the same on all architectures named in [`ask_for_pidfds`].
 const SO_PASSPIDFD: libc::c_int = 76;
 const SCM_PIDFD: libc::c_int = 4;

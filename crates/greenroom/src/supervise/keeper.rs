@@ -158,7 +158,11 @@ impl Keeper {
     }
 
     /// Starts a warden. Gives the life, which only lacks its phase.
-    fn start(&mut self, child: ChildId, generation: Generation) -> Result<impl FnOnce(Phase) -> Life + use<>, SpawnError> {
+    fn start(
+        &mut self,
+        child: ChildId,
+        generation: Generation,
+    ) -> Result<impl FnOnce(Phase) -> Life + use<>, SpawnError> {
         let many = self.slots.len() > 1;
         let Some(slot) = self.slots.get(child.0) else {
             return Err(SpawnError::Gone);
@@ -175,11 +179,17 @@ impl Keeper {
         let socket = command.notify.then(NotifySocket::new).transpose();
         let socket = socket.unwrap_or_else(|error| {
             let what = What::NotifyUnavailable { error };
-            self.tell.tell(Happening { child, generation, what });
+            self.tell.tell(Happening {
+                child,
+                generation,
+                what,
+            });
             None
         });
         let foreground = self.terminal.as_ref().is_some_and(Terminal::is_ours);
-        let uid = account.as_ref().map_or_else(|| rustix::process::getuid().as_raw(), |account| account.uid);
+        let uid = account
+            .as_ref()
+            .map_or_else(|| rustix::process::getuid().as_raw(), |account| account.uid);
         let notify = socket.as_ref().map(NotifySocket::path);
         let spec = Spec {
             program: command.program.clone(),
@@ -192,8 +202,8 @@ impl Keeper {
             stdin_null: many,
             folder: socket.as_ref().and_then(NotifySocket::folder),
         };
-        let (handle, reports) = warden::start(&self.call, &spec)
-            .map_err(|error| SpawnError::new(command, Step::Warden, error))?;
+        let (handle, reports) =
+            warden::start(&self.call, &spec).map_err(|error| SpawnError::new(command, Step::Warden, error))?;
         let warden = Pid::from_child(&handle);
         self.family.add_warden(warden);
         self.runtime
@@ -216,7 +226,9 @@ impl Keeper {
     // ── What the wardens say ───────────────────────────────────────────────
 
     fn hear(&mut self, child: ChildId, generation: Generation, report: Option<Report>) {
-        let Some(slot) = self.slots.get_mut(child.0) else { return };
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
         let Some(life) = slot.life_of(generation) else {
             return; // of a life that was given up
         };
@@ -226,16 +238,32 @@ impl Keeper {
             Some(Report::Ended(end)) => self.ended(child, end),
             Some(Report::Stopped(signal)) => {
                 let what = What::Stopped { signal };
-                self.tell.tell(Happening { child, generation, what });
+                self.tell.tell(Happening {
+                    child,
+                    generation,
+                    what,
+                });
                 self.stop_with_child(child, signal);
             }
             Some(Report::Continued) => {
                 let what = What::Continued;
-                self.tell.tell(Happening { child, generation, what });
+                self.tell.tell(Happening {
+                    child,
+                    generation,
+                    what,
+                });
             }
             Some(Report::Key(signal)) => {
-                let what = What::Key(if signal == Signal::QUIT.as_raw() { Key::Quit } else { Key::Interrupt });
-                self.tell.tell(Happening { child, generation, what });
+                let what = What::Key(if signal == Signal::QUIT.as_raw() {
+                    Key::Quit
+                } else {
+                    Key::Interrupt
+                });
+                self.tell.tell(Happening {
+                    child,
+                    generation,
+                    what,
+                });
             }
             Some(Report::Orphans(count)) => self.tell.count_orphans(count.max(0).unsigned_abs().into()),
             None => {
@@ -247,7 +275,9 @@ impl Keeper {
     }
 
     fn started(&mut self, child: ChildId, number: i32, joined: bool) {
-        let Some(slot) = self.slots.get_mut(child.0) else { return };
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
         let (Some(life), Some(pid)) = (&mut slot.life, Pid::from_raw(number)) else {
             return;
         };
@@ -258,7 +288,11 @@ impl Keeper {
         };
         let generation = life.generation;
         let what = What::Started { pid: number };
-        self.tell.tell(Happening { child, generation, what });
+        self.tell.tell(Happening {
+            child,
+            generation,
+            what,
+        });
         // Not before its start is told; what it has said meanwhile waits in the socket.
         let socket = life.socket.as_mut().and_then(NotifySocket::take);
         if let (Some(socket), Some(process)) = (socket, Process::read(number)) {
@@ -278,7 +312,9 @@ impl Keeper {
     }
 
     fn failed(&mut self, child: ChildId, step: Step, errno: i32) {
-        let Some(slot) = self.slots.get_mut(child.0) else { return };
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
         let Some(life) = &mut slot.life else { return };
         let before = std::mem::replace(&mut life.phase, Phase::Over { group: None });
         let Phase::Starting(reply) = before else {
@@ -314,7 +350,11 @@ impl Keeper {
             end,
             interrupted: held && by_key,
         };
-        self.tell.tell(Happening { child, generation, what });
+        self.tell.tell(Happening {
+            child,
+            generation,
+            what,
+        });
     }
 
     // ── Waiting ────────────────────────────────────────────────────────────
@@ -344,7 +384,9 @@ impl Keeper {
 
     /// The life is over when its warden has been waited for and is silent.
     fn warden_gone(&mut self, child: ChildId) {
-        let Some(slot) = self.slots.get_mut(child.0) else { return };
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
         let Some(life) = slot.life.as_ref().filter(|life| life.reaped && life.silent) else {
             return;
         };
@@ -352,7 +394,9 @@ impl Keeper {
         if life.child().is_some() {
             self.ended(child, End::Signalled(Signal::KILL.as_raw())); // by PDEATHSIG, or with its group
         }
-        let Some(slot) = self.slots.get_mut(child.0) else { return };
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
         if let Some(Life {
             phase: Phase::Starting(reply),
             ..
@@ -421,7 +465,9 @@ impl Keeper {
         };
         let deadline = Instant::now() + grace;
         let begins = slot.ending.is_none();
-        slot.ending.get_or_insert_with(|| Ending::new(deadline)).ask(deadline, reply);
+        slot.ending
+            .get_or_insert_with(|| Ending::new(deadline))
+            .ask(deadline, reply);
         if begins && !grace.is_zero() {
             let group = slot.life.as_ref().and_then(Life::group);
             sweep::signal(group, &members, Signal::TERM);
@@ -453,7 +499,9 @@ impl Keeper {
             return;
         }
         let members = self.members(child);
-        let Some(slot) = self.slots.get_mut(child.0) else { return };
+        let Some(slot) = self.slots.get_mut(child.0) else {
+            return;
+        };
         match slot.look(Instant::now(), members.len()) {
             Next::Nothing => {}
             Next::Kill => kill(slot, &members),

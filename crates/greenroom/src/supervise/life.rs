@@ -179,8 +179,7 @@ impl Ending {
     }
 
     pub(super) fn next_wake(&self) -> Instant {
-        self.next_look
-            .map_or(self.deadline, |look| look.min(self.deadline))
+        self.next_look.map_or(self.deadline, |look| look.min(self.deadline))
     }
 
     /// Tells all who asked.

@@ -267,8 +267,8 @@ pub fn now_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{env, fs};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::{env, fs};
 
     fn left_in(place: &Path) -> usize {
         fs::read_dir(place).unwrap().count()

@@ -51,7 +51,11 @@ fn say(line: &str) {
 
 /// Says what happened: of the first child by its generation alone, of others as `child/generation`.
 fn happening(happening: Happening) {
-    let Happening { child, generation, what } = happening;
+    let Happening {
+        child,
+        generation,
+        what,
+    } = happening;
     let life = match child {
         ChildId(0) => generation.to_string(),
         ChildId(n) => format!("{n}/{generation}"),

@@ -59,7 +59,10 @@ impl Report {
         let (kind, a, b) = (word(0)?, word(1)?, word(2)?);
         Some(match kind {
             1 => Self::Started { pid: a, joined: b == 1 },
-            2 => Self::Failed { step: Step::of(a), errno: b },
+            2 => Self::Failed {
+                step: Step::of(a),
+                errno: b,
+            },
             3 => Self::Stopped(a),
             4 => Self::Continued,
             5 => Self::Ended(End::Exited(u8::try_from(a).ok()?)),
@@ -87,7 +90,10 @@ mod tests {
         let all = [
             Report::Started { pid: 7, joined: true },
             Report::Started { pid: 7, joined: false },
-            Report::Failed { step: Step::Account, errno: 1 },
+            Report::Failed {
+                step: Step::Account,
+                errno: 1,
+            },
             Report::Stopped(20),
             Report::Continued,
             Report::Ended(End::Exited(255)),

@@ -158,7 +158,11 @@ mod tests {
             args: vec!["app:app".into(), "".into(), OsString::from_vec(vec![0xff, b'\n'])],
             env: vec![("PORT".into(), "1".into()), ("EMPTY".into(), "".into())],
             cwd: Some("/srv/my app".into()),
-            account: Some(Account { uid: 33, gid: 44, groups: vec![44, 55] }),
+            account: Some(Account {
+                uid: 33,
+                gid: 44,
+                groups: vec![44, 55],
+            }),
             nofile: Some((Some(1024), None)),
             foreground: true,
             stdin_null: false,

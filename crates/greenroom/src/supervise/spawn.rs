@@ -10,12 +10,13 @@
 //! given beyond 0, 1 and 2 are made so (`close_range`, Linux 5.11; before that
 //! they pass on, as from any shell).
 //!
-//! *Dying with its warden.* PDEATHSIG follows the *thread* that forked; a warden has
-//! one only. It is set after the user was changed, as the kernel forgets it then.
 //! *Its group has the warden in it* before the child may take the terminal and exec, so
 //! no Ctrl-C is missed: between fork and exec it says that its group is there, and waits
 //! until a thread of the warden, which itself waits for exec, has joined.
-//! PDEATHSIG is the net for a warden that is killed; the orderly end is
+//!
+//! *Dying with its warden.* PDEATHSIG follows the *thread* that forked: the warden's
+//! first one, which lives as long as it. It is set after the user was changed, as the
+//! kernel forgets it then. It is the net for a warden that is killed; the orderly end is
 //! [`super::Supervisor::terminate`].
 #![allow(unsafe_code)]
 

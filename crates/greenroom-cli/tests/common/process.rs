@@ -38,7 +38,7 @@ pub fn wardens(greenroom: u32) -> Vec<u32> {
     let is_its = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
-        parent.is_some_and(|parent| parent == greenroom.to_string()) && command_line(*pid) == "greenroom-warden"
+        parent.is_some_and(|parent| parent == greenroom.to_string()) && command_line(*pid) == "room-warden"
     };
     pids().into_iter().filter(is_its).collect()
 }

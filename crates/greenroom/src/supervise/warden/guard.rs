@@ -50,6 +50,7 @@ pub(super) fn prepare(command: &mut process::Command, kept: [RawFd; 2]) {
 /// See the module. `call` are the numbers of the two descriptors.
 pub(super) fn main(call: &OsStr) -> u8 {
     block_signals();
+    let _ = rustix::thread::set_name(c"room-warden"); // else `ps` and `top` show the name of the link: exe
     let Some((socket, told)) = descriptors(call) else {
         let _ = writeln!(io::stderr(), "error: greenroom starts its wardens itself");
         return USAGE;

@@ -14,7 +14,7 @@ use std::{
 
 use common::{
     Greenroom, Ledger,
-    process::{MARK, is_there, mark, marked, until, wardens},
+    process::{MARK, environment, is_there, mark, marked, until, wardens},
     python,
     wire::Wire,
 };
@@ -297,7 +297,12 @@ fn what_a_killed_greenroom_and_its_killed_warden_left_is_removed_by_the_next() {
     };
     let warden = rustix::process::Pid::from_raw(wardens(first.pid())[0].cast_signed()).unwrap();
     first.signal(Signal::STOP); // it must not see its warden's end and tidy up
+    let child = first.wait_for_event("started", PATIENCE)["pid"].as_u64().unwrap();
+    let child = u32::try_from(child).unwrap();
+    assert!(!environment(child).is_empty());
     rustix::process::kill_process(warden, Signal::KILL).unwrap();
+    // A zombie, while greenroom stands still, has no environment.
+    until("the child dies with its warden", || environment(child).is_empty());
     first.signal(Signal::KILL);
     assert_eq!(first.wait_exit_code(PATIENCE), 137);
     assert!(folder(&first).exists(), "nobody was left to remove it");

@@ -88,8 +88,10 @@ impl Container {
 #[test]
 fn as_pid_1_it_waits_for_all_orphans_and_term_ends_all() {
     let mark = mark();
-    // Orphans of the child, which end while it runs.
-    let script = "for n in 1 2 3 4 5; do (sleep 0.1 & sleep 0.2 &); done; echo up pid $$; exec sleep 1000";
+    // Orphans of the child: some end by themselves, and a group of them at one moment.
+    let script = "for n in 1 2 3 4 5; do (sleep 0.1 & sleep 0.2 &); done
+        setsid sh -c 'for n in 1 2 3 4 5 6 7 8 9; do sleep 0.9e9 & done; echo group $$; exec sleep 0.9e9' &
+        echo up; exec sleep 1000";
     let mut container = Container::start(script, &mark);
     let child = container.outer.wait_for_event("started", PATIENCE)["pid"]
         .as_u64()
@@ -97,6 +99,10 @@ fn as_pid_1_it_waits_for_all_orphans_and_term_ends_all() {
     assert!(child < 10, "it is in a namespace of its own: {child}");
     // And some of nobody: `docker exec` ends before what it has started.
     container.exec("(sleep 0.1 & sleep 0.2 &); (setsid sleep 0.1 &)");
+    until("the group is there", || container.outer.stdout().contains("group "));
+    let stdout = container.outer.stdout();
+    let group = stdout.lines().find_map(|line| line.strip_prefix("group ")).unwrap();
+    container.exec(&format!("kill -s KILL -- -{group}"));
     let sleepers = || {
         marked(&mark)
             .iter()

@@ -150,7 +150,9 @@ fn a_child_runs_where_it_is_told_to() {
 fn a_child_of_another_user_has_his_numbers_groups_and_home_is_heard_and_dies_with_its_warden() {
     need_root();
     let script = "echo is $(id -u) $(id -g) $(id -G) $USER $LOGNAME $HOME; echo socket $NOTIFY_SOCKET; exec sleep 1000";
-    let mut helper = Helper::new(&["user=nobody", "/bin/sh", "-c", script], &[], "");
+    // Ours are others, and must not stay.
+    let groups = r#"exec setpriv --groups=4,24 "$0" helper::helper --exact --nocapture"#;
+    let mut helper = Helper::new(&["user=nobody", "/bin/sh", "-c", script], &[], groups);
     let child = helper.spawn(1);
     let entry = String::from_utf8(
         std::process::Command::new("getent")

@@ -2,8 +2,8 @@
 //!
 //! CMD is this test program itself, told by `NOTIFY_WIRE_CHILD` to be the child:
 //! it says what it was given on standard output, and does what it is told over a
-//! connection of the test, line by line. PID reuse (A22) cannot be staged here; what
-//! stands against it, the sender being looked at when it is heard, is tested in `supervise`.
+//! connection of the test, line by line. PID reuse (A22) and senders that are gone are
+//! tested in `supervise`, where the receiver can be held still.
 
 #![allow(
     clippy::unwrap_used,
@@ -57,6 +57,21 @@ fn child() {
     socket.connect(&path).unwrap();
     for line in BufReader::new(test.try_clone().unwrap()).lines().map_while(Result::ok) {
         match line.as_str() {
+            "symlink" => {
+                // The socket's place is taken by a link to something dear.
+                let victim = Path::new(&path).parent().unwrap().with_extension("victim");
+                fs::write(&victim, "kept").unwrap();
+                fs::remove_file(&path).unwrap();
+                std::os::unix::fs::symlink(&victim, &path).unwrap();
+            }
+            "grandchild" => {
+                // Of a process that stays: of one that is gone only the user would be known.
+                let script = "import os, socket, time\n\
+                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'STATUS=grandchild', os.environ['NOTIFY_SOCKET'])\n\
+                    time.sleep(1000)";
+                let shell = format!("python3 -c \"{script}\" & true");
+                std::process::Command::new("sh").args(["-c", &shell]).status().unwrap();
+            }
             "flood" => {
                 for number in 0..2_000 {
                     let _ = socket.send(format!("STATUS=flood {number}").as_bytes());
@@ -170,6 +185,91 @@ fn a21_ready_from_another_process_is_ignored() {
     run.greenroom.wait_for_event("ready", SOON);
 }
 
+/// A21. A process of another user is not believed, be it gone or not when its word is read.
+#[test]
+fn a21_ready_from_another_user_is_ignored() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root: it sends as another user (nobody)"
+    );
+    let mut run = Run::start();
+    let script = "import socket, sys\n\
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', sys.argv[1])\n\
+        sys.stdin.read()";
+    let mut sender = std::process::Command::new("setpriv");
+    sender
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", script])
+        .arg(run.socket())
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin") // whose interpreter he may enter
+        .stdin(std::process::Stdio::piped());
+    let mut stays = sender.spawn().unwrap();
+    let warned = |greenroom: &Greenroom| {
+        greenroom.wait_for(|event| event["event"] == "warning", SOON)["message"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(warned(&run.greenroom).contains(&format!("process {} of user 65534", stays.id())));
+    drop(stays.stdin.take());
+    stays.wait().unwrap();
+    let mut gone = sender.stdin(std::process::Stdio::null()).spawn().unwrap();
+    gone.wait().unwrap();
+    run.hears("from inside");
+    assert!(!run.is_ready(), "{}", run.greenroom.stderr());
+}
+
+/// A21. What CMD started speaks for it, however far below; a greenroom beside this one does not.
+#[test]
+fn a21_a_grandchild_is_believed_and_the_child_of_another_greenroom_is_not() {
+    let mut run = Run::start();
+    run.tell("grandchild");
+    run.greenroom.wait_for(|event| event["status"] == "grandchild", SOON);
+
+    let script = "import os, socket, sys, time\n\
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', sys.argv[1])\n\
+        time.sleep(1000)";
+    let socket = run.socket();
+    let args = ["run", "--listen", "127.0.0.1:0", "--", "python3", "-c", script];
+    let _sibling = Greenroom::start(&[&args[..], &[socket.to_str().unwrap()]].concat());
+    let warning = run.greenroom.wait_for_event("warning", SOON);
+    assert!(
+        warning["message"]
+            .as_str()
+            .unwrap()
+            .contains("no process of the backend"),
+        "{warning}"
+    );
+    run.hears("from inside");
+    assert!(!run.is_ready(), "{}", run.greenroom.stderr());
+}
+
+/// A23. While a flood waits to be read greenroom serves as ever.
+#[test]
+fn a23_a_flood_does_not_keep_clients_waiting() {
+    let mut run = Run::start();
+    let address = run.greenroom.address();
+    run.tell("flood"); // more than is read in a second, so a part of it still waits
+    run.greenroom.wait_for(
+        |event| {
+            event["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("notifications came within a second"))
+        },
+        SOON,
+    );
+    let _held = common::wire::Wire::knock(&address);
+    let held = run.greenroom.wait_for_event("held", SOON);
+    run.hears("behind the flood");
+    let behind = run
+        .greenroom
+        .wait_for(|event| event["status"] == "behind the flood", SOON);
+    let at = |event: &Value| event["at"].as_f64().unwrap();
+    assert!(
+        at(&held) < at(&behind),
+        "held at once, not when the flood was over: {held} {behind}"
+    );
+}
+
 /// A23. A flood, a giant and empty datagram, and thousands of descriptors: the child is still heard, and nothing is kept.
 #[test]
 fn a23_floods_giants_and_descriptors_do_no_harm() {
@@ -201,6 +301,24 @@ fn a25_the_socket_has_a_path_of_its_own_and_is_removed() {
     run.greenroom.signal(rustix::process::Signal::TERM);
     run.greenroom.wait_exit_code(SOON);
     assert!(!socket.exists() && !folder.exists(), "{}", folder.display());
+}
+
+/// A25. What was put in the place of the socket is neither followed nor removed.
+#[test]
+fn a25_a_link_in_the_place_of_the_socket_is_not_followed() {
+    let mut run = Run::start();
+    let socket = run.socket();
+    let victim = socket.parent().unwrap().with_extension("victim");
+    run.tell("symlink");
+    run.greenroom.signal(rustix::process::Signal::TERM);
+    run.greenroom.wait_exit_code(SOON);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+    assert!(
+        fs::symlink_metadata(&socket).unwrap().is_symlink(),
+        "not ours to remove"
+    );
+    fs::remove_dir_all(socket.parent().unwrap()).unwrap();
+    fs::remove_file(victim).unwrap();
 }
 
 /// A26. The child gets the three standard streams and nothing else that is open; the outer manager's variables are not its own.

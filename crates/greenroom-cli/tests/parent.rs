@@ -7,13 +7,14 @@ mod common;
 use std::{
     net::{TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use common::{
-    Greenroom, Ledger, fixture,
-    process::{MARK, mark, marked, until},
+    Greenroom, Ledger,
+    process::{MARK, environment, is_there, mark, marked, until, wardens},
     python,
     wire::Wire,
 };
@@ -40,12 +41,20 @@ fn up(flags: &[&str], script: &str, mark: &str) -> Greenroom {
     greenroom
 }
 
-fn warnings(greenroom: &Greenroom) -> Vec<String> {
+/// The fatal event; that it is the only one, and that no warning beside it says the same.
+fn fatal(greenroom: &Greenroom, code: i32) -> String {
     let events = greenroom.events();
-    let warnings = events.iter().filter(|event| event["event"] == "warning");
-    warnings
-        .map(|event| event["message"].as_str().unwrap().to_owned())
-        .collect()
+    let said = events
+        .iter()
+        .filter(|event| ["fatal", "warning"].contains(&event["event"].as_str().unwrap()));
+    let said: Vec<_> = said.collect();
+    assert_eq!(said.len(), 1, "one clear line: {said:?}");
+    assert_eq!(
+        (&said[0]["event"], &said[0]["code"]),
+        (&"fatal".into(), &code.into()),
+        "{said:?}"
+    );
+    said[0]["message"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -118,8 +127,7 @@ fn a_port_in_use_is_69_and_one_clear_line() {
     let address = taken.local_addr().unwrap().to_string();
     let mut greenroom = Greenroom::start(&["run", "--listen", &address, "--", "echo", "started"]);
     assert_eq!(greenroom.wait_exit_code(PATIENCE), 69);
-    let warning = greenroom.wait_for_event("warning", PATIENCE);
-    let message = warning["message"].as_str().unwrap();
+    let message = fatal(&greenroom, 69);
     assert!(
         message.contains(&address) && message.contains("--listen"),
         "what, where, what to do: {message}"
@@ -139,9 +147,9 @@ fn a_command_that_does_not_exist_is_127_and_one_that_cannot_be_executed_126() {
     ] {
         let mut greenroom = run(&[], &[cmd]);
         assert_eq!(greenroom.wait_exit_code(PATIENCE), code, "{}", greenroom.stderr());
-        let warnings = warnings(&greenroom);
-        assert_eq!(warnings.len(), 1, "one clear line: {warnings:?}");
-        assert!(warnings[0].contains(cmd), "{warnings:?}");
+        let message = fatal(&greenroom, code);
+        assert!(message.contains(cmd), "{message}");
+        assert_eq!(greenroom.events().last().unwrap()["event"], "stopped", "the last line");
     }
 }
 
@@ -181,12 +189,129 @@ fn what_the_child_made_a_daemon_of_ends_with_it() {
 }
 
 #[test]
-fn the_child_dies_with_greenroom_when_that_is_killed() {
+fn nothing_that_the_child_started_and_no_file_outlives_a_killed_greenroom() {
     let mark = mark();
-    let mut greenroom = up(&[], "echo up; exec sleep 1000", &mark);
+    // One in its group, one with a session of its own, one that ignores all it can.
+    let script =
+        "sleep 1000 & (setsid sh -c 'trap \"\" TERM HUP INT; sleep 1000 & sleep 1000' </dev/null >/dev/null 2>&1 &)
+        echo up $NOTIFY_SOCKET; trap '' TERM HUP INT; while :; do sleep 1000; done";
+    let mut greenroom = up(&[], script, &mark);
+    let sleepers = || marked(&mark).iter().filter(|(_, line)| line == "sleep 1000").count();
+    until("all are there", || sleepers() == 4);
+    let wardens = wardens(greenroom.pid());
+    assert_eq!(wardens.len(), 1);
+    let stdout = greenroom.stdout();
+    let socket = Path::new(stdout.trim().strip_prefix("up ").unwrap());
+    assert!(socket.exists());
     greenroom.signal(Signal::KILL);
     assert_eq!(greenroom.wait_exit_code(PATIENCE), 137);
-    until("the child is gone", || marked(&mark).is_empty());
+    until("all are gone", || marked(&mark).is_empty());
+    until("the warden too", || !is_there(wardens[0]));
+    assert!(
+        !socket.parent().unwrap().exists(),
+        "no file is left: {}",
+        socket.display()
+    );
+}
+
+#[test]
+fn a_killed_warden_takes_the_child_with_it_and_the_next_life_begins() {
+    let mark = mark();
+    let script = "(setsid sleep 1000 </dev/null >/dev/null 2>&1 &); sleep 1000 & echo up; exec sleep 1000";
+    let mut greenroom = up(&["--restart", "always"], script, &mark);
+    let sleepers = || marked(&mark).iter().filter(|(_, line)| line == "sleep 1000").count();
+    until("all are there", || sleepers() == 3);
+    let first: Vec<_> = marked(&mark)
+        .into_iter()
+        .filter(|(_, line)| line == "sleep 1000")
+        .collect();
+    let warden = wardens(greenroom.pid())[0];
+    let warden = rustix::process::Pid::from_raw(warden.cast_signed()).unwrap();
+    rustix::process::kill_process(warden, Signal::KILL).unwrap();
+    let exited = greenroom.wait_for_event("exited", PATIENCE);
+    assert_eq!(exited["code"], 137, "{exited}");
+    greenroom.wait_for(
+        |event| event["event"] == "started" && event["generation"] == 2,
+        PATIENCE,
+    );
+    until("the next life is there", || sleepers() == 3);
+    for (pid, _) in first {
+        assert!(
+            !is_there(pid),
+            "{pid} of the first life was swept before the second began"
+        );
+    }
+    greenroom.signal(Signal::TERM);
+    assert_eq!(greenroom.wait_exit_code(PATIENCE), 0, "{}", greenroom.stderr());
+    assert_eq!(marked(&mark), []);
+}
+
+#[test]
+fn the_warden_holds_nothing_open_and_goes_with_its_generation() {
+    let mark = mark();
+    let mut greenroom = up(&["--restart", "always"], "echo up; exec sleep 1000", &mark);
+    let warden = wardens(greenroom.pid())[0];
+    let links = std::fs::read_dir(format!("/proc/{warden}/fd")).unwrap();
+    let mut open: Vec<_> = links
+        .map(|link| std::fs::read_link(link.unwrap().path()).unwrap().display().to_string())
+        .collect();
+    open.sort();
+    let (sockets, others): (Vec<_>, Vec<_>) = open.into_iter().partition(|target| target.starts_with("socket:"));
+    assert_eq!(others, ["/dev/null", "/dev/null", "/dev/null", "anon_inode:[signalfd]"]);
+    assert_eq!(sockets.len(), 1, "its line to greenroom: {sockets:?}");
+    assert_eq!(
+        std::fs::read(format!("/proc/{warden}/environ"))
+            .unwrap()
+            .split(|b| *b == 0)
+            .count(),
+        2,
+        "its call"
+    );
+    // The child's life ends, and the warden's with it.
+    let child = greenroom.wait_for_event("started", PATIENCE)["pid"].as_i64().unwrap();
+    let child = rustix::process::Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
+    rustix::process::kill_process(child, Signal::KILL).unwrap();
+    greenroom.wait_for(
+        |event| event["event"] == "started" && event["generation"] == 2,
+        PATIENCE,
+    );
+    assert!(!is_there(warden));
+    let next = wardens(greenroom.pid());
+    assert_eq!(next.len(), 1);
+    greenroom.signal(Signal::TERM);
+    assert_eq!(greenroom.wait_exit_code(PATIENCE), 0);
+    assert!(!is_there(next[0]));
+}
+
+#[test]
+fn what_a_killed_greenroom_and_its_killed_warden_left_is_removed_by_the_next() {
+    let mark = mark();
+    let mut first = up(&[], "echo up $NOTIFY_SOCKET; exec sleep 1000", &mark);
+    let living = up(&[], "echo up $NOTIFY_SOCKET; exec sleep 1000", &mark);
+    let folder = |greenroom: &Greenroom| {
+        let stdout = greenroom.stdout();
+        Path::new(stdout.trim().strip_prefix("up ").unwrap())
+            .parent()
+            .unwrap()
+            .to_owned()
+    };
+    let warden = rustix::process::Pid::from_raw(wardens(first.pid())[0].cast_signed()).unwrap();
+    first.signal(Signal::STOP); // it must not see its warden's end and tidy up
+    let child = first.wait_for_event("started", PATIENCE)["pid"].as_u64().unwrap();
+    let child = u32::try_from(child).unwrap();
+    assert!(!environment(child).is_empty());
+    rustix::process::kill_process(warden, Signal::KILL).unwrap();
+    // A zombie, while greenroom stands still, has no environment.
+    until("the child dies with its warden", || environment(child).is_empty());
+    first.signal(Signal::KILL);
+    assert_eq!(first.wait_exit_code(PATIENCE), 137);
+    assert!(folder(&first).exists(), "nobody was left to remove it");
+    let next = up(&[], "echo up $NOTIFY_SOCKET; exec sleep 1000", &mark);
+    until("the next removes it", || !folder(&first).exists());
+    assert!(
+        folder(&living).exists() && folder(&next).exists(),
+        "those that live keep theirs"
+    );
 }
 
 #[test]
@@ -279,32 +404,4 @@ fn greenroom_listens_before_the_child_is_started() {
         "listening {own:.1} ms after its own start, seen {:.1} ms after the spawn",
         seen.as_secs_f64() * 1e3
     );
-}
-
-#[test]
-fn on_a_terminal_the_child_is_in_the_foreground_reads_from_it_and_ctrl_c_ends_all() {
-    let mark = mark();
-    let child = "import os\n\
-        print('foreground', os.tcgetpgrp(0) == os.getpgrp(), os.isatty(0), os.isatty(1), flush=True)\n\
-        print('up', flush=True)\n\
-        print('heard', input(), flush=True)\n\
-        import signal\n\
-        while True: signal.pause()";
-    let inner = command(&[], &[&python("python"), "-c", child]);
-    let mut outer = Command::new(python("python"));
-    outer
-        .arg(fixture("terminal.py"))
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    let output = outer.env(MARK, &mark).env_remove("NOTIFY_SOCKET").output().unwrap();
-    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let text = result["output"].as_str().unwrap();
-    assert!(text.contains("foreground True True True"), "{text}");
-    assert!(text.contains("heard hello"), "{text}");
-    assert_eq!(result["code"], 0, "{text}");
-    assert!(
-        text.contains(r#""signal":"the terminal""#),
-        "greenroom stopped, and did not start it again: {text}"
-    );
-    assert_eq!(marked(&mark), []);
 }

@@ -135,6 +135,13 @@ pub enum Event {
         /// One sentence.
         message: String,
     },
+    /// greenroom cannot go on, and ends with this code.
+    Fatal {
+        /// The exit code.
+        code: u8,
+        /// What, where, and what to do: one sentence.
+        message: String,
+    },
     /// greenroom was told to stop.
     Stopping {
         /// The signal.
@@ -260,6 +267,12 @@ impl Log {
         });
     }
 
+    /// A sentence for a person, and the exit code: it ends here.
+    pub fn fatal(&self, code: u8, message: impl Into<String>) {
+        let message = message.into();
+        self.say(Event::Fatal { code, message });
+    }
+
     /// Waits (bounded) until what was said is written: the last act of the program.
     pub fn flush(&self) {
         if self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
@@ -284,6 +297,8 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
     let mut told = 0;
     let mut stories = sentence::Stories::default();
     let mut last_at = 0.0;
+    // What is said after `stopped` is not told: it is the last line.
+    let mut over = false;
     while let Ok(first) = receiver.recv() {
         out.clear();
         let missing = lost.load(Ordering::Relaxed);
@@ -298,8 +313,10 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
+                Message::Event(_) if over => {}
                 Message::Event(told) => {
                     last_at = told.at;
+                    over = matches!(told.event, Event::Stopped { .. });
                     append(format, &mut stories, &mut out, &told);
                 }
                 Message::Flush(done) => flush = Some(done),

@@ -21,7 +21,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader, Read},
-    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -35,6 +35,8 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr},
 };
 use serde_json::Value;
 
@@ -200,6 +202,41 @@ impl Greenroom {
         let stderr = Lines::of(child.stderr.take().unwrap());
         let stdout = Lines::of(child.stdout.take().unwrap());
         Self { child, stderr, stdout }
+    }
+
+    /// Starts a command made by [`Greenroom::command`] as the leader of a session at a terminal of its
+    /// own, as a person would have it; gives the keyboard too. Standard output and error are one there.
+    pub fn spawn_at_terminal(command: &Command) -> (Self, fs::File) {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let name = OsStr::from_bytes(ptsname(&ours, Vec::new()).unwrap().as_bytes()).to_owned();
+        let theirs = || Stdio::from(fs::File::options().read(true).write(true).open(&name).unwrap());
+        // What is typed is not shown and flushes nothing: each line on the screen is a program's, and whole.
+        let mut modes = tcgetattr(&ours).unwrap();
+        modes.local_modes.remove(LocalModes::ECHO);
+        modes.local_modes.insert(LocalModes::NOFLSH);
+        tcsetattr(&ours, OptionalActions::Now, &modes).unwrap();
+        // setsid(1) becomes the command: a session of its own, and the terminal with it.
+        let mut leader = Command::new("setsid");
+        leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => leader.env(name, value),
+                None => leader.env_remove(name),
+            };
+        }
+        leader.stdin(theirs()).stdout(theirs()).stderr(theirs());
+        let child = leader.spawn().expect("setsid of util-linux");
+        drop(leader); // or the terminal would never end
+        let keyboard = fs::File::from(ours);
+        let lines = Lines::of(keyboard.try_clone().unwrap());
+        let greenroom = Self {
+            child,
+            stderr: lines.clone(),
+            stdout: lines,
+        };
+        (greenroom, keyboard)
     }
 
     /// Its process id.

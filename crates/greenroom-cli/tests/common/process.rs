@@ -19,12 +19,33 @@ pub fn mark() -> String {
 /// The living processes with this mark; what has ended and is not waited for does not live.
 pub fn marked(mark: &str) -> Vec<(u32, String)> {
     let wanted = format!("{MARK}={mark}");
-    let pids = fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| environment(*pid).contains(&wanted))
+    pids()
+        .into_iter()
+        .filter(|pid| environment(*pid).contains(&wanted))
         .map(|pid| (pid, command_line(pid)))
         .collect()
+}
+
+fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The living wardens of this greenroom. They carry no mark, as they carry no environment.
+pub fn wardens(greenroom: u32) -> Vec<u32> {
+    let is_its = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        parent.is_some_and(|parent| parent == greenroom.to_string()) && command_line(*pid) == "room-warden"
+    };
+    pids().into_iter().filter(is_its).collect()
+}
+
+/// Whether this process lives, and has been waited for if not.
+pub fn is_there(pid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}")).is_ok()
 }
 
 /// The environment with which a process was started; empty when it has ended.

@@ -1,9 +1,10 @@
 //! Which sockets belong to a child: those open in any process of its family.
 //!
-//! The family is the child, its descendants, and what left it (a daemon forks
-//! twice): a process that was handed to greenroom, the subreaper, and that was
-//! not started before the child. An orphan of an earlier child is older, and so
-//! a stranger, also when it still listens on the same port.
+//! The family is all that is below the child's warden (`supervise::warden`): the
+//! child, its descendants, and what left it (a daemon forks twice). Nothing of an
+//! earlier life or of another child is below it. For a child without a warden, one
+//! of our very own, it is the child, its descendants, and what was handed to us, the
+//! subreaper, and was not started before the child.
 //!
 //! Read from `/proc`; its size is bounded by the machine's process table. A
 //! process that may not be looked into (another user, without CAP_SYS_PTRACE)
@@ -102,8 +103,14 @@ fn family(child: u32, own: u32, all: &[Process]) -> Vec<u32> {
     let Some(root) = all.iter().find(|process| process.pid == child) else {
         return Vec::new();
     };
+    let warden = all
+        .iter()
+        .find(|process| process.pid == root.parent && process.parent == own && root.parent != own);
+    let adopted = |p: &&Process| match warden {
+        Some(warden) => p.parent == warden.pid && p.pid != child,
+        None => p.parent == own && p.started >= root.started && p.pid != child,
+    };
     let mut pids = vec![child];
-    let adopted = |p: &&Process| p.parent == own && p.started >= root.started && p.pid != child;
     pids.extend(all.iter().filter(adopted).map(|process| process.pid));
     let mut next = 0;
     while let Some(&parent) = pids.get(next) {
@@ -143,6 +150,25 @@ mod tests {
         pids.sort_unstable();
         assert_eq!(pids, [20, 21, 22, 40, 41]);
         assert!(family(99, 10, &all).is_empty(), "a child that ended has no family");
+    }
+
+    #[test]
+    fn with_a_warden_the_family_is_below_it_and_no_other_childs_is_in_it() {
+        let all = [
+            process(10, 1, 5),   // greenroom
+            process(19, 10, 49), // the warden
+            process(20, 19, 50), // the child
+            process(21, 20, 51),
+            process(22, 19, 52), // a daemon of this child
+            process(23, 22, 53),
+            process(29, 10, 54), // the warden of another child, started later
+            process(30, 29, 55), // and that one
+            process(31, 29, 56), // and a daemon of it
+            process(40, 10, 57), // what a killed warden left to us
+        ];
+        let mut pids = family(20, 10, &all);
+        pids.sort_unstable();
+        assert_eq!(pids, [20, 21, 22, 23]);
     }
 
     #[test]

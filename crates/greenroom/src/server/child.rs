@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use greenroom_core::backend::Input;
-use greenroom_core::backoff::{Backoff, Next};
+use greenroom_core::backoff::{Backoff, GiveUp, Next};
 use greenroom_core::event::Generation;
 use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, RESTART_DELAY};
 use tokio::sync::{mpsc, watch};
@@ -80,7 +80,7 @@ pub(super) async fn live(house: &House) -> u8 {
     let (mut signals, supervisor) = match started {
         Ok(both) => both,
         Err(error) => {
-            house.log.warn(error);
+            house.log.fatal(super::CANNOT_LISTEN, error);
             return super::CANNOT_LISTEN;
         }
     };
@@ -93,6 +93,7 @@ pub(super) async fn live(house: &House) -> u8 {
             log: station.log.clone(),
             generation: Arc::clone(&station.generation),
             backoff: Backoff::new(process.restart),
+            is_only: house.stations.len() == 1,
             died,
         };
         lives.spawn(life.live());
@@ -157,6 +158,8 @@ struct Life {
     log: Log,
     generation: Arc<std::sync::atomic::AtomicU64>,
     backoff: Backoff,
+    /// There is no other backend: with it greenroom ends.
+    is_only: bool,
     died: mpsc::UnboundedReceiver<Death>,
 }
 
@@ -171,13 +174,14 @@ impl Life {
             self.inbox.tell(Message::Backend(Input::Started(generation), "start"));
             let code = match self.supervisor.spawn(self.id, generation).await {
                 Err(error) => {
-                    self.log.warn(error.to_string());
                     if number == 1 {
+                        self.log.fatal(error.exit_code(), error.to_string());
                         let restarts = false;
                         self.inbox
                             .tell(Message::Backend(Input::Exited { generation, restarts }, "exit"));
                         return Last::NeverStarted(error.exit_code());
                     }
+                    self.log.warn(error.to_string()); // it is tried again
                     error.exit_code()
                 }
                 Ok(_) => match self.death(generation).await {
@@ -219,7 +223,11 @@ impl Life {
         });
         match next {
             Next::GiveUp(reason) => {
-                self.log.warn(format!("CMD is not started again: {reason}"));
+                let message = format!("CMD is not started again: {reason}");
+                match reason {
+                    GiveUp::TooOften if self.is_only => self.log.fatal(code, message),
+                    GiveUp::TooOften | GiveUp::Never | GiveUp::Succeeded => self.log.warn(message),
+                }
                 false
             }
             Next::Restart { at } => {

@@ -66,7 +66,7 @@ pub fn run(config: Config) -> u8 {
 }
 
 fn fail(log: &Log, message: &str, code: u8) -> u8 {
-    log.warn(message);
+    log.fatal(code, message);
     log.flush();
     code
 }

@@ -130,7 +130,10 @@ fn source(settings: &config::Backend) -> Source {
 /// or refused again, and to say so at once is the honest way. The children end with us.
 async fn witness(owner: tokio::task::JoinHandle<()>, log: Log) {
     if owner.await.is_err() {
-        log.warn("a fault of greenroom itself: its owner task has ended; please report it");
+        log.fatal(
+            FAULT,
+            "a fault of greenroom itself: its owner task has ended; please report it",
+        );
         log.flush();
         std::process::exit(FAULT.into());
     }

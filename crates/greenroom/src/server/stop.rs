@@ -96,8 +96,9 @@ pub(super) async fn serve(house: &House) -> u8 {
     let mut signals = match Signals::subscribe(None) {
         Ok(signals) => signals,
         Err(error) => {
-            house.log.warn(format!("cannot listen for signals: {error}"));
-            return super::CANNOT_LISTEN;
+            let code = super::CANNOT_LISTEN;
+            house.log.fatal(code, format!("cannot listen for signals: {error}"));
+            return code;
         }
     };
     loop {

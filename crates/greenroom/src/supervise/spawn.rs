@@ -10,15 +10,20 @@
 //! given beyond 0, 1 and 2 are made so (`close_range`, Linux 5.11; before that
 //! they pass on, as from any shell).
 //!
-//! *Dying with its warden.* PDEATHSIG follows the *thread* that forked; a warden has
-//! one only. It is set after the user was changed, as the kernel forgets it then.
-//! It is the net for a warden that is killed; the orderly end is
+//! *Its group has the warden in it* before the child may take the terminal and exec, so
+//! no Ctrl-C is missed: between fork and exec it says that its group is there, and waits
+//! until a thread of the warden, which itself waits for exec, has joined.
+//!
+//! *Dying with its warden.* PDEATHSIG follows the *thread* that forked: the warden's
+//! first one, which lives as long as it. It is set after the user was changed, as the
+//! kernel forgets it then. It is the net for a warden that is killed; the orderly end is
 //! [`super::Supervisor::terminate`].
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, OsStr};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Stdio};
@@ -208,18 +213,24 @@ struct Plan {
     foreground: bool,
     account: Option<Account>,
     cwd: Option<CString>,
+    /// To the thread that joins.
+    line: UnixStream,
 }
 
 /// Starts what `spec` describes, as a child of the calling process.
 /// `tell` hears of a step between fork and exec that failed, in the new process,
 /// where it may neither allocate nor lock; what the library reports comes as an error.
-pub(super) fn spawn(spec: &Spec, tell: impl Fn(Step, i32) + Send + Sync + 'static) -> io::Result<Child> {
+/// Says also whether the caller is a member of the child's group now.
+pub(super) fn spawn(spec: &Spec, tell: impl Fn(Step, i32) + Send + Sync + 'static) -> io::Result<(Child, bool)> {
+    let (line, joiner) = UnixStream::pair()?;
+    let joiner = std::thread::Builder::new().spawn(move || join_group(joiner))?;
     let plan = Plan {
         warden: rustix::process::getpid(),
         nofile: spec.rlimit(),
         foreground: spec.foreground,
         account: spec.account.clone().filter(|account| !account.is_ours()),
         cwd: spec.cwd.as_deref().map(|cwd| c_string(cwd.as_os_str())).transpose()?,
+        line,
     };
     let mut child = process::Command::new(&spec.program);
     child.args(&spec.args).process_group(0);
@@ -237,7 +248,22 @@ pub(super) fn spawn(spec: &Spec, tell: impl Fn(Step, i32) + Send + Sync + 'stati
     // SAFETY: `prepare` only makes system calls that are async-signal-safe, and
     // neither allocates nor locks; what it captures was made before the fork.
     unsafe { child.pre_exec(prepare) };
-    child.spawn()
+    let spawned = child.spawn();
+    drop(child); // and with it our copy of the line, whose end is the joiner's
+    let joined = joiner.join().unwrap_or(false);
+    spawned.map(|child| (child, joined))
+}
+
+/// Joins the group that the new process says is its own, and says that it has.
+/// False when there was no new process, or it could not be joined.
+fn join_group(mut line: UnixStream) -> bool {
+    let mut pid = [0; 4];
+    if line.read_exact(&mut pid).is_err() {
+        return false;
+    }
+    let group = Pid::from_raw(i32::from_ne_bytes(pid));
+    let joined = group.is_some_and(|group| rustix::process::setpgid(None, Some(group)).is_ok());
+    line.write_all(&[u8::from(joined)]).is_ok() && joined
 }
 
 fn c_string(text: &OsStr) -> io::Result<CString> {
@@ -248,6 +274,10 @@ impl Plan {
     /// Runs in the child, between fork and exec, in its new process group.
     fn prepare(&self) -> Result<(), (Step, io::Error)> {
         let other = |error: rustix::io::Errno| (Step::Other, error.into());
+        // Our group is there: nothing but the warden's word, or its end, is waited for.
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        rustix::io::write(&self.line, &pid.to_ne_bytes()).map_err(other)?;
+        rustix::io::read(&self.line, &mut [0]).map_err(other)?;
         if self.foreground {
             take_terminal();
         }

@@ -157,6 +157,7 @@ fn sentence(event: &Event) -> Option<String> {
             code, restart_ms: None, ..
         } => format!("the backend ended with code {code}"),
         Event::Warning { message } => message.clone(),
+        Event::Fatal { code, message } => format!("{message} (exit code {code})"),
         Event::Stopping { signal, held, relayed } => {
             format!("stopping on {signal}: {held} waiting are refused, {relayed} relayed are closed with 1001")
         }

@@ -94,14 +94,14 @@ fn orphans_are_waited_for() {
 }
 
 #[test]
-fn the_child_dies_with_a_killed_greenroom() {
-    let mut helper = Helper::of("echo socket $NOTIFY_SOCKET; exec sleep 1000");
+fn the_child_its_daemon_and_its_folder_go_with_a_killed_greenroom() {
+    let mut helper = Helper::of(&format!("echo socket $NOTIFY_SOCKET; {STUBBORN}; exec sleep 1000"));
     let child = helper.spawn(1);
-    let socket = PathBuf::from(helper.expect("socket "));
-    assert!(is_alive(child));
+    let (socket, daemon) = (PathBuf::from(helper.expect("socket ")), pid(&helper.expect("daemon ")));
+    assert!(is_alive(child) && is_alive(daemon) && socket.exists());
     helper.kill();
-    until("the child is dead", || !is_alive(child));
-    fs::remove_dir_all(socket.parent().unwrap()).unwrap(); // nobody was left to do it
+    until("all are dead", || !is_alive(child) && !is_alive(daemon));
+    until("the folder is gone", || !socket.parent().unwrap().exists());
 }
 
 #[test]

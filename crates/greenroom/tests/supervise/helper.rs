@@ -202,6 +202,12 @@ fn backend() {
                 std::thread::park();
             }
         }
+        "flood" => {
+            for n in 0..2_500 {
+                send(&path, format!("STATUS={n}").as_bytes(), 0);
+            }
+            send(&path, b"READY=1", 0);
+        }
         "giant" => send(&path, &[b'x'; 5000], 0),
         "fds" => send(&path, b"STATUS=bomb", 253),
         "mainpid" => send(&path, b"READY=1\nMAINPID=1", 0),
@@ -248,6 +254,12 @@ impl Helper {
         Self::new(&["/bin/sh", "-c", script], &[], "")
     }
 
+    /// One with several children, each given by its words.
+    pub(crate) fn with(children: &[&[&str]]) -> Self {
+        let children: Vec<_> = children.iter().map(|words| words.join("\u{1f}")).collect();
+        Self::new(&[&children.join("\u{1e}")], &[], "")
+    }
+
     /// One that will start `child`; `before` runs in the shell that becomes the helper.
     pub(crate) fn new(child: &[&str], env: &[(&str, &str)], before: &str) -> Self {
         let mut command = Command::new("/bin/sh");
@@ -281,10 +293,21 @@ impl Helper {
         self.lines.expect(text)
     }
 
+    /// Whether a line with `text` has come and was not waited for.
+    pub(crate) fn has(&self, text: &str) -> bool {
+        self.lines.find(text, Duration::ZERO).is_some()
+    }
+
     /// Starts generation `n`; gives the child's pid.
     pub(crate) fn spawn(&mut self, n: u64) -> i32 {
         self.order(&format!("spawn {n}"));
         self.expect(&format!("@started {n} ")).parse().unwrap()
+    }
+
+    /// As [`Helper::spawn`], of another child than the first.
+    pub(crate) fn spawn_of(&mut self, child: usize, n: u64) -> i32 {
+        self.order(&format!("spawn {n} {child}"));
+        self.expect(&format!("@started {child}/{n} ")).parse().unwrap()
     }
 
     pub(crate) fn terminate(&mut self, grace_ms: u64) -> String {
@@ -294,6 +317,11 @@ impl Helper {
 
     pub(crate) fn pid(&self) -> i32 {
         self.process.id().cast_signed()
+    }
+
+    /// Lets the helper stand still, or go on.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.process), signal).unwrap();
     }
 
     /// Kills the helper alone, without a chance to tidy up.
@@ -373,6 +401,27 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
         // tidy: allow-sleep between two looks at a condition that nobody tells of
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The parent of a process.
+pub(crate) fn parent_of(pid: i32) -> i32 {
+    Process::read(pid).unwrap().parent
+}
+
+pub(crate) fn kill(pid: i32) {
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+}
+
+/// What needs another user says so where there is none, and is not skipped.
+pub(crate) fn need_root() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root: it starts processes of another user (nobody)"
+    );
 }
 
 /// Whether the process runs (a zombie does not).

@@ -12,4 +12,5 @@
 mod children;
 mod helper;
 mod notify;
+mod several;
 mod terminal;

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::helper::{Helper, backend_that, send, until};
+use rustix::process::Signal;
+
+use super::helper::{Helper, Lines, backend_that, need_root, send, until};
 
 const STAY: &str = "echo socket $NOTIFY_SOCKET; exec sleep 1000";
 
@@ -52,33 +54,100 @@ fn ready_of_a_process_that_is_not_the_childs_is_ignored_said_once_and_counted() 
     while counted(&mut helper) != "orphans=0 ignored=3" {}
 }
 
+/// Another user may not enter our build directory: what he sends with is on the system.
+const SEND: &str = "python3 -c 'import os, socket, sys
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+sender.sendto(b\"READY=1\", os.environ[\"NOTIFY_SOCKET\"])
+print(\"sent\", os.getpid(), flush=True)
+sys.stdin.read()'";
+const NOBODY: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+
+/// Sends READY from a process that is not the child's; gives its pid, and ends it if `gone`.
+fn outsider(socket: &Path, as_user: &str, gone: bool) -> (i32, std::process::Child) {
+    let mut process = Command::new("sh")
+        .args(["-c", &format!("exec {as_user} {SEND}")])
+        .env("NOTIFY_SOCKET", socket)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Lines::of(process.stdout.take().unwrap())
+        .expect("sent ")
+        .parse()
+        .unwrap();
+    if gone {
+        drop(process.stdin.take());
+        assert!(process.wait().unwrap().success());
+    }
+    (pid, process)
+}
+
 #[test]
 fn ready_of_another_user_is_ignored_and_of_a_child_that_changed_its_user_believed() {
-    let mut can = Command::new("setpriv");
-    can.args(["--reuid=65534", "--clear-groups", "test", "-x"])
-        .arg(std::env::current_exe().unwrap());
-    if !can.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        return; // not root, no setpriv, or a build directory that others may not enter
-    }
+    need_root();
     let (helper, socket) = started(STAY);
-    let other = format!("setpriv --reuid=65534 --clear-groups env {}", backend_that("ready"));
-    let status = Command::new("sh")
-        .args(["-c", &other])
-        .env("NOTIFY_SOCKET", &socket)
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let said = helper.expect("@ignored 1 ");
-    assert!(said.contains(" 65534 "), "{said}");
+    let (pid, mut process) = outsider(&socket, NOBODY, false);
+    assert_eq!(helper.expect("@ignored 1 "), format!("{pid} 65534 Foreign"));
+    drop(process.stdin.take());
+    process.wait().unwrap();
 
     // It stays: of a sender that is gone only its user is known, and that is not the child's.
-    let other = format!(
-        "setpriv --reuid=65534 --clear-groups env {}",
-        backend_that("ready-and-stay")
-    );
-    let mut helper = Helper::of(&other);
+    let child = format!("exec {NOBODY} env PATH=/usr/bin:/bin {SEND}");
+    let mut helper = Helper::of(&child);
     helper.spawn(1);
     assert!(helper.expect("@notified 1 ").starts_with("ready=true"));
+}
+
+/// `systemd-notify` in a script has ended before anybody looks: then its user decides.
+#[test]
+fn of_a_sender_that_is_gone_the_user_decides() {
+    need_root();
+    for (as_user, expected) in [(NOBODY, "@ignored 1 "), ("", "@notified 1 ")] {
+        let (helper, socket) = started(STAY);
+        helper.signal(Signal::STOP); // it looks only when the sender is gone
+        let (pid, _) = outsider(&socket, as_user, true);
+        helper.signal(Signal::CONT);
+        let said = helper.expect(expected);
+        let ignored = format!("{pid} 65534 GoneAndForeign");
+        assert!(said == ignored || said.starts_with("ready=true"), "{said}");
+    }
+}
+
+/// A22. Between the send and the look the sender's number goes to a process of the child.
+#[test]
+fn a_number_that_came_to_the_child_does_not_make_its_former_owner_believed() {
+    need_root();
+    let file = std::env::temp_dir().join(format!("greenroom-number-{}", std::process::id()));
+    let script = format!(
+        r#"echo socket $NOTIFY_SOCKET; while [ ! -s {f} ]; do sleep 0.01; done; want=$(cat {f})
+        until [ "$got" = "$want" ]; do
+            echo $((want - 1)) > /proc/sys/kernel/ns_last_pid
+            sleep 1000 & got=$!
+            [ "$got" = "$want" ] || kill $got
+        done
+        echo took $got; wait"#,
+        f = file.display()
+    );
+    let (helper, socket) = started(&script);
+    helper.signal(Signal::STOP);
+    let (pid, _) = outsider(&socket, NOBODY, true);
+    fs::write(&file, pid.to_string()).unwrap();
+    assert_eq!(helper.expect("took "), pid.to_string(), "the kernel gave it the number");
+    fs::remove_file(&file).unwrap();
+    helper.signal(Signal::CONT);
+    assert_eq!(helper.expect("@ignored 1 "), format!("{pid} 65534 GoneAndForeign"));
+}
+
+#[test]
+fn a_flood_is_read_at_its_pace_said_once_and_counted_and_what_comes_last_is_heard() {
+    let mut helper = Helper::of(&format!("{}; exec sleep 1000", backend_that("flood")));
+    helper.spawn(1);
+    helper.expect("@flooded 1");
+    helper.expect("@notified 1 ready=true");
+    helper.order("floods");
+    assert_eq!(helper.expect("@floods "), "2", "2,501 messages at 1,000 a second");
+    assert!(!helper.has("@flooded"), "said once");
 }
 
 #[test]

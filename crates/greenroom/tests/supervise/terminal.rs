@@ -82,7 +82,26 @@ fn ctrl_c_ends_the_child_and_is_told_as_a_wish_to_stop() {
     let mut session = session(HELPER, "echo up; exec sleep 1000");
     session.see("up");
     session.press(b"\x03");
+    assert_eq!(session.see("@key 1 "), "Interrupt");
     assert_eq!(session.see("@ended 1 "), "130 interrupted=true");
+}
+
+#[test]
+fn each_ctrl_c_and_ctrl_backslash_is_told_while_the_child_goes_on() {
+    let mut session = session(
+        HELPER,
+        "trap 'echo int' INT; trap 'echo quit' QUIT; echo up; while :; do sleep 0.05; done",
+    );
+    session.see("up");
+    for (key, told, name) in [
+        (b"\x03", "Interrupt", "int"),
+        (b"\x1c", "Quit", "quit"),
+        (b"\x03", "Interrupt", "int"),
+    ] {
+        session.press(key);
+        assert_eq!(session.see("@key 1 "), told);
+        session.see(name); // the child has got it too
+    }
 }
 
 #[test]

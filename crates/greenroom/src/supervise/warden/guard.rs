@@ -1,6 +1,6 @@
 //! The warden's own process: starts the child, waits, reports, and outlives greenroom.
 //!
-//! One thread, one loop over two descriptors: signals (SIGCHLD, and the terminal's
+//! One thread (a second one while the child is started), one loop over two descriptors: signals (SIGCHLD, and the terminal's
 //! SIGINT and SIGQUIT) and the socket to greenroom, whose end means that greenroom is
 //! gone. Bounded: after that end it lives for [`limits::SWEEP_MAX`] at the most.
 #![allow(unsafe_code)]
@@ -50,6 +50,7 @@ pub(super) fn prepare(command: &mut process::Command, kept: [RawFd; 2]) {
 /// See the module. `call` are the numbers of the two descriptors.
 pub(super) fn main(call: &OsStr) -> u8 {
     block_signals();
+    let _ = rustix::thread::set_name(c"room-warden"); // else `ps` and `top` show the name of the link: exe
     let Some((socket, told)) = descriptors(call) else {
         let _ = writeln!(io::stderr(), "error: greenroom starts its wardens itself");
         return USAGE;
@@ -130,8 +131,8 @@ fn begin(reports: &Reports, mut told: File) -> io::Result<Guard<'_>> {
         // SAFETY: the socket is open until exec, the record is a living array.
         unsafe { libc::send(socket, record.as_ptr().cast(), record.len(), libc::MSG_NOSIGNAL) };
     };
-    let child = match spawn::spawn(&spec, tell_step) {
-        Ok(child) => Pid::from_child(&child), // the handle is not needed: we wait for all
+    let (child, joined) = match spawn::spawn(&spec, tell_step) {
+        Ok((child, joined)) => (Pid::from_child(&child), joined), // the handle is not needed: we wait for all
         Err(error) => {
             // Behind what `tell_step` may have said; the first counts.
             let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
@@ -142,8 +143,6 @@ fn begin(reports: &Reports, mut told: File) -> io::Result<Guard<'_>> {
             return Err(error);
         }
     };
-    // It fails only for a child that has left its own group already.
-    let joined = rustix::process::setpgid(None, Some(child)).is_ok();
     let_go_of_stdio();
     reports.tell(Report::Started {
         pid: child.as_raw_nonzero().get(),

@@ -27,7 +27,8 @@
 //! blocked in it from before its exec on, so what is meant for the group does
 //! not end it; greenroom ends it with KILL when it has swept. If it is killed by
 //! somebody else, its child is killed with it (PDEATHSIG) and the rest comes to
-//! greenroom. Its cost is a millisecond before the child's exec, and some 2 MiB.
+//! greenroom. Its name does not hold "greenroom", so that `pkill -9 greenroom` leaves
+//! it to do its duty. Its cost is a millisecond before the child's exec, and some 2 MiB.
 //! Nothing of READY passes through it.
 
 mod guard;
@@ -67,7 +68,7 @@ pub struct Call {
 impl Default for Call {
     fn default() -> Self {
         Self {
-            name: "greenroom-warden".into(),
+            name: "room-warden".into(),
             args: Vec::new(),
             env: Vec::new(),
         }

@@ -166,8 +166,8 @@ impl House {
             let (mut backend, is_reused) = self.next_of(before.take());
             backend.head();
             backend.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-            client.head();
-            client.exactly(2);
+            let (head, _) = client.answer_with_length();
+            assert_eq!(super::raw::field(&head, "connection"), None, "{head}");
             if is_reused {
                 return (client, backend);
             }

@@ -107,8 +107,8 @@ impl<'r> Exchange<'r> {
             request,
             http,
             connection,
+            is_sent: AtomicBool::new(upload.is_done()), // the owner task has written the head
             upload,
-            is_sent: AtomicBool::new(false),
             answering: Answering::default(),
         }
     }

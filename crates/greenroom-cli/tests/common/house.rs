@@ -55,9 +55,19 @@ impl House {
         Self::new(Trust::Inferred, edit)
     }
 
+    /// As [`House::pushed`], before another place than its stub.
+    pub fn before(place: &str, edit: impl FnOnce(&mut Config)) -> Self {
+        Self::at(Stub::listen(), place, Trust::Pushed, edit)
+    }
+
     fn new(trust: Trust, edit: impl FnOnce(&mut Config)) -> Self {
         let stub = Stub::listen();
-        let mut config = plain(&stub.address());
+        let place = stub.address();
+        Self::at(stub, &place, trust, edit)
+    }
+
+    fn at(stub: Stub, place: &str, trust: Trust, edit: impl FnOnce(&mut Config)) -> Self {
+        let mut config = plain(place);
         edit(&mut config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -71,7 +81,7 @@ impl House {
         let (driver, backend, _) = Driver::new(Parts {
             config: Arc::clone(&config),
             backend: 0,
-            address: stub.address().parse().unwrap(),
+            address: place.parse().unwrap(),
             source: Source::Probe(trust),
             registry: Arc::clone(&registry),
             log: log.clone(),

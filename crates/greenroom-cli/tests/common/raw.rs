@@ -257,7 +257,12 @@ pub struct Stub {
 impl Stub {
     /// Listens from now on.
     pub fn listen() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0")
+    }
+
+    /// Listens there from now on.
+    pub fn at(place: &str) -> Self {
+        let listener = TcpListener::bind(place).unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, accepted) = channel();
         // Ends with the test's process: a stub lives as long as its test.

@@ -102,6 +102,7 @@ impl<'r> Exchange<'r> {
             reader: BodyReader::new(http.map_or(BodyFraming::None, Http::body)),
             left: request.route.body_max,
             is_untouched: true,
+            is_polled: false,
         };
         Self {
             request,

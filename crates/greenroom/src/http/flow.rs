@@ -48,6 +48,8 @@ pub(super) struct Upload {
     pub(super) left: Option<u64>,
     /// Nothing of the body was taken from the client yet.
     pub(super) is_untouched: bool,
+    /// All that lay there before was taken: the poller tells of what comes.
+    pub(super) is_polled: bool,
 }
 
 /// What one look at the client brought.
@@ -80,12 +82,12 @@ impl Upload {
         }
     }
 
-    /// Waits for more of the body and takes it. The first look goes past the poller: while the
-    /// request waited for its turn, the edge of what lies there was used up.
+    /// Waits for more of the body and takes it. What lies there at first is taken past the poller: while
+    /// the request waited for its turn, its edge was used up.
     async fn look(&mut self, client: &TcpStream, backend: &Stream) -> io::Result<Taken> {
-        if self.is_untouched {
+        if !self.is_polled {
             match self.take(client, backend) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_polled = true,
                 taken => return taken,
             }
         }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::house::House;
-use common::raw::{Front, Raw, SOON, field, nobody, serve, switching, upgrade};
+use common::raw::{Raw, SOON, field, nobody, serve, switching, upgrade};
 use greenroom::config::HttpMode;
 use greenroom_core::backend::Input;
 use greenroom_core::event::{Generation, State};
@@ -399,14 +399,15 @@ fn the_program_holds_plain_requests_and_tells_so() {
 
 #[test]
 fn a_client_that_breaks_its_body_on_trial_blocks_nobody() {
-    let front = Front::new(&[]);
-    let mut broken = front.client_with("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxx\r\n");
-    let (_backend, _) = front.stub.request();
+    let house = House::inferred(|config| config.backends[0].dials_max = 1);
+    house.ready();
+    let mut broken = house.client_with("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxx\r\n");
+    let (_backend, _) = house.stub.request();
     let (head, _) = broken.answer();
     assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
-    // Its place is free: the next is let in, and what follows is not the second of two.
-    let mut page = front.client_with(get("/page"));
-    let (mut backend, _) = front.stub.request();
+    // Its place is free: else nobody could be dialled any more.
+    let mut page = house.client_with(get("/page"));
+    let (mut backend, _) = house.stub.request();
     backend.send(ok("page"));
     assert_eq!(page.answer_with_length().1, "page");
 }

@@ -17,6 +17,7 @@ use greenroom::{
     listener,
     registry::Registry,
     relay::Drain,
+    resolve::Names,
     telemetry::{Format, Log},
 };
 use greenroom_core::{
@@ -81,6 +82,7 @@ impl House {
         let (driver, backend, _) = Driver::new(Parts {
             config: Arc::clone(&config),
             backend: 0,
+            names: Names::new(&place.parse().unwrap(), log.clone()),
             address: place.parse().unwrap(),
             source: Source::Probe(trust),
             registry: Arc::clone(&registry),

@@ -190,6 +190,12 @@ impl Launcher {
         self.queue.drain(..).map(|launch| launch.id).collect()
     }
 
+    /// Whether no head waits to be written.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Waits until [`Launcher::advance`] may have something to do.
     pub async fn wait(&mut self) {
         let Some(front) = self.queue.front() else {

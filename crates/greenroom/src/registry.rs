@@ -214,10 +214,10 @@ impl Entry {
     }
 
     /// Names why it ends, with what is known of it.
-    pub fn ends_with(&mut self, cause: CloseCause, detail: String) {
+    pub fn ends_with(&mut self, cause: CloseCause, detail: impl Into<Option<String>>) {
         if self.cause.is_none() {
             self.cause = Some(cause);
-            self.detail = Some(detail.into());
+            self.detail = detail.into().map(Into::into);
         }
     }
 

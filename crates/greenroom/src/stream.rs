@@ -61,11 +61,18 @@ impl Stream {
         if news.is_pending() {
             return true;
         }
-        let peeked = each!(self, s => s.try_io(Interest::READABLE, || {
-            let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-            Ok(rustix::net::recv(s, &mut [0_u8; 1][..], flags)?)
+        let news = each!(self, s => s.try_io(Interest::READABLE, || match self.is_silent() {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
         }));
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        news.is_err()
+    }
+
+    /// The same, past the poller: it may not have told yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        let peeked = rustix::net::recv(self.as_fd(), &mut [0_u8; 1][..], flags);
+        matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 }
 

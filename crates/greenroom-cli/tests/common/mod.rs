@@ -14,6 +14,7 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod house;
 pub mod process;
 pub mod wire;
 

@@ -219,6 +219,27 @@ impl Raw {
         read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Whether something to read is there, an end included.
+    pub fn has_bytes(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let peeked = self.0.peek(&mut [0]);
+        self.0.set_nonblocking(false).unwrap();
+        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Waits until the other end is closed, by a FIN or a reset; nothing may come before it.
+    pub fn closed(&mut self) {
+        assert_eq!(String::from_utf8_lossy(&self.rest_or_reset()), "");
+    }
+
+    /// An answer with a length: its head and its body. The connection may go on.
+    pub fn answer_with_length(&mut self) -> (String, String) {
+        let head = self.head();
+        let length = field(&head, "content-length").unwrap_or_else(|| panic!("no length: {head}"));
+        let body = self.exactly(length.parse().unwrap());
+        (head, String::from_utf8(body).unwrap())
+    }
+
     /// A whole answer: its head, and what follows up to the FIN.
     pub fn answer(&mut self) -> (String, String) {
         let head = self.head();
@@ -236,7 +257,12 @@ pub struct Stub {
 impl Stub {
     /// Listens from now on.
     pub fn listen() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0")
+    }
+
+    /// Listens there from now on.
+    pub fn at(place: &str) -> Self {
+        let listener = TcpListener::bind(place).unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, accepted) = channel();
         // Ends with the test's process: a stub lives as long as its test.
@@ -265,6 +291,11 @@ impl Stub {
         let mut raw = self.accept();
         let head = raw.head();
         (raw, head)
+    }
+
+    /// The next connection, if it is there already.
+    pub fn try_accept(&self) -> Option<Raw> {
+        self.accepted.try_recv().ok().map(Raw::new)
     }
 
     /// Nobody came but those accepted. Call it after an event behind which nobody can come.

@@ -29,6 +29,7 @@
 //! Bounded by [`GateLimits`]; the sockets live in the shell.
 
 mod answer;
+mod places;
 mod release;
 mod settle;
 #[cfg(test)]
@@ -313,6 +314,7 @@ impl Gate {
     pub fn handle_timeout(&mut self, now: Time) {
         self.settle(now);
         self.expire(now);
+        self.lose_patience(now);
         self.end_trial(now);
         self.release(now);
         self.check_invariants();
@@ -335,7 +337,7 @@ impl Gate {
             Stage::Limited { next, .. } => self.canary_due(next),
             Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
         };
-        [deadline, settled, trial].into_iter().flatten().min()
+        [deadline, settled, trial, self.impatient_at()].into_iter().flatten().min()
     }
 
     /// Where the gate stands.
@@ -402,56 +404,6 @@ impl Gate {
             self.forget(id); // the canary that went was somebody else
             self.outputs.push_back(Output::Refuse(id, Refusal::NotReady));
         }
-    }
-
-    /// Gives a session a place: in the line, or on the bench.
-    fn hold(&mut self, id: SessionId, waiting: Waiting, benched: bool) {
-        if benched { &mut self.bench } else { &mut self.waiting }.insert(id, waiting);
-        self.deadlines.insert((waiting.deadline, id));
-        self.http_held += usize::from(waiting.class.is_http());
-    }
-
-    /// Takes a session out of its place.
-    fn take_held(&mut self, id: SessionId) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&id).or_else(|| self.bench.remove(&id))?;
-        self.deadlines.remove(&(waiting.deadline, id));
-        self.http_held -= usize::from(waiting.class.is_http());
-        Some(waiting)
-    }
-
-    /// Those on their way count too, as each of them may come back to its place.
-    fn is_full(&self, class: Class) -> bool {
-        let (held, dialing, most) = if class.is_http() {
-            (self.http_held, self.http_dialing, self.limits.http_held_max)
-        } else {
-            let dialing = self.dialing.len() - self.http_dialing;
-            (self.held() - self.http_held, dialing, self.limits.held_max)
-        };
-        held >= most || held + dialing >= most + self.limits.dials_max
-    }
-
-    /// Frees whatever place a session has. Nothing is said of it: the shell knows.
-    fn forget(&mut self, id: SessionId) {
-        if self.take_held(id).is_none() {
-            self.take_dialing(id);
-        }
-    }
-
-    fn take_dialing(&mut self, id: SessionId) -> Option<Dialing> {
-        let dialing = self.dialing.remove(&id)?;
-        self.deadlines.remove(&(dialing.waiting.deadline, id));
-        self.http_dialing -= usize::from(dialing.waiting.class.is_http());
-        match dialing.way {
-            Way::Settling { until, .. } => drop(self.settling.remove(&(until, id))),
-            Way::LookedAt { .. } => self.looked_at -= 1,
-            Way::Asked | Way::Sent => {}
-        }
-        Some(dialing)
-    }
-
-    fn forward(&mut self, id: SessionId) {
-        self.take_dialing(id);
-        self.outputs.push_back(Output::Forward(id));
     }
 
     /// Back to its place, with its old deadline. What the backend may have acted on is not sent
@@ -548,6 +500,8 @@ impl Gate {
         self.stage = stage;
         let mut all: BTreeSet<SessionId> = self.waiting.keys().chain(self.bench.keys()).copied().collect();
         if stage == Stage::Draining {
+            // The backend may act on a plain request whose head is written: its client gets what comes of it.
+            self.let_go(|_| true);
             all.extend(self.dialing.keys()); // no 101 was passed on yet: a refusal is still possible
         }
         for id in all {

@@ -173,27 +173,49 @@ impl Gate {
             self.stage = Stage::Open(Trial::Over);
             self.waiting.append(&mut self.bench);
             self.lessons.turn_over();
-            self.let_go();
+            self.let_go(|_| true);
             self.outputs.push_back(Output::Changed(Change::Trusted));
         }
     }
 
-    /// The gate is sure: it needs no answer of the plain requests that it let in.
-    fn let_go(&mut self) {
-        let sent = self.dialing.iter().filter(|(_, dialing)| dialing.way == Way::Sent);
-        for id in sent.map(|(&id, _)| id).collect::<Vec<_>>() {
+    /// The gate waits no longer for the answers of these plain requests: their clients get whatever comes.
+    pub(super) fn let_go(&mut self, which: impl Fn(&Dialing) -> bool) {
+        let sent = |dialing: &Dialing| dialing.way == Way::Sent && which(dialing);
+        let ids: Vec<_> = self.dialing.iter().filter(|(_, d)| sent(d)).map(|(&id, _)| id).collect();
+        for id in ids {
             self.forward(id);
         }
     }
 
+    /// When the oldest plain request at the open gate has been unanswered for `canary_patience`. Long polls
+    /// answer when they like: on trial each may take that long from the dial window, and not more.
+    pub(super) fn impatient_at(&self) -> Option<Time> {
+        if self.http_dialing == 0 || !matches!(self.stage, Stage::Open(_)) {
+            return None;
+        }
+        let sent = self.dialing.values().filter(|dialing| dialing.way == Way::Sent);
+        Some(sent.map(|dialing| dialing.since).min()? + self.limits.canary_patience)
+    }
+
+    /// Waits no longer for those.
+    pub(super) fn lose_patience(&mut self, now: Time) {
+        if self.impatient_at().is_some_and(|at| at <= now) {
+            let patience = self.limits.canary_patience;
+            self.let_go(|dialing| dialing.since + patience <= now);
+        }
+    }
+
     /// The head of a plain request is written. At the sure gate that is all; on trial its answer is
-    /// waited for, where it can show something that the client need not see, or where nobody else can.
+    /// waited for, where it can show something that the client need not see, or where nobody else can:
+    /// of requests that cannot be repeated, one is enough to end a doubt.
     pub(super) fn sent(&mut self, id: SessionId) {
+        let is_alone = self.dialing.len() == 1;
         let Some(dialing) = self.dialing.get_mut(&id) else {
             return;
         };
         match self.stage {
             Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => self.forward(id),
+            Stage::Open(Trial::Doubt { answered: None, .. }) if is_alone => dialing.way = Way::Sent,
             Stage::Open(Trial::Doubt { .. } | Trial::Proving { .. }) if !dialing.waiting.class.repeats() => {
                 self.forward(id);
             }

@@ -254,7 +254,9 @@ impl Driver {
 
     /// What others may know without asking.
     fn publish(&mut self) {
-        self.inbox.set_free(self.gate.is_free());
+        // Whoever goes past the gate must not overtake those that it has let in and whose heads are not written.
+        let is_free = self.gate.is_free() && self.due.is_empty() && self.launcher.is_idle();
+        self.inbox.set_free(is_free);
         let gate = Gateway::from(self.gate.stage());
         let (since, usual) = (self.starting_since, self.starts.usual());
         self.standing.send_if_modified(|standing| {

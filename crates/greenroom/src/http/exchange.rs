@@ -12,6 +12,8 @@
 //! Bounds: `HTTP_ANSWER` for the answer's head, `INTERIM_MAX` interim answers, and
 //! those of `flow`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use greenroom_core::event::{CloseCause, Refusal};
 use greenroom_core::limits::{HTTP_ANSWER, INTERIM_MAX};
 use greenroom_core::session::Answer;
@@ -38,6 +40,8 @@ pub(super) enum Outcome {
     Left,
     /// The client has a part of its answer, and no more will come.
     Cut(CloseCause, Option<String>),
+    /// The same, where the answer would end with the connection.
+    Torn(CloseCause, Option<String>),
 }
 
 /// The gate's side of an exchange on trial: where to tell the answer, and where its word comes.
@@ -49,6 +53,8 @@ pub(super) struct Exchange<'r> {
     http: Option<&'r Http>,
     connection: Connection,
     upload: Upload,
+    /// All of the request is with the backend.
+    is_sent: AtomicBool,
     answering: Answering,
 }
 
@@ -70,8 +76,10 @@ struct Begun {
     answer: Answer,
     /// The backend's connection may carry another request.
     backend_persists: bool,
-    /// The client's may, as far as the answer is concerned.
+    /// The client's may.
     client_persists: bool,
+    /// The end of the client's connection is the end of the answer.
+    ends_by_close: bool,
 }
 
 /// What became of the first half, up to the answer's head.
@@ -94,11 +102,13 @@ impl<'r> Exchange<'r> {
             reader: BodyReader::new(http.map_or(BodyFraming::None, Http::body)),
             left: request.route.body_max,
             is_untouched: true,
+            is_polled: false,
         };
         Self {
             request,
             http,
             connection,
+            is_sent: AtomicBool::new(upload.is_done()), // the owner task has written the head
             upload,
             answering: Answering::default(),
         }
@@ -169,12 +179,14 @@ impl<'r> Exchange<'r> {
             http,
             connection,
             upload,
+            is_sent,
             answering,
         } = self;
         let (client, backend) = (&request.client, &connection.stream);
         let up = async {
             match upload.run(client.socket(), backend).await {
                 Ok(()) => {
+                    is_sent.store(true, Ordering::Relaxed);
                     client.gone().await;
                     None
                 }
@@ -187,7 +199,7 @@ impl<'r> Exchange<'r> {
                 None => std::future::pending().await,
             }
         };
-        let down = tokio::time::timeout(HTTP_ANSWER, answering.head(request, *http, backend));
+        let down = tokio::time::timeout(HTTP_ANSWER, answering.head(request, *http, backend, is_sent));
         tokio::pin!(up, down);
         let ended = tokio::select! {
             biased;
@@ -210,6 +222,7 @@ impl<'r> Exchange<'r> {
             mut download,
             backend_persists,
             client_persists,
+            ends_by_close,
             ..
         } = begun;
         let (client, backend) = (&self.request.client, &self.connection.stream);
@@ -239,8 +252,7 @@ impl<'r> Exchange<'r> {
         };
         match passed {
             Ok(()) => {
-                let whole = self.upload.is_done();
-                if backend_persists && whole && !download.has_surplus {
+                if backend_persists && self.upload.is_done() && !download.has_surplus {
                     let Connection {
                         stream,
                         descriptor,
@@ -250,17 +262,23 @@ impl<'r> Exchange<'r> {
                     self.request.backend.pool.give(stream, descriptor, era);
                 }
                 Outcome::Answered {
-                    persists: client_persists && whole,
+                    persists: client_persists,
                 }
             }
-            Err(cut) => cut_within(cut),
+            Err(cut) => cut_within(cut, ends_by_close),
         }
     }
 }
 
 impl Answering {
     /// Reads the answer's head, passing interim ones on.
-    async fn head(&mut self, request: &Request<'_>, http: Option<&Http>, backend: &Stream) -> First {
+    async fn head(
+        &mut self,
+        request: &Request<'_>,
+        http: Option<&Http>,
+        backend: &Stream,
+        is_sent: &AtomicBool,
+    ) -> First {
         let Some(http) = http else { return First::Dropped };
         while self.count <= INTERIM_MAX {
             if let Err(cut) = write_to_client(request.client.socket(), &mut self.interim).await {
@@ -273,7 +291,9 @@ impl Answering {
             };
             let behind = self.bytes.split_off(len);
             match head::parse_answer(&self.bytes, http) {
-                head::Answer::Status(status) => return started(request, http, &status, &behind),
+                head::Answer::Status(status) => {
+                    return started(request, http, &status, &behind, is_sent.load(Ordering::Relaxed));
+                }
                 head::Answer::Interim(interim) if http.is_http11() => interim.to_client(&mut self.interim),
                 head::Answer::Interim(_) => {} // HTTP/1.0 knows none
                 head::Answer::Nonsense(why) => return First::Nonsense(why.to_string()),
@@ -287,11 +307,11 @@ impl Answering {
 }
 
 /// The answer's head as the client gets it.
-fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind: &[u8]) -> First {
+fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind: &[u8], is_sent: bool) -> First {
     let dechunk = status.body() == BodyFraming::Chunked && !http.is_http11();
     let ends_by_close = dechunk || status.body() == BodyFraming::UntilClose;
     let draining = request.front.drain.borrow().is_some();
-    let client_persists = http.persists() && !ends_by_close && !draining;
+    let client_persists = http.persists() && is_sent && !ends_by_close && !draining;
     let after = match (client_persists, http.is_http11()) {
         (false, _) => After::Close,
         (true, true) => After::Persist,
@@ -316,6 +336,7 @@ fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind
         },
         backend_persists: status.persists(),
         client_persists,
+        ends_by_close,
     }))
 }
 
@@ -342,13 +363,17 @@ fn cut_before(cut: Cut) -> Outcome {
 }
 
 /// A client that has a part of its answer can only be cut: that is how HTTP says "incomplete".
-fn cut_within(cut: Cut) -> Outcome {
-    match cut {
-        Cut::Client => Outcome::Cut(CloseCause::ClientLost, None),
-        Cut::Malformed(fault) => Outcome::Cut(CloseCause::ClientViolation, Some(fault.to_string())),
-        Cut::TooLong => Outcome::Cut(CloseCause::ClientViolation, Some("its body is too large".into())),
-        Cut::ClientSilent => Outcome::Cut(CloseCause::TimedOut, Some("the client was silent".into())),
-        Cut::Backend(why) => Outcome::Cut(CloseCause::BackendLost, Some(why)),
-        Cut::BackendSilent => Outcome::Cut(CloseCause::TimedOut, Some("the backend was silent".into())),
+fn cut_within(cut: Cut, ends_by_close: bool) -> Outcome {
+    let (cause, detail) = match cut {
+        Cut::Client => (CloseCause::ClientLost, None),
+        Cut::Malformed(fault) => (CloseCause::ClientViolation, Some(fault.to_string())),
+        Cut::TooLong => (CloseCause::ClientViolation, Some("its body is too large".into())),
+        Cut::ClientSilent => (CloseCause::TimedOut, Some("the client was silent".into())),
+        Cut::Backend(why) => (CloseCause::BackendLost, Some(why)),
+        Cut::BackendSilent => (CloseCause::TimedOut, Some("the backend was silent".into())),
+    };
+    if ends_by_close {
+        return Outcome::Torn(cause, detail);
     }
+    Outcome::Cut(cause, detail)
 }

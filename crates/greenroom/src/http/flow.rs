@@ -48,6 +48,8 @@ pub(super) struct Upload {
     pub(super) left: Option<u64>,
     /// Nothing of the body was taken from the client yet.
     pub(super) is_untouched: bool,
+    /// All that lay there before was taken: the poller tells of what comes.
+    pub(super) is_polled: bool,
 }
 
 /// What one look at the client brought.
@@ -71,18 +73,29 @@ impl Upload {
             if self.reader.is_done() {
                 return Ok(());
             }
-            match tokio::time::timeout(HTTP_IDLE, client.readable()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Cut::Client),
-                Err(_) => return Err(Cut::ClientSilent),
-            }
-            match client.try_io(Interest::READABLE, || self.take(client, backend)) {
+            match self.look(client, backend).await {
                 Ok(Taken::Some) => {}
                 Ok(Taken::Cut(cut)) => return Err(cut),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(Taken::End) | Err(_) => return Err(Cut::Client),
             }
         }
+    }
+
+    /// Waits for more of the body and takes it. What lies there at first is taken past the poller: while
+    /// the request waited for its turn, its edge was used up.
+    async fn look(&mut self, client: &TcpStream, backend: &Stream) -> io::Result<Taken> {
+        if !self.is_polled {
+            match self.take(client, backend) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_polled = true,
+                taken => return taken,
+            }
+        }
+        match tokio::time::timeout(HTTP_IDLE, client.readable()).await {
+            Ok(ready) => ready?,
+            Err(_) => return Ok(Taken::Cut(Cut::ClientSilent)),
+        }
+        client.try_io(Interest::READABLE, || self.take(client, backend))
     }
 
     async fn flush(&mut self, backend: &Stream) -> Result<(), Cut> {

@@ -13,7 +13,6 @@ use greenroom_core::time::Time;
 use tokio::sync::oneshot;
 
 use super::Request;
-use super::exchange::Outcome;
 use crate::clock;
 use crate::config::HttpMode;
 use crate::dial::Dialled;
@@ -104,14 +103,7 @@ impl<'r> Wait<'r> {
         self.next = next;
     }
 
-    /// Its time at the gate is over: unless it left by itself, the gate knows.
-    pub(super) fn settle(&mut self, outcome: &Outcome) {
-        if !matches!(outcome, Outcome::Left) {
-            self.place.settle();
-        }
-    }
-
-    /// Gives its place up.
+    /// Gives its place up. Where the gate has let go of it already, this says nothing new.
     pub(super) fn leave(self) {
         drop(self.place);
     }

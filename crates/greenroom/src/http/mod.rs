@@ -34,19 +34,21 @@ mod pool;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use greenroom_core::drain::{retry_after, seed_for};
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::limits::RETRY_AFTER_SECONDS;
 use greenroom_core::session::Answer;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::config::{HttpMode, Route};
 use crate::dial;
 use crate::driver::Message;
 use crate::front::{self, Backend, Front};
-use crate::head::{self, Http, Kind};
-use crate::opening::{Watched, linger, say};
+use crate::head::{self, BodyFraming, Http, Kind};
+use crate::opening::{Watched, say};
 use crate::registry::{Descriptor, Entry};
 use crate::stream::Stream;
 
@@ -82,8 +84,9 @@ enum End {
     Refused(Refusal, Option<String>),
     /// Its connection is over, and nothing more is to be said on it.
     Over(CloseCause, Option<String>),
-    /// It was shown the waiting page.
-    Shown,
+    /// As [`End::Over`], within an answer of which the end of the connection is the end: only a reset
+    /// tells its client that it is not whole.
+    Torn(CloseCause, Option<String>),
 }
 
 /// Serves one request. The client's connection, if it may carry another.
@@ -120,6 +123,11 @@ impl Request<'_> {
     }
 
     async fn run(&self, entry: &mut Entry) -> End {
+        if let (Some(BodyFraming::Length(length)), Some(max)) = (self.http().map(Http::body), self.route.body_max)
+            && length > max
+        {
+            return End::Refused(Refusal::BodyTooLarge, None); // before a place is taken
+        }
         let passes = self.route.http == HttpMode::Pass;
         if passes || self.backend.inbox.is_free() {
             let id = self.backend.inbox.draw();
@@ -142,7 +150,7 @@ impl Request<'_> {
     async fn at_once(&self, id: SessionId) -> Tried {
         let mut attempt = 1;
         loop {
-            let connection = match self.backend.pool.take() {
+            let connection = match self.backend.pool.take(self.is_safe()) {
                 Some((stream, descriptor)) => Connection {
                     stream,
                     descriptor,
@@ -213,7 +221,7 @@ impl Request<'_> {
                     wait.again(order);
                 }
                 outcome => {
-                    wait.settle(&outcome);
+                    wait.leave(); // where the gate waited for its answer, it need not any more
                     entry.enter(State::Http);
                     return self.end(outcome);
                 }
@@ -226,6 +234,7 @@ impl Request<'_> {
         match outcome {
             Outcome::Answered { persists } => End::Answered { persists },
             Outcome::Cut(cause, detail) => End::Over(cause, detail),
+            Outcome::Torn(cause, detail) => End::Torn(cause, detail),
             Outcome::Refused(refusal, detail) => End::Refused(refusal, detail),
             Outcome::Dropped { .. } => {
                 self.backend.inbox.tell(Message::lost());
@@ -241,7 +250,7 @@ impl Request<'_> {
     async fn finish(self, end: End, entry: &mut Entry) -> Option<TcpStream> {
         let is_head = self.http().is_some_and(Http::is_head);
         let client = self.client.into_inner();
-        let Some(mut client) = client else {
+        let Some(client) = client else {
             entry.ends(CloseCause::ClientLost);
             return None;
         };
@@ -250,11 +259,13 @@ impl Request<'_> {
             End::Answered { persists: false } => {
                 entry.ends(CloseCause::Served);
                 entry.enter(State::Closing);
-                linger(&mut client).await;
+                say(client, &[]).await; // all is said; it ends without a reset
             }
-            End::Shown => entry.ends(CloseCause::Served),
-            End::Over(cause, Some(detail)) => entry.ends_with(cause, detail),
-            End::Over(cause, None) => entry.ends(cause),
+            End::Over(cause, detail) => entry.ends_with(cause, detail),
+            End::Torn(cause, detail) => {
+                entry.ends_with(cause, detail);
+                let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO)); // else it looks whole: nothing to be done
+            }
             End::Refused(refusal, detail) => {
                 entry.refused(refusal, detail);
                 entry.enter(State::Closing);

@@ -58,7 +58,7 @@ impl Request<'_> {
             () = tokio::time::sleep(PAGE_MAX) => {}
             _ = drain.wait_for(Option::is_some) => {}
         }
-        End::Shown
+        End::Answered { persists: false }
     }
 
     async fn go_on(&self, standing: &mut watch::Receiver<Standing>) -> Result<(), super::flow::Cut> {

@@ -49,12 +49,14 @@ impl Pool {
         self.stack().era
     }
 
-    /// The youngest connection that still lives.
-    pub(crate) fn take(&self) -> Option<(Stream, Descriptor)> {
+    /// The youngest connection that still lives: as far as the poller has told, or, for a request that
+    /// cannot be sent again, as far as the kernel knows.
+    pub(crate) fn take(&self, may_repeat: bool) -> Option<(Stream, Descriptor)> {
         let now = clock::now();
         loop {
             let idle = self.stack().idle.pop()?;
-            if idle.until > now && idle.stream.is_quiet() {
+            let is_quiet = if may_repeat { idle.stream.is_quiet() } else { idle.stream.is_silent() };
+            if idle.until > now && is_quiet {
                 return Some((idle.stream, idle.descriptor));
             }
         }

@@ -1,0 +1,243 @@
+//! greenroom inside of the test's own process: one backend, whose readiness the test itself tells, and a
+//! configuration of which the test changes what it is about.
+//!
+//! The program with its flags is tested elsewhere; here it is the same listener, owner task and books,
+//! with bounds that a test can reach.
+
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use greenroom::{
+    config::{self, Config},
+    driver::{Driver, Inbox, Message, Parts},
+    front::Front,
+    listener,
+    registry::Registry,
+    relay::Drain,
+    resolve::Names,
+    telemetry::{Format, Log},
+};
+use greenroom_core::{
+    backend::{Input, Source},
+    event::{Generation, State},
+    gate::Trust,
+    limits,
+};
+use tokio::sync::watch;
+
+use super::raw::{Raw, SOON, Stub};
+
+/// See the module's head.
+pub struct House {
+    /// The backend: it listens from the beginning, and is not known to work.
+    pub stub: Stub,
+    /// Where clients come to.
+    pub address: String,
+    /// The books.
+    pub registry: Arc<Registry>,
+    inbox: Arc<Inbox>,
+    drain: watch::Sender<Option<Drain>>,
+    trust: Trust,
+    /// Its threads end with it.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl House {
+    /// Before a backend that says itself when it is ready.
+    pub fn pushed(edit: impl FnOnce(&mut Config)) -> Self {
+        Self::new(Trust::Pushed, edit)
+    }
+
+    /// Before a backend of which only is known that it listens.
+    pub fn inferred(edit: impl FnOnce(&mut Config)) -> Self {
+        Self::new(Trust::Inferred, edit)
+    }
+
+    /// As [`House::pushed`], before another place than its stub.
+    pub fn before(place: &str, edit: impl FnOnce(&mut Config)) -> Self {
+        Self::at(Stub::listen(), place, Trust::Pushed, edit)
+    }
+
+    fn new(trust: Trust, edit: impl FnOnce(&mut Config)) -> Self {
+        let stub = Stub::listen();
+        let place = stub.address();
+        Self::at(stub, &place, trust, edit)
+    }
+
+    fn at(stub: Stub, place: &str, trust: Trust, edit: impl FnOnce(&mut Config)) -> Self {
+        let mut config = plain(place);
+        edit(&mut config);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        let log = Log::start(Format::Json);
+        let registry = Registry::new(log.clone(), 4096);
+        let config = Arc::new(config);
+        let (driver, backend, _) = Driver::new(Parts {
+            config: Arc::clone(&config),
+            backend: 0,
+            names: Names::new(&place.parse().unwrap(), log.clone()),
+            address: place.parse().unwrap(),
+            source: Source::Probe(trust),
+            registry: Arc::clone(&registry),
+            log: log.clone(),
+        });
+        let inbox = Arc::clone(&backend.inbox);
+        let (drain, draining) = watch::channel(None);
+        let front = Arc::new(Front {
+            registry: Arc::clone(&registry),
+            config,
+            backends: [Arc::new(backend)].into(),
+            listener: 0,
+            seed: 1,
+            drain: draining,
+        });
+        let door = TcpListener::bind("127.0.0.1:0").unwrap();
+        door.set_nonblocking(true).unwrap();
+        let address = door.local_addr().unwrap().to_string();
+        let door = tokio::net::TcpListener::from_std(door).unwrap();
+        tokio::spawn(driver.run());
+        tokio::spawn(listener::accept(door, front, log));
+        drop(_inside);
+        Self {
+            stub,
+            address,
+            registry,
+            inbox,
+            drain,
+            trust,
+            _runtime: runtime,
+        }
+    }
+
+    /// The backend is ready, or listens.
+    pub fn ready(&self) {
+        self.tell(Input::Verdict(Generation(0), true));
+    }
+
+    /// What the owner task learns of the backend.
+    pub fn tell(&self, input: Input) {
+        self.inbox.tell(Message::Backend(input, "test"));
+    }
+
+    /// What the backend says of its start-up.
+    pub fn phase(&self, phase: &str) {
+        self.inbox.tell(Message::Phase(phase.to_owned()));
+    }
+
+    /// greenroom stops: nobody is let in any more.
+    pub fn stop(&self) {
+        self.inbox.tell(Message::Drain);
+        self.drain.send_replace(Some(Drain {
+            count: 0,
+            spread: Duration::ZERO,
+            deadline: greenroom::clock::now(),
+        }));
+    }
+
+    /// A client.
+    pub fn client(&self) -> Raw {
+        Raw::connect(&self.address)
+    }
+
+    /// A client that has sent this.
+    pub fn client_with(&self, bytes: impl AsRef<[u8]>) -> Raw {
+        let mut client = self.client();
+        client.send(bytes);
+        client
+    }
+
+    /// Waits until so many connections are in a state.
+    pub fn wait_for(&self, state: State, count: u64) {
+        let deadline = Instant::now() + SOON;
+        while self.registry.count(state) != count {
+            assert!(
+                Instant::now() < deadline,
+                "{} are {state}, not {count}",
+                self.registry.count(state)
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    /// Makes the gate sure: a plain request went past it, on a connection that carried one before.
+    /// That client and that backend connection, both idle.
+    pub fn sure(&self) -> (Raw, Raw) {
+        self.ready();
+        let mut client = self.client();
+        let mut before: Option<Raw> = None;
+        let deadline = Instant::now() + SOON;
+        while Instant::now() < deadline {
+            client.send("GET /warm HTTP/1.1\r\nHost: example.test\r\n\r\n");
+            let (mut backend, is_reused) = self.next_of(before.take());
+            backend.head();
+            backend.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let (head, _) = client.answer_with_length();
+            assert_eq!(super::raw::field(&head, "connection"), None, "{head}");
+            if is_reused {
+                return (client, backend);
+            }
+            before = Some(backend);
+        }
+        panic!("the gate is never sure ({:?})", self.trust);
+    }
+
+    /// Where the next request comes: on a connection that is there, or on a new one.
+    fn next_of(&self, before: Option<Raw>) -> (Raw, bool) {
+        let deadline = Instant::now() + SOON;
+        while Instant::now() < deadline {
+            if let Some(new) = self.stub.try_accept() {
+                return (new, false);
+            }
+            if before.as_ref().is_some_and(|raw| raw.has_bytes()) {
+                return (before.expect("it is there"), true);
+            }
+            std::thread::yield_now();
+        }
+        panic!("no request came to the backend");
+    }
+}
+
+/// One route to one backend, with the program's own bounds.
+fn plain(backend: &str) -> Config {
+    let address: config::Address = backend.parse().unwrap();
+    Config {
+        listeners: vec![config::Listener {
+            name: "main".into(),
+            address: "127.0.0.1:0".parse().unwrap(),
+        }],
+        backends: vec![config::Backend {
+            name: "app".into(),
+            address: Some(address),
+            ready: config::Ready::Auto,
+            held_max: limits::HELD_MAX,
+            http_held_max: limits::HTTP_HELD_MAX,
+            dials_max: limits::DIALS_MAX,
+            process: None,
+        }],
+        routes: vec![config::Route {
+            name: "/".into(),
+            host: config::HostPattern::Any,
+            path: "/".into(),
+            listeners: None,
+            backend: 0,
+            hold: config::Hold::Handshake,
+            hold_timeout: limits::HOLD_TIMEOUT,
+            http: config::HttpMode::Hold,
+            http_hold: limits::HTTP_HOLD,
+            waiting_page: true,
+            request_headers: config::HeaderEdits::default(),
+            response_headers: config::HeaderEdits::default(),
+            rewrite: None,
+            body_max: None,
+        }],
+        grace: limits::GRACE,
+        log_format: config::LogFormat::Json,
+    }
+}

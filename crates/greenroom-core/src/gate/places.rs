@@ -1,0 +1,61 @@
+//! Places at the [`Gate`]: who has one, and the counts and deadlines that go with it.
+//!
+//! A session is in one map at a time: waiting, on the bench, or on its way. Whatever
+//! takes it out of a map takes it out of the counts too. Bounded by `held_max` and
+//! `http_held_max`; those on their way count, as each of them may come back.
+
+use super::settle::Way;
+use super::{Class, Dialing, Gate, Output, Waiting};
+use crate::event::SessionId;
+
+impl Gate {
+    /// Gives a session a place: in the line, or on the bench.
+    pub(super) fn hold(&mut self, id: SessionId, waiting: Waiting, benched: bool) {
+        if benched { &mut self.bench } else { &mut self.waiting }.insert(id, waiting);
+        self.deadlines.insert((waiting.deadline, id));
+        self.http_held += usize::from(waiting.class.is_http());
+    }
+
+    /// Takes a session out of its place.
+    pub(super) fn take_held(&mut self, id: SessionId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id).or_else(|| self.bench.remove(&id))?;
+        self.deadlines.remove(&(waiting.deadline, id));
+        self.http_held -= usize::from(waiting.class.is_http());
+        Some(waiting)
+    }
+
+    /// Those on their way count too, as each of them may come back to its place.
+    pub(super) fn is_full(&self, class: Class) -> bool {
+        let (held, dialing, most) = if class.is_http() {
+            (self.http_held, self.http_dialing, self.limits.http_held_max)
+        } else {
+            let dialing = self.dialing.len() - self.http_dialing;
+            (self.held() - self.http_held, dialing, self.limits.held_max)
+        };
+        held >= most || held + dialing >= most + self.limits.dials_max
+    }
+
+    /// Frees whatever place a session has. Nothing is said of it: the shell knows.
+    pub(super) fn forget(&mut self, id: SessionId) {
+        if self.take_held(id).is_none() {
+            self.take_dialing(id);
+        }
+    }
+
+    pub(super) fn take_dialing(&mut self, id: SessionId) -> Option<Dialing> {
+        let dialing = self.dialing.remove(&id)?;
+        self.deadlines.remove(&(dialing.waiting.deadline, id));
+        self.http_dialing -= usize::from(dialing.waiting.class.is_http());
+        match dialing.way {
+            Way::Settling { until, .. } => drop(self.settling.remove(&(until, id))),
+            Way::LookedAt { .. } => self.looked_at -= 1,
+            Way::Asked | Way::Sent => {}
+        }
+        Some(dialing)
+    }
+
+    pub(super) fn forward(&mut self, id: SessionId) {
+        self.take_dialing(id);
+        self.outputs.push_back(Output::Forward(id));
+    }
+}

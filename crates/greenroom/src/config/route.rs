@@ -194,6 +194,31 @@ mod tests {
         assert_eq!(config.route(0, "x", "/"), Some(1));
     }
 
+    #[test]
+    fn the_closest_host_is_tried_first_then_the_longest_path() {
+        let wild = |end: &str| HostPattern::Wildcard(end.into());
+        let exact = HostPattern::Exact("x.a.b".into());
+        let expected = [
+            (exact.clone(), "/long"),
+            (exact, "/"),
+            (wild(".a.b"), "/"),
+            (wild(".b"), "/long"),
+            (wild(".b"), "/"),
+            (HostPattern::Any, "/longer"),
+            (HostPattern::Any, "/"),
+        ];
+        let routes = expected
+            .iter()
+            .rev()
+            .map(|(host, path)| route(host.clone(), path, None));
+        let found = config(routes.collect())
+            .routes
+            .into_iter()
+            .map(|route| (route.host, route.path));
+        let expected = expected.into_iter().map(|(host, path)| (host, path.to_owned()));
+        assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+
     fn pattern() -> impl Strategy<Value = HostPattern> {
         let name = "[ab](\\.[ab]){0,2}";
         prop_oneof![
@@ -203,12 +228,15 @@ mod tests {
         ]
     }
 
+    /// Few different parts, so that several routes often match the same request.
     fn any_route() -> impl Strategy<Value = Route> {
-        let listeners = prop::option::of(prop::collection::btree_set(0..3_usize, 1..3));
-        (pattern(), "(/[ab]{1,2}){0,3}/?", listeners).prop_map(|(host, path, listeners)| {
-            let path = if path.is_empty() { "/" } else { &path };
-            route(host, path, listeners.map(|some| some.into_iter().collect()))
-        })
+        let listeners = prop_oneof![
+            3 => Just(None),
+            1 => prop::collection::btree_set(0..3_usize, 1..3).prop_map(Some),
+        ];
+        let path = prop_oneof![Just("/".to_owned()), "(/[ab]){1,2}/?"];
+        (pattern(), path, listeners)
+            .prop_map(|(host, path, listeners)| route(host, &path, listeners.map(|some| some.into_iter().collect())))
     }
 
     /// The model: segments and labels compared one by one, the best of all that match.

@@ -378,4 +378,17 @@ mod tests {
         let missing = folder.join("no-such-greenroom.toml");
         assert!(read_file(&missing).unwrap_err().to_string().contains("No such file"));
     }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_is_named_and_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let path = std::env::temp_dir().join(format!("greenroom-pipe-{}", std::process::id()));
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let read = path.clone();
+        std::thread::spawn(move || tell.send(read_file(&read).map_err(|error| error.to_string())));
+        let result = told.recv_timeout(std::time::Duration::from_secs(20));
+        std::fs::remove_file(&path).unwrap();
+        assert!(result.unwrap().unwrap_err().contains("a pipe"));
+    }
 }

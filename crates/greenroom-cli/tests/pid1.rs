@@ -11,7 +11,7 @@ use std::{fs, process::Command, time::Duration};
 
 use common::{
     Greenroom,
-    process::{MARK, is_there, mark, marked, until},
+    process::{MARK, is_there, mark, marked, until, wardens},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -67,7 +67,15 @@ impl Container {
 
     /// The ended ones below greenroom that nobody has waited for.
     fn zombies(&self) -> Vec<String> {
-        let below = |pid: &str| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        // Each thread has children of its own.
+        let below = |pid: &str| {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let children = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+            children.collect::<Vec<_>>().join(" ")
+        };
         let (mut all, mut next) = (Vec::new(), vec![self.first.to_string()]);
         while let Some(pid) = next.pop() {
             let children = below(&pid);
@@ -90,7 +98,7 @@ fn as_pid_1_it_waits_for_all_orphans_and_term_ends_all() {
     let mark = mark();
     // Orphans of the child: some end by themselves, and a group of them at one moment.
     let script = "for n in 1 2 3 4 5; do (sleep 0.1 & sleep 0.2 &); done
-        setsid sh -c 'for n in 1 2 3 4 5 6 7 8 9; do sleep 0.9e9 & done; echo group $$; exec sleep 0.9e9' &
+        (setsid sh -c 'for n in 1 2 3 4 5 6 7 8 9; do sleep 0.9e9 & done; echo group $$; exec sleep 0.9e9' &)
         echo up; exec sleep 1000";
     let mut container = Container::start(script, &mark);
     let child = container.outer.wait_for_event("started", PATIENCE)["pid"]
@@ -102,7 +110,14 @@ fn as_pid_1_it_waits_for_all_orphans_and_term_ends_all() {
     until("the group is there", || container.outer.stdout().contains("group "));
     let stdout = container.outer.stdout();
     let group = stdout.lines().find_map(|line| line.strip_prefix("group ")).unwrap();
+    // Both stand still while they end, so that one SIGCHLD stands for all of them.
+    let warden = Pid::from_raw(wardens(container.first)[0].cast_signed()).unwrap();
+    container.signal(Signal::STOP);
+    kill_process(warden, Signal::STOP).unwrap();
     container.exec(&format!("kill -s KILL -- -{group}"));
+    until("the group has ended", || container.zombies().len() >= 10);
+    kill_process(warden, Signal::CONT).unwrap();
+    container.signal(Signal::CONT);
     let sleepers = || {
         marked(&mark)
             .iter()

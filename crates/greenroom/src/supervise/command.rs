@@ -145,12 +145,12 @@ mod tests {
             env: vec![pair("PORT", "4711"), pair("USER", "chosen")],
             ..Command::new("x")
         };
-        let account = [pair("HOME", "/home/app"), pair("USER", "app")];
+        let account = [pair("HOME", "/srv/app"), pair("USER", "app")];
         let ours = names.map(|name| pair(name, "ours"));
         let seen = command.environment(ours.into_iter(), &account, Some(Path::new("/run/x/notify")));
         let expected = [
             pair("GREENROOMY", "ours"),
-            pair("HOME", "/home/app"),
+            pair("HOME", "/srv/app"),
             pair("NOTIFY_SOCKET", "/run/x/notify"),
             pair("PATH", "ours"),
             pair("PORT", "4711"),

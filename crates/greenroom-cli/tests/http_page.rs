@@ -93,7 +93,7 @@ fn a_backend_that_is_ready_within_a_second_is_seen_without_the_page() {
 }
 
 #[test]
-fn what_a_backend_calls_its_phase_is_text_and_bounded() {
+fn what_a_backend_calls_its_phase_is_text() {
     let house = House::pushed(|_| {});
     house.phase("<script>alert('x')</script>&\"");
     let mut client = house.client_with(navigation(NAVIGATES));

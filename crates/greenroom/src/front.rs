@@ -69,14 +69,7 @@ pub enum Astray {
 impl Front {
     /// Which route a request takes.
     pub fn route(&self, request: &Kind) -> Result<usize, Astray> {
-        let (host, path) = (request.host(), request.path());
-        let route = self.config.route(self.listener, host, path);
-        if let Some(other) = other_reading(path)
-            && self.config.route(self.listener, host, &other) != route
-        {
-            return Err(Astray::Ambiguous);
-        }
-        route.ok_or(Astray::NoRoute)
+        route(&self.config, self.listener, request.host(), request.path())
     }
 
     /// The backend of a route.
@@ -84,6 +77,17 @@ impl Front {
     pub fn backend(&self, route: usize) -> &Arc<Backend> {
         &self.backends[self.config.routes[route].backend]
     }
+}
+
+/// The route by both readings of the path.
+fn route(config: &Config, listener: usize, host: &str, path: &str) -> Result<usize, Astray> {
+    let route = config.route(listener, host, path);
+    if let Some(other) = other_reading(path)
+        && config.route(listener, host, &other) != route
+    {
+        return Err(Astray::Ambiguous);
+    }
+    route.ok_or(Astray::NoRoute)
 }
 
 /// What the backend is told about a request beside its own head.
@@ -104,5 +108,92 @@ pub(crate) fn forward<'r>(
         edits: &route.request_headers,
         target: route.rewrite.is_some().then(|| route.target(request.target())),
         authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, Layers, Purpose, load_bytes};
+
+    /// The pages, an admin's part of them at another backend, and a host of its own.
+    fn config() -> Config {
+        let text = "[backend.pages]\naddress = \"127.0.0.1:1\"\n[backend.admin]\naddress = \"127.0.0.1:2\"\n\
+            [[route]]\nbackend = \"pages\"\n[[route]]\npath = \"/admin\"\nbackend = \"admin\"\n\
+            [[route]]\nhost = \"ws.test\"\npath = \"/ws\"\nbackend = \"pages\"\n";
+        let layers = Layers {
+            file: None,
+            variables: Vec::new(),
+            flags: Flags::default(),
+            purpose: Purpose::Serve,
+        };
+        load_bytes("test.toml", text.as_bytes().to_vec(), &layers).unwrap().config
+    }
+
+    fn leads(config: &Config, host: &str, path: &str) -> Result<String, Astray> {
+        let route = route(config, 0, host, path)?;
+        Ok(config.backends[config.routes[route].backend].name.clone())
+    }
+
+    /// A46. Whoever reads the path as its backend might, comes to the same route, or the request is refused.
+    #[test]
+    fn no_path_leads_elsewhere_than_it_seems_to() {
+        let config = config();
+        for path in [
+            "/ws/../admin",
+            "/ws/%2e%2e/admin",
+            "/ws/%2E./admin",
+            "/ws%2f..%2fadmin",
+            "/ws/..%5cadmin",
+            "/ws\\..\\admin",
+            "//admin",
+            "/./admin",
+            "/x/..;/admin",
+            "/admin;x=1",
+            "/admin;/x",
+            "/%61dmin",
+            "/%41dmin/../admin",
+            "/admin/../ws",
+            "/admin/%2e%2e/ws",
+            "/admin%2f",
+            "/admin%2Fusers",
+            "/admin/..",
+        ] {
+            assert_eq!(leads(&config, "h", path), Err(Astray::Ambiguous), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_two_readings_passes_where_both_lead_to_one_backend() {
+        let config = config();
+        for (path, backend) in [
+            ("/a/../b", "pages"),
+            ("/a//b", "pages"),
+            ("/caf%C3%A9;v=1", "pages"),
+            ("/a%20b", "pages"),
+            ("/administration", "pages"),
+            ("/admin", "admin"),
+            ("/admin/", "admin"),
+            ("/admin//x", "admin"),
+            ("/admin/a%2fb", "admin"),
+            ("/admin/./x/../y", "admin"),
+            ("*", "pages"),
+        ] {
+            assert_eq!(leads(&config, "h", path).as_deref(), Ok(backend), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_host_with_some_routes_of_its_own_has_the_others_too() {
+        let config = config();
+        assert_eq!(leads(&config, "ws.test:80", "/ws/x").as_deref(), Ok("pages"));
+        assert_eq!(leads(&config, "ws.test", "/admin").as_deref(), Ok("admin"));
+        let only = Config {
+            routes: config.routes.iter().filter(|route| route.path == "/ws").cloned().collect(),
+            ..config
+        };
+        assert_eq!(leads(&only, "ws.test", "/"), Err(Astray::NoRoute));
+        assert_eq!(leads(&only, "other.test", "/ws"), Err(Astray::NoRoute));
+        assert_eq!(leads(&only, "ws.test", "/x/../ws"), Err(Astray::Ambiguous));
     }
 }

@@ -33,6 +33,7 @@ use greenroom_core::limits::{HEAD_MAX, HEAD_TIMEOUT, HTTP_KEEP_ALIVE, LINGER};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::front::{Astray, Front};
@@ -86,7 +87,7 @@ async fn requests(
                 entry.enter(State::Opening);
             }
         }
-        if !wants_more(front, &client).await {
+        if !wants_more(front.drain.clone(), &client).await {
             entry.ends(CloseCause::Served);
             return None;
         }
@@ -94,8 +95,7 @@ async fn requests(
 }
 
 /// Waits for the first byte of another request. False: there is none, and the connection may be closed.
-async fn wants_more(front: &Front, client: &TcpStream) -> bool {
-    let mut drain = front.drain.clone();
+async fn wants_more(mut drain: watch::Receiver<Option<relay::Drain>>, client: &TcpStream) -> bool {
     let next = async {
         loop {
             client.readable().await?;
@@ -221,3 +221,48 @@ pub(crate) fn turn_away(front: &Front, client: &TcpStream) {
 
 /// How long a refused client may take to read its answer.
 const READ_ANSWER: Duration = LINGER;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    /// Time goes by itself where nothing else happens.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_kept_for_its_time_and_not_longer() {
+        let (_client, ours) = pair().await;
+        let (_stop, drain) = watch::channel(None);
+        let begun = tokio::time::Instant::now();
+        assert!(!wants_more(drain, &ours).await);
+        let kept = begun.elapsed();
+        assert!(kept >= HTTP_KEEP_ALIVE && kept < HTTP_KEEP_ALIVE + Duration::from_millis(10), "{kept:?}");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_wants_more_when_a_byte_comes_and_nothing_after_its_end_or_a_stop() {
+        let (mut client, ours) = pair().await;
+        let (stop, drain) = watch::channel(None);
+        client.write_all(b"G").await.unwrap();
+        assert!(wants_more(drain.clone(), &ours).await);
+        assert!(wants_more(drain.clone(), &ours).await, "the byte stays where it is");
+
+        let (client, ours) = pair().await;
+        drop(client);
+        assert!(!wants_more(drain.clone(), &ours).await);
+
+        let (_client, ours) = pair().await;
+        let waits = tokio::spawn(async move { wants_more(drain, &ours).await });
+        stop.send_replace(Some(relay::Drain {
+            count: 0,
+            spread: Duration::ZERO,
+            deadline: clock::now(),
+        }));
+        assert!(!waits.await.unwrap());
+    }
+}

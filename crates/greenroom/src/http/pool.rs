@@ -113,3 +113,84 @@ async fn sweep(pool: Arc<Pool>) {
         next = pool.expire();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registry;
+    use crate::telemetry::{Format, Log};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    fn descriptor() -> Descriptor {
+        Registry::new(Log::start(Format::Json), 1024).descriptor()
+    }
+
+    /// Keeps one connection; its other end.
+    fn kept(pool: &Arc<Pool>) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        pool.give(Stream::Unix(ours), descriptor(), pool.era());
+        theirs
+    }
+
+    #[tokio::test]
+    async fn the_youngest_is_taken_first_and_each_once() {
+        let pool = Arc::new(Pool::default());
+        let (_old, mut young) = (kept(&pool), kept(&pool));
+        let (taken, _descriptor) = pool.take(true).unwrap();
+        young.write_all(b"x").await.unwrap();
+        taken.readable().await.unwrap();
+        assert_eq!(taken.try_read(&mut [0; 9]).unwrap(), 1);
+        assert!(pool.take(false).is_some() && pool.take(true).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_ended_or_said_something_is_not_taken() {
+        let pool = Arc::new(Pool::default());
+        drop(kept(&pool));
+        assert!(pool.take(false).is_none(), "the kernel knows, be the poller told or not");
+        let mut theirs = kept(&pool);
+        theirs.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        assert!(pool.take(false).is_none());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        ours.readable().await.unwrap(); // the poller has told
+        pool.give(Stream::Unix(ours), descriptor(), pool.era());
+        assert!(pool.take(true).is_none());
+    }
+
+    #[tokio::test]
+    async fn so_many_are_kept_and_no_more() {
+        let pool = Arc::new(Pool::default());
+        let others: Vec<_> = (0..=POOL_MAX).map(|_| kept(&pool)).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| pool.take(true)).collect();
+        assert_eq!((others.len(), taken.len()), (POOL_MAX + 1, POOL_MAX));
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_backends_earlier_life_is_kept() {
+        let pool = Arc::new(Pool::default());
+        let (_theirs, era) = (kept(&pool), pool.era());
+        pool.clear();
+        assert!(pool.take(true).is_none());
+        let (ours, _other) = UnixStream::pair().unwrap();
+        pool.give(Stream::Unix(ours), descriptor(), era);
+        assert!(pool.take(true).is_none(), "it was dialled before");
+    }
+
+    #[tokio::test]
+    async fn what_has_waited_too_long_is_not_taken_and_is_swept() {
+        let pool = Arc::new(Pool::default());
+        let _theirs = kept(&pool);
+        pool.stack().idle[0].until = Time::ZERO;
+        assert!(pool.take(true).is_none());
+        let _theirs = (kept(&pool), kept(&pool));
+        pool.stack().idle[0].until = Time::ZERO;
+        let next = pool.expire();
+        assert_eq!(pool.stack().idle.len(), 1);
+        assert_eq!(next, Some(pool.stack().idle[0].until));
+        pool.stack().idle[0].until = Time::ZERO;
+        assert_eq!(pool.expire(), None);
+        assert!(!pool.stack().is_swept, "the next that is kept calls the sweeper again");
+    }
+}

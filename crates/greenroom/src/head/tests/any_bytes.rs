@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// Lines that a client may add, legal or hostile.
-fn line() -> impl Strategy<Value = String> {
+pub(super) fn line() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         "[A-Za-z][A-Za-z0-9-]{0,12}",
         "[A-Za-z_]{1,8}",

@@ -6,6 +6,7 @@ mod answers;
 mod any_bytes;
 mod backend_head;
 mod clients;
+mod lanes;
 mod requests;
 
 use crate::config::NO_EDITS;

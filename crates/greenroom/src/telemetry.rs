@@ -229,7 +229,7 @@ impl Log {
         let counter = Arc::clone(&lost);
         let writer = std::thread::Builder::new()
             .name("log".into())
-            .spawn(move || write(format, &receiver, &counter));
+            .spawn(move || write(format, &receiver, &counter, &mut std::io::stderr()));
         Self {
             of: None,
             sender,
@@ -292,7 +292,7 @@ impl Log {
 }
 
 /// Writes for ever: what has gathered goes out in one piece.
-fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
+fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64, to: &mut impl Write) {
     let mut out = Vec::new();
     let mut told = 0;
     let mut stories = sentence::Stories::default();
@@ -330,7 +330,7 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64) {
         if format == Format::Text {
             stories.pause(&mut out, last_at);
         }
-        let _ = std::io::stderr().write_all(&out); // a closed pipe must not end the program
+        let _ = to.write_all(&out); // a closed pipe must not end the program
         match flush {
             Some(done) => {
                 let _ = done.send(());
@@ -391,6 +391,34 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "{\"ts\":1.5,\"at\":0.25,\"event\":\"held\",\"session\":7,\"count\":3}\n"
         );
+    }
+
+    #[test]
+    fn nothing_is_told_after_stopped() {
+        let (sender, receiver) = sync_channel(8);
+        let say = |event| sender.send(Message::Event(1.0, 1.0, event)).unwrap();
+        let gate = || Event::Gate {
+            gate: "shut",
+            why: "",
+            held: 0,
+        };
+        say(gate());
+        say(Event::Stopped {
+            code: 0,
+            accepted: 0,
+            closed: Default::default(),
+            refused: Default::default(),
+        });
+        say(gate());
+        let (done, flushed) = sync_channel(1);
+        sender.send(Message::Flush(done)).unwrap();
+        drop(sender);
+        let mut out = Vec::new();
+        write(Format::Json, &receiver, &AtomicU64::new(0), &mut out);
+        let lines = String::from_utf8(out).unwrap();
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert!(lines.lines().last().unwrap().contains("\"stopped\""), "{lines}");
+        assert!(flushed.recv().is_ok(), "it is still waited for");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! `Bench` drives one gate by hand: each step gives what the gate said.
 
+mod plain;
 mod settling;
 
 use std::collections::BTreeSet;

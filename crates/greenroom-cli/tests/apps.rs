@@ -38,7 +38,7 @@ fn fastapi() -> (Greenroom, String) {
 
 fn django() -> (Greenroom, String) {
     let (gunicorn, folder) = (python("gunicorn"), fixture(""));
-    let words = [&gunicorn, "-k", "gthread", "--threads", "8", "-b", "127.0.0.1:{port}"];
+    let words = [&gunicorn, "-k", "gthread", "--threads", "40", "-b", "127.0.0.1:{port}"];
     let rest = ["--no-control-socket", "--chdir", &folder, "django_site:application"];
     run(&[&words[..], &rest].concat())
 }

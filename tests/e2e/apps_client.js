@@ -81,12 +81,12 @@ const scenarios = {
     const { io } = require('socket.io-client');
     const options = { reconnection: false, forceNew: true };
     const socket = io(base, transports ? { ...options, transports } : options);
+    const first = socket.io.engine.transport.name;
     let upgraded = false;
     const upgrade = new Promise((resolve) => {
       socket.io.engine.once('upgrade', () => resolve((upgraded = true)));
     });
     await next(socket, 'connect', ['connect_error']);
-    const first = socket.io.engine.id && socket.io.opts.transports[0];
     check((await socket.timeout(10000).emitWithAck('say', 'early')) === 'early', 'no echo at first');
     if (!transports) await upgrade;
     check((await socket.timeout(10000).emitWithAck('say', 'late')) === 'late', 'no echo at last');

@@ -11,7 +11,7 @@ mod common;
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use common::{
-    Greenroom, Ledger,
+    Greenroom,
     browser::{Browser, Page},
     e2e, fixture, one_at_a_time, python,
     script::Script,

@@ -273,7 +273,9 @@ impl Page<'_> {
         let is_problem = |event: &Value| {
             let params = &event["params"];
             match event["method"].as_str().unwrap_or_default() {
-                "Runtime.exceptionThrown" | "Network.loadingFailed" | "Network.webSocketFrameError" => true,
+                "Runtime.exceptionThrown" | "Network.webSocketFrameError" => true,
+                // What the page itself let go of, an answer of which it wants no body included, has not failed.
+                "Network.loadingFailed" => params["canceled"] != true,
                 "Runtime.consoleAPICalled" => params["type"] == "error" || params["type"] == "assert",
                 "Log.entryAdded" => params["entry"]["level"] == "error",
                 "Network.responseReceived" => params["response"]["status"].as_u64() >= Some(400),

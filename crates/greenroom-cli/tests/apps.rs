@@ -8,12 +8,12 @@
 
 mod common;
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, io::Write as _, path::PathBuf, process::Command, time::Duration};
 
 use common::{
     Greenroom,
     browser::{Browser, Page},
-    e2e, fixture, one_at_a_time, python,
+    e2e, fixture, one_at_a_time, process, python,
     script::Script,
 };
 use serde_json::json;
@@ -273,6 +273,22 @@ fn an_edit_of_a_vite_site_shows_in_chromium_without_a_reload() {
     );
     assert_eq!(page.problems_from(0).len(), 0, "{:#?}", page.problems_from(0));
     nobody_was_refused(&greenroom);
+}
+
+#[test]
+fn vite_reads_its_terminal_through_greenroom() {
+    let _alone = one_at_a_time();
+    let site = Site::new("terminal");
+    let words = site.words();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut command = Greenroom::command(&[&["run", "--listen", "127.0.0.1:0", "--"], &words[..]].concat());
+    command.env("STARTUP_SECONDS", "1.5").env("NO_COLOR", "1");
+    let (mut greenroom, mut keyboard) = Greenroom::spawn_at_terminal(&command);
+    for (seen, typed) in [("show help", "h\n"), ("to quit", "q\n")] {
+        process::until(seen, || greenroom.stdout().contains(seen));
+        keyboard.write_all(typed.as_bytes()).unwrap();
+    }
+    assert_eq!(greenroom.wait_exit_code(PATIENCE), 0, "{}", greenroom.stdout());
 }
 
 #[test]

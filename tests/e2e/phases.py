@@ -1,7 +1,7 @@
 """A server that starts as slowly as its test wants, and says of itself what its test wants.
 
-PORT; CONTROL: a FIFO. Each line read from it is sent over sd_notify (`\\n` in it separates assignments); before a line
-that begins with READY=1 the server begins to listen and writes `ready` into the ledger. Each GET is written there as
+PORT; CONTROL: a FIFO. Each line read from it is sent over sd_notify (`\\n` in it separates assignments); before the first
+line that begins with READY=1 the server begins to listen and writes `ready` into the ledger. Each GET is written there as
 `get`. LOG: see ledger.py.
 """
 
@@ -37,11 +37,12 @@ def notify(text):
 
 
 def main():
+    server = None
     while True:
         with open(os.environ["CONTROL"]) as control:
             for line in control:
                 text = line.rstrip("\n").replace("\\n", "\n")
-                if text.startswith("READY=1"):
+                if text.startswith("READY=1") and server is None:
                     server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
                     threading.Thread(target=server.serve_forever, daemon=True).start()
                     log("ready", {}, "/")

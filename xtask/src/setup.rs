@@ -203,7 +203,10 @@ mod tests {
     #[test]
     fn a_major_version_is_found_in_what_programs_say() {
         assert_eq!(major("v20.19.2"), Some(20));
-        assert_eq!(major("Chromium 140.0.7339.80 built on Debian GNU/Linux 13 (trixie)"), Some(140));
+        assert_eq!(
+            major("Chromium 140.0.7339.80 built on Debian GNU/Linux 13 (trixie)"),
+            Some(140)
+        );
         assert_eq!(major("9.2.0"), Some(9));
         assert_eq!(major("none"), None);
     }

@@ -337,7 +337,10 @@ impl Gate {
             Stage::Limited { next, .. } => self.canary_due(next),
             Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
         };
-        [deadline, settled, trial, self.impatient_at()].into_iter().flatten().min()
+        [deadline, settled, trial, self.impatient_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Where the gate stands.

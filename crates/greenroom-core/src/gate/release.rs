@@ -181,7 +181,12 @@ impl Gate {
     /// The gate waits no longer for the answers of these plain requests: their clients get whatever comes.
     pub(super) fn let_go(&mut self, which: impl Fn(&Dialing) -> bool) {
         let sent = |dialing: &Dialing| dialing.way == Way::Sent && which(dialing);
-        let ids: Vec<_> = self.dialing.iter().filter(|(_, d)| sent(d)).map(|(&id, _)| id).collect();
+        let ids: Vec<_> = self
+            .dialing
+            .iter()
+            .filter(|(_, d)| sent(d))
+            .map(|(&id, _)| id)
+            .collect();
         for id in ids {
             self.forward(id);
         }

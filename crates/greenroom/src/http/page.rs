@@ -29,8 +29,8 @@ use crate::registry::Entry;
 /// A door to the stage, which opens as the start goes on: as far as is usual, or swaying a little
 /// where nothing is known yet. The note stands last on the page, though it comes first.
 const STYLE: &str = "\
-:root{color-scheme:light dark;--paper:#f5f6f0;--ink:#17251d;--soft:#55655b;--frame:#2c4336;--room:#dfe4d8;\
---light:#f7b84b;--haze:#fde9bd}\
+:root{color-scheme:light dark;--paper:#f5f6f0;--ink:#17251d;--soft:#55655b;--frame:#2c4336;--room:#22382d;\
+--light:#f2ab3a;--haze:#ffdc97}\
 @media(prefers-color-scheme:dark){:root{--paper:#0f1814;--ink:#eef3ea;--soft:#9fb1a5;--frame:#5d7a69;--room:#08100c;\
 --light:#f2ab3a;--haze:#ffe2a6}}\
 *{box-sizing:border-box}\
@@ -46,7 +46,7 @@ h1{margin:1.5rem 0 .5rem;font:600 1.75rem/1.2 ui-serif,Georgia,serif;text-wrap:b
 p{margin:0;color:var(--soft);overflow-wrap:anywhere}\
 .now{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 1.5rem;font-variant-numeric:tabular-nums}\
 .now b{color:var(--ink);font-weight:600}\
-.note{order:1;margin-top:1.25rem;font-size:.9375rem}\
+.note{order:1;margin-top:1.25rem;font-size:.9375rem;text-wrap:balance}\
 @keyframes open{from{transform:scaleX(.06)}to{transform:scaleX(.92)}}\
 @keyframes sway{from{transform:scaleX(.12)}to{transform:scaleX(.3)}}\
 @media(prefers-reduced-motion:reduce){.door i,.door i.unknown{animation:none;transform:scaleX(.3)}}";

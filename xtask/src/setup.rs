@@ -1,9 +1,13 @@
 //! Installs what the end-to-end tests need: pinned Python and Node packages, below `target/e2e`.
 //!
-//! Works on a fresh Debian machine with only Rust, as root: a missing Python or Node
-//! comes from the system's packages. Without root it says what to install. A stamp
-//! holds what was installed, word for word, so that a second run does nothing. A
+//! Works on a fresh Debian machine with only Rust, as root: a missing Python, Node or
+//! Chromium comes from the system's packages. Without root it says what to install. A
+//! stamp holds what was installed, word for word, so that a second run does nothing. A
 //! download that fails is tried once more; then it is an error, never a skipped test.
+//!
+//! The system's packages are not pinned to a version: Debian keeps only the newest of
+//! each, so a pinned one would be gone with the next security update. What is there is
+//! run instead, and its major version must be one that the tests can use.
 
 use std::{
     fs,
@@ -19,6 +23,10 @@ use crate::{
 
 /// The clients use `asyncio.timeout`; Debian splits venv off into a package of its own.
 const PYTHON_CHECK: &str = "import sys, venv, ensurepip; assert sys.version_info >= (3, 11)";
+/// Vite and the clients' `fetch` and `FormData` need it; Debian 12 has 18.
+const NODE_MAJOR_MIN: u32 = 18;
+/// Where `--headless=new` is the browser that people have, and not another one.
+const CHROMIUM_MAJOR_MIN: u32 = 120;
 
 /// `cargo xtask setup`.
 pub(crate) fn setup() -> Result<(), String> {
@@ -30,6 +38,13 @@ pub(crate) fn setup() -> Result<(), String> {
         return Ok(());
     }
     install_missing()?;
+    let missing = missing();
+    if !missing.is_empty() {
+        return Err(format!(
+            "still missing, or too old, after the installation: {}",
+            missing.join(" ")
+        ));
+    }
     let python = python().ok_or("python3 (3.11 or newer, with venv) is still missing after its installation")?;
     fs::create_dir_all(to.join("node")).map_err(|e| format!("cannot create {}: {e}", to.display()))?;
     // From here until the new stamp the folder is half done, and must not look finished.
@@ -48,10 +63,11 @@ fn wanted(from: &Path) -> Result<String, String> {
         fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
     };
     Ok(format!(
-        "{}\n{}\n{}",
+        "{}\n{}\n{}\n{}",
         target_dir().display(),
         read("requirements.txt")?,
-        read("package.json")?
+        read("package.json")?,
+        read("package-lock.json")?
     ))
 }
 
@@ -60,7 +76,7 @@ fn is_current(to: &Path, wanted: &str) -> bool {
     fs::read_to_string(to.join("stamp")).is_ok_and(|found| found == wanted)
         && output(Command::new(to.join("venv/bin/python")).args(["-c", "import websockets"])).is_some()
         && to.join("node/node_modules/ws/package.json").is_file()
-        && output(Command::new("node").arg("--version")).is_some()
+        && missing().is_empty()
 }
 
 /// A Python that can make a venv. The system's own first: everybody may read it,
@@ -78,12 +94,24 @@ fn missing() -> Vec<&'static str> {
     if python().is_none() {
         packages.extend(["python3", "python3-venv"]);
     }
-    for (program, package) in [("node", "nodejs"), ("npm", "npm")] {
-        if output(Command::new(program).arg("--version")).is_none() {
+    // npm comes with the Node that it belongs to, and is bound to no version by the tests.
+    for (program, package, least) in [
+        ("node", "nodejs", NODE_MAJOR_MIN),
+        ("npm", "npm", 0),
+        ("chromium", "chromium", CHROMIUM_MAJOR_MIN),
+    ] {
+        let version = output(Command::new(program).arg("--version"));
+        if !version.is_some_and(|text| major(&text).is_some_and(|major| major >= least)) {
             packages.push(package);
         }
     }
     packages
+}
+
+/// The first number of what a program says of its version: `v20.19.2`, `Chromium 140.0.7339.80 built on Debian`.
+fn major(text: &str) -> Option<u32> {
+    let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn install_missing() -> Result<(), String> {
@@ -125,17 +153,14 @@ fn install_python(python: &Path, from: &Path, to: &Path) -> Result<(), String> {
 fn install_node(from: &Path, to: &Path) -> Result<(), String> {
     let folder = to.join("node");
     let _ = fs::remove_dir_all(folder.join("node_modules"));
-    fs::copy(from.join("package.json"), folder.join("package.json"))
-        .map_err(|e| format!("cannot copy package.json into {}: {e}", folder.display()))?;
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(from.join(name), folder.join(name))
+            .map_err(|e| format!("cannot copy {name} into {}: {e}", folder.display()))?;
+    }
     twice(|| {
         let mut npm = Command::new("npm");
-        npm.args([
-            "install",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--no-package-lock",
-        ]);
+        // Exactly what the lock says, of what the packages need in turn as well.
+        npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
         run(npm.current_dir(&folder))
     })
 }
@@ -173,6 +198,17 @@ mod tests {
             !text.contains(['^', '~', '*']),
             "package.json pins exact versions: {text}"
         );
+    }
+
+    #[test]
+    fn a_major_version_is_found_in_what_programs_say() {
+        assert_eq!(major("v20.19.2"), Some(20));
+        assert_eq!(
+            major("Chromium 140.0.7339.80 built on Debian GNU/Linux 13 (trixie)"),
+            Some(140)
+        );
+        assert_eq!(major("9.2.0"), Some(9));
+        assert_eq!(major("none"), None);
     }
 
     #[test]

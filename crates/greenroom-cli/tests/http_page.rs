@@ -67,7 +67,7 @@ fn a_browser_is_shown_a_page_after_a_second_and_sent_on_the_moment_the_backend_i
         field(&head, "refresh").is_some() && field(&head, "retry-after").is_some(),
         "{head}"
     );
-    let page = until(&mut client, "<b>database</b>, for ");
+    let page = until(&mut client, "<b>database</b> <span>for ");
     assert!(
         page.starts_with("<!doctype html>") && !page.contains("http-equiv"),
         "{page}"
@@ -188,5 +188,5 @@ fn a_failed_start_is_said_on_the_page() {
         restarts: false,
     });
     let rest = String::from_utf8(client.rest()).unwrap();
-    assert!(rest.ends_with("<p class=now>It could not start.</p>\n"), "{rest}");
+    assert!(rest.ends_with("<b>It could not start</b></p>\n"), "{rest}");
 }

@@ -396,7 +396,10 @@ mod tests {
     #[test]
     fn nothing_is_told_after_stopped() {
         let (sender, receiver) = sync_channel(8);
-        let say = |event| sender.send(Message::Event(1.0, 1.0, event)).unwrap();
+        let say = |event| {
+            let (ts, at, of) = (1.0, 1.0, None);
+            sender.send(Message::Event(Told { ts, at, of, event })).unwrap();
+        };
         let gate = || Event::Gate {
             gate: "shut",
             why: "",

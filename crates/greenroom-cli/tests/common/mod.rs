@@ -14,8 +14,10 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod browser;
 pub mod house;
 pub mod process;
+pub mod script;
 pub mod wire;
 
 use std::{

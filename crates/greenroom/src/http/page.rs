@@ -1,9 +1,13 @@
 //! What a browser shows while its page waits: which phase, since when, how long it usually takes.
 //!
-//! It works without JavaScript: the answer stays open, each second a line is
-//! added of which the style shows the last one only, and the moment the gate is no
-//! longer shut a `refresh` is added, with which the browser asks again by itself. If
-//! that last line never comes, the header `Refresh` makes it ask anyway.
+//! It works without JavaScript: the answer stays open, each second a line is added that
+//! hides the one before, and the moment the gate is no longer shut a `refresh` is added,
+//! with which the browser asks again by itself. If that last line never comes, the
+//! header `Refresh` makes it ask anyway.
+//!
+//! A line hides the one before by a style of its own: that the last of several is
+//! shown cannot be said once for all, as a browser does not know which is the last
+//! (`:last-child`, `:nth-last-of-type`) before the page is complete.
 //!
 //! The page leaves its place at the gate: the browser's next request takes one.
 //! Bounded by `PAGE_MAX`, then the browser asks again; a line by `STATUS_MAX`.
@@ -22,24 +26,30 @@ use crate::clock;
 use crate::driver::{Gateway, Standing};
 use crate::registry::Entry;
 
+/// A door to the stage, which opens as the start goes on: as far as is usual, or swaying a little
+/// where nothing is known yet. The note stands last on the page, though it comes first.
 const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1c1917;--soft:#78716c;--paper:#fafaf9;--line:#e7e5e4;--glow:#b45309}\
-@media(prefers-color-scheme:dark){:root{--ink:#f5f5f4;--soft:#a8a29e;--paper:#1c1917;--line:#44403c;--glow:#fbbf24}}\
+:root{color-scheme:light dark;--paper:#f5f6f0;--ink:#17251d;--soft:#55655b;--frame:#2c4336;--room:#22382d;\
+--light:#f2ab3a;--haze:#ffdc97}\
+@media(prefers-color-scheme:dark){:root{--paper:#0f1814;--ink:#eef3ea;--soft:#9fb1a5;--frame:#5d7a69;--room:#08100c;\
+--light:#f2ab3a;--haze:#ffe2a6}}\
 *{box-sizing:border-box}\
-body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.5rem;background:var(--paper);\
-color:var(--ink);font:1rem/1.6 system-ui,sans-serif}\
-main{width:100%;max-width:26rem}\
-h1{margin:0 0 .75rem;font-size:1.5rem;line-height:1.25;font-weight:600;text-wrap:balance}\
-p{margin:0;color:var(--soft);overflow-wrap:anywhere;font-variant-numeric:tabular-nums}\
-p b{color:var(--ink);font-weight:600}\
-p.now:nth-last-of-type(n+2){display:none}\
-.bar{height:.25rem;margin:0 0 .75rem;border-radius:1rem;background:var(--line);overflow:hidden}\
-.bar i{display:block;height:100%;border-radius:1rem;background:var(--glow);transform-origin:left;\
-animation:fill linear both}\
-.bar.unknown i{width:30%;animation:seek 1.6s ease-in-out infinite alternate}\
-@keyframes fill{from{transform:scaleX(0)}to{transform:scaleX(.96)}}\
-@keyframes seek{from{transform:translateX(0)}to{transform:translateX(233%)}}\
-@media(prefers-reduced-motion:reduce){.bar i{animation:none;width:100%;opacity:.4}}";
+body{margin:0;min-height:100vh;min-height:100svh;display:grid;place-items:center;padding:1.5rem;\
+background:var(--paper);color:var(--ink);font:1.0625rem/1.5 system-ui,sans-serif}\
+main{width:100%;max-width:27rem;padding-bottom:8vh;display:flex;flex-direction:column}\
+.door{border-bottom:2px solid var(--frame);padding-left:1.25rem}\
+.door div{width:3.75rem;height:6rem;border:2px solid var(--frame);border-bottom:0;background:var(--room)}\
+.door i{display:block;height:100%;background:linear-gradient(100deg,var(--haze),var(--light));\
+transform-origin:right;animation:open linear both}\
+.door i.unknown{animation:sway 5s ease-in-out infinite alternate}\
+h1{margin:1.5rem 0 .5rem;font:600 1.75rem/1.2 ui-serif,Georgia,serif;text-wrap:balance}\
+p{margin:0;color:var(--soft);overflow-wrap:anywhere}\
+.now{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 1.5rem;font-variant-numeric:tabular-nums}\
+.now b{color:var(--ink);font-weight:600}\
+.note{order:1;margin-top:1.25rem;font-size:.9375rem;text-wrap:balance}\
+@keyframes open{from{transform:scaleX(.06)}to{transform:scaleX(.92)}}\
+@keyframes sway{from{transform:scaleX(.12)}to{transform:scaleX(.3)}}\
+@media(prefers-reduced-motion:reduce){.door i,.door i.unknown{animation:none;transform:scaleX(.3)}}";
 
 impl Request<'_> {
     /// Shows the page until the browser can be sent on, or leaves.
@@ -62,19 +72,13 @@ impl Request<'_> {
     }
 
     async fn go_on(&self, standing: &mut watch::Receiver<Standing>) -> Result<(), super::flow::Cut> {
-        loop {
-            let now = {
+        for number in 1.. {
+            let (gate, line) = {
                 let standing = standing.borrow_and_update();
-                match standing.gate {
-                    Gateway::Shut => line(&standing, clock::now()),
-                    Gateway::Limited | Gateway::Open => {
-                        "<p class=now>Ready.</p><meta http-equiv=refresh content=0>\n".to_owned()
-                    }
-                    Gateway::Failed => "<p class=now>It could not start.</p>\n".to_owned(),
-                }
+                (standing.gate, line(number, &standing, clock::now()))
             };
-            write_to_client(self.client.socket(), &mut now.into_bytes()).await?;
-            if standing.borrow().gate != Gateway::Shut {
+            write_to_client(self.client.socket(), &mut line.into_bytes()).await?;
+            if gate != Gateway::Shut {
                 return Ok(());
             }
             tokio::select! {
@@ -84,18 +88,19 @@ impl Request<'_> {
                 () = tokio::time::sleep(PAGE_EVERY) => {}
             }
         }
+        Ok(())
     }
 }
 
 /// The answer's head, and the page up to its lines.
 fn begin(standing: &Standing, now: Time) -> String {
     let elapsed = now.since(standing.since).as_secs_f32();
-    let bar = match standing.usual {
+    let light = match standing.usual {
         Some(usual) => format!(
-            "<div class=bar><i style=\"animation-duration:{:.1}s;animation-delay:-{elapsed:.1}s\"></i></div>",
+            "<i style=\"animation-duration:{:.1}s;animation-delay:-{elapsed:.1}s\"></i>",
             usual.as_secs_f32().max(0.1)
         ),
-        None => "<div class=\"bar unknown\"><i></i></div>".to_owned(),
+        None => "<i class=unknown></i>".to_owned(),
     };
     format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n\
@@ -104,22 +109,38 @@ fn begin(standing: &Standing, now: Time) -> String {
          Refresh: {PAGE_AGAIN_SECONDS}\r\nConnection: close\r\n\r\n\
          <!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <meta name=robots content=noindex><title>Starting…</title><style>{STYLE}</style>\n\
-         <main><h1>The server is starting</h1>{bar}\n"
+         <main><div class=door aria-hidden=true><div>{light}</div></div><h1>The server is starting</h1>\
+         <p class=note>This page opens by itself as soon as it is ready.</p>\n"
     )
 }
 
-/// One line: the phase, since when, how long it usually takes.
-fn line(standing: &Standing, now: Time) -> String {
-    let mut out = String::from("<p class=now role=status>");
+/// One line: the phase, since when, how long it usually takes; or how it ended.
+fn line(number: u32, standing: &Standing, now: Time) -> String {
+    let mut out = String::new();
     // Writing to a String cannot fail.
+    if number > 1 {
+        let _ = write!(out, "<style>#n{}{{display:none}}</style>", number - 1);
+    }
+    match standing.gate {
+        Gateway::Shut => {}
+        Gateway::Limited | Gateway::Open => {
+            out.push_str("<p class=now><b>Ready</b></p><meta http-equiv=refresh content=0>\n");
+            return out;
+        }
+        Gateway::Failed => {
+            out.push_str("<p class=now role=alert><b>It could not start</b></p>\n");
+            return out;
+        }
+    }
+    let _ = write!(out, "<p class=now id=n{number}>");
     if let Some(phase) = &standing.phase {
-        let _ = write!(out, "<b>{}</b>, ", escaped(phase));
+        let _ = write!(out, "<b>{}</b> ", escaped(phase));
     }
-    let _ = write!(out, "for {}", spoken(now.since(standing.since)));
+    let _ = write!(out, "<span>for {}", spoken(now.since(standing.since)));
     if let Some(usual) = standing.usual {
-        let _ = write!(out, "; it usually takes {}", spoken(usual));
+        let _ = write!(out, ", usually {}", spoken(usual));
     }
-    out.push_str(". This page goes on by itself.</p>\n");
+    out.push_str("</span></p>\n");
     out
 }
 
@@ -167,16 +188,24 @@ mod tests {
     fn a_line_says_the_phase_since_when_and_how_long_it_usually_takes() {
         let now = Time::ZERO + Duration::from_secs(12);
         assert_eq!(
-            line(&standing(Some("database"), Some(Duration::from_secs(75))), now),
-            "<p class=now role=status><b>database</b>, for 12 seconds; it usually takes 1 min 15 s. \
-             This page goes on by itself.</p>\n"
+            line(1, &standing(Some("database"), Some(Duration::from_secs(75))), now),
+            "<p class=now id=n1><b>database</b> <span>for 12 seconds, usually 1 min 15 s</span></p>\n"
         );
-        assert!(line(&standing(None, None), Time::ZERO).contains(">for less than a second. This"));
+        assert!(line(1, &standing(None, None), Time::ZERO).contains("<span>for less than a second</span>"));
+    }
+
+    #[test]
+    fn a_line_hides_the_one_before() {
+        let next = line(7, &standing(None, None), Time::ZERO);
+        assert!(
+            next.starts_with("<style>#n6{display:none}</style><p class=now id=n7>"),
+            "{next}"
+        );
     }
 
     #[test]
     fn nothing_of_a_backend_is_taken_for_markup() {
-        let line = line(&standing(Some("<img src=x onerror=\"'&"), None), Time::ZERO);
+        let line = line(1, &standing(Some("<img src=x onerror=\"'&"), None), Time::ZERO);
         assert!(line.contains("<b>&lt;img src=x onerror=&quot;&#39;&amp;</b>"), "{line}");
     }
 

@@ -103,7 +103,7 @@ fn what_a_backend_calls_its_phase_is_text() {
     let house = House::pushed(|_| {});
     house.phase("<script>alert('x')</script>&\"");
     let mut client = house.client_with(navigation(NAVIGATES));
-    let page = until(&mut client, "</p>");
+    let page = until(&mut client, "</span></p>");
     assert!(!page.contains("<script"), "{page}");
     assert!(
         page.contains("<b>&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;</b>"),

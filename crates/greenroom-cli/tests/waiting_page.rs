@@ -55,7 +55,7 @@ impl Stage {
     }
 
     /// From the moment the server was ready to its next request.
-    fn from_ready_to_request(&self) -> Duration {
+    fn ready_to_request(&self) -> Duration {
         process::until("the browser's request at the server", || {
             !self.ledger.of("get").is_empty()
         });
@@ -127,7 +127,7 @@ fn the_waiting_page_says_the_phase_and_goes_to_the_application_within_a_second()
         picture(&page, &format!("{name}-status"));
         stage.says("READY=1");
         page.until("document.title === 'The application'");
-        let took = stage.from_ready_to_request();
+        let took = stage.ready_to_request();
         println!("{name}: {} ms from ready to the browser's request", took.as_millis());
         assert!(took < Duration::from_secs(1), "{name}: {took:?}");
         assert_eq!(page.eval("document.querySelector('h1').textContent"), "Here it is");
@@ -156,7 +156,7 @@ fn the_waiting_page_goes_on_without_javascript_and_without_motion() {
     picture(&page, "still");
     stage.says("READY=1");
     page.until("document.title === 'The application'");
-    let took = stage.from_ready_to_request();
+    let took = stage.ready_to_request();
     println!("{} ms from ready to the browser's request", took.as_millis());
     assert!(took < Duration::from_secs(1), "{took:?}");
 }

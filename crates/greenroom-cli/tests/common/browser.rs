@@ -85,28 +85,28 @@ impl Browser {
 
     /// An empty page, 1280 × 800, in a context of its own.
     pub fn page(&self) -> Page<'_> {
-        let context = self.call(None, "Target.createBrowserContext", json!({}));
+        let context = self.call(None, "Target.createBrowserContext", &json!({}));
         let target = json!({"url": "about:blank", "browserContextId": context["browserContextId"]});
-        let target = self.call(None, "Target.createTarget", target);
+        let target = self.call(None, "Target.createTarget", &target);
         let attach = json!({"targetId": target["targetId"], "flatten": true});
-        let session = self.call(None, "Target.attachToTarget", attach)["sessionId"].clone();
+        let session = self.call(None, "Target.attachToTarget", &attach)["sessionId"].clone();
         let page = Page {
             browser: self,
             session: session.as_str().unwrap().to_owned(),
         };
         for domain in ["Page", "Runtime", "Network", "Log"] {
-            page.call(&format!("{domain}.enable"), json!({}));
+            page.call(&format!("{domain}.enable"), &json!({}));
         }
         page.size(1280, 800);
         page
     }
 
-    fn call(&self, session: Option<&str>, method: &str, params: Value) -> Value {
+    fn call(&self, session: Option<&str>, method: &str, params: &Value) -> Value {
         self.try_call(session, method, params)
             .unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
-    fn try_call(&self, session: Option<&str>, method: &str, params: Value) -> Result<Value, String> {
+    fn try_call(&self, session: Option<&str>, method: &str, params: &Value) -> Result<Value, String> {
         let (heard, changed) = &*self.heard;
         let id = {
             let mut heard = heard.lock().unwrap();
@@ -187,14 +187,14 @@ pub struct Page<'b> {
 
 impl Page<'_> {
     /// A method of the DevTools protocol.
-    pub fn call(&self, method: &str, params: Value) -> Value {
+    pub fn call(&self, method: &str, params: &Value) -> Value {
         self.browser.call(Some(&self.session), method, params)
     }
 
     /// Sets the size of the window.
     pub fn size(&self, width: u32, height: u32) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.call("Emulation.setDeviceMetricsOverride", size);
+        self.call("Emulation.setDeviceMetricsOverride", &size);
     }
 
     /// Emulates what a person has set: `prefers-color-scheme`, `prefers-reduced-motion`.
@@ -203,17 +203,17 @@ impl Page<'_> {
             .iter()
             .map(|(name, value)| json!({"name": format!("prefers-{name}"), "value": value}))
             .collect();
-        self.call("Emulation.setEmulatedMedia", json!({"features": features}));
+        self.call("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
     /// No page's script runs from now on; [`Page::eval`] still does.
     pub fn without_javascript(&self) {
-        self.call("Emulation.setScriptExecutionDisabled", json!({"value": true}));
+        self.call("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
     }
 
     /// Goes there. Comes back when the answer has begun.
     pub fn goto(&self, url: &str) {
-        let went = self.call("Page.navigate", json!({"url": url}));
+        let went = self.call("Page.navigate", &json!({"url": url}));
         assert!(went.get("errorText").is_none(), "{url}: {went}");
     }
 
@@ -225,7 +225,9 @@ impl Page<'_> {
 
     fn try_eval(&self, expression: &str) -> Result<Value, String> {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let result = self.browser.try_call(Some(&self.session), "Runtime.evaluate", params)?;
+        let result = self
+            .browser
+            .try_call(Some(&self.session), "Runtime.evaluate", &params)?;
         match result.get("exceptionDetails") {
             Some(thrown) => Err(thrown.to_string()),
             None => Ok(result["result"]["value"].clone()),
@@ -289,7 +291,7 @@ impl Page<'_> {
     /// A picture of it, as a PNG. For whoever works on a page; no test compares pictures.
     pub fn screenshot(&self, into: &std::path::Path) {
         use std::process::Stdio as To;
-        let shot = self.call("Page.captureScreenshot", json!({"format": "png"}));
+        let shot = self.call("Page.captureScreenshot", &json!({"format": "png"}));
         let file = fs::File::create(into).unwrap();
         let mut base64 = Command::new("base64")
             .arg("-d")

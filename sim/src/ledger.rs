@@ -84,7 +84,7 @@ pub(crate) struct Ledger {
     /// The last canary of this round.
     round: Option<usize>,
     /// The longest time from a 101 to its loss: in the trial before this one, and in this one.
-    slowest: (Duration, Duration),
+    slowest: (Option<Duration>, Option<Duration>),
     /// Since when a good verdict of the probe would let in who waits.
     wanted_since: Option<Time>,
     /// When the probe looked last.
@@ -109,7 +109,7 @@ impl Ledger {
             last_dial: None,
             last_canary: None,
             round: None,
-            slowest: (Duration::ZERO, Duration::ZERO),
+            slowest: (None, None),
             wanted_since: None,
             probed_at: None,
             unproved: false,
@@ -195,7 +195,12 @@ impl Ledger {
         if self.rejected_at.is_some() && matches!(self.seen, Seen::Limited | Seen::Shut | Seen::Proving | Seen::Doubt) {
             self.settle_again(now);
         }
-        let settle = self.settle();
+        let canary = if self.seen == Seen::Limited {
+            self.limits.settle * SETTLE_FACTOR
+        } else {
+            Duration::ZERO
+        };
+        let settle = self.settle().max(canary);
         let entry = &mut self.entries[client];
         if let (Answer::Stood, Some((_, stood))) = (answer, &mut entry.looked) {
             *stood = true; // a look: no answer of the backend
@@ -210,14 +215,17 @@ impl Ledger {
         }
     }
 
-    /// What a fresh 101 has to stand: a multiple of the slowest loss of this trial and the last, in bounds.
+    /// What a fresh 101 has to stand: a multiple of the slowest loss of this trial and the last, in bounds;
+    /// without one the usual.
     fn settle(&self) -> Duration {
-        let learned = self.slowest.0.max(self.slowest.1) * SETTLE_FACTOR;
-        learned.clamp(self.limits.settle, self.limits.settle_max)
+        match self.slowest.0.max(self.slowest.1) {
+            Some(slowest) => (slowest * SETTLE_FACTOR).clamp(self.limits.settle_warned, self.limits.settle_max),
+            None => self.limits.settle,
+        }
     }
 
     fn learn(&mut self, delay: Duration) {
-        self.slowest.1 = self.slowest.1.max(delay);
+        self.slowest.1 = self.slowest.1.max(Some(delay));
     }
 
     /// Somebody was rejected on trial: those who settle wait their settle once more.
@@ -225,7 +233,7 @@ impl Ledger {
         let settle = self.settle();
         for entry in &mut self.entries {
             if entry.at == At::OnItsWay(Some(Answer::Switched)) && entry.settles.is_some() {
-                entry.settles = Some(now + settle);
+                entry.settles = entry.settles.max(Some(now + settle));
                 entry.looked = None;
             }
         }
@@ -323,7 +331,7 @@ impl Ledger {
             Seen::Limited => self.round = None,
             Seen::Sure => {
                 self.entries.iter_mut().for_each(|e| e.benched = false);
-                self.slowest = (self.slowest.1, Duration::ZERO); // a trial is over
+                self.slowest = (self.slowest.1, None); // a trial is over
             }
             Seen::Shut | Seen::Doubt | Seen::Proving | Seen::Failed | Seen::Draining => {}
         }

@@ -123,11 +123,15 @@ impl<'t> World<'t> {
         };
         let truth = Truth::new(&mut rng);
         let learns = bug != Some(Bug::LearnedSettleIgnored);
-        let settle_max = if learns { limits.settle_max } else { limits.settle };
+        let known = GateLimits {
+            settle_warned: if learns { limits.settle_warned } else { limits.settle },
+            settle_max: if learns { limits.settle_max } else { limits.settle },
+            ..limits
+        };
         let mut world = World {
             now: Time::ZERO,
             bug,
-            gate: Gate::new(GateLimits { settle_max, ..limits }),
+            gate: Gate::new(known),
             backend: Backend::new(truth.source),
             truth,
             ledger: Ledger::new(limits),

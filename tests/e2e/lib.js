@@ -30,18 +30,24 @@ function echo(socket, request) {
   socket.on('error', () => {});
 }
 
+// Stamps each request when its 101 is about to be written.
+function stamped(sockets) {
+  sockets.on('headers', (_headers, request) => (request.switchingAt = performance.now()));
+  return sockets;
+}
+
 // Accepts, and shows only after `afterMs` that it was too early: Close 1011. `closing` in the ledger
-// tells after how many milliseconds that really was: a busy machine makes it later.
+// tells after how many milliseconds that really was, counted from before the 101 was written (`stamped`):
+// a busy machine makes it later, also between that write and this function.
 function tooEarly(socket, request, afterMs) {
-  const accepted = performance.now();
-  const due = accepted + afterMs;
+  const due = performance.now() + afterMs;
   log('reject', request, 1011);
   socket.on('error', () => {});
   // A timer of Node is up to 2 ms late: the rest is waited for on the spot.
   setTimeout(() => {
     while (performance.now() < due);
     socket.close(1011, 'not ready');
-    log('closing', request, 1011, performance.now() - accepted);
+    log('closing', request, 1011, performance.now() - request.switchingAt);
   }, Math.max(0, afterMs - 2));
 }
 
@@ -57,4 +63,4 @@ function listen(server) {
   server.listen({ port: number('PORT', NaN), host: '127.0.0.1', backlog: 4096 });
 }
 
-module.exports = { echo, listen, log, number, tooEarly };
+module.exports = { echo, listen, log, number, stamped, tooEarly };

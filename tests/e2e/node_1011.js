@@ -5,13 +5,13 @@
 
 const http = require('http');
 const { WebSocket, WebSocketServer } = require('ws');
-const { echo, listen, number, tooEarly } = require('./lib.js');
+const { echo, listen, number, stamped, tooEarly } = require('./lib.js');
 
 const readyAt = performance.now() + number('STARTUP_SECONDS', 3) * 1000;
 const closeAfterMs = number('CLOSE_AFTER_MS', 5);
 
 const server = http.createServer((_request, response) => response.writeHead(404).end());
-const sockets = new WebSocketServer({ server });
+const sockets = stamped(new WebSocketServer({ server }));
 sockets.on('connection', (socket, request) => {
   if (performance.now() < readyAt) tooEarly(socket, request, closeAfterMs);
   else echo(socket, request);

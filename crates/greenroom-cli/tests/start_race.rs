@@ -23,7 +23,7 @@ use std::{
 };
 
 use common::{Clients, Greenroom, Ledger, fixture, one_at_a_time, python};
-use greenroom_core::limits::{SETTLE, SETTLE_FACTOR, SETTLE_MAX};
+use greenroom_core::limits::{SETTLE, SETTLE_FACTOR, SETTLE_MAX, SETTLE_WARNED};
 use serde_json::Value;
 
 const COUNT: u32 = 200;
@@ -55,19 +55,36 @@ fn run_with(flags: &[&str], cmd: &[&str], ledger: &Ledger, env: &[(&str, &str)])
 
 /// The sessions that the backend never opened: each was closed with 1011 after its client had its 101.
 ///
-/// Nobody may be among them whom the gate has promised to keep: who is closed within `settle`, or within
-/// `SETTLE_FACTOR` times the longest that the server needed for a close before. Only its own stamp excuses it.
-fn lost(ledger: &Ledger) -> BTreeSet<u64> {
+/// Nobody may be among them whom the gate has promised to keep: who is closed within `settle`, a canary within
+/// `SETTLE_FACTOR` times that, and whoever is let in when the server was seen to close, within `SETTLE_WARNED` and
+/// within `SETTLE_FACTOR` times the longest that it had needed by then. Only the server's own stamp excuses it.
+fn lost(greenroom: &Greenroom, ledger: &Ledger) -> BTreeSet<u64> {
     let open: BTreeSet<u64> = ledger.of("open").iter().map(|line| number(line, "session")).collect();
     let lost: BTreeSet<u64> = (1..=u64::from(COUNT)).filter(|id| !open.contains(id)).collect();
-    let closings = ledger.of("closing"); // in the order in which they were written
+    let (closings, rejects) = (ledger.of("closing"), ledger.of("reject"));
+    let canaries = canaries(&greenroom.events());
     for id in &lost {
-        let last = closings.iter().rposition(|line| number(line, "session") == *id);
-        let last = last.unwrap_or_else(|| panic!("session {id} is lost, and the server did not close it"));
+        let last = |lines: &[Value]| {
+            let found = lines.iter().rfind(|line| number(line, "session") == *id).cloned();
+            found.unwrap_or_else(|| {
+                panic!(
+                    "session {id} is lost, and the server did not close it\n{}",
+                    greenroom.stderr()
+                )
+            })
+        };
+        let (closing, reject) = (last(&closings), last(&rejects));
+        let is_canary = canaries.contains(&(*id, number(&reject, "attempt")));
         let took = |line: &Value| Duration::from_secs_f64(line["after_ms"].as_f64().unwrap() / 1e3);
-        let longest = closings[..last].iter().map(took).max().unwrap_or_default();
-        let promised = (longest * SETTLE_FACTOR).clamp(SETTLE, SETTLE_MAX);
-        let late = took(&closings[last]);
+        let seen = closings
+            .iter()
+            .filter(|line| line["at"].as_u64() < reject["at"].as_u64());
+        let promised = match seen.map(took).max() {
+            Some(longest) => (longest * SETTLE_FACTOR).clamp(SETTLE_WARNED, SETTLE_MAX),
+            None if is_canary => SETTLE * SETTLE_FACTOR,
+            None => SETTLE,
+        };
+        let late = took(&closing);
         assert!(
             late > promised,
             "session {id} is lost: it was closed after {late:?}, and {promised:?} were promised"
@@ -83,8 +100,8 @@ fn all_get_in(greenroom: &Greenroom, ledger: &Ledger, order: Order) {
     let mut clients = Clients::start(&greenroom.address(), COUNT, 3.0, &[]);
     let result = clients.result(PATIENCE);
     let events = greenroom.events();
-    let lost = lost(ledger).len() as u64;
-    assert_eq!(result["opened"], COUNT, "{result}");
+    assert_eq!(result["opened"], COUNT, "{result}\n{}", greenroom.stderr());
+    let lost = lost(greenroom, ledger).len() as u64;
     assert_eq!(result["close_codes"]["1000"], u64::from(COUNT) - lost, "{result}");
     let refused: Vec<_> = named(&events, "refused");
     assert!(refused.is_empty(), "{refused:?}");

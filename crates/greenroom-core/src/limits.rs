@@ -41,8 +41,14 @@ pub const SETTLE: Duration = Duration::from_millis(25);
 /// later, by the coarseness of both sides' timers and the way. Measured with Node: 1 to 4 ms.
 pub const SETTLE_SLACK: Duration = Duration::from_millis(5);
 /// A backend that was seen to close late, so long after its 101, may be as late again and
-/// twice: timers of a busy machine scatter by as much as they are late.
+/// twice: timers of a busy machine scatter by as much as they are late. The first canary, of which
+/// nothing was seen yet, stands so many times the settle too: what a server does for the first time
+/// is slow (Node's first Close after 24 ms was measured at 33).
 pub const SETTLE_FACTOR: u32 = 2;
+/// The least settle of a backend that was seen to close after its 101, however quick it was: a canary
+/// that is rejected costs as much time. Measured with Node on two busy cores: a Close due after 5 ms
+/// comes after 57 now and then.
+pub const SETTLE_WARNED: Duration = CANARY_EVERY;
 /// The most that a learned settle may be. It delays each client of a trial, so it stays where a
 /// person hardly notices; a backend that closes later than this is outside of the promise.
 pub const SETTLE_MAX: Duration = Duration::from_millis(250);
@@ -288,6 +294,8 @@ pub struct GateLimits {
     pub dials_max: usize,
     /// [`SETTLE`] and [`SETTLE_SLACK`].
     pub settle: Duration,
+    /// See [`SETTLE_WARNED`].
+    pub settle_warned: Duration,
     /// See [`SETTLE_MAX`].
     pub settle_max: Duration,
     /// See [`PROVE_FOR`].
@@ -310,6 +318,7 @@ impl Default for GateLimits {
             http_alone: HTTP_ALONE,
             dials_max: DIALS_MAX,
             settle: SETTLE.saturating_add(SETTLE_SLACK),
+            settle_warned: SETTLE_WARNED,
             settle_max: SETTLE_MAX,
             prove_for: PROVE_FOR,
             canary_every: CANARY_EVERY,

@@ -13,11 +13,12 @@
 //! ```
 //!
 //! Each delay that is seen is a lesson: a timer that was late once is late
-//! again, so the settle is `SETTLE_FACTOR` times the longest one, between
-//! `settle` and `settle_max`. A lesson counts in the trial in which it was seen
-//! and in the next one, also over a restart, as it is the same command; what
-//! neither of the two has seen is forgotten. A refusal or a 503 teaches nothing:
-//! it comes before the 101.
+//! again, so the settle is then `SETTLE_FACTOR` times the longest one, between
+//! `settle_warned` and `settle_max`. A lesson counts in the trial in which it was
+//! seen and in the next one, also over a restart, as it is the same command; what
+//! neither of the two has seen is forgotten. Without a lesson a 101 has `settle`,
+//! and a canary, the first to find out, `SETTLE_FACTOR` times that. A refusal or a
+//! 503 teaches nothing: it comes before the 101.
 
 use core::time::Duration;
 
@@ -47,36 +48,49 @@ pub(super) enum Way {
     },
 }
 
-/// The longest delays between a 101 and its loss.
+/// The longest delays between a 101 and its loss; `None` where there was none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lessons {
     /// In the trial before this one.
-    before: Duration,
+    before: Option<Duration>,
     /// In this one, or since the last.
-    now: Duration,
+    now: Option<Duration>,
 }
 
 impl Lessons {
     pub(super) fn learn(&mut self, delay: Duration) {
-        self.now = self.now.max(delay);
+        self.now = self.now.max(Some(delay));
     }
 
     /// A trial is over.
     pub(super) fn turn_over(&mut self) {
-        self.before = core::mem::take(&mut self.now);
+        self.before = self.now.take();
     }
 
     pub(super) fn settle(&self, limits: &GateLimits) -> Duration {
-        let learned = self.before.max(self.now).saturating_mul(SETTLE_FACTOR);
-        learned.min(limits.settle_max).max(limits.settle)
+        match self.before.max(self.now) {
+            Some(longest) => longest
+                .saturating_mul(SETTLE_FACTOR)
+                .min(limits.settle_max)
+                .max(limits.settle_warned),
+            None => limits.settle,
+        }
     }
 }
 
 impl Gate {
-    /// How long a 101 on trial has to stand now: at least `settle`, more where the backend was seen to be slow.
+    /// How long a 101 on trial has to stand now: `settle`, or more where the backend was seen to close.
     #[must_use]
     pub fn settle_time(&self) -> Duration {
         self.lessons.settle(&self.limits)
+    }
+
+    /// What a canary has to stand at the least: nobody else tells how late this backend may be.
+    fn first_canary(&self) -> Duration {
+        match self.stage {
+            Stage::Limited { .. } => self.limits.settle.saturating_mul(SETTLE_FACTOR),
+            Stage::Shut | Stage::Open(_) | Stage::Failed | Stage::Draining => Duration::ZERO,
+        }
     }
 
     /// The 101 waits its own settle; the slot is free.
@@ -84,7 +98,7 @@ impl Gate {
         if dialing.way != Way::Asked {
             return;
         }
-        let until = now + self.settle_time();
+        let until = now + self.settle_time().max(self.first_canary());
         self.deadlines.remove(&(dialing.waiting.deadline, id));
         self.settling.insert((until, id));
         dialing.way = Way::Settling { since: now, until };
@@ -125,7 +139,8 @@ impl Gate {
     pub(super) fn learn_from(&mut self, now: Time, dialing: Dialing) {
         match dialing.way {
             Way::Settling { since, .. } | Way::LookedAt { since } => self.lessons.learn(now.since(since)),
-            Way::Asked | Way::Sent => {}
+            Way::Asked => self.lessons.learn(Duration::ZERO), // in one piece with its 101
+            Way::Sent => {}                                   // never of a plain request
         }
     }
 
@@ -155,14 +170,19 @@ impl Gate {
             Stage::Limited { .. } | Stage::Shut => {}
             Stage::Open(_) | Stage::Failed | Stage::Draining => return,
         }
-        let until = now + self.settle_time();
+        let again = now + self.settle_time();
         self.settling.clear();
         self.looked_at = 0;
         for (&id, dialing) in &mut self.dialing {
             match dialing.way {
-                Way::Settling { since, .. } | Way::LookedAt { since } => {
+                Way::Settling { since, until } => {
+                    let until = until.max(again);
                     dialing.way = Way::Settling { since, until };
                     self.settling.insert((until, id));
+                }
+                Way::LookedAt { since } => {
+                    dialing.way = Way::Settling { since, until: again };
+                    self.settling.insert((again, id));
                 }
                 Way::Asked | Way::Sent => {}
             }

@@ -8,7 +8,9 @@ mod settling;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::limits::{CANARY_EVERY, CANARY_PATIENCE, PROVE_FOR, READY_DOUBT, SETTLE as PROMISED, SETTLE_SLACK};
+use crate::limits::{
+    CANARY_EVERY, CANARY_PATIENCE, PROVE_FOR, READY_DOUBT, SETTLE as PROMISED, SETTLE_FACTOR, SETTLE_SLACK,
+};
 use core::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -222,7 +224,7 @@ fn a_canary_that_hangs_delays_the_next_by_its_patience_and_no_more() {
     assert_eq!(dialled(&bench.pass(CANARY_PATIENCE - MS)), []);
     assert_eq!(dialled(&bench.pass(MS)), [2]);
     bench.answer(2, Answer::Switched);
-    assert_eq!(forwarded(&bench.pass(SETTLE)), [2]);
+    assert_eq!(forwarded(&bench.pass(CANARY_SETTLE)), [2]);
     assert_eq!(bench.gate.dialing(), 1, "the other still waits for its answer");
 }
 
@@ -260,7 +262,7 @@ fn three_times_rejected_waits_aside_until_the_trial_is_over_and_then_hears_what_
         "it is not used while others are there"
     );
     bench.answer(2, Answer::Switched);
-    assert_eq!(dialled(&bench.pass(SETTLE)), [3]);
+    assert_eq!(dialled(&bench.pass(CANARY_SETTLE)), [3]);
     bench.answer(3, Answer::Switched);
     let said = bench.pass(PROVE_FOR);
     assert_eq!((forwarded(&said), dialled(&said)), (vec![3], vec![1]));
@@ -521,8 +523,9 @@ fn stage_by_answer() {
     insta::assert_snapshot!(table);
 }
 
-/// What the gate waits.
+/// What the gate waits, and with a canary.
 const SETTLE: Duration = PROMISED.saturating_add(SETTLE_SLACK);
+const CANARY_SETTLE: Duration = SETTLE.saturating_mul(SETTLE_FACTOR);
 
 /// A gate at this stage, with session 2 on its way (settling, for the answers that only come then) and 3 held.
 fn table_start(stage: &str, answer: Answer) -> Bench {
@@ -553,7 +556,7 @@ fn table_start(stage: &str, answer: Answer) -> Bench {
         _ => {}
     }
     match answer {
-        Answer::Stood => drop(bench.pass(SETTLE)), // only a look is answered so
+        Answer::Stood => drop(bench.pass(CANARY_SETTLE)), // only a look is answered so
         Answer::LostEarly if !matches!(stage, "doubt" | "proving") => drop(bench.pass(SETTLE - MS)),
         _ => {}
     }

@@ -184,7 +184,10 @@ fn a_backend_that_refuses_an_expectation_is_heard_at_once_and_both_connections_e
         backend.send(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno"));
         let (head, body) = client.answer();
         assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
-        assert_eq!((field(&head, "connection").as_deref(), body.as_str()), (Some("close"), "no"));
+        assert_eq!(
+            (field(&head, "connection").as_deref(), body.as_str()),
+            (Some("close"), "no")
+        );
         backend.closed();
         // What it would send now belongs to nobody.
         client.try_send("hello");
@@ -214,7 +217,10 @@ fn an_answer_that_comes_before_the_whole_body_reaches_a_client_that_still_sends(
     client.try_send(vec![b'x'; 1000]);
     let (head, body) = client.answer();
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
-    assert_eq!((field(&head, "connection").as_deref(), body.as_str()), (Some("close"), "too much"));
+    assert_eq!(
+        (field(&head, "connection").as_deref(), body.as_str()),
+        (Some("close"), "too much")
+    );
     backend.rest_or_reset();
 }
 
@@ -248,7 +254,12 @@ fn a_malformed_body_is_400_and_its_backend_hears_no_end() {
 fn a_client_that_leaves_takes_its_backend_connection_with_it() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
     let first = [post(1000, ""), "x".repeat(10)].concat();
-    for (request, begun) in [(get("/wait"), ""), (get("/events"), answer), (first.clone(), ""), (first, answer)] {
+    for (request, begun) in [
+        (get("/wait"), ""),
+        (get("/events"), answer),
+        (first.clone(), ""),
+        (first, answer),
+    ] {
         for way in ["fin", "reset"] {
             let (house, mut client, mut backend) = sure();
             client.send(&request);

@@ -126,7 +126,11 @@ fn no_byte_of_a_post_reaches_a_backend_before_it_is_let_in_and_then_all_of_it() 
     let house = House::pushed(|_| {});
     let body = "x".repeat(100_000);
     let mut client = held(&house, post("/form", &body), 1);
-    let mut expects = held(&house, "POST /2 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n", 2);
+    let mut expects = held(
+        &house,
+        "POST /2 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        2,
+    );
     assert!(client.silent_for(Duration::from_millis(300)));
     assert!(!expects.has_bytes(), "no 100 while it is held");
     assert!(house.stub.nobody_came());
@@ -162,7 +166,12 @@ fn a_hold_that_is_over_is_503_with_a_time_to_come_back() {
 #[test]
 fn a_client_that_leaves_frees_its_place_and_reaches_no_backend() {
     let house = House::pushed(|_| {});
-    for request in [get("/"), post("/", "body"), post("/", &"x".repeat(50_000)), get("/") + &get("/2")] {
+    for request in [
+        get("/"),
+        post("/", "body"),
+        post("/", &"x".repeat(50_000)),
+        get("/") + &get("/2"),
+    ] {
         drop(held(&house, &request, 1));
         house.wait_for(State::Held, 0);
         held(&house, &request, 1).reset();
@@ -360,7 +369,10 @@ fn a_stop_lets_answers_end_and_closes_who_is_idle() {
     idle.closed();
     backend.send(ok("done"));
     let (head, body) = busy.answer();
-    assert_eq!((field(&head, "connection").as_deref(), body.as_str()), (Some("close"), "done"));
+    assert_eq!(
+        (field(&head, "connection").as_deref(), body.as_str()),
+        (Some("close"), "done")
+    );
 }
 
 /// A request that was let in may be acted on: a stop does not tell its client to send it once more.
@@ -375,7 +387,11 @@ fn a_stop_waits_for_what_is_let_in_on_trial() {
     refused(&mut house.client_with(get("/late")), "draining");
     backend.send(ok("done"));
     let (head, body) = form.answer();
-    assert_eq!((field(&head, "connection").as_deref(), body.as_str()), (Some("close"), "done"), "{head}");
+    assert_eq!(
+        (field(&head, "connection").as_deref(), body.as_str()),
+        (Some("close"), "done"),
+        "{head}"
+    );
 }
 
 #[test]
@@ -394,7 +410,10 @@ fn the_program_holds_plain_requests_and_tells_so() {
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
     assert_eq!(session(&head), number);
     let said = greenroom.wait_for_event("refused", SOON);
-    assert_eq!((said["session"].as_u64(), said["status"].as_u64()), (Some(number), Some(502)));
+    assert_eq!(
+        (said["session"].as_u64(), said["status"].as_u64()),
+        (Some(number), Some(502))
+    );
 }
 
 #[test]

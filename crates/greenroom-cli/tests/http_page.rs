@@ -63,9 +63,15 @@ fn a_browser_is_shown_a_page_after_a_second_and_sent_on_the_moment_the_backend_i
     ] {
         assert_eq!(field(&head, name).unwrap_or_default(), value, "{head}");
     }
-    assert!(field(&head, "refresh").is_some() && field(&head, "retry-after").is_some(), "{head}");
+    assert!(
+        field(&head, "refresh").is_some() && field(&head, "retry-after").is_some(),
+        "{head}"
+    );
     let page = until(&mut client, "<b>database</b>, for ");
-    assert!(page.starts_with("<!doctype html>") && !page.contains("http-equiv"), "{page}");
+    assert!(
+        page.starts_with("<!doctype html>") && !page.contains("http-equiv"),
+        "{page}"
+    );
     // A new phase is told when it comes, not only with the next second's line.
     house.phase("cache");
     until(&mut client, "<b>cache</b>");
@@ -112,7 +118,10 @@ fn only_a_person_who_waits_for_a_page_gets_it() {
         ("POST", format!("{html}{NAVIGATES}Content-Length: 0\r\n")),
         ("HEAD", format!("{html}{NAVIGATES}")),
         ("GET", format!("{html}Sec-Fetch-Mode: cors\r\n")),
-        ("GET", format!("{html}Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n")),
+        (
+            "GET",
+            format!("{html}Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n"),
+        ),
         ("GET", format!("Accept: application/json\r\n{NAVIGATES}")),
         ("GET", "Accept: */*\r\n".to_owned()),
         ("GET", String::new()),
@@ -132,7 +141,11 @@ fn only_a_person_who_waits_for_a_page_gets_it() {
     house.ready();
     for _ in &cases {
         let (mut backend, head) = house.stub.request();
-        backend.send(if head.starts_with("HEAD") { "HTTP/1.1 204 No\r\n\r\n".to_owned() } else { ok("x") });
+        backend.send(if head.starts_with("HEAD") {
+            "HTTP/1.1 204 No\r\n\r\n".to_owned()
+        } else {
+            ok("x")
+        });
         std::mem::forget(backend);
     }
     for client in &mut clients {

@@ -53,7 +53,10 @@ fn refused(status: &str, requests: &[String]) {
         );
     }
     sound.send(get(""));
-    assert!(backend.head().starts_with("GET /page "), "the first that comes is the sound one");
+    assert!(
+        backend.head().starts_with("GET /page "),
+        "the first that comes is the sound one"
+    );
     backend.send(ok("sound"));
     sound.answer_with_length();
     assert!(house.stub.nobody_came());
@@ -211,7 +214,10 @@ fn a_request_within_a_body_is_no_request() {
         let head = backend.head();
         assert_eq!(field(&head, "x").as_deref(), Some("next"), "{head}");
         backend.send(ok("2"));
-        assert_eq!((client.answer_with_length().1, client.answer_with_length().1), ("1".into(), "2".into()));
+        assert_eq!(
+            (client.answer_with_length().1, client.answer_with_length().1),
+            ("1".into(), "2".into())
+        );
     }
 }
 
@@ -220,12 +226,14 @@ fn a_request_within_a_body_is_no_request() {
 fn a11_fields_of_one_hop_and_of_proxies_end_here_in_both_directions() {
     let house = House::pushed(|_| {});
     let (_, mut backend) = house.sure();
-    let request = get("Connection: X-Forwarded-For, X-Real-Auth, Greenroom-Session, keep-alive\r\nX-Real-Auth: admin\r\n\
+    let request = get(
+        "Connection: X-Forwarded-For, X-Real-Auth, Greenroom-Session, keep-alive\r\nX-Real-Auth: admin\r\n\
          Keep-Alive: 5\r\nProxy-Connection: x\r\nProxy-Authorization: x\r\nTE: trailers\r\nUpgrade: h2c\r\n\
          HTTP2-Settings: AAMAAABk\r\nGreenroom-Session: 1\r\nGREENROOM-ATTEMPT: 9\r\ngreenroom-in-doubt: 3\r\n\
          X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil.test\r\nX-Forwarded-User: root\r\n\
          Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nGreenroom_Session: 1\r\n\
-         Cookie: s=1\r\nAuthorization: Bearer t\r\nKept: yes\r\n");
+         Cookie: s=1\r\nAuthorization: Bearer t\r\nKept: yes\r\n",
+    );
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\
          Upgrade: h2c\r\nGreenroom-Session: 77\r\nGreenroom-Refusal: draining\r\nProxy-Authenticate: Basic\r\n\
          Set-Cookie: a=b\r\nSet-Cookie: c=d\r\n\r\n";

@@ -73,10 +73,7 @@ fn pipelined_requests_are_answered_in_order_and_one_at_a_time() {
     let post = "POST /2 HTTP/1.1\r\nHost: example.test\r\nContent-Length: 5\r\n\r\nhello";
     client.send([get("/1"), post.to_owned(), get("/3")].concat());
     assert!(backend.head().starts_with("GET /1 "));
-    assert!(
-        !backend.has_bytes(),
-        "nothing of the next before this one is answered"
-    );
+    assert!(!backend.has_bytes(), "nothing of the next before this one is answered");
     backend.send(ok("one"));
     assert!(backend.head().starts_with("POST /2 "));
     assert_eq!(backend.exactly(5), b"hello");
@@ -95,7 +92,11 @@ fn http_10_goes_on_only_if_it_asks_for_it() {
     let mut once = house.client_with("GET /a HTTP/1.0\r\n\r\n");
     let head = backend.head();
     assert!(head.starts_with("GET /a HTTP/1.1\r\n"), "{head}");
-    assert_eq!(field(&head, "host"), Some(house.stub.address()), "HTTP/1.1 must have one");
+    assert_eq!(
+        field(&head, "host"),
+        Some(house.stub.address()),
+        "HTTP/1.1 must have one"
+    );
     backend.send(ok("once"));
     let (head, body) = once.answer();
     assert_eq!(field(&head, "connection").as_deref(), Some("close"), "{head}");
@@ -103,7 +104,9 @@ fn http_10_goes_on_only_if_it_asks_for_it() {
 
     let mut more = house.client();
     for path in ["/b", "/c"] {
-        more.send(format!("GET {path} HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n"));
+        more.send(format!(
+            "GET {path} HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n"
+        ));
         assert!(backend.head().starts_with(&format!("GET {path} HTTP/1.1\r\n")));
         backend.send(ok("more"));
         let (head, _) = more.answer_with_length();
@@ -116,10 +119,17 @@ fn a_client_that_says_close_is_answered_and_closed() {
     let (house, _client, mut backend) = sure();
     let mut client = house.client_with("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let head = backend.head();
-    assert_eq!(field(&head, "connection"), None, "it is about that connection only: {head}");
+    assert_eq!(
+        field(&head, "connection"),
+        None,
+        "it is about that connection only: {head}"
+    );
     backend.send(ok("bye"));
     let (head, body) = client.answer();
-    assert_eq!((field(&head, "connection").as_deref(), body.as_str()), (Some("close"), "bye"));
+    assert_eq!(
+        (field(&head, "connection").as_deref(), body.as_str()),
+        (Some("close"), "bye")
+    );
     house.wait_for(State::Http, 0);
 }
 
@@ -127,12 +137,20 @@ fn a_client_that_says_close_is_answered_and_closed() {
 fn an_answer_without_a_body_ends_with_its_head() {
     let (_house, mut client, mut backend) = sure();
     for (request, answer, kept) in [
-        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n", Some("10000")),
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n",
+            Some("10000"),
+        ),
         ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
         ("HEAD", "HTTP/1.1 404 No\r\n\r\n", None),
         ("GET", "HTTP/1.1 204 No Content\r\n\r\n", None),
         ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", None),
-        ("GET", "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 77\r\n\r\n", Some("77")),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 77\r\n\r\n",
+            Some("77"),
+        ),
         ("GET", "HTTP/1.1 304 Not Modified\r\n\r\n", None),
     ] {
         client.send(format!("{request} / HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -174,7 +192,10 @@ fn chunks_extensions_and_trailer_fields_pass_as_they_came_both_ways() {
         assert_eq!(field(&head, "transfer-encoding").as_deref(), Some("chunked"), "{head}");
         assert_eq!(String::from_utf8(client.exactly(body.len())).unwrap(), body);
         if !by_bytes {
-            assert!(backend.head().starts_with("GET /next "), "what followed the body is the next request");
+            assert!(
+                backend.head().starts_with("GET /next "),
+                "what followed the body is the next request"
+            );
             backend.send(ok("next"));
             assert_eq!(client.answer_with_length().1, "next");
         }
@@ -238,7 +259,11 @@ fn a_backend_that_says_close_is_not_asked_again_on_that_connection() {
     backend.head();
     backend.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbye");
     let (head, _) = client.answer_with_length();
-    assert_eq!(field(&head, "connection"), None, "that is the backend's own matter: {head}");
+    assert_eq!(
+        field(&head, "connection"),
+        None,
+        "that is the backend's own matter: {head}"
+    );
     backend.closed();
     client.send(get("/2"));
     let (mut backend, _) = house.stub.request();
@@ -275,12 +300,19 @@ fn what_a_backend_says_behind_its_answer_reaches_nobody() {
 
 #[test]
 fn a_kept_connection_that_its_backend_has_closed_is_not_used() {
-    for request in [get("/"), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi".to_owned()] {
+    for request in [
+        get("/"),
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi".to_owned(),
+    ] {
         let (house, mut client, backend) = sure();
         drop(backend);
         client.send(&request);
         let (mut backend, head) = house.stub.request();
-        assert_eq!(field(&head, "greenroom-attempt").as_deref(), Some("1"), "it never went out before: {head}");
+        assert_eq!(
+            field(&head, "greenroom-attempt").as_deref(),
+            Some("1"),
+            "it never went out before: {head}"
+        );
         backend.send(ok("ok"));
         assert_eq!(client.answer_with_length().1, "ok");
     }
@@ -304,7 +336,9 @@ fn a_post_that_meets_a_closing_connection_is_502_and_never_sent_twice() {
     for body in ["", "hi"] {
         let (house, mut client, mut backend) = sure();
         let length = body.len();
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"));
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
         let head = backend.head();
         backend.exactly(length);
         drop(backend);
@@ -360,7 +394,10 @@ fn a_websocket_may_follow_plain_requests_on_one_connection() {
 
 #[test]
 fn a_101_to_a_plain_request_is_502_and_its_connection_is_closed() {
-    for request in [get("/ssrf"), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi".to_owned()] {
+    for request in [
+        get("/ssrf"),
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi".to_owned(),
+    ] {
         let (_house, mut client, mut backend) = sure();
         client.send(&request);
         backend.head();

@@ -127,7 +127,9 @@ mod tests {
             flags: Flags::default(),
             purpose: Purpose::Serve,
         };
-        load_bytes("test.toml", text.as_bytes().to_vec(), &layers).unwrap().config
+        load_bytes("test.toml", text.as_bytes().to_vec(), &layers)
+            .unwrap()
+            .config
     }
 
     fn leads(config: &Config, host: &str, path: &str) -> Result<String, Astray> {
@@ -189,7 +191,12 @@ mod tests {
         assert_eq!(leads(&config, "ws.test:80", "/ws/x").as_deref(), Ok("pages"));
         assert_eq!(leads(&config, "ws.test", "/admin").as_deref(), Ok("admin"));
         let only = Config {
-            routes: config.routes.iter().filter(|route| route.path == "/ws").cloned().collect(),
+            routes: config
+                .routes
+                .iter()
+                .filter(|route| route.path == "/ws")
+                .cloned()
+                .collect(),
             ..config
         };
         assert_eq!(leads(&only, "ws.test", "/"), Err(Astray::NoRoute));

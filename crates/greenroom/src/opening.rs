@@ -241,7 +241,10 @@ mod tests {
         let begun = tokio::time::Instant::now();
         assert!(!wants_more(drain, &ours).await);
         let kept = begun.elapsed();
-        assert!(kept >= HTTP_KEEP_ALIVE && kept < HTTP_KEEP_ALIVE + Duration::from_millis(10), "{kept:?}");
+        assert!(
+            kept >= HTTP_KEEP_ALIVE && kept < HTTP_KEEP_ALIVE + Duration::from_millis(10),
+            "{kept:?}"
+        );
     }
 
     #[tokio::test]

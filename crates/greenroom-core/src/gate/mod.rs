@@ -306,6 +306,7 @@ impl Gate {
             Input::Drain => self.turn_away(Stage::Draining, Refusal::Draining),
             Input::Spare(spare) => self.spare = spare,
         }
+        self.lose_patience(now);
         self.release(now);
         self.check_invariants();
     }
@@ -337,7 +338,10 @@ impl Gate {
             Stage::Limited { next, .. } => self.canary_due(next),
             Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
         };
-        [deadline, settled, trial, self.impatient_at()].into_iter().flatten().min()
+        [deadline, settled, trial, self.impatient_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Where the gate stands.

@@ -173,15 +173,20 @@ impl Gate {
             self.stage = Stage::Open(Trial::Over);
             self.waiting.append(&mut self.bench);
             self.lessons.turn_over();
-            self.let_go(|_| true);
             self.outputs.push_back(Output::Changed(Change::Trusted));
+            self.let_go(|_| true);
         }
     }
 
     /// The gate waits no longer for the answers of these plain requests: their clients get whatever comes.
     pub(super) fn let_go(&mut self, which: impl Fn(&Dialing) -> bool) {
         let sent = |dialing: &Dialing| dialing.way == Way::Sent && which(dialing);
-        let ids: Vec<_> = self.dialing.iter().filter(|(_, d)| sent(d)).map(|(&id, _)| id).collect();
+        let ids: Vec<_> = self
+            .dialing
+            .iter()
+            .filter(|(_, d)| sent(d))
+            .map(|(&id, _)| id)
+            .collect();
         for id in ids {
             self.forward(id);
         }

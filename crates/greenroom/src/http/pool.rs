@@ -55,7 +55,11 @@ impl Pool {
         let now = clock::now();
         loop {
             let idle = self.stack().idle.pop()?;
-            let is_quiet = if may_repeat { idle.stream.is_quiet() } else { idle.stream.is_silent() };
+            let is_quiet = if may_repeat {
+                idle.stream.is_quiet()
+            } else {
+                idle.stream.is_silent()
+            };
             if idle.until > now && is_quiet {
                 return Some((idle.stream, idle.descriptor));
             }
@@ -148,7 +152,10 @@ mod tests {
     async fn a_connection_that_has_ended_or_said_something_is_not_taken() {
         let pool = Arc::new(Pool::default());
         drop(kept(&pool));
-        assert!(pool.take(false).is_none(), "the kernel knows, be the poller told or not");
+        assert!(
+            pool.take(false).is_none(),
+            "the kernel knows, be the poller told or not"
+        );
         let mut theirs = kept(&pool);
         theirs.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
         assert!(pool.take(false).is_none());

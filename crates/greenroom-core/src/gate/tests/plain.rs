@@ -136,7 +136,12 @@ fn nobody_waits_for_ever_behind_a_request_without_an_answer_at_the_limited_gate(
 
 #[test]
 fn what_the_backend_may_have_acted_on_is_never_dialled_again() {
-    for answer in [Answer::Status(502), Answer::Status(503), Answer::Status(504), Answer::Dropped] {
+    for answer in [
+        Answer::Status(502),
+        Answer::Status(503),
+        Answer::Status(504),
+        Answer::Dropped,
+    ] {
         for trust in [Trust::Inferred, Trust::Pushed] {
             let mut bench = waiting(&[POST]);
             bench.tell(Input::Ready(trust));
@@ -151,7 +156,12 @@ fn what_the_backend_may_have_acted_on_is_never_dialled_again() {
 
 #[test]
 fn what_the_backend_has_not_seen_is_dialled_again_whatever_it_is() {
-    for answer in [Answer::Refused, Answer::ConnectTimeout, Answer::NoDescriptor, Answer::Recalled] {
+    for answer in [
+        Answer::Refused,
+        Answer::ConnectTimeout,
+        Answer::NoDescriptor,
+        Answer::Recalled,
+    ] {
         let mut bench = waiting(&[POST]);
         bench.tell(Input::Ready(Trust::Pushed));
         assert_eq!(requeued(&bench.answer(1, answer)), [1], "{answer:?}");
@@ -188,7 +198,11 @@ fn the_first_plain_answer_ends_a_doubt_also_where_no_request_can_repeat() {
         let mut bench = waiting(&[class]);
         bench.tell(Input::Ready(Trust::Pushed));
         assert_eq!(forwarded(&bench.sent(1)), [], "its answer matters");
-        assert_eq!(bench.pass(READY_DOUBT + MS), [], "the first answers after a start are slow");
+        assert_eq!(
+            bench.pass(READY_DOUBT + MS),
+            [],
+            "the first answers after a start are slow"
+        );
         assert_eq!(forwarded(&bench.answer(1, Answer::Served)), [1]);
         assert_eq!(bench.pass(SETTLE), [Output::Changed(Change::Trusted)]);
         assert!(bench.gate.is_free());
@@ -230,7 +244,10 @@ fn a_stop_lets_what_was_sent_come_to_its_end_and_refuses_the_others() {
         bench.sent(1);
         bench.request(2, class);
         let said = bench.tell(Input::Drain);
-        assert_eq!((forwarded(&said), refused(&said)), (vec![1], vec![(2, Refusal::Draining)]));
+        assert_eq!(
+            (forwarded(&said), refused(&said)),
+            (vec![1], vec![(2, Refusal::Draining)])
+        );
     }
 }
 
@@ -242,9 +259,16 @@ fn a_request_has_its_own_deadline_while_it_waits_and_none_once_it_is_let_in() {
     assert_eq!(refused(&bench.pass(10 * MS)), [(1, Refusal::HoldTimeout)]);
     bench.tell(Input::Ready(Trust::Inferred));
     bench.sent(2);
-    assert_eq!(refused(&bench.pass(HOUR)), [], "how long its answer takes is nothing to the gate");
+    assert_eq!(
+        refused(&bench.pass(HOUR)),
+        [],
+        "how long its answer takes is nothing to the gate"
+    );
     bench.tell(Input::NotReady);
-    assert_eq!(refused(&bench.request_for(3, GET, HOUR, false)), [(3, Refusal::NotReady)]);
+    assert_eq!(
+        refused(&bench.request_for(3, GET, HOUR, false)),
+        [(3, Refusal::NotReady)]
+    );
 }
 
 /// The table of `stage_by_answer` for plain requests whose head is written.
@@ -272,7 +296,10 @@ fn stage_by_answer_of_a_plain_request() {
                 bench.sent(2);
                 let said = bench.answer(2, answer);
                 let after = bench.gate.stage();
-                table.push_str(&format!("{word:4} {stage:9} {:12} → {after:?}: {said:?}\n", format!("{answer:?}")));
+                table.push_str(&format!(
+                    "{word:4} {stage:9} {:12} → {after:?}: {said:?}\n",
+                    format!("{answer:?}")
+                ));
             }
         }
     }

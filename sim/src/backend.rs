@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use greenroom_core::backend::Source;
 use greenroom_core::event::Generation;
-use greenroom_core::gate::Trust;
+use greenroom_core::gate::{Class, Trust};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 
@@ -176,7 +176,30 @@ impl Truth {
         }
     }
 
-    pub(crate) fn react(&self, now: Time, poison: Option<Poison>, rng: &mut Rng) -> Reaction {
+    /// As a WebSocket's dial, in the words of a plain answer: what would come after a 101 comes instead of it.
+    fn plainly(reaction: Reaction, rng: &mut Rng) -> Reaction {
+        match reaction {
+            Reaction::Answers(Answer::Switched) if rng.one_in(4) => {
+                Reaction::Then(ms(rng.range(0, 3_000)), Answer::Served) // long polls
+            }
+            Reaction::Answers(Answer::Switched) => Reaction::Answers(Answer::Served),
+            Reaction::Then(after, Answer::Spoke) => Reaction::Then(after, Answer::Served),
+            Reaction::Then(after, Answer::LostEarly) => {
+                Reaction::Then(after, rng.pick(&[Answer::Status(503), Answer::Dropped]))
+            }
+            Reaction::Answers(_) | Reaction::Then(..) | Reaction::Waits | Reaction::Never => reaction,
+        }
+    }
+
+    pub(crate) fn react(&self, now: Time, poison: Option<Poison>, class: Class, rng: &mut Rng) -> Reaction {
+        let reaction = self.react_to_any(now, poison, rng);
+        match class {
+            Class::WebSocket => reaction,
+            Class::Http { .. } => Self::plainly(reaction, rng),
+        }
+    }
+
+    fn react_to_any(&self, now: Time, poison: Option<Poison>, rng: &mut Rng) -> Reaction {
         let Some(life) = self.life.filter(|life| now >= life.listens) else {
             return Reaction::Answers(rng.pick(&[Answer::Refused, Answer::Refused, Answer::ConnectTimeout]));
         };

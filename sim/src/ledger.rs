@@ -8,6 +8,7 @@
 //!   Benched is who was rejected `rejections_max` times, until the trial is over.
 //! - *Settling* (1): a 101 that comes on trial is passed on when it has settled, for as
 //!   long as the losses that were seen demand, and when a last look has shown nothing.
+//! - Plain requests: see `plain`.
 //! - *Deadline* (8): nobody waits past it, held or dialled without an answer, and
 //!   nobody is refused before it but by a limit with a name that holds; shortly before it
 //!   a probe that is in use looks once more.
@@ -17,10 +18,13 @@
 use core::time::Duration;
 
 use greenroom_core::event::Refusal;
-use greenroom_core::gate::{Change, Output};
-use greenroom_core::limits::{DIALS_MIN, GateLimits, LAST_LOOK, SETTLE_FACTOR};
+use greenroom_core::gate::{Change, Class, Output};
+use greenroom_core::limits::{GateLimits, LAST_LOOK, SETTLE_FACTOR};
 use greenroom_core::session::{Answer, Verdict};
 use greenroom_core::time::Time;
+
+mod plain;
+mod progress;
 
 use crate::Violation;
 
@@ -52,6 +56,11 @@ pub(crate) struct Entry {
     pub(crate) deadline: Time,
     pub(crate) may_wait: bool,
     pub(crate) poisoned: bool,
+    pub(crate) class: Class,
+    /// The last dial of a plain request on which its head was written to a backend.
+    written: Option<u32>,
+    /// When its current dial began.
+    dialled: Option<Time>,
     pub(crate) at: At,
     /// When it was let in or refused.
     pub(crate) ended: Option<Time>,
@@ -155,14 +164,16 @@ impl Ledger {
         self.all(|e| e.at == At::Waiting && !e.benched).next()
     }
 
-    pub(crate) fn arrived(&mut self, now: Time, deadline: Time, may_wait: bool, poisoned: bool) {
-        let full = self.held() >= self.limits.held_max
-            || self.held() + self.on_its_way() >= self.limits.held_max + self.limits.dials_max;
+    pub(crate) fn arrived(&mut self, now: Time, deadline: Time, may_wait: bool, poisoned: bool, class: Class) {
+        let full = self.is_full(class);
         self.entries.push(Entry {
             arrived: now,
             deadline,
             may_wait,
             poisoned,
+            class,
+            written: None,
+            dialled: None,
             at: At::Waiting,
             ended: None,
             rejections: 0,
@@ -354,12 +365,15 @@ impl Ledger {
         self.demand(attempt == entry.attempts + 1, 5, || {
             format!("dial {attempt} of client {client} after {}", entry.attempts)
         });
+        self.demand(entry.class.repeats() || entry.written.is_none(), 3, || {
+            format!("request {client} cannot be sent twice, and is dialled again")
+        });
         let seen = self.seen;
         self.demand(self.told_ready, 13, || {
             format!("client {client} is dialled and the backend is not ready")
         });
         let expected = match (seen, canary) {
-            (Seen::Limited, true) => self.next_canary(),
+            (Seen::Limited, true) => self.next_canary(now),
             (Seen::Proving | Seen::Sure, false) => self.first_unbenched(),
             (Seen::Doubt, false) => self
                 .first_unbenched()
@@ -397,19 +411,21 @@ impl Ledger {
         self.last_dial = Some(now);
         let entry = &mut self.entries[client];
         entry.at = At::OnItsWay(None);
+        entry.dialled = Some(now);
         entry.benched = false;
         (entry.switched, entry.settles, entry.looked, entry.lost_at) = (None, None, None, None);
         entry.attempts += 1;
     }
 
-    fn next_canary(&self) -> Option<usize> {
+    fn next_canary(&self, now: Time) -> Option<usize> {
         let after = |c: &usize| self.round.is_none_or(|last| *c > last);
-        let benched = || self.all(|e| e.at == At::Waiting && e.benched);
-        let round = self.all(|e| e.at == At::Waiting && !e.benched).find(after);
-        round
-            .or_else(|| self.first_unbenched())
-            .or_else(|| benched().find(after))
-            .or_else(|| benched().next())
+        let able = |benched| self.all(move |e| e.at == At::Waiting && e.class.repeats() && e.benched == benched);
+        able(false)
+            .find(after)
+            .or_else(|| able(false).next())
+            .or_else(|| able(true).find(after))
+            .or_else(|| able(true).next())
+            .or_else(|| self.alone(now))
     }
 
     fn is_looked_at(&mut self, now: Time, client: usize) {
@@ -423,6 +439,15 @@ impl Ledger {
 
     fn forwarded(&mut self, now: Time, client: usize) {
         let (seen, entry) = (self.seen, self.entries[client].clone());
+        if entry.at == At::OnItsWay(None) && entry.is_http() {
+            let may = self.may_let_go(now, client);
+            self.demand(may, 1, || {
+                format!("the gate does not wait for request {client} ({seen:?})")
+            });
+            self.entries[client].at = At::LetIn(Answer::Sent);
+            self.entries[client].ended = Some(now);
+            return;
+        }
         let At::OnItsWay(Some(answer)) = entry.at else {
             self.demand(false, 5, || {
                 format!("an answer for client {client} is passed on, and it is {:?}", entry.at)
@@ -436,6 +461,8 @@ impl Ledger {
             Verdict::Unreachable | Verdict::Starved | Verdict::Recalled => true,
             Verdict::Switched | Verdict::Sent | Verdict::Stood | Verdict::Proved | Verdict::Neutral => false,
         };
+        // What may have been acted on is its client's.
+        let bad = bad && (entry.class.repeats() || !answer.may_have_acted());
         self.demand(!bad, 1, || {
             format!("client {client} sees {answer:?} of a backend on trial ({seen:?})")
         });
@@ -456,7 +483,7 @@ impl Ledger {
                 format!("client {client} sees a 101, and its loss lay in the socket when it had settled")
             });
         }
-        self.unproved = seen == Seen::Limited && matches!(answer, Answer::Switched | Answer::Spoke);
+        self.unproved = seen == Seen::Limited && matches!(answer, Answer::Switched | Answer::Spoke | Answer::Served);
         let entry = &mut self.entries[client];
         entry.at = At::LetIn(answer);
         entry.ended = Some(now);
@@ -487,7 +514,7 @@ impl Ledger {
         }
         let named = match refusal {
             Refusal::HoldTimeout => due && entry.at != At::OnItsWay(None),
-            Refusal::Unanswered => due && entry.at == At::OnItsWay(None),
+            Refusal::Unanswered => due && entry.at == At::OnItsWay(None) && !entry.is_http(),
             Refusal::HeldFull => entry.full,
             // Said at the very step that shuts the gate, before the change is said.
             Refusal::NotReady => !entry.may_wait,
@@ -527,65 +554,6 @@ impl Ledger {
         self.demand(matches!(at, At::LetIn(_)), 1, || {
             format!("client {client} is shown {answer:?}, and it is {at:?}")
         });
-    }
-
-    /// After each step, with what the gate says of itself.
-    pub(crate) fn check(&mut self, now: Time, held: usize, dialing: usize, timeout: Option<Time>) {
-        let (books, way) = (self.held(), self.on_its_way());
-        self.demand((held, dialing) == (books, way), 6, || {
-            format!("the gate counts {held} held and {dialing} on their way; there are {books} and {way}")
-        });
-        let most = self.limits.held_max + self.limits.dials_max;
-        self.demand(books + way <= most, 10, || {
-            format!("{books} held and {way} on their way")
-        });
-        let late = self
-            .all(|e| matches!(e.at, At::Waiting | At::OnItsWay(None)) && e.deadline < now)
-            .next();
-        self.demand(late.is_none(), 8, || format!("client {late:?} waits past its deadline"));
-        self.demand(books == 0 || timeout.is_some(), 9, || {
-            format!("{books} wait and no timer is wanted")
-        });
-        let settled = |e: &Entry| e.at == At::OnItsWay(Some(Answer::Switched)) && e.settles.is_some_and(|at| at < now);
-        let stuck = self
-            .all(|e| settled(e) && e.looked.is_none_or(|(_, stood)| stood))
-            .next();
-        self.demand(stuck.is_none(), 9, || {
-            format!("the 101 of client {stuck:?} has settled and is neither looked at nor passed on")
-        });
-        self.demand(!self.unproved, 9, || {
-            "a canary came through and the gate does not open".into()
-        });
-        self.check_progress(now);
-    }
-
-    fn check_progress(&mut self, now: Time) {
-        if self.spare == 0 || self.held() == 0 {
-            return;
-        }
-        let (least, unanswered) = (DIALS_MIN.min(self.limits.dials_max), self.unanswered());
-        let next = self.first_unbenched();
-        match self.seen {
-            Seen::Doubt | Seen::Proving | Seen::Sure => {
-                let out = if self.seen == Seen::Proving {
-                    self.on_its_way()
-                } else {
-                    unanswered
-                };
-                self.demand(next.is_none() || out >= least, 9, || {
-                    format!("client {next:?} could go: {out} dials are out")
-                });
-            }
-            Seen::Limited if unanswered < self.limits.dials_max => {
-                let pause = self.last_canary.unwrap_or(Time::ZERO).max(self.seen_since) + self.limits.canary_every;
-                let patience = match self.last_dial {
-                    Some(last) if self.on_its_way() > 0 => last + self.limits.canary_patience,
-                    Some(_) | None => Time::ZERO,
-                };
-                self.demand(now <= pause.max(patience), 9, || "a canary is overdue".into());
-            }
-            Seen::Limited | Seen::Shut | Seen::Failed | Seen::Draining => {}
-        }
     }
 
     /// When nothing more can happen.

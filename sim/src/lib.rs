@@ -8,7 +8,7 @@
 //! kind of end. Time is a number that jumps to the next event.
 //!
 //! The numbers of the invariants are those of the reliability catalogue: 1 no
-//! early forward, 2 exact prefix, 4 frame atomicity, 5 one outcome, 6
+//! early forward, 2 exact prefix, 3 at most once, 4 frame atomicity, 5 one outcome, 6
 //! conservation, 7 FIFO, 8 deadlines, 9 progress, 10 limits, 11 pacing, 12
 //! generations, 13 no dial at a shut gate, 14 back-pressure.
 //!
@@ -51,11 +51,15 @@ pub enum Bug {
     LastLookSkipped,
     /// The probe does not look once more before a hold ends.
     DeadlineLookSkipped,
+    /// A request with a body is told to the gate as one that may be sent twice.
+    BodyOverlooked,
+    /// The gate is not told that a plain request's head is written.
+    SentUntold,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::EarlyForward,
         Self::LostWakeUp,
         Self::ReorderedRequeue,
@@ -64,6 +68,8 @@ impl Bug {
         Self::LearnedSettleIgnored,
         Self::LastLookSkipped,
         Self::DeadlineLookSkipped,
+        Self::BodyOverlooked,
+        Self::SentUntold,
     ];
 }
 

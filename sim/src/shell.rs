@@ -166,7 +166,7 @@ impl World<'_> {
                 id,
                 deadline,
                 may_wait,
-                class: gate::Class::WebSocket,
+                class: entry.class,
             },
         );
         self.do_outputs();
@@ -199,6 +199,9 @@ impl World<'_> {
             return; // the ledger has said what is wrong
         };
         self.ledger.client_sees(client, answer);
+        if answer == Answer::Sent {
+            return; // whatever comes is its client's
+        }
         if matches!(answer, Answer::Switched | Answer::Spoke) {
             self.clients[client].relaying = Some(self.now);
             self.pass(client);
@@ -283,6 +286,13 @@ impl World<'_> {
         }
         let c = &self.clients[client];
         match (at, answer) {
+            (At::LetIn(Answer::Sent), _) => {
+                self.hang_up(client);
+                self.clients[client].gone = true;
+                if answer == Answer::Dropped {
+                    self.tell_backend(backend::Input::RelayLost);
+                }
+            }
             (At::LetIn(_), Answer::LostEarly | Answer::Dropped) => self.lost(client),
             // A session that left: its answer was on the way, and the gate must not mind.
             (At::OnItsWay(_) | At::Left | At::Refused(_), _) => {

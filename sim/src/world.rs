@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use greenroom_core::backend::{self, Backend};
 use greenroom_core::event::{Generation, SessionId};
-use greenroom_core::gate::{self, Gate};
+use greenroom_core::gate::{self, Class, Gate};
 use greenroom_core::limits::GateLimits;
 use greenroom_core::look::LastLook;
 use greenroom_core::session::Answer;
@@ -50,6 +50,7 @@ pub(crate) enum Event {
 pub(crate) struct Client {
     pub(crate) id: SessionId,
     pub(crate) poison: Option<Poison>,
+    pub(crate) class: Class,
     /// Bytes that it has sent.
     pub(crate) sent: Vec<u8>,
     /// The current dial; 0 before the first.
@@ -118,6 +119,7 @@ impl<'t> World<'t> {
         let mut rng = Rng::new(seed);
         let limits = GateLimits {
             held_max: rng.pick(&[3, 10, 1000, 1000]),
+            http_held_max: rng.pick(&[2, 10, 1000, 1000]),
             dials_max: rng.pick(&[4, 9, 12, 64]),
             ..GateLimits::default()
         };
@@ -282,6 +284,11 @@ impl<'t> World<'t> {
             Poison::Closes,
         ]);
         let poison = Some(poison).filter(|p| self.rng.one_in(8) && (*p != Poison::Hangs || hangs < 2));
+        let class = match self.rng.range(0, 10) {
+            0..=1 => Class::Http { is_safe: false },
+            2..=4 => Class::Http { is_safe: true },
+            _ => Class::WebSocket,
+        };
         self.next_id += 1;
         let id = SessionId(self.next_id);
         let client = self.clients.len();
@@ -290,6 +297,7 @@ impl<'t> World<'t> {
         self.clients.push(Client {
             id,
             poison,
+            class,
             sent: (0..early as u8).collect(),
             dial: 0,
             canary: false,
@@ -311,12 +319,17 @@ impl<'t> World<'t> {
             let at = Duration::from_millis(self.rng.range(0, 6_000));
             self.at(at, Event::Sends(client));
         }
-        self.ledger.arrived(self.now, deadline, may_wait, poison.is_some());
+        self.ledger
+            .arrived(self.now, deadline, may_wait, poison.is_some(), class);
+        let class = match class {
+            Class::Http { .. } if self.bug == Some(Bug::BodyOverlooked) => Class::Http { is_safe: true },
+            class => class,
+        };
         self.tell_gate(gate::Input::Arrived {
             id,
             deadline,
             may_wait,
-            class: gate::Class::WebSocket,
+            class,
         });
     }
 
@@ -348,7 +361,11 @@ impl<'t> World<'t> {
         for client in 0..self.clients.len() {
             if core::mem::take(&mut self.clients[client].waits) {
                 let (dial, after) = (self.clients[client].dial, self.delay());
-                self.at(after, Event::Answer(client, dial, Answer::Switched));
+                let answer = match self.clients[client].class {
+                    Class::WebSocket => Answer::Switched,
+                    Class::Http { .. } => Answer::Served,
+                };
+                self.at(after, Event::Answer(client, dial, answer));
             }
         }
     }
@@ -363,7 +380,7 @@ impl<'t> World<'t> {
             c.waits = false;
             let (dial, after) = (c.dial, self.delay());
             let switched = match self.ledger.entries[client].at {
-                At::OnItsWay(None) => Answer::Dropped,
+                At::OnItsWay(None) | At::LetIn(Answer::Sent) => Answer::Dropped,
                 At::OnItsWay(Some(_)) | At::LetIn(_) | At::Waiting | At::Refused(_) | At::Left => Answer::LostEarly,
             };
             if switched == Answer::LostEarly {
@@ -402,10 +419,17 @@ impl<'t> World<'t> {
         let reaction = if self.rng.one_in(60) {
             Reaction::Answers(Answer::NoDescriptor)
         } else {
-            self.truth.react(self.now, c.poison, &mut self.rng)
+            self.truth.react(self.now, c.poison, c.class, &mut self.rng)
         };
         self.trace
             .note(format_args!("{} client {client}: {reaction:?}", self.now));
+        let reached = !matches!(
+            reaction,
+            Reaction::Answers(Answer::Refused | Answer::ConnectTimeout | Answer::NoDescriptor)
+        );
+        if reached && self.clients[client].class != Class::WebSocket {
+            return self.takes_plain(client, dial, reaction);
+        }
         let after = self.delay();
         let c = &mut self.clients[client];
         let connected = Some(self.truth.generation);
@@ -429,6 +453,24 @@ impl<'t> World<'t> {
             }
             Reaction::Waits => (c.connected, c.waits) = (connected, true),
             Reaction::Never => c.connected = connected,
+        }
+    }
+
+    /// A plain request's head is written; the backend answers when it likes.
+    fn takes_plain(&mut self, client: usize, dial: u32, reaction: Reaction) {
+        let c = &mut self.clients[client];
+        c.connected = Some(self.truth.generation);
+        let id = c.id;
+        self.ledger.wrote(client);
+        if self.bug != Some(Bug::SentUntold) {
+            self.tell_gate(gate::Input::Answered(id, Answer::Sent));
+        }
+        let after = self.delay();
+        match reaction {
+            Reaction::Answers(answer) => self.at(after, Event::Answer(client, dial, answer)),
+            Reaction::Then(later, answer) => self.at(after + later, Event::Answer(client, dial, answer)),
+            Reaction::Waits => self.clients[client].waits = true,
+            Reaction::Never => {}
         }
     }
 

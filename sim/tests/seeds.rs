@@ -46,6 +46,8 @@ fn each_planted_mistake_is_found_by_the_invariant_that_it_breaks() {
             Bug::ReorderedRequeue => &[5, 7],
             Bug::LeakedPlace => &[6],
             Bug::DeadlineLookSkipped => &[8],
+            Bug::BodyOverlooked => &[3, 7],
+            Bug::SentUntold => &[9],
         };
         let found = (0..SEEDS).find_map(|seed| run(seed, Some(bug)).err());
         let found = found.unwrap_or_else(|| panic!("{bug:?} is not found within {SEEDS} seeds"));

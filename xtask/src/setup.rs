@@ -101,7 +101,7 @@ fn missing() -> Vec<&'static str> {
         ("chromium", "chromium", CHROMIUM_MAJOR_MIN),
     ] {
         let version = output(Command::new(program).arg("--version"));
-        if !version.is_some_and(|text| major(&text).is_some_and(|major| major >= least)) {
+        if version.is_none_or(|text| major(&text).is_none_or(|major| major < least)) {
             packages.push(package);
         }
     }

@@ -1,4 +1,5 @@
-//! What must not get past greenroom: attacks A1 to A9, A11 and A14, each on the wire.
+//! What must not get past greenroom: attacks A1 to A9, A11 and A14, each on the wire,
+//! for the WebSocket lane; `http_smuggling` is about plain requests.
 //!
 //! The program stands before a backend of which the test writes every byte. That
 //! something does *not* reach the backend is seen at the end of its connection:
@@ -15,7 +16,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::raw::{ACCEPT, Front, KEY, field, masked, switching, upgrade};
+use common::raw::{ACCEPT, Front, KEY, field, frame, masked, switching, upgrade};
 
 /// What a smuggler sends behind an upgrade: a message, and a second request.
 fn early() -> Vec<u8> {
@@ -184,7 +185,7 @@ fn a4_a_101_that_is_none_is_502() {
     assert!(client.head().starts_with("HTTP/1.1 101 "));
 }
 
-/// A5. No backend is asked for anything but a validated upgrade, so none can switch anything else.
+/// A5. Who asked for no WebSocket gets none, whatever the backend says, and nothing of it is passed on.
 #[test]
 fn a5_a_plain_request_cannot_be_switched() {
     let front = Front::open();
@@ -194,13 +195,17 @@ fn a5_a_plain_request_cannot_be_switched() {
         upgrade("").replace("Upgrade: websocket\r\n", ""),
         "GET / HTTP/1.1\r\nHost: example.test\r\n\r\n".to_owned() + &upgrade(""),
     ] {
-        let (head, body) = front.client_with(&request).answer();
-        assert!(
-            head.starts_with("HTTP/1.1 501 Not Implemented\r\n"),
-            "{request}\n{head}"
-        );
+        let mut client = front.client_with(&request);
+        let (mut backend, _) = front.stub.request();
+        backend.send(switching(""));
+        backend.send(frame(0x81, b"switched"));
+        let (head, body) = client.answer();
+        assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{request}\n{head}");
+        assert_eq!(field(&head, "greenroom-refusal").as_deref(), Some("bad_answer"));
         assert_eq!(body.lines().count(), 1, "one line that says so: {body}");
         assert!(!body.contains("HTTP/1.1"), "one answer, whatever was pipelined: {body}");
+        let rest = backend.rest_or_reset();
+        assert!(rest.is_empty() || rest == b"hello", "{rest:?}");
     }
     assert!(front.stub.nobody_came());
 }
@@ -211,9 +216,13 @@ fn a6_h2c_is_never_passed_on() {
     let front = Front::open();
     let request = "GET / HTTP/1.1\r\nHost: example.test\r\nConnection: Upgrade, HTTP2-Settings\r\n\
                    Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n";
-    let (head, _) = front.client_with(request).answer();
-    assert!(head.starts_with("HTTP/1.1 501 "), "{head}");
-    assert!(front.stub.nobody_came());
+    let mut client = front.client_with(request);
+    let (mut backend, head) = front.stub.request();
+    for gone in ["upgrade", "connection", "http2-settings"] {
+        assert_eq!(field(&head, gone), None, "{head}");
+    }
+    backend.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 200 "));
 
     for settings in [
         "HTTP2-Settings: AAMAAABk\r\n",

@@ -306,6 +306,7 @@ impl Gate {
             Input::Drain => self.turn_away(Stage::Draining, Refusal::Draining),
             Input::Spare(spare) => self.spare = spare,
         }
+        self.lose_patience(now);
         self.release(now);
         self.check_invariants();
     }

@@ -173,8 +173,8 @@ impl Gate {
             self.stage = Stage::Open(Trial::Over);
             self.waiting.append(&mut self.bench);
             self.lessons.turn_over();
-            self.let_go(|_| true);
             self.outputs.push_back(Output::Changed(Change::Trusted));
+            self.let_go(|_| true);
         }
     }
 

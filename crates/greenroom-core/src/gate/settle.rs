@@ -140,7 +140,7 @@ impl Gate {
         match dialing.way {
             Way::Settling { since, .. } | Way::LookedAt { since } => self.lessons.learn(now.since(since)),
             Way::Asked => self.lessons.learn(Duration::ZERO), // in one piece with its 101
-            Way::Sent => {}
+            Way::Sent => {}                                   // never of a plain request
         }
     }
 

@@ -268,7 +268,7 @@ pub const LISTENERS_MAX: usize = 64;
 pub const BACKENDS_MAX: usize = 256;
 /// Routes: a request looks through all of them in the worst case, some 10 µs for so many.
 pub const ROUTES_MAX: usize = 1_000;
-/// Header fields that one route sets or removes in one direction: half of a legal head ([`HEADERS_MAX`]).
+/// Header fields that one route sets in one direction, and as many that it removes: half of a legal head ([`HEADERS_MAX`]).
 pub const HEADER_EDITS_MAX: usize = 50;
 /// Bytes of the value of a header field that a route sets.
 pub const HEADER_VALUE_MAX: usize = 4 * KIB;

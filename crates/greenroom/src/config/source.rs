@@ -29,6 +29,8 @@ enum Kind {
 struct Source {
     kind: Kind,
     text: String,
+    /// Where its lines begin: looked up for each value, so not counted each time.
+    lines: Vec<usize>,
     /// Parts that may be secrets.
     secrets: Vec<Range<usize>>,
 }
@@ -114,8 +116,10 @@ impl Sources {
     }
 
     fn add(&mut self, kind: Kind, text: String) -> usize {
+        let breaks = text.match_indices('\n').map(|(at, _)| at + 1);
         self.0.push(Source {
             kind,
+            lines: std::iter::once(0).chain(breaks).collect(),
             text,
             secrets: Vec::new(),
         });
@@ -151,7 +155,7 @@ impl Sources {
             Kind::Variable(name) => Origin::Variable(name.clone()),
             Kind::Flag(flag) => Origin::Flag(flag.clone()),
             Kind::File(path) => {
-                let (line, column) = line_column(&source.text, place.range.start);
+                let (line, column) = source.line_column(place.range.start);
                 Origin::File {
                     path: path.clone(),
                     line,
@@ -185,7 +189,7 @@ impl Sources {
             },
             is_file: matches!(source.kind, Kind::File(_)),
             begin,
-            first_line: text[..begin].matches('\n').count() + 1,
+            first_line: source.line(begin) + 1,
             text: shown,
         })
     }
@@ -209,11 +213,19 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-/// Line and column, in characters, from 1.
-fn line_column(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..floor(text, at)];
-    let line = before.rfind('\n').map_or(0, |at| at + 1);
-    (before.matches('\n').count() + 1, before[line..].chars().count() + 1)
+impl Source {
+    /// The index of the line that holds the byte `at`.
+    fn line(&self, at: usize) -> usize {
+        self.lines.partition_point(|&begin| begin <= at).saturating_sub(1)
+    }
+
+    /// Line and column, in characters, from 1.
+    fn line_column(&self, at: usize) -> (usize, usize) {
+        let at = floor(&self.text, at);
+        let line = self.line(at);
+        let begin = self.lines.get(line).copied().unwrap_or(0);
+        (line + 1, self.text[begin..at].chars().count() + 1)
+    }
 }
 
 /// Why a file's content could not be used at all.

@@ -66,3 +66,37 @@ fn nothing_in_a_file_can_move_the_cursor() {
     let text = text.unwrap_err().render(false);
     assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
 }
+
+/// The most that there may be is right, and one more is told and not looked at.
+#[test]
+fn one_too_many_is_told() {
+    use greenroom_core::limits::{BACKENDS_MAX, HEADER_EDITS_MAX, LISTENERS_MAX, ROUTES_MAX};
+    let many = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<String>();
+    let app = "[backend.app]\naddress = \"127.0.0.1:9\"\n";
+    let listener = |n: usize| format!("[listener.l{n}]\naddress = \"127.0.0.1:{}\"\n", 1_000 + n);
+    let backend = |n: usize| {
+        format!("[backend.b{n}]\naddress = \"127.0.0.1:9\"\n[[route]]\npath = \"/{n}\"\nbackend = \"b{n}\"\n")
+    };
+    let route = |n: usize| format!("[[route]]\npath = \"/{n}\"\n");
+    let field = |n: usize| format!("X-{n} = \"\"\n");
+    type Case<'a> = (&'a str, usize, &'a str, &'a dyn Fn(usize) -> String);
+    let cases: [Case<'_>; 4] = [
+        ("listeners", LISTENERS_MAX, app, &listener),
+        ("backends", BACKENDS_MAX, "", &backend),
+        ("routes", ROUTES_MAX, app, &route),
+        (
+            "fields",
+            HEADER_EDITS_MAX,
+            "[backend.app]\naddress = \"127.0.0.1:9\"\n[[route]]\n[route.request_headers.set]\n",
+            &field,
+        ),
+    ];
+    for (what, most, begin, one) in cases {
+        let fits = format!("{begin}{}", many(most, one));
+        assert!(check("a.toml", fits.as_bytes()).is_ok(), "{most} {what}");
+        let over = format!("{begin}{}", many(most + 1, one));
+        let text = check("a.toml", over.as_bytes()).unwrap_err().render(false);
+        assert!(text.contains(&format!("there are {} {what}", most + 1)), "{text}");
+        assert!(text.contains(&format!("at most {most} may be")), "{text}");
+    }
+}

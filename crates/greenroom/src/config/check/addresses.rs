@@ -17,9 +17,10 @@ const ALONE: u16 = 8080;
 
 impl Checker<'_> {
     pub(super) fn listeners(&mut self, field: Field<Named<Listener>>) -> Vec<Door> {
-        let named = field.present().map(|written| written.value.0).unwrap_or_default();
-        let place = named.get(LISTENERS_MAX).map(|(key, _)| key.place.clone());
-        self.at_most("listeners", named.len(), LISTENERS_MAX, place.as_ref());
+        let mut named = field.present().map(|written| written.value.0).unwrap_or_default();
+        self.at_most("listeners", &mut named, LISTENERS_MAX, |(key, _)| {
+            Some(key.place.clone())
+        });
         named
             .into_iter()
             .map(|(key, listener)| self.listener(key, listener))

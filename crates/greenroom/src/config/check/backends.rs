@@ -20,12 +20,11 @@ const USER_MAX: usize = 32;
 impl Checker<'_> {
     pub(super) fn backends(&mut self, field: Field<Named<Backend>>) -> Vec<Placed<model::Backend>> {
         let absent = field.is_absent();
-        let named = field.present().map(|written| written.value.0).unwrap_or_default();
+        let mut named = field.present().map(|written| written.value.0).unwrap_or_default();
         if absent {
             self.no_backend();
         }
-        let place = named.get(BACKENDS_MAX).map(|(key, _)| key.place.clone());
-        self.at_most("backends", named.len(), BACKENDS_MAX, place.as_ref());
+        self.at_most("backends", &mut named, BACKENDS_MAX, |(key, _)| Some(key.place.clone()));
         named
             .into_iter()
             .map(|(key, backend)| self.backend(key, backend))

@@ -37,19 +37,25 @@ impl Checker<'_> {
             return model::HeaderEdits::default();
         };
         let (set, remove) = (written.value.set.present(), written.value.remove.present());
-        let set = set.map(|set| set.value.0).unwrap_or_default();
-        let remove = remove.map(|remove| remove.value.0).unwrap_or_default();
-        let count = set.len() + remove.len();
+        let mut set = set.map(|set| set.value.0).unwrap_or_default();
+        let mut remove = remove.map(|remove| remove.value.0).unwrap_or_default();
+        let (set_path, remove_path) = (join(path, "set"), join(path, "remove"));
         self.at_most(
-            &format!("changes in `{path}`"),
-            count,
+            &format!("fields in `{set_path}`"),
+            &mut set,
             HEADER_EDITS_MAX,
-            Some(&written.place),
+            |(key, _)| Some(key.place.clone()),
+        );
+        self.at_most(
+            &format!("names in `{remove_path}`"),
+            &mut remove,
+            HEADER_EDITS_MAX,
+            |name| Some(name.place.clone()),
         );
         let mut seen = BTreeSet::new();
         let mut edits = model::HeaderEdits::default();
         for (key, value) in set {
-            let path = join(&join(path, "set"), &key.name);
+            let path = join(&set_path, &key.name);
             let name = key.name.to_ascii_lowercase();
             let error = fault_of_name(&name, &mut seen);
             let text = value.value.to_str();
@@ -65,7 +71,7 @@ impl Checker<'_> {
                 edits.set.push((name, text.to_owned()));
             }
         }
-        let path = join(path, "remove");
+        let path = remove_path;
         for written in remove {
             let name = written.value.to_ascii_lowercase();
             match fault_of_name(&name, &mut seen) {

@@ -241,11 +241,14 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether there are at most `max` of something.
-    fn at_most(&mut self, what: &str, count: usize, max: usize, place: Option<&Place>) {
-        if count > max {
-            let problem = Problem::new(format!("there are {count} {what}; at most {max} may be")).near(place);
-            self.problems.add(problem);
+    /// Leaves at most `max` of something: it takes no time to look at more.
+    fn at_most<T>(&mut self, what: &str, list: &mut Vec<T>, max: usize, place: impl Fn(&T) -> Option<Place>) {
+        if let Some(first) = list.get(max) {
+            let count = list.len();
+            let problem =
+                Problem::new(format!("there are {count} {what}; at most {max} may be")).near(place(first).as_ref());
+            self.problems.add(problem.label("the first one too many"));
+            list.truncate(max);
         }
     }
 

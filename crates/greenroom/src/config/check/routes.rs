@@ -32,16 +32,16 @@ impl Checker<'_> {
         backends_are_known: bool,
     ) -> Vec<Route> {
         let routes_are_known = !field.is_wrong();
-        let many = field.present().map(|written| written.value.0).unwrap_or_default();
-        let place = many.get(ROUTES_MAX).and_then(|route| route.place.clone());
-        self.at_most("routes", many.len(), ROUTES_MAX, place.as_ref());
+        let mut many = field.present().map(|written| written.value.0).unwrap_or_default();
+        let are_all = many.len() <= ROUTES_MAX;
+        self.at_most("routes", &mut many, ROUTES_MAX, |route| route.place.clone());
         let names: Vec<&str> = doors.iter().map(|door| door.name.as_str()).collect();
         let ends = Ends {
             listeners: &names,
             backends,
         };
         let mut routes = Vec::new();
-        let mut complete = backends_are_known && routes_are_known;
+        let mut complete = backends_are_known && routes_are_known && are_all;
         for (index, route) in many.into_iter().enumerate() {
             match self.route(&format!("route[{index}]"), route, ends) {
                 Some(route) => routes.push(route),

@@ -1,4 +1,4 @@
-//! The echo backend: one thread, nothing but what an echo costs.
+//! The backend: an echo for WebSockets, and bytes for plain requests (`web`); one thread, nothing but what that costs.
 //!
 //! Says on standard output where it listens. Lines on its standard input tell
 //! it to do something: `ready` (READY=1 is stamped and sent), `report` (how many
@@ -22,12 +22,12 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::frames::{Echo, answer, head_end};
-use crate::{Failure, any_port};
+use crate::{Failure, any_port, web};
 
 /// Bytes read at once, for all connections together.
 const SCRATCH: usize = 64 * 1024;
 /// Bytes of a head at the most.
-const HEAD_MAX: usize = 16 * 1024;
+pub(crate) const HEAD_MAX: usize = 16 * 1024;
 /// Sessions that are remembered for the report.
 const SESSIONS_MAX: usize = 1 << 20;
 
@@ -145,6 +145,9 @@ async fn serve(mut stream: TcpStream, sessions: &Sessions) -> io::Result<()> {
             session,
         )
     };
+    if key.is_empty() {
+        return web::serve(stream, head).await;
+    }
     if sessions.borrow().len() < SESSIONS_MAX {
         sessions.borrow_mut().push(session);
     }
@@ -172,7 +175,7 @@ async fn serve(mut stream: TcpStream, sessions: &Sessions) -> io::Result<()> {
 }
 
 /// Waits, reads once into the scratch buffer, and hands over what was read.
-async fn read(stream: &mut TcpStream, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
+pub(crate) async fn read(stream: &mut TcpStream, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
     poll_fn(|cx| {
         IN.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);

@@ -33,11 +33,11 @@ use crate::frames::{BINARY, client_frame, head_end, is_101, request, server_fram
 use crate::process::cpu;
 
 /// Bytes read at once, for all connections together.
-const SCRATCH: usize = 64 * 1024;
+pub(crate) const SCRATCH: usize = 64 * 1024;
 /// Connects under way at one time: well below any backlog.
-const CONNECTS: usize = 64;
+pub(crate) const CONNECTS: usize = 64;
 /// How long the last echoes of an open loop may take, in nanoseconds.
-const ECHO_PATIENCE: u64 = 5_000_000_000;
+pub(crate) const ECHO_PATIENCE: u64 = 5_000_000_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
 }
 
 /// What all connections count together.
-struct Tally {
+pub(crate) struct Tally {
     latency: RefCell<Histogram<u64>>,
     messages: Cell<u64>,
     /// Echoes of messages due before this are counted, but their latency is not: warming up.
@@ -78,9 +78,9 @@ struct Tally {
     failures: Cell<u64>,
 }
 
-pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
-    crate::process::raise_descriptors();
-    let (told, mut lines) = tokio::sync::mpsc::channel::<String>(4);
+/// The lines of standard input; the channel closes when it ends.
+pub(crate) fn lines() -> tokio::sync::mpsc::Receiver<String> {
+    let (told, lines) = tokio::sync::mpsc::channel(4);
     std::thread::spawn(move || {
         io::stdin()
             .lock()
@@ -88,6 +88,12 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
             .map_while(Result::ok)
             .all(|line| told.blocking_send(line).is_ok())
     });
+    lines
+}
+
+pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
+    crate::process::raise_descriptors();
+    let mut lines = lines();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         if arguments.hold {
@@ -101,18 +107,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
         if lines.recv().await.is_none() {
             return Ok(());
         }
-        let tally = Rc::new(Tally {
-            latency: RefCell::new(Histogram::new_with_bounds(1, 60_000_000_000, 3)?),
-            messages: Cell::new(0),
-            warm: Cell::new(0),
-            end: Cell::new(0),
-            failures: Cell::new(0),
-        });
         let (began, used) = (clock::now(), cpu(std::process::id())?);
-        let length = Duration::from_secs_f64(arguments.seconds);
-        let nanos = u64::try_from(length.as_nanos())?;
-        tally.warm.set(began + nanos / 10);
-        tally.end.set(began + nanos);
+        let tally = Rc::new(Tally::new(began, Duration::from_secs_f64(arguments.seconds))?);
         let streams = match arguments.rate {
             None => closed_loop(arguments, streams, &tally).await,
             Some(rate) => open_loop(arguments, streams, &tally, rate).await?,
@@ -125,7 +121,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
-fn result(tally: &Tally, seconds: f64, cpu: f64) -> serde_json::Value {
+pub(crate) fn result(tally: &Tally, seconds: f64, cpu: f64) -> serde_json::Value {
     let latency = tally.latency.borrow();
     #[allow(clippy::cast_precision_loss)]
     let micros = |nanos: u64| nanos as f64 / 1e3;
@@ -335,13 +331,48 @@ impl Connection {
 }
 
 impl Tally {
-    fn count(&self, due: Option<u64>, now: u64) {
+    /// For a run that begins now, of which the first tenth warms up.
+    pub(crate) fn new(began: u64, length: Duration) -> Result<Self, Failure> {
+        let nanos = u64::try_from(length.as_nanos())?;
+        Ok(Self {
+            latency: RefCell::new(Histogram::new_with_bounds(1, 60_000_000_000, 3)?),
+            messages: Cell::new(0),
+            warm: Cell::new(began + nanos / 10),
+            end: Cell::new(began + nanos),
+            failures: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn count(&self, due: Option<u64>, now: u64) {
         self.messages.set(self.messages.get() + 1);
         if let Some(due) = due.filter(|due| *due >= self.warm.get()) {
             self.latency
                 .borrow_mut()
                 .saturating_record(now.saturating_sub(due).max(1));
         }
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.get()
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.get()
+    }
+
+    /// Whether nothing more is to be sent.
+    pub(crate) fn is_over(&self) -> bool {
+        clock::now() >= self.end.get()
+    }
+
+    /// A connection that is of no use any more.
+    pub(crate) fn failed(&self, error: &dyn std::fmt::Display) {
+        eprintln!("bench load: {error}");
+        self.failures.set(self.failures.get() + 1);
+    }
+
+    pub(crate) fn set_failures(&self, failures: u64) {
+        self.failures.set(failures);
     }
 }
 
@@ -442,7 +473,13 @@ async fn open_loop(
 }
 
 /// Writes each frame at its moment, or at once when that is over; how many there were.
-fn write_at(writers: &[std::net::TcpStream], frame: &[u8], begin: u64, step: u64, end: u64) -> io::Result<u64> {
+pub(crate) fn write_at(
+    writers: &[std::net::TcpStream],
+    frame: &[u8],
+    begin: u64,
+    step: u64,
+    end: u64,
+) -> io::Result<u64> {
     // Sleeping ends 50 µs late without this; where it is not allowed, direct and through suffer alike.
     rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)).ok();
     let mut sent = 0;

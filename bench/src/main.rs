@@ -7,13 +7,16 @@
 
 mod backend;
 mod frames;
+mod http;
 mod load;
 mod process;
+mod requests;
 mod rivals;
 mod runs;
 mod signal;
 mod site;
 mod table;
+mod web;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -43,6 +46,9 @@ enum Part {
     /// (internal) The load generator.
     #[command(hide = true)]
     Load(load::Arguments),
+    /// (internal) The load generator for plain HTTP.
+    #[command(hide = true)]
+    Requests(requests::Arguments),
     /// (internal) The backend of the signal benchmark: one client, then it ends.
     #[command(hide = true)]
     Stub {
@@ -98,6 +104,8 @@ enum What {
     Release,
     /// From READY to the head at the backend.
     Signal,
+    /// Plain HTTP: CPU per request, added latency, memory of an idle connection.
+    Http,
 }
 
 fn main() -> ExitCode {
@@ -105,6 +113,7 @@ fn main() -> ExitCode {
     let done = match arguments.part {
         Some(Part::Backend(arguments)) => backend::main(&arguments).map(|()| true),
         Some(Part::Load(arguments)) => load::main(&arguments).map(|()| true),
+        Some(Part::Requests(arguments)) => requests::main(&arguments).map(|()| true),
         Some(Part::Stub { ready_after }) => signal::stub(Duration::from_micros(ready_after)).map(|()| true),
         None => all(&arguments.options),
     };
@@ -144,6 +153,9 @@ fn all(options: &Options) -> Result<bool, Failure> {
     }
     if asked(What::Signal) && !options.direct_only {
         signal::run(options, &mut budgets)?;
+    }
+    if asked(What::Http) {
+        http::run(options)?;
     }
     budgets.print();
     Ok(budgets.all_met() || !options.strict)

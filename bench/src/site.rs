@@ -104,7 +104,12 @@ impl Site {
 
     /// Starts a load against it.
     pub(crate) fn load(&self, arguments: &[(&str, String)]) -> Result<Process, Failure> {
-        let mut words = vec!["load".to_owned(), "--addr".into(), self.address.to_string()];
+        self.part("load", arguments)
+    }
+
+    /// Starts another part of this program against it.
+    pub(crate) fn part(&self, name: &str, arguments: &[(&str, String)]) -> Result<Process, Failure> {
+        let mut words = vec![name.to_owned(), "--addr".into(), self.address.to_string()];
         for (name, value) in arguments {
             words.push(format!("--{name}"));
             words.extend((!value.is_empty()).then(|| value.clone()));

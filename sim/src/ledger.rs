@@ -59,8 +59,8 @@ pub(crate) struct Entry {
     pub(crate) class: Class,
     /// The last dial of a plain request on which its head was written to a backend.
     written: Option<u32>,
-    /// When its current dial began.
-    dialled: Option<Time>,
+    /// When its current dial began, or a plain request was written on it.
+    waited_from: Option<Time>,
     pub(crate) at: At,
     /// When it was let in or refused.
     pub(crate) ended: Option<Time>,
@@ -173,7 +173,7 @@ impl Ledger {
             poisoned,
             class,
             written: None,
-            dialled: None,
+            waited_from: None,
             at: At::Waiting,
             ended: None,
             rejections: 0,
@@ -411,7 +411,7 @@ impl Ledger {
         self.last_dial = Some(now);
         let entry = &mut self.entries[client];
         entry.at = At::OnItsWay(None);
-        entry.dialled = Some(now);
+        entry.waited_from = Some(now);
         entry.benched = false;
         (entry.switched, entry.settles, entry.looked, entry.lost_at) = (None, None, None, None);
         entry.attempts += 1;

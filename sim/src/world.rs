@@ -461,7 +461,7 @@ impl<'t> World<'t> {
         let c = &mut self.clients[client];
         c.connected = Some(self.truth.generation);
         let id = c.id;
-        self.ledger.wrote(client);
+        self.ledger.wrote(self.now, client);
         if self.bug != Some(Bug::SentUntold) {
             self.tell_gate(gate::Input::Answered(id, Answer::Sent));
         }

@@ -28,8 +28,9 @@ impl Entry {
 
 impl Ledger {
     /// The shell has written the head of a plain request.
-    pub(crate) fn wrote(&mut self, client: usize) {
+    pub(crate) fn wrote(&mut self, now: Time, client: usize) {
         let entry = &mut self.entries[client];
+        entry.waited_from = Some(now);
         entry.written = Some(entry.attempts);
     }
 
@@ -48,7 +49,9 @@ impl Ledger {
     /// Whether the gate may pass on what it has not heard.
     pub(super) fn may_let_go(&self, now: Time, client: usize) -> bool {
         let entry = &self.entries[client];
-        let waited = entry.dialled.is_some_and(|at| now >= at + self.limits.canary_patience);
+        let waited = entry
+            .waited_from
+            .is_some_and(|at| now >= at + self.limits.canary_patience);
         let nobodys = !entry.class.repeats() && matches!(self.seen, Seen::Doubt | Seen::Proving);
         let sure = matches!(self.seen, Seen::Sure | Seen::Failed | Seen::Draining);
         entry.is_sent() && (sure || nobodys || waited)
@@ -72,7 +75,7 @@ impl Ledger {
     /// Nobody waits at a sure gate for an answer that matters to nobody, nor for long at any open one.
     pub(super) fn check_let_go(&mut self, now: Time) {
         let patience = self.limits.canary_patience;
-        let late = |e: &Entry| e.dialled.is_some_and(|at| now > at + patience);
+        let late = |e: &Entry| e.waited_from.is_some_and(|at| now > at + patience);
         let kept = match self.seen {
             Seen::Sure => self.all(Entry::is_sent).next(),
             Seen::Doubt | Seen::Proving => self.all(|e| e.is_sent() && late(e)).next(),

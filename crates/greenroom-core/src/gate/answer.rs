@@ -21,7 +21,7 @@ impl Gate {
         let verdict = answer.verdict();
         match verdict {
             Verdict::Switched => self.switched(now, id, dialing),
-            Verdict::Sent => self.sent(id),
+            Verdict::Sent => self.sent(now, id),
             Verdict::Stood => self.stood(now, id, dialing),
             // The application works: it sent something of its own while settling.
             Verdict::Proved => {

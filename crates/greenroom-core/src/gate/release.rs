@@ -213,11 +213,12 @@ impl Gate {
     /// The head of a plain request is written. At the sure gate that is all; on trial its answer is
     /// waited for, where it can show something that the client need not see, or where nobody else can:
     /// of requests that cannot be repeated, one is enough to end a doubt.
-    pub(super) fn sent(&mut self, id: SessionId) {
+    pub(super) fn sent(&mut self, now: Time, id: SessionId) {
         let is_alone = self.dialing.len() == 1;
         let Some(dialing) = self.dialing.get_mut(&id) else {
             return;
         };
+        dialing.since = now; // what the connect took is no silence of the application
         match self.stage {
             Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => self.forward(id),
             Stage::Open(Trial::Doubt { answered: None, .. }) if is_alone => dialing.way = Way::Sent,

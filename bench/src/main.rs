@@ -6,6 +6,7 @@
 //! measured; the budgets of the design stand beside it with *met* or *MISSED*.
 
 mod backend;
+mod bare;
 mod frames;
 mod http;
 mod load;
@@ -49,6 +50,9 @@ enum Part {
     /// (internal) The load generator for plain HTTP.
     #[command(hide = true)]
     Requests(requests::Arguments),
+    /// (internal) A relay that does nothing but relay.
+    #[command(hide = true)]
+    Bare(bare::Arguments),
     /// (internal) The backend of the signal benchmark: one client, then it ends.
     #[command(hide = true)]
     Stub {
@@ -75,6 +79,12 @@ pub(crate) struct Options {
     /// nginx, measured beside greenroom (else the one in PATH, if there is one).
     #[arg(long)]
     nginx: Option<PathBuf>,
+    /// Caddy, measured beside greenroom (else the one in PATH, if there is one).
+    #[arg(long)]
+    caddy: Option<PathBuf>,
+    /// Rounds of the throughput and release measurements: all targets take turns, and medians are printed.
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
     /// Seconds of each throughput and latency measurement.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -114,6 +124,7 @@ fn main() -> ExitCode {
         Some(Part::Backend(arguments)) => backend::main(&arguments).map(|()| true),
         Some(Part::Load(arguments)) => load::main(&arguments).map(|()| true),
         Some(Part::Requests(arguments)) => requests::main(&arguments).map(|()| true),
+        Some(Part::Bare(arguments)) => bare::main(&arguments).map(|()| true),
         Some(Part::Stub { ready_after }) => signal::stub(Duration::from_micros(ready_after)).map(|()| true),
         None => all(&arguments.options),
     };

@@ -14,6 +14,8 @@ use crate::Failure;
 
 /// Lines kept to explain why a process ended.
 const LOG_LINES: usize = 20;
+/// Descriptors for which the kernel's table has room from the start.
+const DESCRIPTOR_ROOM: u64 = 20_000;
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -172,6 +174,13 @@ pub(crate) fn raise_descriptors() {
         },
     )
     .ok();
+    // The kernel's table grows now and not amid a measurement, where several threads would wait for it.
+    if let Ok(any) = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC) {
+        let highest = maximum
+            .map_or(DESCRIPTOR_ROOM, |most| most.min(DESCRIPTOR_ROOM))
+            .saturating_sub(1);
+        rustix::io::fcntl_dupfd_cloexec(&any, i32::try_from(highest).unwrap_or(0)).ok();
+    }
 }
 
 /// CPU seconds that a process used, user and system, without its children.

@@ -2,6 +2,10 @@
 //! no log. Measured only if they are there. nginx keeps connections to the backend only
 //! if it is told to, closes a client's after 1,000 requests and writes large answers into
 //! files: none of that is what is compared, so it is told otherwise.
+//! no log. Measured only if they are there.
+//!
+//! Caddy runs many threads whatever it is told; with GOMAXPROCS=1 one of them
+//! at a time runs its code.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,6 +22,7 @@ use crate::{Failure, Options, any_port};
 pub(crate) enum Rival {
     HAProxy(PathBuf),
     Nginx(PathBuf),
+    Caddy(PathBuf),
 }
 
 /// Its files; removed when dropped.
@@ -42,7 +47,8 @@ pub(crate) fn present(options: &Options) -> Vec<Rival> {
     };
     let haproxy = find(&options.haproxy, "haproxy").map(Rival::HAProxy);
     let nginx = find(&options.nginx, "nginx").map(Rival::Nginx);
-    haproxy.into_iter().chain(nginx).collect()
+    let caddy = find(&options.caddy, "caddy").map(Rival::Caddy);
+    [haproxy, nginx, caddy].into_iter().flatten().collect()
 }
 
 impl Rival {
@@ -50,12 +56,13 @@ impl Rival {
         match self {
             Self::HAProxy(_) => "HAProxy",
             Self::Nginx(_) => "nginx",
+            Self::Caddy(_) => "Caddy",
         }
     }
 
     /// Starts it before `backend`.
     pub(crate) fn start(&self, backend: SocketAddr) -> Result<(Process, SocketAddr, Files), Failure> {
-        // Neither tells which port it took, so one is chosen for it.
+        // None of them tells which port it took, so one is chosen for it.
         let address = TcpListener::bind(any_port())?.local_addr()?;
         let files =
             Files(std::env::temp_dir().join(format!("greenroom-bench-{}-{}", std::process::id(), address.port())));
@@ -78,6 +85,13 @@ impl Rival {
                     .arg(files.0.join("error"))
                     .arg("-c")
                     .arg(&file);
+                command
+            }
+            Self::Caddy(program) => {
+                fs::write(&file, caddy(&files.0, address, backend))?;
+                let mut command = Command::new(program);
+                command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
+                command.env("GOMAXPROCS", "1").env("HOME", &files.0);
                 command
             }
         };
@@ -115,5 +129,14 @@ fn nginx(folder: &Path, listen: SocketAddr, backend: SocketAddr) -> String {
            upstream back {{ server {backend}; keepalive 64; keepalive_requests 1000000000; }}\n\
            server {{ listen {listen}; location / {{ proxy_pass http://back; proxy_http_version 1.1;\n\
              proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection; proxy_read_timeout 1h; }} }}\n}}\n"
+    )
+}
+
+fn caddy(folder: &Path, listen: SocketAddr, backend: SocketAddr) -> String {
+    let (folder, port) = (folder.display(), listen.port());
+    format!(
+        "{{\n  admin off\n  auto_https off\n  storage file_system {folder}/storage\n  log {{\n    level ERROR\n  }}\n}}\n\
+         http://{host}:{port} {{\n  bind {host}\n  reverse_proxy {backend}\n}}\n",
+        host = listen.ip(),
     )
 }

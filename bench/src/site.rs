@@ -19,6 +19,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Target<'a> {
     /// Nothing.
     Direct,
+    /// The least that a gateway can do (`crate::bare`).
+    Bare,
     /// greenroom, which starts the backend.
     Greenroom(&'a Path),
     /// Another gateway.
@@ -29,6 +31,7 @@ impl Target<'_> {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Direct => "direct".into(),
+            Self::Bare => "bare".into(),
             Self::Greenroom(_) => "greenroom".into(),
             Self::Rival(rival) => rival.name().into(),
         }
@@ -69,6 +72,16 @@ impl Site {
         }
         let backend = Process::part(&arguments)?;
         let address = address(&backend.event(Stream::Out, "listening", PATIENCE)?)?;
+        if let Target::Bare = target {
+            let gateway = Process::part(&["bare".into(), "--backend".into(), address.to_string()])?;
+            return Ok(Self {
+                address: self::address(&gateway.event(Stream::Out, "listening", PATIENCE)?)?,
+                gateway: Some(gateway),
+                backend,
+                through: true,
+                _files: None,
+            });
+        }
         if let Target::Rival(rival) = target {
             let (gateway, address, files) = rival.start(address)?;
             return Ok(Self {
@@ -172,7 +185,7 @@ pub(crate) fn greenroom(program: &Path, part: &[String]) -> Result<Process, Fail
 pub(crate) fn targets<'a>(options: &'a Options, rivals: &'a [Rival]) -> Vec<Target<'a>> {
     let mut targets = vec![Target::Direct];
     if !options.direct_only {
-        targets.push(Target::Greenroom(&options.greenroom));
+        targets.extend([Target::Greenroom(&options.greenroom), Target::Bare]);
     }
     targets.extend(rivals.iter().map(Target::Rival));
     targets

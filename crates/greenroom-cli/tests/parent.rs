@@ -390,6 +390,21 @@ fn an_outer_service_manager_hears_ready_and_stopping_and_the_child_has_a_socket_
 }
 
 #[test]
+fn the_table_of_descriptors_has_its_room_before_the_first_client_comes() {
+    let greenroom = Greenroom::start(&["serve", "--listen", "127.0.0.1:0", "--backend", "127.0.0.1:1"]);
+    greenroom.address();
+    let number = |file: &str, name: &str, word: usize| -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", greenroom.pid())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let word = line.split_whitespace().nth(word).unwrap();
+        word.parse().unwrap_or(usize::MAX) // "unlimited"
+    };
+    let expected = 20_000.min(number("limits", "Max open files", 0)); // 10,000 held, and their backend connections
+    let room = number("status", "FDSize:", 0);
+    assert!(room >= expected, "room for {room} descriptors, and not for {expected}");
+}
+
+#[test]
 fn greenroom_listens_before_the_child_is_started() {
     let began = Instant::now();
     let greenroom = run(&[], &["sleep", "1000"]);

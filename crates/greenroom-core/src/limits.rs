@@ -207,6 +207,10 @@ pub const LISTEN_BACKLOG: u32 = 4096;
 pub const DESCRIPTOR_RESERVE: usize = 256;
 /// Descriptors that greenroom counts on where the system sets no limit.
 pub const DESCRIPTORS_MAX: usize = 1_048_576;
+/// Descriptors for which the kernel's table has room from the start: all that may be held, and
+/// their backend connections. A table that grows under several threads makes the one that opened
+/// the descriptor wait until every core has let go of the old one: 5 to 20 ms, amid a release. 8 bytes each.
+pub const DESCRIPTOR_ROOM: usize = 2 * HELD_MAX + DESCRIPTOR_RESERVE;
 /// How long accepting rests after the kernel had no descriptor.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// TCP_USER_TIMEOUT of client and backend sockets: unacknowledged data for so long ends the connection.

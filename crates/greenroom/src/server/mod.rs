@@ -43,12 +43,13 @@ pub const FAULT: u8 = 70;
 #[must_use]
 pub fn run(config: Config) -> u8 {
     let _ = clock::now(); // moment zero
+    let nofile = raise_descriptors();
+    make_room(); // before there is a second thread
     let log = Log::start(match config.log_format {
         LogFormat::Auto => Format::auto(),
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     });
-    let nofile = raise_descriptors();
     let doors: Result<Vec<_>, _> = config.listeners.iter().map(|l| listener::bind(&l.address)).collect();
     let doors = match doors {
         Ok(doors) => doors,
@@ -156,6 +157,20 @@ fn raise_descriptors() -> Option<Rlimit> {
         maximum: before.maximum,
     };
     setrlimit(Resource::Nofile, raised).ok().map(|()| before)
+}
+
+/// Makes the kernel's table of descriptors as large as it is likely to become, by opening one
+/// with a high number for a moment; the table never shrinks. While there is one thread this costs
+/// nothing: see `DESCRIPTOR_ROOM`. Where it cannot be done, the table grows when it must.
+fn make_room() {
+    use greenroom_core::limits::DESCRIPTOR_ROOM;
+    let highest = DESCRIPTOR_ROOM.min(descriptor_limit()).saturating_sub(1);
+    if let (Ok(any), Ok(highest)) = (
+        rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC),
+        highest.try_into(),
+    ) {
+        let _ = rustix::io::fcntl_dupfd_cloexec(&any, highest);
+    }
 }
 
 /// How many files may be open. Without a limit, as many as a process of this size could use.

@@ -1,8 +1,8 @@
 //! The folder of a notify socket: made, removed, and removed for those who died.
 //!
 //! ```text
-//!  /run/greenroom-<128 random bits>/   0711: can be passed, not listed
-//!      notify                          0666: the child may have changed its user
+//!  /run/greenroom-notify-<128 random bits>/   0711: can be passed, not listed
+//!      notify                                 0666: the child may have changed its user
 //! ```
 //!
 //! *Whose it is* shows a lock: the maker holds an exclusive `flock` on the folder
@@ -27,8 +27,9 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 
 /// The name of the socket within its folder.
 pub(super) const SOCKET: &str = "notify";
-/// What each folder's name begins with; 32 hexadecimal digits follow.
-const PREFIX: &str = "greenroom-";
+/// What each folder's name begins with; 32 hexadecimal digits follow. Whoever makes
+/// folders of this name locks them: one that did not would be taken for dead.
+const PREFIX: &str = "greenroom-notify-";
 /// The mode of a folder that is locked.
 const MADE: u32 = 0o711;
 const OPEN: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
@@ -263,7 +264,8 @@ mod tests {
         let place = Place::new();
         let stays = [
             (random_name().unwrap(), 0o700),
-            ("greenroom-".to_owned(), MADE),
+            (PREFIX.to_owned(), MADE),
+            (format!("greenroom-{}", "0".repeat(32)), MADE),
             (format!("{PREFIX}{}", "A".repeat(32)), MADE),
             (format!("{PREFIX}{}", "0".repeat(33)), MADE),
         ];

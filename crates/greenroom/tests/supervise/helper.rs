@@ -203,8 +203,14 @@ fn backend() {
             }
         }
         "flood" => {
-            for n in 0..2_500 {
-                send(&path, format!("STATUS={n}").as_bytes(), 0);
+            // Until its test has seen it, and makes the file: how fast it is depends on the machine.
+            let socket = UnixDatagram::unbound().unwrap();
+            socket.connect(&path).unwrap();
+            let enough = PathBuf::from(std::env::var_os("ENOUGH").unwrap());
+            while !enough.exists() {
+                for _ in 0..100 {
+                    socket.send(b"STATUS=flood").unwrap();
+                }
             }
             send(&path, b"READY=1", 0);
         }
@@ -394,7 +400,7 @@ impl Lines {
 }
 
 /// Waits until `condition` holds; polls, as nobody tells.
-pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not come true");

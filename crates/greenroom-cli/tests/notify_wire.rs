@@ -65,14 +65,7 @@ fn child() {
                 fs::remove_file(&path).unwrap();
                 std::os::unix::fs::symlink(&victim, &path).unwrap();
             }
-            "grandchild" => {
-                // Of a process that stays: of one that is gone only the user would be known.
-                let script = "import os, socket, time\n\
-                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'STATUS=grandchild', os.environ['NOTIFY_SOCKET'])\n\
-                    time.sleep(1000)";
-                let shell = format!("python3 -c \"{script}\" & true");
-                std::process::Command::new("sh").args(["-c", &shell]).status().unwrap();
-            }
+            "grandchild" => start_grandchild(),
             "flood on" => {
                 let (socket, over) = (socket.try_clone().unwrap(), over.clone());
                 flooding = Some(std::thread::spawn(move || {
@@ -95,27 +88,39 @@ fn child() {
                 let _ = socket.send(&[0xff; 4096]);
                 let _ = socket.send(b"");
             }
-            "descriptors" => {
-                let file = fs::File::open("/dev/null").unwrap();
-                let fds = [file.as_fd(); 200];
-                for _ in 0..50 {
-                    let mut space = vec![std::mem::MaybeUninit::uninit(); 4096];
-                    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-                    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
-                    sendmsg(
-                        &socket,
-                        &[IoSlice::new(b"STATUS=take these")],
-                        &mut ancillary,
-                        SendFlags::empty(),
-                    )
-                    .unwrap();
-                }
-            }
+            "descriptors" => send_descriptors(&socket),
             message => {
                 socket.send(message.replace('|', "\n").as_bytes()).unwrap();
             }
         }
         writeln!(test, "done").unwrap();
+    }
+}
+
+/// Of a process that stays: of one that is gone only the user would be known.
+fn start_grandchild() {
+    let script = "import os, socket, time\n\
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'STATUS=grandchild', os.environ['NOTIFY_SOCKET'])\n\
+        time.sleep(1000)";
+    let shell = format!("python3 -c \"{script}\" & true");
+    std::process::Command::new("sh").args(["-c", &shell]).status().unwrap();
+}
+
+/// Messages with more descriptors than anybody means.
+fn send_descriptors(socket: &UnixDatagram) {
+    let file = fs::File::open("/dev/null").unwrap();
+    let fds = [file.as_fd(); 200];
+    for _ in 0..50 {
+        let mut space = vec![std::mem::MaybeUninit::uninit(); 4096];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
+        sendmsg(
+            socket,
+            &[IoSlice::new(b"STATUS=take these")],
+            &mut ancillary,
+            SendFlags::empty(),
+        )
+        .unwrap();
     }
 }
 

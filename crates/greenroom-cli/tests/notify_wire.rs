@@ -58,21 +58,8 @@ fn child() {
     let (mut flooding, over) = (None, std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
     for line in BufReader::new(test.try_clone().unwrap()).lines().map_while(Result::ok) {
         match line.as_str() {
-            "symlink" => {
-                // The socket's place is taken by a link to something dear.
-                let victim = Path::new(&path).parent().unwrap().with_extension("victim");
-                fs::write(&victim, "kept").unwrap();
-                fs::remove_file(&path).unwrap();
-                std::os::unix::fs::symlink(&victim, &path).unwrap();
-            }
-            "grandchild" => {
-                // Of a process that stays: of one that is gone only the user would be known.
-                let script = "import os, socket, time\n\
-                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'STATUS=grandchild', os.environ['NOTIFY_SOCKET'])\n\
-                    time.sleep(1000)";
-                let shell = format!("python3 -c \"{script}\" & true");
-                std::process::Command::new("sh").args(["-c", &shell]).status().unwrap();
-            }
+            "symlink" => replace_by_link(Path::new(&path)),
+            "grandchild" => grandchild(),
             "flood on" => {
                 let (socket, over) = (socket.try_clone().unwrap(), over.clone());
                 flooding = Some(std::thread::spawn(move || {
@@ -95,27 +82,42 @@ fn child() {
                 let _ = socket.send(&[0xff; 4096]);
                 let _ = socket.send(b"");
             }
-            "descriptors" => {
-                let file = fs::File::open("/dev/null").unwrap();
-                let fds = [file.as_fd(); 200];
-                for _ in 0..50 {
-                    let mut space = vec![std::mem::MaybeUninit::uninit(); 4096];
-                    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-                    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
-                    sendmsg(
-                        &socket,
-                        &[IoSlice::new(b"STATUS=take these")],
-                        &mut ancillary,
-                        SendFlags::empty(),
-                    )
-                    .unwrap();
-                }
-            }
+            "descriptors" => descriptors(&socket),
             message => {
                 socket.send(message.replace('|', "\n").as_bytes()).unwrap();
             }
         }
         writeln!(test, "done").unwrap();
+    }
+}
+
+/// The socket's place is taken by a link to something dear.
+fn replace_by_link(path: &Path) {
+    let victim = path.parent().unwrap().with_extension("victim");
+    fs::write(&victim, "kept").unwrap();
+    fs::remove_file(path).unwrap();
+    std::os::unix::fs::symlink(&victim, path).unwrap();
+}
+
+/// Says something from a process that stays: of one that is gone only the user would be known.
+fn grandchild() {
+    let script = "import os, socket, time\n\
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'STATUS=grandchild', os.environ['NOTIFY_SOCKET'])\n\
+        time.sleep(1000)";
+    let shell = format!("python3 -c \"{script}\" & true");
+    std::process::Command::new("sh").args(["-c", &shell]).status().unwrap();
+}
+
+/// Ten thousand descriptors, in fifty messages.
+fn descriptors(socket: &UnixDatagram) {
+    let file = fs::File::open("/dev/null").unwrap();
+    let fds = [file.as_fd(); 200];
+    for _ in 0..50 {
+        let mut space = vec![std::mem::MaybeUninit::uninit(); 4096];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
+        let text = IoSlice::new(b"STATUS=take these");
+        sendmsg(socket, &[text], &mut ancillary, SendFlags::empty()).unwrap();
     }
 }
 

@@ -58,14 +58,8 @@ fn child() {
     let (mut flooding, over) = (None, std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
     for line in BufReader::new(test.try_clone().unwrap()).lines().map_while(Result::ok) {
         match line.as_str() {
-            "symlink" => {
-                // The socket's place is taken by a link to something dear.
-                let victim = Path::new(&path).parent().unwrap().with_extension("victim");
-                fs::write(&victim, "kept").unwrap();
-                fs::remove_file(&path).unwrap();
-                std::os::unix::fs::symlink(&victim, &path).unwrap();
-            }
-            "grandchild" => start_grandchild(),
+            "symlink" => replace_by_link(Path::new(&path)),
+            "grandchild" => grandchild(),
             "flood on" => {
                 let (socket, over) = (socket.try_clone().unwrap(), over.clone());
                 flooding = Some(std::thread::spawn(move || {
@@ -88,7 +82,7 @@ fn child() {
                 let _ = socket.send(&[0xff; 4096]);
                 let _ = socket.send(b"");
             }
-            "descriptors" => send_descriptors(&socket),
+            "descriptors" => descriptors(&socket),
             message => {
                 socket.send(message.replace('|', "\n").as_bytes()).unwrap();
             }
@@ -97,8 +91,16 @@ fn child() {
     }
 }
 
-/// Of a process that stays: of one that is gone only the user would be known.
-fn start_grandchild() {
+/// The socket's place is taken by a link to something dear.
+fn replace_by_link(path: &Path) {
+    let victim = path.parent().unwrap().with_extension("victim");
+    fs::write(&victim, "kept").unwrap();
+    fs::remove_file(path).unwrap();
+    std::os::unix::fs::symlink(&victim, path).unwrap();
+}
+
+/// Says something from a process that stays: of one that is gone only the user would be known.
+fn grandchild() {
     let script = "import os, socket, time\n\
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'STATUS=grandchild', os.environ['NOTIFY_SOCKET'])\n\
         time.sleep(1000)";
@@ -106,21 +108,16 @@ fn start_grandchild() {
     std::process::Command::new("sh").args(["-c", &shell]).status().unwrap();
 }
 
-/// Messages with more descriptors than anybody means.
-fn send_descriptors(socket: &UnixDatagram) {
+/// Ten thousand descriptors, in fifty messages.
+fn descriptors(socket: &UnixDatagram) {
     let file = fs::File::open("/dev/null").unwrap();
     let fds = [file.as_fd(); 200];
     for _ in 0..50 {
         let mut space = vec![std::mem::MaybeUninit::uninit(); 4096];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
-        sendmsg(
-            socket,
-            &[IoSlice::new(b"STATUS=take these")],
-            &mut ancillary,
-            SendFlags::empty(),
-        )
-        .unwrap();
+        let text = IoSlice::new(b"STATUS=take these");
+        sendmsg(socket, &[text], &mut ancillary, SendFlags::empty()).unwrap();
     }
 }
 

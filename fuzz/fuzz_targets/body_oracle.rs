@@ -57,6 +57,7 @@ async fn heard(bytes: Vec<u8>) -> Vec<(String, Option<Vec<u8>>)> {
         let _ = client.read_to_end(&mut Vec::new()).await;
     };
     let serves = http1::Builder::new()
+        .half_close(true)
         .max_headers(4096)
         .serve_connection(hyper_util::rt::TokioIo::new(server), service);
     let _ = tokio::join!(sends, serves);

@@ -9,11 +9,7 @@
 
 mod common;
 
-use std::{
-    net::Shutdown,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::Shutdown, thread, time::Duration};
 
 use common::house::House;
 use common::raw::{Front, Raw, SOON, field};
@@ -367,12 +363,12 @@ fn an_answer_that_ends_the_connection_is_not_ended_by_a_clock() {
     backend.head();
     backend.send(ok("bye"));
     assert_eq!(client.answer().1, "bye");
-    // It ended while greenroom still listens for what the client may have sent.
+    // It ended while greenroom still takes what the client may have sent: else this would be answered by a reset.
+    client.send("more");
+    assert_eq!(client.rest(), b"");
     assert_eq!(house.registry.count(State::Closing), 1);
-    let begun = Instant::now();
     drop(client);
     house.wait_for(State::Closing, 0);
-    assert!(begun.elapsed() < SOON);
 }
 
 #[test]

@@ -279,11 +279,11 @@ fn what_a_backend_says_behind_its_answer_reaches_nobody() {
         backend.head();
         backend.send(ok("good") + surplus);
         assert_eq!(client.answer_with_length().1, "good");
-        backend.closed();
         client.send(get("/2"));
-        let (mut backend, _) = house.stub.request();
-        backend.send(ok("2"));
+        let (mut next, _) = house.stub.request();
+        next.send(ok("2"));
         assert_eq!(client.answer_with_length().1, "2");
+        backend.closed();
     }
     // Also when it comes later, while the connection is idle.
     let (house, mut client, mut backend) = sure();

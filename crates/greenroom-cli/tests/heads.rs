@@ -166,20 +166,6 @@ fn an_unanswering_backend_is_504_at_the_clients_deadline() {
 }
 
 #[test]
-fn plain_http_is_501_with_one_line_and_head_without_a_body() {
-    let front = Front::open();
-    let (head, body) = front.client_with("GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer();
-    assert!(head.starts_with("HTTP/1.1 501 Not Implemented\r\n"), "{head}");
-    assert!(body.lines().count() == 1 && body.contains("WebSocket"), "{body}");
-    let (head, body) = front.client_with("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").answer();
-    assert!(head.starts_with("HTTP/1.1 501 ") && body.is_empty(), "{head}{body}");
-    let post = front.client_with("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n");
-    let mut post = post;
-    post.try_send("x".repeat(200_000));
-    assert!(post.answer().0.starts_with("HTTP/1.1 501 "));
-}
-
-#[test]
 fn a_client_that_leaves_while_held_opens_no_backend_connection() {
     let address = nobody();
     let greenroom = serve(&address, &[]);

@@ -17,6 +17,7 @@ use std::{
 use common::house::House;
 use common::raw::{Raw, field};
 use greenroom_core::event::State;
+use greenroom_core::limits::PAGE_PAUSE;
 
 /// A browser that goes to a page.
 fn navigation(fields: &str) -> String {
@@ -77,14 +78,37 @@ fn a_browser_is_shown_a_page_after_a_second_and_sent_on_the_moment_the_backend_i
     until(&mut client, "<b>cache</b>");
     assert_eq!(house.registry.count(State::Held), 0, "its place is free");
     house.ready();
-    let rest = String::from_utf8(client.rest()).unwrap();
+    let rest = until(&mut client, "<meta http-equiv=refresh content=0>\n");
     assert!(rest.ends_with("<meta http-equiv=refresh content=0>\n"), "{rest}");
+    assert_eq!(client.0.read(&mut [0; 1]).unwrap(), 0, "the page ends with that");
     assert!(house.stub.nobody_came(), "the browser's next request goes in");
     let mut again = house.client_with(navigation(NAVIGATES));
     let (mut backend, head) = house.stub.request();
     assert!(head.starts_with("GET /app?x=1 "), "{head}");
     backend.send(ok("the app"));
     assert_eq!(again.answer_with_length().1, "the app");
+}
+
+#[test]
+fn a_backend_that_says_much_of_its_phases_makes_no_more_lines_than_can_be_read() {
+    let house = House::pushed(|_| {});
+    let mut client = house.client_with(navigation(NAVIGATES));
+    client.head();
+    let begun = Instant::now();
+    let mut said = 0;
+    while begun.elapsed() < Duration::from_millis(500) {
+        said += 1;
+        house.phase(&format!("step {said}"));
+        std::thread::yield_now();
+    }
+    house.ready();
+    let lines = until(&mut client, "http-equiv=refresh").matches("class=now").count();
+    // Each took its pause, so time decides, however slow the machine is; two more are at the ends.
+    let most = usize::try_from(begun.elapsed().as_millis() / PAGE_PAUSE.as_millis()).unwrap() + 3;
+    assert!(
+        lines <= most && said > most,
+        "{lines} lines for {said} phases, {most} at the most"
+    );
 }
 
 #[test]

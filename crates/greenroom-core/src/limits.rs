@@ -168,6 +168,8 @@ pub const POOL_IDLE: Duration = Duration::from_secs(4);
 pub const PAGE_AFTER: Duration = Duration::from_secs(1);
 /// How often the page is told how things stand.
 pub const PAGE_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two lines of the page, however much a backend says of its phases.
+pub const PAGE_PAUSE: Duration = Duration::from_millis(100);
 /// How long one page is kept open; then the browser asks again.
 pub const PAGE_MAX: Duration = Duration::from_secs(600);
 /// When a browser asks again whose page ended without a word, in seconds.

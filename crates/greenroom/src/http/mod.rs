@@ -151,11 +151,11 @@ impl Request<'_> {
         let mut attempt = 1;
         loop {
             let connection = match self.backend.pool.take(self.is_safe()) {
-                Some((stream, descriptor)) => Connection {
+                Some((stream, descriptor, era)) => Connection {
                     stream,
                     descriptor,
                     is_reused: true,
-                    era: self.backend.pool.era(),
+                    era,
                 },
                 None => match self.dial().await {
                     Ok(connection) => connection,

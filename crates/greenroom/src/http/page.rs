@@ -10,13 +10,13 @@
 //! (`:last-child`, `:nth-last-of-type`) before the page is complete.
 //!
 //! The page leaves its place at the gate: the browser's next request takes one.
-//! Bounded by `PAGE_MAX`, then the browser asks again; a line by `STATUS_MAX`.
+//! Bounded by `PAGE_MAX`, then the browser asks again; lines by `PAGE_PAUSE` between two, and each by `STATUS_MAX`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use greenroom_core::event::State;
-use greenroom_core::limits::{PAGE_AGAIN_SECONDS, PAGE_EVERY, PAGE_MAX};
+use greenroom_core::limits::{PAGE_AGAIN_SECONDS, PAGE_EVERY, PAGE_MAX, PAGE_PAUSE};
 use greenroom_core::time::Time;
 use tokio::sync::watch;
 
@@ -72,6 +72,7 @@ impl Request<'_> {
     }
 
     async fn go_on(&self, standing: &mut watch::Receiver<Standing>) -> Result<(), super::flow::Cut> {
+        let mut ready = standing.clone();
         for number in 1.. {
             let (gate, line) = {
                 let standing = standing.borrow_and_update();
@@ -80,6 +81,11 @@ impl Request<'_> {
             write_to_client(self.client.socket(), &mut line.into_bytes()).await?;
             if gate != Gateway::Shut {
                 return Ok(());
+            }
+            // A backend may say more than anybody reads; only that it is ready is told at once.
+            tokio::select! {
+                _ = ready.wait_for(|standing| standing.gate != Gateway::Shut) => continue,
+                () = tokio::time::sleep(PAGE_PAUSE) => {}
             }
             tokio::select! {
                 changed = standing.changed() => if changed.is_err() {
@@ -146,7 +152,7 @@ fn line(number: u32, standing: &Standing, now: Time) -> String {
 
 /// A duration as people say it.
 fn spoken(duration: Duration) -> String {
-    let seconds = duration.as_secs_f32().round() as u64; // tidy: some rounding is meant
+    let seconds = duration.as_secs();
     match (seconds / 60, seconds % 60) {
         (0, 0) => "less than a second".into(),
         (0, 1) => "1 second".into(),

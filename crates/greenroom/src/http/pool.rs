@@ -49,19 +49,22 @@ impl Pool {
         self.stack().era
     }
 
-    /// The youngest connection that still lives: as far as the poller has told, or, for a request that
+    /// The youngest connection that still lives, and the life of the backend that it belongs to: as far as the poller has told, or, for a request that
     /// cannot be sent again, as far as the kernel knows.
-    pub(crate) fn take(&self, may_repeat: bool) -> Option<(Stream, Descriptor)> {
+    pub(crate) fn take(&self, may_repeat: bool) -> Option<(Stream, Descriptor, u64)> {
         let now = clock::now();
         loop {
-            let idle = self.stack().idle.pop()?;
+            let (idle, era) = {
+                let mut stack = self.stack();
+                (stack.idle.pop()?, stack.era)
+            };
             let is_quiet = if may_repeat {
                 idle.stream.is_quiet()
             } else {
                 idle.stream.is_silent()
             };
             if idle.until > now && is_quiet {
-                return Some((idle.stream, idle.descriptor));
+                return Some((idle.stream, idle.descriptor, era));
             }
         }
     }
@@ -141,7 +144,7 @@ mod tests {
     async fn the_youngest_is_taken_first_and_each_once() {
         let pool = Arc::new(Pool::default());
         let (_old, mut young) = (kept(&pool), kept(&pool));
-        let (taken, _descriptor) = pool.take(true).unwrap();
+        let (taken, _descriptor, _era) = pool.take(true).unwrap();
         young.write_all(b"x").await.unwrap();
         taken.readable().await.unwrap();
         assert_eq!(taken.try_read(&mut [0; 9]).unwrap(), 1);

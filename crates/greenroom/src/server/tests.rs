@@ -11,13 +11,14 @@ use greenroom_core::backend::{Input, Source};
 use greenroom_core::event::{Generation, State};
 use greenroom_core::gate::Trust;
 use greenroom_core::limits::RESOLVE_TIMEOUT;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use super::prober::Prober;
 use crate::config::{Address, Config, Flags, Layers, Purpose, load_bytes};
-use crate::driver::{Driver, Inbox, Message, Parts, Wants};
+use crate::driver::{Driver, Gateway, Inbox, Message, Parts, Wants};
 use crate::front::{Backend, Front};
 use crate::listener;
 use crate::probe::Of;
@@ -169,6 +170,49 @@ async fn who_comes_before_the_name_is_looked_up_is_held_and_let_in_when_it_is() 
     assert!(head(&mut dialled).await.contains("Greenroom-Attempt: 1"));
     dialled.write_all(SWITCHING.as_bytes()).await.unwrap();
     assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
+}
+
+/// Waits for what other tasks of this thread bring about.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waited = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waited).await.expect(what);
+}
+
+#[tokio::test]
+async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_head_is_not_written() {
+    // A backend that takes one connection beside those that it has accepted: the next hangs in the kernel.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let backend = TcpListener::from_std(socket.into()).unwrap();
+    let found = backend.local_addr().unwrap();
+    let parted = parted("20s", move || async move { Ok(vec![found]) });
+    let standing = parted.backend.standing.clone();
+    let (at, inbox, _wants) = parted.run().await;
+    inbox.tell(ready());
+    let mut first = knock(at).await;
+    let (mut dialled, _) = tokio::time::timeout(SOON, backend.accept()).await.unwrap().unwrap();
+    head(&mut dialled).await;
+    dialled.write_all(SWITCHING.as_bytes()).await.unwrap();
+    assert!(head(&mut first).await.starts_with("HTTP/1.1 101 "));
+    until("the gate is sure", || inbox.is_free()).await;
+
+    let mut queued = Vec::new();
+    while let Ok(other) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(found)).await {
+        queued.push(other.unwrap());
+    }
+    let _second = knock(at).await;
+    until("somebody is on the way", || !inbox.is_free()).await;
+    assert_eq!(
+        standing.borrow().gate,
+        Gateway::Open,
+        "and the gate did not shut for it"
+    );
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ async fn who_comes_before_the_name_is_looked_up_is_held_and_let_in_when_it_is() 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waited = async {
         while !is_so() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(SOON, waited).await.expect(what);

@@ -220,6 +220,10 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the first keepalive probe, and the time between two.
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
+/// Threads for all that is not a client's own. Two, so that a long look at the kernel's tables
+/// on one does not stop the gate on the other. Clients have a thread for each core beside them.
+pub const HOUSE_THREADS: usize = 2;
+
 // ── Telling ────────────────────────────────────────────────────────────────
 
 /// Log lines that wait for standard error; more are dropped and counted.

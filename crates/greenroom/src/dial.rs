@@ -7,13 +7,15 @@
 //! places with it, and nothing of them reaches the backend.
 //!
 //! On loopback a connect is over before the call returns, although it says
-//! "in progress": the head is tried at once, without a turn through the poller.
+//! "in progress": the head is tried at once, without a turn through the poller. The
+//! connection goes to the client's thread unwatched; only one that takes time to be
+//! made is watched here meanwhile.
 //!
 //! Bounded by the gate's dial window; each connect by `CONNECT_TIMEOUT`.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use greenroom_core::event::SessionId;
@@ -21,19 +23,18 @@ use greenroom_core::limits::{BUSY_RETRY, CONNECT_TIMEOUT};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::{TcpStream, UnixStream};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::clock;
 use crate::registry::{Descriptor, Registry};
 use crate::resolve::Names;
-use crate::stream::{Stream, set_up};
+use crate::stream::{Fresh, Stream, set_up};
 
 /// A backend connection on which a head was written.
 #[derive(Debug)]
 pub struct Dialled {
     /// The connection.
-    pub stream: Stream,
+    pub stream: Fresh,
     /// What of the head did not fit into the socket yet.
     pub rest: Vec<u8>,
     /// Its place in the books.
@@ -56,11 +57,23 @@ struct Launch {
 #[derive(Debug)]
 enum Progress {
     /// Connecting, or connected.
-    Socket(Stream, Descriptor),
+    Socket(Fresh, Descriptor),
+    /// Not connected at once: watched until it is.
+    Watched(Stream, Descriptor),
     /// A Unix socket's backlog is full: tried again at this moment.
     Busy(Time),
     /// It failed; told when its turn comes, so that answers keep the order.
     Failed(Answer),
+}
+
+impl Progress {
+    fn into_connection(self) -> Option<(Fresh, Descriptor)> {
+        match self {
+            Self::Socket(fresh, descriptor) => Some((fresh, descriptor)),
+            Self::Watched(stream, descriptor) => Some((stream.unwatched().ok()?, descriptor)),
+            Self::Busy(_) | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// See the module's head.
@@ -132,32 +145,28 @@ impl Launcher {
                 Progress::Failed(answer) => Err(*answer),
                 Progress::Busy(at) if *at > now => return None,
                 Progress::Busy(_) => Ok(None), // once more
-                Progress::Socket(stream, _) if is_own_echo(stream) => Err(Answer::Refused),
-                Progress::Socket(stream, _) => match send(stream, &front.head) {
-                    Ok(written) => Ok(Some(written)),
-                    Err(Errno::AGAIN | Errno::NOTCONN | Errno::INPROGRESS | Errno::ALREADY) => {
-                        if now < front.since + CONNECT_TIMEOUT {
-                            return None;
-                        }
-                        Err(Answer::ConnectTimeout)
-                    }
-                    Err(errno) => Err(answer_of(errno)),
+                Progress::Socket(..) | Progress::Watched(..) if now >= front.since + CONNECT_TIMEOUT => front
+                    .write()
+                    .and_then(|written| written.ok_or(Answer::ConnectTimeout))
+                    .map(Some),
+                Progress::Socket(..) | Progress::Watched(..) => match front.write() {
+                    Ok(None) => return None,
+                    written => written,
                 },
             };
             match next {
                 Ok(Some(written)) => {
                     let launch = self.queue.pop_front()?;
-                    if let Progress::Socket(stream, descriptor) = launch.progress {
-                        let rest = launch.head.get(written..).unwrap_or_default().to_vec();
-                        return Some((
-                            launch.id,
-                            Ok(Dialled {
-                                stream,
-                                rest,
-                                descriptor,
-                            }),
-                        ));
-                    }
+                    let Some((stream, descriptor)) = launch.progress.into_connection() else {
+                        return Some((launch.id, Err(Answer::Dropped)));
+                    };
+                    let rest = launch.head.get(written..).unwrap_or_default().to_vec();
+                    let dialled = Dialled {
+                        stream,
+                        rest,
+                        descriptor,
+                    };
+                    return Some((launch.id, Ok(dialled)));
                 }
                 Ok(None) => self.retry_front(0, None),
                 Err(answer) => {
@@ -198,19 +207,20 @@ impl Launcher {
 
     /// Waits until [`Launcher::advance`] may have something to do.
     pub async fn wait(&mut self) {
-        let Some(front) = self.queue.front() else {
+        let Some(front) = self.queue.front_mut() else {
             if self.resolving {
                 return self.names.changed().await;
             }
             return std::future::pending().await;
         };
+        front.watch();
         match &front.progress {
-            Progress::Failed(_) => {}
+            Progress::Failed(_) | Progress::Socket(..) => {}
             Progress::Busy(at) => clock::until(Some(*at)).await,
-            Progress::Socket(stream, _) => {
+            Progress::Watched(stream, _) => {
                 let deadline = clock::until(Some(front.since + CONNECT_TIMEOUT));
                 tokio::select! {
-                    () = writable(stream) => {}
+                    _ = stream.writable() => {} // an error shows in the next write
                     () = deadline => {}
                 }
             }
@@ -232,6 +242,39 @@ impl Launcher {
     }
 }
 
+impl Launch {
+    /// Writes the head if the connection is there, and says how much of it; `None`: not yet.
+    fn write(&self) -> Result<Option<usize>, Answer> {
+        let socket = match &self.progress {
+            Progress::Socket(fresh, _) => fresh.as_fd(),
+            Progress::Watched(stream, _) => stream.as_fd(),
+            Progress::Busy(_) | Progress::Failed(_) => return Ok(None),
+        };
+        if is_own_echo(socket) {
+            return Err(Answer::Refused);
+        }
+        match rustix::net::send(socket, &self.head, rustix::net::SendFlags::NOSIGNAL) {
+            Ok(written) => Ok(Some(written)),
+            Err(Errno::AGAIN | Errno::NOTCONN | Errno::INPROGRESS | Errno::ALREADY) => Ok(None),
+            Err(errno) => Err(answer_of(errno)),
+        }
+    }
+
+    /// Has a connection watched that was not there at once.
+    fn watch(&mut self) {
+        if !matches!(self.progress, Progress::Socket(..)) {
+            return;
+        }
+        // What it is if the kernel has no memory to watch it.
+        let progress = std::mem::replace(&mut self.progress, Progress::Failed(Answer::NoDescriptor));
+        if let Some((fresh, descriptor)) = progress.into_connection()
+            && let Ok(stream) = fresh.watched()
+        {
+            self.progress = Progress::Watched(stream, descriptor);
+        }
+    }
+}
+
 /// Connects past the gate: each address once, in order.
 pub(crate) async fn connect(names: &Names) -> Result<Stream, Answer> {
     let candidates = names.get().unwrap_or_default();
@@ -249,10 +292,11 @@ pub(crate) async fn connect(names: &Names) -> Result<Stream, Answer> {
 async fn connect_one(address: &SockAddr) -> Result<Stream, Answer> {
     loop {
         match open(address) {
-            Ok(stream) => {
-                writable(&stream).await;
+            Ok(fresh) => {
+                let stream = fresh.watched().map_err(|_| Answer::NoDescriptor)?;
+                let _ = stream.writable().await; // an error shows in what follows
                 return match rustix::net::sockopt::socket_error(&stream) {
-                    Ok(Ok(())) if !is_own_echo(&stream) => Ok(stream),
+                    Ok(Ok(())) if !is_own_echo(stream.as_fd()) => Ok(stream),
                     Ok(Ok(())) => Err(Answer::Refused),
                     Ok(Err(errno)) | Err(errno) => Err(answer_of(errno)),
                 };
@@ -266,7 +310,7 @@ async fn connect_one(address: &SockAddr) -> Result<Stream, Answer> {
 }
 
 /// Opens a socket and begins to connect it.
-fn open(address: &SockAddr) -> io::Result<Stream> {
+fn open(address: &SockAddr) -> io::Result<Fresh> {
     let unix = address.is_unix();
     let socket = Socket::new(
         Domain::from(i32::from(address.family())),
@@ -281,38 +325,21 @@ fn open(address: &SockAddr) -> io::Result<Stream> {
         Err(error) if !unix && Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {}
         Err(error) => return Err(error),
     }
-    if unix {
-        UnixStream::from_std(socket.into()).map(Stream::Unix)
+    Ok(if unix {
+        Fresh::Unix(socket.into())
     } else {
-        TcpStream::from_std(socket.into()).map(Stream::Tcp)
-    }
-}
-
-/// Writes past tokio's readiness, which is not known yet on a fresh socket. The
-/// poller still has its first edge to tell, so nothing is missed afterwards.
-fn send(stream: &Stream, bytes: &[u8]) -> Result<usize, Errno> {
-    rustix::net::send(stream.as_fd(), bytes, rustix::net::SendFlags::NOSIGNAL)
+        Fresh::Tcp(socket.into())
+    })
 }
 
 /// Whether the connection leads to itself: where nobody listens on a port of the
 /// ephemeral range, the kernel may choose that very port for the connection to it.
-fn is_own_echo(stream: &Stream) -> bool {
-    match stream {
-        Stream::Tcp(stream) => match (stream.local_addr(), stream.peer_addr()) {
-            (Ok(local), Ok(peer)) => local == peer,
-            (Err(_), _) | (_, Err(_)) => false, // not connected yet, or no more
-        },
-        Stream::Unix(_) => false,
+fn is_own_echo(socket: BorrowedFd<'_>) -> bool {
+    let socket = SockRef::from(&socket);
+    match (socket.local_addr(), socket.peer_addr()) {
+        (Ok(local), Ok(peer)) => local.as_socket().is_some() && local == peer,
+        (Err(_), _) | (_, Err(_)) => false, // not connected yet, or no more
     }
-}
-
-async fn writable(stream: &Stream) {
-    // An error shows in the next write: there is nothing to do with it here.
-    let _ = match stream {
-        Stream::Tcp(stream) => stream.writable().await,
-        Stream::Unix(stream) => stream.writable().await,
-    };
-    // Writable is what tokio remembers; the write that follows goes past it.
 }
 
 fn answer_of(errno: Errno) -> Answer {
@@ -351,12 +378,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_was_watched_while_it_was_made_is_given_to_another_runtime_unwatched() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let log = Log::start(Format::Json);
+        let names = Names::new(&address.to_string().parse().unwrap(), log.clone());
+        let mut launcher = Launcher::new(names, Registry::new(log, 1024));
+        assert!(launcher.resolve());
+        launcher.begin(SessionId(1), b"head".to_vec());
+        launcher.wait().await;
+        let watched = launcher.queue.front().map(|launch| &launch.progress);
+        assert!(matches!(watched, Some(Progress::Watched(..))), "{watched:?}");
+        let Some((SessionId(1), Ok(dialled))) = launcher.advance() else {
+            panic!("a backend that listens is there");
+        };
+        let other = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let mut stream = dialled.stream.watched().unwrap();
+                let mut answer = [0; 6];
+                tokio::io::AsyncReadExt::read_exact(&mut stream, &mut answer)
+                    .await
+                    .unwrap();
+                answer
+            })
+        });
+        let (mut backend, _) = listener.accept().unwrap();
+        let mut head = [0; 4];
+        std::io::Read::read_exact(&mut backend, &mut head).unwrap();
+        std::io::Write::write_all(&mut backend, b"answer").unwrap();
+        assert_eq!((&head, &other.join().unwrap()), (b"head", b"answer"));
+    }
+
+    #[tokio::test]
     async fn a_connection_that_leads_to_itself_is_nobody() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let own = socket.local_addr().unwrap();
         socket.connect(&own).unwrap(); // TCP's simultaneous open, with oneself
-        socket.set_nonblocking(true).unwrap();
-        assert!(is_own_echo(&Stream::Tcp(TcpStream::from_std(socket.into()).unwrap())));
+        assert!(is_own_echo(socket.as_fd()));
     }
 }

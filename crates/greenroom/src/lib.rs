@@ -23,3 +23,4 @@ pub mod server;
 pub mod stream;
 pub mod supervise;
 pub mod telemetry;
+pub mod threads;

@@ -18,6 +18,7 @@ use crate::front::Front;
 use crate::opening;
 use crate::stream::set_up;
 use crate::telemetry::Log;
+use crate::threads::Threads;
 
 /// Why greenroom cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -82,22 +83,19 @@ pub fn bind(address: &Address) -> Result<std::net::TcpListener, ListenError> {
     Ok(socket.into())
 }
 
-/// Takes clients for ever.
-pub async fn accept(listener: TcpListener, front: Arc<Front>, log: Log) {
+/// Takes clients for ever, and gives each to a thread.
+pub async fn accept(listener: TcpListener, threads: Arc<Threads>, front: Arc<Front>, log: Log) {
     let mut told = false;
     loop {
-        match listener.accept().await {
+        let accepted = match listener.accept().await {
+            Ok((client, peer)) => client.into_std().map(|client| (client, peer.ip().to_canonical())),
+            Err(error) => Err(error),
+        };
+        match accepted {
             Ok((client, peer)) => {
-                set_up(&client, peer.ip().to_canonical().is_loopback());
+                set_up(&client, peer.is_loopback());
                 match front.registry.accept() {
-                    Some(entry) => {
-                        tokio::spawn(opening::serve(
-                            Arc::clone(&front),
-                            client,
-                            peer.ip().to_canonical(),
-                            entry,
-                        ));
-                    }
+                    Some(entry) => threads.spawn(opening::serve(Arc::clone(&front), client, peer, entry)),
                     None => opening::turn_away(&front, &client),
                 }
             }

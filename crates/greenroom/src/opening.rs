@@ -50,7 +50,10 @@ pub(crate) use watched::Watched;
 
 /// Serves one accepted client. Each stage is a future of its own, made when it is
 /// entered: a held client carries neither the reading of its head nor the relay.
-pub async fn serve(front: Arc<Front>, client: TcpStream, peer: IpAddr, mut entry: Entry) {
+pub async fn serve(front: Arc<Front>, client: std::net::TcpStream, peer: IpAddr, mut entry: Entry) {
+    let Ok(client) = TcpStream::from_std(client) else {
+        return entry.ends(CloseCause::ClientLost); // the kernel has no memory to watch it
+    };
     let Some((client, request, route)) = Box::pin(requests(&front, client, peer, &mut entry)).await else {
         return;
     };
@@ -202,7 +205,7 @@ fn take_head(client: &TcpStream, head: &mut Vec<u8>) -> io::Result<Option<Head>>
 }
 
 /// Refuses a client for which there is no descriptor: at once, and without a task that waits.
-pub(crate) fn turn_away(front: &Front, client: &TcpStream) {
+pub(crate) fn turn_away(front: &Front, client: &std::net::TcpStream) {
     let mut answer = Vec::new();
     let seed = greenroom_core::drain::seed_for(front.seed, clock::now().as_nanos());
     let after = greenroom_core::drain::retry_after(seed, greenroom_core::limits::RETRY_AFTER_SECONDS);

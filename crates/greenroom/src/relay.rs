@@ -141,10 +141,22 @@ impl Session {
     /// Carries bytes until something ends it.
     async fn carry(&mut self, front: &Front) -> End {
         let mut drain = front.drain.clone();
-        tokio::select! {
-            biased;
-            end = poll_fn(|cx| self.poll(cx, front)) => return end,
-            plan = planned(&mut drain) => self.drain(front.seed, plan),
+        let mut planned = std::pin::pin!(planned(&mut drain));
+        let mut listening = false;
+        let plan = poll_fn(|cx| {
+            if let Poll::Ready(end) = self.poll(cx, front) {
+                return Poll::Ready(Err(end));
+            }
+            // A task's waker stays the same, so it is left with the plan once: to look after it
+            // with each message would take locks that all relays share.
+            if std::mem::replace(&mut listening, true) && !front.drain.has_changed().unwrap_or(true) {
+                return Poll::Pending;
+            }
+            planned.as_mut().poll(cx).map(Ok)
+        });
+        match plan.await {
+            Ok(plan) => self.drain(front.seed, plan),
+            Err(end) => return end,
         }
         poll_fn(|cx| self.poll(cx, front)).await
     }

@@ -23,6 +23,34 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// A connection to a backend that no runtime watches yet: who dials it is not who uses it.
+#[derive(Debug)]
+pub enum Fresh {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// Unix.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Fresh {
+    /// Has it watched by the runtime of this thread, from here on.
+    pub(crate) fn watched(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
+
+impl AsFd for Fresh {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 macro_rules! each {
     ($self:expr, $stream:ident => $body:expr) => {
         match $self {
@@ -33,6 +61,14 @@ macro_rules! each {
 }
 
 impl Stream {
+    /// Has it watched no longer.
+    pub(crate) fn unwatched(self) -> io::Result<Fresh> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Fresh::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Fresh::Unix),
+        }
+    }
+
     /// Reads what is there.
     pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         each!(self, s => s.try_read(into))

@@ -19,6 +19,7 @@ use greenroom::{
     relay::Drain,
     resolve::Names,
     telemetry::{Format, Log},
+    threads::Threads,
 };
 use greenroom_core::{
     backend::{Input, Source},
@@ -103,7 +104,7 @@ impl House {
         let address = door.local_addr().unwrap().to_string();
         let door = tokio::net::TcpListener::from_std(door).unwrap();
         tokio::spawn(driver.run());
-        tokio::spawn(listener::accept(door, front, log));
+        tokio::spawn(listener::accept(door, Arc::new(Threads::here()), front, log));
         drop(_inside);
         Self {
             stub,

@@ -311,7 +311,12 @@ impl Driver {
                     self.gate.handle(now, Input::Left(id));
                 }
             }
-            Message::Answered(id, answer) => self.gate.handle(now, Input::Answered(id, answer)),
+            Message::Answered(id, answer) => {
+                if answer == Answer::NoDescriptor {
+                    self.resting = Some(now + ACCEPT_REST);
+                }
+                self.gate.handle(now, Input::Answered(id, answer));
+            }
             Message::Unreached(answer) => {
                 if answer != Answer::NoDescriptor {
                     self.gate.handle(now, Input::Unreached);

@@ -207,9 +207,16 @@ impl Request<'_> {
                     return self.show_page(entry).await;
                 }
             };
+            let Ok(stream) = dialled.stream.watched() else {
+                // The kernel has no memory for it: as if there were no descriptor.
+                let place = wait.place();
+                place.tell(Message::Answered(place.id, Answer::NoDescriptor));
+                wait.again(order);
+                continue;
+            };
             entry.enter(State::Dialing);
             let connection = Connection {
-                stream: dialled.stream,
+                stream,
                 descriptor: dialled.descriptor,
                 is_reused: false,
                 era: self.backend.pool.era(),

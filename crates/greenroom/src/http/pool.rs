@@ -7,16 +7,20 @@
 //! once more when it is taken: a backend that said something unasked, or ended its
 //! side, is not asked again on it.
 //!
+//! A connection is watched by the thread that gave it. Whoever takes one prefers those of
+//! its own thread; another's is watched anew, so that each answer wakes who waits for it.
+//!
 //! Bounded by `POOL_MAX` idle connections; those in use are bounded by their clients.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 use greenroom_core::limits::{POOL_IDLE, POOL_MAX};
 use greenroom_core::time::Time;
 
 use crate::clock;
 use crate::registry::Descriptor;
-use crate::stream::Stream;
+use crate::stream::{Fresh, Stream};
 
 /// A connection that has carried a request, or may carry one.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(crate) struct Idle {
     pub(crate) stream: Stream,
     pub(crate) descriptor: Descriptor,
     until: Time,
+    /// The thread that watches it.
+    home: ThreadId,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +39,16 @@ struct Stack {
     era: u64,
     /// Somebody comes to close what has waited long enough.
     is_swept: bool,
+}
+
+impl Stack {
+    /// The youngest that is watched here; else the youngest.
+    fn pop(&mut self, here: ThreadId) -> Option<Idle> {
+        match self.idle.iter().rposition(|idle| idle.home == here) {
+            Some(at) => Some(self.idle.remove(at)),
+            None => self.idle.pop(),
+        }
+    }
 }
 
 /// See the module's head.
@@ -49,22 +65,28 @@ impl Pool {
         self.stack().era
     }
 
-    /// The youngest connection that still lives, and the life of the backend that it belongs to: as far as the poller has told, or, for a request that
-    /// cannot be sent again, as far as the kernel knows.
+    /// The youngest connection that still lives, and the life of the backend that it belongs to: as far as
+    /// the poller has told, or, for a request that cannot be sent again, as far as the kernel knows.
     pub(crate) fn take(&self, may_repeat: bool) -> Option<(Stream, Descriptor, u64)> {
-        let now = clock::now();
+        let (now, here) = (clock::now(), thread::current().id());
         loop {
             let (idle, era) = {
                 let mut stack = self.stack();
-                (stack.idle.pop()?, stack.era)
+                (stack.pop(here)?, stack.era)
             };
             let is_quiet = if may_repeat {
                 idle.stream.is_quiet()
             } else {
                 idle.stream.is_silent()
             };
-            if idle.until > now && is_quiet {
+            if idle.until <= now || !is_quiet {
+                continue;
+            }
+            if idle.home == here {
                 return Some((idle.stream, idle.descriptor, era));
+            }
+            if let Ok(stream) = idle.stream.unwatched().and_then(Fresh::watched) {
+                return Some((stream, idle.descriptor, era));
             }
         }
     }
@@ -80,6 +102,7 @@ impl Pool {
             stream,
             descriptor,
             until,
+            home: thread::current().id(),
         });
         if !std::mem::replace(&mut stack.is_swept, true) {
             tokio::spawn(sweep(Arc::clone(self)));
@@ -167,6 +190,31 @@ mod tests {
         ours.readable().await.unwrap(); // the poller has told
         pool.give(Stream::Unix(ours), descriptor(), pool.era());
         assert!(pool.take(true).is_none());
+    }
+
+    #[tokio::test]
+    async fn those_of_the_own_thread_are_taken_first_and_anothers_wakes_whoever_took_it() {
+        let pool = Arc::new(Pool::default());
+        let mut first = kept(&pool);
+        let theirs = Arc::clone(&pool);
+        let elsewhere = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let other = runtime.block_on(async { kept(&theirs).into_std().unwrap() });
+            (other, runtime) // which nobody drives any more
+        });
+        let (other, asleep) = elsewhere.join().unwrap();
+        let mut other = UnixStream::from_std(other).unwrap();
+        for theirs in [&mut first, &mut other] {
+            let (taken, _descriptor, _era) = pool.take(false).unwrap();
+            theirs.write_all(b"x").await.unwrap();
+            let readable = tokio::time::timeout(std::time::Duration::from_secs(10), taken.readable());
+            readable.await.unwrap().unwrap();
+            assert_eq!(taken.try_read(&mut [0; 9]).unwrap(), 1);
+        }
+        asleep.shutdown_background();
     }
 
     #[tokio::test]

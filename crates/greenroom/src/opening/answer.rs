@@ -70,10 +70,15 @@ pub(super) async fn receive(
     mut order: oneshot::Receiver<Order>,
 ) -> Outcome {
     let Dialled {
-        mut stream,
+        stream,
         rest,
         descriptor,
     } = dialled;
+    let Ok(mut stream) = stream.watched() else {
+        // The kernel has no memory for it: as if there were no descriptor.
+        place.tell(Message::Answered(place.id, Answer::NoDescriptor));
+        return outcome(order.await, None);
+    };
     let (answer, parsed) = tokio::select! {
         biased;
         word = &mut order => return outcome(word, None),

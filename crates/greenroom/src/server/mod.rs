@@ -19,6 +19,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use greenroom_core::limits::HOUSE_THREADS;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -30,6 +31,7 @@ use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::supervise::{Outer, Rlimit};
 use crate::telemetry::{Event, Format, Log};
+use crate::threads::Threads;
 
 use station::Station;
 
@@ -55,7 +57,11 @@ pub fn run(config: Config) -> u8 {
         Ok(doors) => doors,
         Err(error) => return fail(&log, &error.to_string(), CANNOT_LISTEN),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(HOUSE_THREADS)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&log, &format!("cannot start: {error}"), CANNOT_LISTEN),
     };
@@ -84,6 +90,10 @@ struct House {
 }
 
 async fn house(config: Arc<Config>, doors: Vec<std::net::TcpListener>, nofile: Option<Rlimit>, log: Log) -> u8 {
+    let threads = match Threads::start() {
+        Ok(threads) => Arc::new(threads),
+        Err(error) => return fail(&log, &format!("cannot start: {error}"), CANNOT_LISTEN),
+    };
     let registry = Registry::new(log.clone(), descriptor_limit());
     let stations = (0..config.backends.len()).map(|backend| Station::open(&config, backend, &registry, &log));
     let stations: Vec<Station> = match stations.collect() {
@@ -104,7 +114,7 @@ async fn house(config: Arc<Config>, doors: Vec<std::net::TcpListener>, nofile: O
             seed,
             drain: draining.clone(),
         });
-        if let Err(error) = open(door, front, &log) {
+        if let Err(error) = open(door, &threads, front, &log) {
             let address = &config.listeners[listener].address;
             return fail(&log, &format!("cannot listen on {address}: {error}"), CANNOT_LISTEN);
         }
@@ -130,7 +140,7 @@ async fn house(config: Arc<Config>, doors: Vec<std::net::TcpListener>, nofile: O
 }
 
 /// Takes clients from one door, and says so.
-fn open(door: std::net::TcpListener, front: Arc<Front>, log: &Log) -> std::io::Result<()> {
+fn open(door: std::net::TcpListener, threads: &Arc<Threads>, front: Arc<Front>, log: &Log) -> std::io::Result<()> {
     let address = door.local_addr()?.to_string();
     let listener = TcpListener::from_std(door)?;
     let (held_max, relayed_max) = front.registry.capacity();
@@ -144,7 +154,7 @@ fn open(door: std::net::TcpListener, front: Arc<Front>, log: &Log) -> std::io::R
         held_max,
         relayed_max,
     });
-    tokio::spawn(listener::accept(listener, front, log.clone()));
+    tokio::spawn(listener::accept(listener, Arc::clone(threads), front, log.clone()));
     Ok(())
 }
 

@@ -25,6 +25,7 @@ use crate::probe::Of;
 use crate::registry::Registry;
 use crate::resolve::Names;
 use crate::telemetry::{Format, Log};
+use crate::threads::Threads;
 
 /// Far more than anything here takes.
 const SOON: Duration = Duration::from_secs(20);
@@ -94,7 +95,12 @@ impl Parted {
             drain: draining,
         });
         tokio::spawn(self.driver.run());
-        tokio::spawn(listener::accept(listener, front, Log::start(Format::Json)));
+        tokio::spawn(listener::accept(
+            listener,
+            Arc::new(Threads::here()),
+            front,
+            Log::start(Format::Json),
+        ));
         (address, inbox, self.wants)
     }
 }

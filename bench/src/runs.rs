@@ -61,13 +61,7 @@ pub(crate) fn throughput(options: &Options, budgets: &mut Budgets) -> Result<(),
             let rate = median(here.iter().map(|(rate, _)| *rate));
             let each = median(here.iter().map(|(_, each)| *each));
             let name = target.name();
-            let [each, ratio_text] = [each, ratio].map(|n| {
-                if n.is_nan() {
-                    "–".into()
-                } else {
-                    format!("{n:.2}")
-                }
-            });
+            let [each, ratio_text] = [each, ratio].map(|n| if n.is_nan() { "–".into() } else { format!("{n:.2}") });
             println!("  {in_flight:>9}  {size:>5}   {name:<12} {rate:>11.0}  {each:>13}  {ratio_text:>16}");
             if let (Target::Rival(_), (1, 125)) = (target, (in_flight, size)) {
                 best = ratio.min(best);

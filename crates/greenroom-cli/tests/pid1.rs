@@ -104,7 +104,8 @@ fn as_pid_1_it_waits_for_all_orphans_and_term_ends_all() {
     let child = container.outer.wait_for_event("started", PATIENCE)["pid"]
         .as_u64()
         .unwrap();
-    assert!(child < 10, "it is in a namespace of its own: {child}");
+    // Threads have numbers too: one for each core, and a few more.
+    assert!(child < 1_000, "it is in a namespace of its own: {child}");
     // And some of nobody: `docker exec` ends before what it has started.
     container.exec("(sleep 0.1 & sleep 0.2 &); (setsid sleep 0.1 &)");
     until("the group is there", || container.outer.stdout().contains("group "));

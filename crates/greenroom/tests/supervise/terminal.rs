@@ -24,6 +24,11 @@ fn session(leader: &str, child: &str) -> Session {
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap();
     let theirs = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    // A key that means a signal makes the kernel throw away what is written and not read yet, and
+    // it does so after the signal: whatever the child says to it at once could be lost.
+    let mut modes = rustix::termios::tcgetattr(&theirs).unwrap();
+    modes.local_modes |= rustix::termios::LocalModes::NOFLSH;
+    rustix::termios::tcsetattr(&theirs, rustix::termios::OptionalActions::Now, &modes).unwrap();
     let stdio = || Stdio::from(theirs.try_clone().unwrap());
     let mut command = Command::new("/bin/sh");
     command.args(["-c", leader]).arg(std::env::current_exe().unwrap());

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use greenroom_core::backend::{self, Phase};
+use greenroom_core::backend::{self, Condition};
 use greenroom_core::event::SessionId;
 use greenroom_core::gate::{self, Change, Output};
 use greenroom_core::session::Answer;
@@ -23,7 +23,7 @@ impl World<'_> {
 
     /// Whether a good verdict would let in who waits.
     pub(crate) fn wants_look(&self) -> bool {
-        self.backend.phase() == Phase::Starting && self.backend.wants_verdict()
+        self.backend.condition() == Condition::Starting && self.backend.wants_verdict()
     }
 
     fn look_before_a_hold_ends(&mut self) {
@@ -60,6 +60,8 @@ impl World<'_> {
         let old = match input {
             backend::Input::NotifiedReady(generation)
             | backend::Input::NotifiedStopping(generation)
+            | backend::Input::NotifiedPhase(generation)
+            | backend::Input::StartFailed(generation)
             | backend::Input::Verdict(generation, _)
             | backend::Input::Exited { generation, .. } => generation != self.told,
             backend::Input::Started(_)

@@ -251,7 +251,11 @@ impl<'t> World<'t> {
             }
             Event::Ends(generation) => self.ends(generation),
             Event::Exited(generation, restarts) => {
-                self.tell_backend(backend::Input::Exited { generation, restarts });
+                self.tell_backend(backend::Input::Exited {
+                    generation,
+                    restarts,
+                    code: 1,
+                });
                 if restarts {
                     let longest = self.rng.pick(&[20, 700]);
                     let after = Duration::from_millis(self.rng.range(1, longest));

@@ -9,10 +9,11 @@
 //!                  ▲                              │
 //!                  └──STOPPING, down, unreachable─┤
 //!   Exited, started again ◀───────────────────────┤
-//!   Exited for good ──▶ Failed ◀──────────────────┘
+//!   Exited for good, start failed ──▶ Failed ◀────┘
 //! ```
 //!
-//! Nothing is one-way: a backend can fail and come back any number of times.
+//! Nothing is one-way: a backend can fail and come back any number of times. Only one
+//! whose process is over for good stays failed until it is started again.
 //! What an earlier generation says is ignored. Pushed beats polled: a child that
 //! has notified once is believed from then on, over any verdict, until a dial
 //! finds nobody there; then the next good verdict counts again, as an inference.
@@ -38,8 +39,12 @@ pub enum Input {
     Started(Generation),
     /// The child said `READY=1`.
     NotifiedReady(Generation),
-    /// The child said `STOPPING=1` or `RELOADING=1`.
+    /// The backend said `STOPPING=1` or `RELOADING=1`.
     NotifiedStopping(Generation),
+    /// It said how far its start has come.
+    NotifiedPhase(Generation),
+    /// Its start has failed, while its process, if it is ours, may still be there.
+    StartFailed(Generation),
     /// A probe's verdict: up or down.
     Verdict(Generation, bool),
     /// The child ended, and is started again or not.
@@ -48,6 +53,8 @@ pub enum Input {
         generation: Generation,
         /// Whether it is started again.
         restarts: bool,
+        /// Its exit code, 128 + n for signal n.
+        code: u8,
     },
     /// A dial at the open gate did not reach it.
     Unreachable,
@@ -70,7 +77,7 @@ pub enum Output {
 
 /// Where a backend is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub enum Condition {
     /// Not ready yet, or no longer.
     Starting,
     /// Ready.
@@ -84,13 +91,19 @@ pub enum Phase {
 pub struct Backend {
     source: Source,
     generation: Generation,
-    phase: Phase,
+    condition: Condition,
     /// The child notified at least once: its word counts.
     notifies: bool,
     /// Its word did not hold: a good verdict counts again.
     doubted: bool,
     /// A relay was lost: one verdict is wanted although it is ready.
     looking: bool,
+    /// As far as it was believed when it became ready.
+    trust: Trust,
+    /// Its process is over for good.
+    over: bool,
+    /// It failed, and was not seen to be away since: a good verdict is the old one.
+    stale: bool,
 }
 
 impl Backend {
@@ -100,79 +113,106 @@ impl Backend {
         Self {
             source,
             generation: Generation(0),
-            phase: Phase::Starting,
+            condition: Condition::Starting,
             notifies: source == Source::Notify,
             doubted: false,
             looking: false,
+            trust: Trust::Inferred,
+            over: false,
+            stale: false,
         }
     }
 
     /// Takes one input; says what the gate is to be told, if anything.
     pub fn handle(&mut self, input: Input) -> Option<Output> {
-        match (input, self.phase) {
+        match (input, self.condition) {
             (Input::Started(generation), _) => self.started(generation),
 
             // An earlier life: ignored.
             (
                 Input::NotifiedReady(generation)
                 | Input::NotifiedStopping(generation)
+                | Input::NotifiedPhase(generation)
+                | Input::StartFailed(generation)
                 | Input::Verdict(generation, _)
                 | Input::Exited { generation, .. },
                 _,
             ) if generation != self.generation => None,
 
-            // It may have been inferred until now, or it repeats itself: the gate knows which matters.
-            (Input::NotifiedReady(_), Phase::Starting | Phase::Ready) => {
-                self.notifies = true;
-                self.doubted = false;
+            (Input::Exited { restarts: true, .. }, _) => self.lose(),
+            (Input::Exited { restarts: false, .. }, Condition::Starting | Condition::Ready) => {
+                self.over = true;
+                self.fail()
+            }
+            (Input::Exited { restarts: false, .. }, Condition::Failed) => {
+                self.over = true;
+                None
+            }
+            // Gone for good: only a start changes that.
+            (_, Condition::Failed) if self.over => None,
+            (Input::StartFailed(_), Condition::Starting | Condition::Ready) => self.fail(),
+            (Input::StartFailed(_), Condition::Failed) => None,
+
+            // It may have been inferred until now, or failed, or it repeats itself: the gate knows which matters.
+            (Input::NotifiedReady(_), Condition::Starting | Condition::Ready | Condition::Failed) => {
+                self.believe();
                 self.become_ready(Trust::Pushed)
             }
-            (Input::NotifiedStopping(_), Phase::Starting | Phase::Ready) => {
+            (Input::NotifiedStopping(_), Condition::Starting | Condition::Ready | Condition::Failed) => {
+                self.believe();
+                self.lose()
+            }
+            // Who speaks of phases says READY too: what still starts was taken for ready because it listens.
+            (Input::NotifiedPhase(_), Condition::Ready) if self.listens_to_it() && self.trust == Trust::Inferred => {
                 self.notifies = true;
                 self.lose()
             }
-
-            (Input::Verdict(_, true), Phase::Starting) => {
-                self.verdict_trust().and_then(|trust| self.become_ready(trust))
+            (Input::NotifiedPhase(_), Condition::Starting | Condition::Ready) => {
+                self.notifies |= self.listens_to_it();
+                None
             }
-            (Input::Verdict(_, false), Phase::Ready) => {
+            // It tries again.
+            (Input::NotifiedPhase(_), Condition::Failed) => self.lose(),
+
+            (Input::Verdict(_, good), Condition::Starting | Condition::Ready | Condition::Failed) => self.verdict(good),
+
+            (Input::Unreachable, Condition::Starting | Condition::Ready) | (Input::Restarting, Condition::Ready) => {
+                self.doubt()
+            }
+            // Known already. A child that said STOPPING, and now closes its relays, is not to be doubted
+            // for that: it still listens, and the next verdict would open the gate to it.
+            (Input::Restarting, Condition::Starting) => None,
+            (Input::RelayLost, Condition::Ready) => {
+                self.looking = true;
+                None
+            }
+            (Input::RelayLost, Condition::Starting) => None,
+            (Input::Unreachable | Input::RelayLost | Input::Restarting, Condition::Failed) => {
+                self.stale = false;
+                None
+            }
+        }
+    }
+
+    fn verdict(&mut self, good: bool) -> Option<Output> {
+        match (self.condition, good) {
+            (Condition::Starting, true) => self.verdict_trust().and_then(|trust| self.become_ready(trust)),
+            (Condition::Starting, false) => None,
+            (Condition::Ready, true) => {
+                self.looking = false;
+                None
+            }
+            (Condition::Ready, false) => {
                 let counts = self.looking || self.verdict_trust().is_some();
                 self.looking = false;
                 if counts { self.doubt() } else { None }
             }
-            (Input::Verdict(_, true), Phase::Ready) => {
-                self.looking = false;
+            (Condition::Failed, false) => {
+                self.stale = false;
                 None
             }
-            (Input::Verdict(_, false), Phase::Starting) => None,
-
-            (Input::Exited { restarts: true, .. }, _) => self.lose(),
-            (Input::Exited { restarts: false, .. }, Phase::Starting | Phase::Ready) => {
-                self.phase = Phase::Failed;
-                Some(Output::Failed)
-            }
-
-            (Input::Unreachable, Phase::Starting | Phase::Ready) | (Input::Restarting, Phase::Ready) => self.doubt(),
-            // Known already. A child that said STOPPING, and now closes its relays, is not to be doubted
-            // for that: it still listens, and the next verdict would open the gate to it.
-            (Input::Restarting, Phase::Starting) => None,
-            (Input::RelayLost, Phase::Ready) => {
-                self.looking = true;
-                None
-            }
-            (Input::RelayLost, Phase::Starting) => None,
-
-            // Gone for good: only a start changes that.
-            (
-                Input::NotifiedReady(_)
-                | Input::NotifiedStopping(_)
-                | Input::Verdict(..)
-                | Input::Exited { restarts: false, .. }
-                | Input::Unreachable
-                | Input::RelayLost
-                | Input::Restarting,
-                Phase::Failed,
-            ) => None,
+            (Condition::Failed, true) if self.stale => None,
+            (Condition::Failed, true) => self.verdict_trust().and_then(|trust| self.become_ready(trust)),
         }
     }
 
@@ -180,17 +220,17 @@ impl Backend {
     /// is asked of it, unless a relay was lost.
     #[must_use]
     pub fn wants_verdict(&self) -> bool {
-        match self.phase {
-            Phase::Starting => self.verdict_trust().is_some(),
-            Phase::Ready => self.looking,
-            Phase::Failed => false,
+        match self.condition {
+            Condition::Starting => self.verdict_trust().is_some(),
+            Condition::Ready => self.looking,
+            Condition::Failed => !self.over && self.verdict_trust().is_some(),
         }
     }
 
     /// Where it is in its life.
     #[must_use]
-    pub fn phase(&self) -> Phase {
-        self.phase
+    pub fn condition(&self) -> Condition {
+        self.condition
     }
 
     /// Which life of it.
@@ -211,7 +251,22 @@ impl Backend {
         }
         self.generation = generation;
         self.doubted = false;
+        self.over = false;
         self.lose()
+    }
+
+    /// Whether its own word is what makes it ready.
+    fn listens_to_it(&self) -> bool {
+        match self.source {
+            Source::Auto | Source::Notify => true,
+            Source::Probe(_) => false,
+        }
+    }
+
+    /// It speaks: from now on its word counts.
+    fn believe(&mut self) {
+        self.notifies = true;
+        self.doubted = false;
     }
 
     /// What a good verdict is worth now; `None` when only the child's word counts.
@@ -225,8 +280,9 @@ impl Backend {
     }
 
     fn become_ready(&mut self, trust: Trust) -> Option<Output> {
-        self.phase = Phase::Ready;
+        self.condition = Condition::Ready;
         self.looking = false;
+        self.trust = trust;
         Some(Output::Ready(trust))
     }
 
@@ -236,8 +292,14 @@ impl Backend {
         self.lose()
     }
 
+    fn fail(&mut self) -> Option<Output> {
+        self.condition = Condition::Failed;
+        self.stale = true;
+        Some(Output::Failed)
+    }
+
     fn lose(&mut self) -> Option<Output> {
-        self.phase = Phase::Starting;
+        self.condition = Condition::Starting;
         self.looking = false;
         Some(Output::NotReady)
     }
@@ -289,14 +351,16 @@ mod tests {
         backend.handle(Input::Exited {
             generation: G1,
             restarts: true,
+            code: 1,
         });
         backend.handle(Input::Started(G2));
         assert_eq!(backend.handle(Input::NotifiedReady(G1)), None);
-        assert_eq!(backend.phase(), Phase::Starting);
+        assert_eq!(backend.condition(), Condition::Starting);
         assert_eq!(
             backend.handle(Input::Exited {
                 generation: G1,
-                restarts: false
+                restarts: false,
+                code: 1,
             }),
             None
         );
@@ -344,20 +408,24 @@ mod tests {
     }
 
     #[test]
-    fn every_input_in_every_phase() {
+    fn every_input_in_every_condition() {
         let inputs = [
             Input::Started(G2),
             Input::NotifiedReady(G1),
             Input::NotifiedStopping(G1),
+            Input::NotifiedPhase(G1),
+            Input::StartFailed(G1),
             Input::Verdict(G1, true),
             Input::Verdict(G1, false),
             Input::Exited {
                 generation: G1,
                 restarts: true,
+                code: 1,
             },
             Input::Exited {
                 generation: G1,
                 restarts: false,
+                code: 1,
             },
             Input::Unreachable,
             Input::RelayLost,
@@ -370,17 +438,17 @@ mod tests {
             Source::Probe(Trust::Inferred),
             Source::Probe(Trust::Pushed),
         ] {
-            for phase in [Phase::Starting, Phase::Ready, Phase::Failed] {
+            for condition in [Condition::Starting, Condition::Ready, Condition::Failed] {
                 for input in inputs {
                     let mut backend = started(source);
-                    backend.phase = phase;
+                    backend.condition = condition;
                     let output = backend.handle(input);
                     let said = output.map_or_else(|| "-".into(), |o| format!("{o:?}"));
                     table.push_str(&format!(
-                        "{:16} {phase:8?} {:42} → {:8} {said}\n",
+                        "{:16} {condition:8?} {:42} → {:8} {said}\n",
                         format!("{source:?}"),
                         format!("{input:?}"),
-                        format!("{:?}", backend.phase)
+                        format!("{:?}", backend.condition)
                     ));
                 }
             }

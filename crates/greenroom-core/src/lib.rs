@@ -11,7 +11,11 @@
 //! | [`time`] | what time is here: nanoseconds since the process started |
 //! | [`limits`] | every bound and default, each with its reason |
 //! | [`event`] | the words for what happened: states, causes, refusals |
-//! | [`backend`] | whether a backend is ready, and how far that is believed |
+//! | [`readiness`] | for whom a backend is ready: signal, phases and checks put together |
+//! | [`backend`] | whether a backend signals that it is ready, and how far that is believed |
+//! | [`phase`] | how far one start of a backend has come |
+//! | [`check`] | what a probe's verdicts mean, and how much is missing |
+//! | [`starts`] | what past starts tell of the present one |
 //! | [`gate`] | who waits, who is dialled next, who is sent away |
 //! | [`look`] | when a probe looks once more before a hold ends |
 //! | [`wire`] | where WebSocket frames begin and end |
@@ -22,11 +26,15 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod check;
 pub mod drain;
 pub mod event;
 pub mod gate;
 pub mod limits;
 pub mod look;
+pub mod phase;
+pub mod readiness;
 pub mod session;
+pub mod starts;
 pub mod time;
 pub mod wire;

@@ -109,6 +109,34 @@ pub const NOTIFY_WINDOW: Duration = Duration::from_secs(1);
 pub const STATUS_MAX: usize = 256;
 /// Characters of a phase's name in a notify message; a longer one is no name.
 pub const PHASE_NAME_MAX: usize = 64;
+/// Phases of one backend: more than a person tells apart.
+pub const PHASES_MAX: usize = 64;
+/// Checks of one backend: each is a task and, for most kinds, a connection at a time.
+pub const CHECKS_MAX: usize = 64;
+/// Different needs of the routes to one backend: one bit each.
+pub const NEEDS_MAX: usize = 64;
+/// The heaviest that a check may be.
+pub const WEIGHT_MAX: u32 = 1_000;
+/// The most that `rise` and `fall` may be.
+pub const RISE_MAX: u32 = 1_000;
+/// Good verdicts in a row that make a check good: with one, nothing waits longer than the backend does.
+pub const RISE: u32 = 1;
+/// Bad verdicts in a row that make it bad: one slow answer is no reason to hold everybody.
+pub const FALL: u32 = 3;
+/// The least and the most between two looks of a check.
+pub const CHECK_EVERY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(60));
+/// The longest that one look of a check may be allowed to take.
+pub const CHECK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// The longest timeout that a phase may have.
+pub const PHASE_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of an answer that a check reads: of a body, of a greeting, of what a command says.
+pub const CHECK_BODY_MAX: usize = 64 * KIB;
+/// Characters of the reason of a failed start that a client is told.
+pub const REASON_MAX: usize = 100;
+/// Start-up times without which nothing is said of the present one.
+pub const STARTS_NEEDED: usize = 3;
+/// The most that a Retry-After says, whatever start-ups took until now, in seconds.
+pub const RETRY_AFTER_MAX_SECONDS: u32 = 300;
 /// The most by which one EXTEND_TIMEOUT_USEC may extend: a wait stays a wait.
 pub const EXTEND_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Parents looked at on the way from a notify message's sender up to the child;
@@ -175,7 +203,7 @@ pub const PAGE_MAX: Duration = Duration::from_secs(600);
 /// When a browser asks again whose page ended without a word, in seconds.
 pub const PAGE_AGAIN_SECONDS: u32 = 3;
 /// Start-up times that are remembered for each backend, to say what is usual.
-pub const STARTS_KEPT: usize = 16;
+pub const STARTS_KEPT: usize = 64;
 
 // ── Relay and closing ──────────────────────────────────────────────────────
 

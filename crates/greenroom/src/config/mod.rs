@@ -21,6 +21,7 @@ mod load;
 mod model;
 mod print;
 mod problem;
+mod readiness;
 mod ready;
 mod reference;
 mod route;
@@ -41,6 +42,7 @@ pub use model::{
 };
 pub use print::to_toml;
 pub use problem::Invalid;
+pub use readiness::{Admin, Check, HttpProbe, Pattern, ProbeKind, Secret, Shed, TellClients};
 pub use ready::{Ready, ReadyError};
 pub use reference::{reference, schema};
 pub use source::Origin;

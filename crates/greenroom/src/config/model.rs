@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use greenroom_core::backoff::RestartPolicy;
 
-use super::{Address, Ready};
+use greenroom_core::phase;
+use greenroom_core::readiness::Need;
+
+use super::{Address, Admin, Check, Ready, Shed, TellClients};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,12 @@ pub struct Config {
     pub grace: Duration,
     /// How the log is written.
     pub log_format: LogFormat,
+    /// Where greenroom itself is asked and told things.
+    pub admin: Admin,
+    /// Where start-up times are kept over greenroom's own life; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// The profile in effect, if one was asked for.
+    pub profile: Option<String>,
 }
 
 /// How the log is written.
@@ -58,6 +67,12 @@ pub struct Backend {
     pub address: Option<Address>,
     /// How its readiness is learned.
     pub ready: Ready,
+    /// The phases of its start, in order.
+    pub phases: Vec<phase::Rule>,
+    /// What else is asked, about it or what it depends on.
+    pub checks: Vec<Check>,
+    /// What its routes need to let somebody in, each once; the first is what routes without a wish need.
+    pub needs: Vec<Need>,
     /// WebSocket clients that wait for it at the most.
     pub held_max: usize,
     /// HTTP requests that wait for it at the most.
@@ -132,6 +147,12 @@ pub struct Route {
     pub rewrite: Option<String>,
     /// Bytes of a request's body; `None`: no limit.
     pub body_max: Option<u64>,
+    /// Index of what it needs among its backend's `needs`.
+    pub need: usize,
+    /// Whether who will hardly make it is refused at once.
+    pub shed: Shed,
+    /// How its clients hear that the backend is degraded.
+    pub tell_clients: TellClients,
 }
 
 /// The hosts a route is for; compared without case and without port.

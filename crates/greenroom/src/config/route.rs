@@ -96,6 +96,7 @@ pub(super) fn order(a: &Route, b: &Route) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::super::model::{HeaderEdits, Hold, HttpMode, LogFormat};
+    use super::super::{Admin, Shed, TellClients};
     use super::*;
     use proptest::prelude::*;
     use std::time::Duration;
@@ -116,6 +117,9 @@ mod tests {
             response_headers: HeaderEdits::default(),
             rewrite: None,
             body_max: None,
+            need: 0,
+            shed: Shed::Late,
+            tell_clients: TellClients::No,
         }
     }
 
@@ -127,6 +131,9 @@ mod tests {
             routes,
             grace: Duration::ZERO,
             log_format: LogFormat::Auto,
+            admin: Admin::default(),
+            state_dir: None,
+            profile: None,
         }
     }
 

@@ -18,7 +18,7 @@ mod standing;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use greenroom_core::backend::{self, Backend, Phase, Source};
+use greenroom_core::backend::{self, Backend, Condition, Source};
 use greenroom_core::event::{Refusal, SessionId};
 use greenroom_core::gate::{Change, Gate, Input, Output, Stage, Trial};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
@@ -220,7 +220,7 @@ impl Driver {
 
     /// Whether a good verdict would let in who waits.
     fn wants_look(&self) -> bool {
-        self.backend.phase() == Phase::Starting && self.backend.wants_verdict()
+        self.backend.condition() == Condition::Starting && self.backend.wants_verdict()
     }
 
     fn turn(&mut self, messages: &mut Vec<Message>) {
@@ -333,10 +333,10 @@ impl Driver {
 
     /// Something about the backend's readiness.
     fn hear(&mut self, now: Time, input: backend::Input, by: &'static str) {
-        let before = self.backend.phase();
+        let before = self.backend.condition();
         let output = self.backend.handle(input);
         if matches!(input, backend::Input::Started(_))
-            || (before != Phase::Starting && self.backend.phase() == Phase::Starting)
+            || (before != Condition::Starting && self.backend.condition() == Condition::Starting)
         {
             self.starting_since = now;
             self.standing.send_modify(|standing| standing.phase = None);
@@ -346,7 +346,7 @@ impl Driver {
             Some(backend::Output::Ready(trust)) => {
                 let held = self.gate.held();
                 self.gate.handle(now, Input::Ready(trust));
-                if before != Phase::Ready {
+                if before != Condition::Ready {
                     let took = now.since(self.starting_since);
                     self.starts.took(took);
                     let after = took.as_secs_f64();

@@ -176,10 +176,14 @@ impl Life {
                 Err(error) => {
                     if number == 1 {
                         self.log.fatal(error.exit_code(), error.to_string());
-                        let restarts = false;
-                        self.inbox
-                            .tell(Message::Backend(Input::Exited { generation, restarts }, "exit"));
-                        return Last::NeverStarted(error.exit_code());
+                        let code = error.exit_code();
+                        let exited = Input::Exited {
+                            generation,
+                            restarts: false,
+                            code,
+                        };
+                        self.inbox.tell(Message::Backend(exited, "exit"));
+                        return Last::NeverStarted(code);
                     }
                     self.log.warn(error.to_string()); // it is tried again
                     error.exit_code()
@@ -214,8 +218,12 @@ impl Life {
             Next::GiveUp(_) => None,
         };
         let restarts = restart_ms.is_some();
-        self.inbox
-            .tell(Message::Backend(Input::Exited { generation, restarts }, "exit"));
+        let exited = Input::Exited {
+            generation,
+            restarts,
+            code,
+        };
+        self.inbox.tell(Message::Backend(exited, "exit"));
         self.log.say(Event::Exited {
             generation: generation.0,
             code: code.into(),

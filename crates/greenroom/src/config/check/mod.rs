@@ -112,6 +112,9 @@ impl Checker<'_> {
             routes,
             grace,
             log_format,
+            admin: super::Admin::default(),
+            state_dir: None,
+            profile: None,
         }
     }
 

@@ -14,6 +14,7 @@ use super::super::source::Place;
 use super::super::suggest::{closest, listed};
 use super::super::units;
 use super::super::written::{self, Field, Many, Names, Size, Written, join};
+use super::super::{Shed, TellClients};
 use super::{Checker, Door, Placed, sorted};
 
 /// What routes can lead from and to.
@@ -89,6 +90,9 @@ impl Checker<'_> {
             response_headers,
             rewrite,
             body_max,
+            need: 0,
+            shed: Shed::default(),
+            tell_clients: TellClients::default(),
         };
         value.name = given.unwrap_or_else(|| derived_name(&value, ends.listeners));
         Some(Placed { value, place: table })

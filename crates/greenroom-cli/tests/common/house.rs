@@ -213,7 +213,13 @@ fn plain(backend: &str) -> Config {
             name: "main".into(),
             address: "127.0.0.1:0".parse().unwrap(),
         }],
+        admin: config::Admin::default(),
+        state_dir: None,
+        profile: None,
         backends: vec![config::Backend {
+            phases: greenroom_core::phase::Rule::defaults(),
+            checks: Vec::new(),
+            needs: vec![greenroom_core::readiness::Need::default()],
             name: "app".into(),
             address: Some(address),
             ready: config::Ready::Auto,
@@ -223,6 +229,9 @@ fn plain(backend: &str) -> Config {
             process: None,
         }],
         routes: vec![config::Route {
+            need: 0,
+            shed: config::Shed::default(),
+            tell_clients: config::TellClients::default(),
             name: "/".into(),
             host: config::HostPattern::Any,
             path: "/".into(),

@@ -169,6 +169,7 @@ impl World<'_> {
                 deadline,
                 may_wait,
                 class: entry.class,
+                need: 0,
             },
         );
         self.do_outputs();

@@ -438,14 +438,21 @@ mod tests {
             Source::Probe(Trust::Inferred),
             Source::Probe(Trust::Pushed),
         ] {
-            for condition in [Condition::Starting, Condition::Ready, Condition::Failed] {
+            for (condition, over) in [
+                (Condition::Starting, false),
+                (Condition::Ready, false),
+                (Condition::Failed, false),
+                (Condition::Failed, true),
+            ] {
                 for input in inputs {
                     let mut backend = started(source);
                     backend.condition = condition;
+                    (backend.over, backend.stale) = (over, condition == Condition::Failed);
                     let output = backend.handle(input);
                     let said = output.map_or_else(|| "-".into(), |o| format!("{o:?}"));
+                    let there = if over { "Over".into() } else { format!("{condition:?}") };
                     table.push_str(&format!(
-                        "{:16} {condition:8?} {:42} → {:8} {said}\n",
+                        "{:16} {there:8} {:42} → {:8} {said}\n",
                         format!("{source:?}"),
                         format!("{input:?}"),
                         format!("{:?}", backend.condition)

@@ -92,6 +92,10 @@ words! {
         NotReady => "not_ready",
         /// The backend's start-up failed and nobody starts it again.
         StartFailed => "start_failed",
+        /// The backend runs without something that the route does not do without.
+        Degraded => "degraded",
+        /// By all that is known of its starts the backend will not be ready in the client's time.
+        Shed => "shed",
         /// greenroom is stopping.
         Draining => "draining",
         /// No file descriptor is left for another client.
@@ -128,6 +132,8 @@ impl Refusal {
             | Self::HeldFull
             | Self::NotReady
             | Self::StartFailed
+            | Self::Degraded
+            | Self::Shed
             | Self::Draining
             | Self::Descriptors => 503,
             Self::BadRequest => 400,
@@ -146,7 +152,13 @@ impl Refusal {
     #[must_use]
     pub const fn close_code(self) -> u16 {
         match self {
-            Self::HoldTimeout | Self::HeldFull | Self::NotReady | Self::StartFailed | Self::Descriptors => 1013,
+            Self::HoldTimeout
+            | Self::HeldFull
+            | Self::NotReady
+            | Self::StartFailed
+            | Self::Degraded
+            | Self::Shed
+            | Self::Descriptors => 1013,
             Self::Draining => 1001,
             Self::BadRequest
             | Self::HeadTimeout
@@ -174,6 +186,8 @@ impl Refusal {
             Self::HeldFull => "too many clients are waiting for the server; try again later",
             Self::NotReady => "the server is starting; try again later",
             Self::StartFailed => "the server could not start; try again later",
+            Self::Degraded => "the server runs without a part that is needed here; try again later",
+            Self::Shed => "the server will not be ready in time; try again later",
             Self::Draining => "the server is stopping; try again later",
             Self::Descriptors => "the server has no room for another connection; try again later",
             Self::BadRequest => "the request is malformed",

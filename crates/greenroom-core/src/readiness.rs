@@ -280,12 +280,6 @@ impl Readiness {
         self.told.is_some()
     }
 
-    /// For whom it is ready.
-    #[must_use]
-    pub fn met(&self) -> Needs {
-        self.met
-    }
-
     /// Its phases.
     #[must_use]
     pub fn phases(&self) -> &Phases {
@@ -330,7 +324,12 @@ impl Readiness {
                     self.phases.complete(now);
                 }
             }
-            Some(backend::Output::NotReady) => self.signal = None,
+            Some(backend::Output::NotReady) => {
+                self.signal = None;
+                if before == Condition::Ready && matches!(input, backend::Input::NotifiedPhase(_)) {
+                    self.phases.begin(now); // they were passed over because it listens
+                }
+            }
             Some(backend::Output::Failed) => {
                 self.signal = None;
                 self.told = None;
@@ -443,7 +442,9 @@ impl Readiness {
         if met.is_empty() && self.told.take().is_some() {
             self.outputs.push_back(Output::NotReady);
         }
-        if (met, refused) != (self.met, self.refused) {
+        // While it is ready for nobody the gate is shut: it keeps what it knew, and nobody moves for it.
+        let is_worth_telling = !met.is_empty() || refused != self.refused;
+        if is_worth_telling && (met, refused) != (self.met, self.refused) {
             (self.met, self.refused) = (met, refused);
             self.outputs.push_back(Output::Needs { met, refused });
         }

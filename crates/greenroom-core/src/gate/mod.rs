@@ -29,6 +29,7 @@
 //! Bounded by [`GateLimits`]; the sockets live in the shell.
 
 mod answer;
+mod needs;
 mod places;
 mod release;
 mod settle;
@@ -43,6 +44,7 @@ use settle::{Lessons, Way};
 
 use crate::event::{Refusal, SessionId};
 use crate::limits::{DIALS_MIN, GateLimits};
+use crate::readiness::Needs;
 use crate::session::{Answer, Verdict};
 use crate::time::Time;
 
@@ -92,6 +94,8 @@ pub enum Input {
         may_wait: bool,
         /// What it is.
         class: Class,
+        /// What it needs of the backend: an index into the backend's needs.
+        need: u8,
     },
     /// The client left while held or dialled.
     Left(SessionId),
@@ -101,6 +105,13 @@ pub enum Input {
     Unreached,
     /// A session was lost by its backend soon after its 101 was passed on: so long after the backend gave it.
     LostEarly(Duration),
+    /// For whom the backend is ready, and who is refused as it is degraded.
+    Needs {
+        /// Those that may go.
+        met: Needs,
+        /// Those that are refused.
+        refused: Needs,
+    },
     /// The backend is ready.
     Ready(Trust),
     /// The backend is not, or no longer.
@@ -208,6 +219,7 @@ struct Waiting {
     rejections: u8,
     may_wait: bool,
     class: Class,
+    need: u8,
 }
 
 /// A session whose dial is under way.
@@ -226,6 +238,10 @@ pub struct Gate {
     waiting: BTreeMap<SessionId, Waiting>,
     /// Rejected too often: they wait until the trial is over.
     bench: BTreeMap<SessionId, Waiting>,
+    /// The backend is not ready for what they need.
+    aside: BTreeMap<SessionId, Waiting>,
+    met: Needs,
+    refused: Needs,
     dialing: BTreeMap<SessionId, Dialing>,
     /// How many plain requests there are among those that wait, and among those that are dialled.
     http_held: usize,
@@ -262,6 +278,9 @@ impl Gate {
             stage: Stage::Shut,
             waiting: BTreeMap::new(),
             bench: BTreeMap::new(),
+            aside: BTreeMap::new(),
+            met: Needs::ALL,
+            refused: Needs::default(),
             dialing: BTreeMap::new(),
             http_held: 0,
             http_dialing: 0,
@@ -286,6 +305,7 @@ impl Gate {
                 deadline,
                 may_wait,
                 class,
+                need,
             } => {
                 let waiting = Waiting {
                     deadline,
@@ -293,6 +313,7 @@ impl Gate {
                     rejections: 0,
                     may_wait,
                     class,
+                    need,
                 };
                 self.arrived(now, id, waiting);
             }
@@ -300,6 +321,7 @@ impl Gate {
             Input::Answered(id, answer) => self.answered(now, id, answer),
             Input::Unreached => self.unreached(now),
             Input::LostEarly(delay) => self.lost_early(now, delay),
+            Input::Needs { met, refused } => self.needs(met, refused),
             Input::Ready(trust) => self.ready(now, trust),
             Input::NotReady => self.not_ready(),
             Input::Failed => self.turn_away(Stage::Failed, Refusal::StartFailed),
@@ -353,7 +375,7 @@ impl Gate {
     /// How many wait.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.waiting.len() + self.bench.len()
+        self.waiting.len() + self.bench.len() + self.aside.len()
     }
 
     /// When the first hold ends that ends later than `after`, of those who wait and of those dialled without an answer.
@@ -372,13 +394,7 @@ impl Gate {
     /// Whether the gate would dial if it had a free descriptor.
     #[must_use]
     pub fn starved(&self) -> bool {
-        self.spare == 0 && self.held() > 0
-    }
-
-    /// Whether a plain request may go past the gate: it is sure, and nobody waits.
-    #[must_use]
-    pub fn is_free(&self) -> bool {
-        self.stage == Stage::Open(Trial::Over) && self.held() == 0
+        self.spare == 0 && self.is_wanted()
     }
 
     fn arrived(&mut self, now: Time, id: SessionId, waiting: Waiting) {
@@ -391,7 +407,7 @@ impl Gate {
             Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if self.is_full(waiting.class) => {
                 Some(Refusal::HeldFull)
             }
-            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => None,
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => self.refusal_aside(&waiting),
         };
         if let Some(refusal) = refusal {
             self.outputs.push_back(Output::Refuse(id, refusal));
@@ -399,7 +415,7 @@ impl Gate {
         }
         self.hold(id, waiting, false);
         self.release(now);
-        if !self.waiting.contains_key(&id) {
+        if self.dialing.contains_key(&id) {
             return; // let in at once
         }
         if may_wait || matches!(self.stage, Stage::Open(_)) {
@@ -428,7 +444,7 @@ impl Gate {
                 Some(Refusal::HoldTimeout)
             }
             Stage::Shut | Stage::Limited { .. } if !waiting.may_wait => Some(Refusal::NotReady),
-            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => None,
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => self.refusal_aside(&waiting),
         };
         if let Some(refusal) = refusal {
             self.outputs.push_back(Output::Refuse(id, refusal));
@@ -502,7 +518,11 @@ impl Gate {
         }
         let was_shut = matches!(self.stage, Stage::Shut | Stage::Failed);
         self.stage = stage;
-        let mut all: BTreeSet<SessionId> = self.waiting.keys().chain(self.bench.keys()).copied().collect();
+        let mut all: BTreeSet<SessionId> = (self.waiting.keys())
+            .chain(self.bench.keys())
+            .chain(self.aside.keys())
+            .copied()
+            .collect();
         if stage == Stage::Draining {
             // The backend may act on a plain request whose head is written: its client gets what comes of it.
             self.let_go(|_| true);

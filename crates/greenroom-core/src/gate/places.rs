@@ -1,6 +1,6 @@
 //! Places at the [`Gate`]: who has one, and the counts and deadlines that go with it.
 //!
-//! A session is in one map at a time: waiting, on the bench, or on its way. Whatever
+//! A session is in one map at a time: waiting, on the bench, aside, or on its way. Whatever
 //! takes it out of a map takes it out of the counts too. Bounded by `held_max` and
 //! `http_held_max`; those on their way count, as each of them may come back.
 
@@ -9,16 +9,23 @@ use super::{Class, Dialing, Gate, Output, Waiting};
 use crate::event::SessionId;
 
 impl Gate {
-    /// Gives a session a place: in the line, or on the bench.
+    /// Gives a session a place: in the line, on the bench, or aside.
     pub(super) fn hold(&mut self, id: SessionId, waiting: Waiting, benched: bool) {
-        if benched { &mut self.bench } else { &mut self.waiting }.insert(id, waiting);
+        let place = match (self.met.has(waiting.need.into()), benched) {
+            (false, _) => &mut self.aside,
+            (true, true) => &mut self.bench,
+            (true, false) => &mut self.waiting,
+        };
+        place.insert(id, waiting);
         self.deadlines.insert((waiting.deadline, id));
         self.http_held += usize::from(waiting.class.is_http());
     }
 
     /// Takes a session out of its place.
     pub(super) fn take_held(&mut self, id: SessionId) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&id).or_else(|| self.bench.remove(&id))?;
+        let waiting = (self.waiting.remove(&id))
+            .or_else(|| self.bench.remove(&id))
+            .or_else(|| self.aside.remove(&id))?;
         self.deadlines.remove(&(waiting.deadline, id));
         self.http_held -= usize::from(waiting.class.is_http());
         Some(waiting)

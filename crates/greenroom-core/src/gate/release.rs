@@ -112,12 +112,12 @@ impl Gate {
     /// Whether nobody waits who can go first on trial.
     fn only_unable_wait(&self) -> bool {
         let able = |waiting: &Waiting| waiting.class.repeats();
-        self.http_held == self.held() && !self.waiting.values().any(able) && !self.bench.values().any(able)
+        !self.waiting.values().any(able) && !self.bench.values().any(able)
     }
 
     /// When the next canary may go, if one waits.
     pub(super) fn canary_due(&self, next: Time) -> Option<Time> {
-        if self.held() == 0 || self.spare == 0 || self.unanswered() >= self.limits.dials_max {
+        if !self.is_wanted() || self.spare == 0 || self.unanswered() >= self.limits.dials_max {
             return None;
         }
         let patience = if self.dialing.is_empty() {

@@ -2,6 +2,7 @@
 //!
 //! `Bench` drives one gate by hand: each step gives what the gate said.
 
+mod needs;
 mod plain;
 mod settling;
 
@@ -89,7 +90,12 @@ impl Bench {
             deadline,
             may_wait,
             class: Class::WebSocket,
+            need: 0,
         })
+    }
+
+    fn is_free(&self) -> bool {
+        self.gate.free().has(0)
     }
 
     fn answer(&mut self, id: u64, answer: Answer) -> Vec<Output> {

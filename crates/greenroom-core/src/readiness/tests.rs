@@ -1,1 +1,306 @@
+use super::*;
+use crate::limits::{FALL, RISE};
 
+const G1: Generation = Generation(1);
+const G2: Generation = Generation(2);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A readiness with its clock, and what it said.
+struct Bench {
+    readiness: Readiness,
+    now: Time,
+}
+
+fn check(name: &str, critical: bool, phase: Option<usize>) -> check::Rule {
+    check::Rule {
+        name: name.into(),
+        rise: RISE,
+        fall: FALL,
+        phase,
+        critical,
+        weight: 1,
+    }
+}
+
+/// Checks: 0 `database` critical, 1 `cache` optional, 2 `search` optional, 3 `own` critical, proves phase 2.
+fn plan(source: Source, is_ours: bool, checks: usize, needs: Vec<Need>) -> Plan {
+    let mut all = vec![
+        check("database", true, None),
+        check("cache", false, None),
+        check("search", false, None),
+        check("own", true, Some(2)),
+    ];
+    all.truncate(checks);
+    Plan {
+        checks: all.into(),
+        needs: needs.into(),
+        ..Plan::plain(source, is_ours)
+    }
+}
+
+impl Bench {
+    fn new(plan: Plan) -> Self {
+        let mut bench = Self {
+            readiness: Readiness::new(plan, Time::ZERO),
+            now: Time::ZERO,
+        };
+        if bench.readiness.plan.is_ours {
+            bench.signal(backend::Input::Started(G1));
+        }
+        bench
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Output> {
+        self.readiness.handle(self.now, input);
+        std::iter::from_fn(|| self.readiness.poll_output()).collect()
+    }
+
+    fn signal(&mut self, input: backend::Input) -> Vec<Output> {
+        self.tell(Input::Backend(input))
+    }
+
+    fn phase(&mut self, name: &str) -> Vec<Output> {
+        let generation = self.readiness.generation();
+        self.tell(Input::Phase(generation, name.into()))
+    }
+
+    fn verdict(&mut self, index: usize, good: bool) -> Vec<Output> {
+        let generation = self.readiness.generation();
+        self.tell(Input::Check {
+            index,
+            generation,
+            good,
+        })
+    }
+
+    fn fails(&mut self, index: usize) -> Vec<Output> {
+        (0..FALL).flat_map(|_| self.verdict(index, false)).collect()
+    }
+}
+
+/// Whether the gate was told, last of all, that the backend is ready; and `None` if it was told nothing.
+fn told(said: &[Output]) -> Option<bool> {
+    said.iter().rev().find_map(|output| match output {
+        Output::Ready(_) => Some(true),
+        Output::NotReady | Output::Failed => Some(false),
+        _ => None,
+    })
+}
+
+fn met(said: &[Output]) -> Option<Needs> {
+    said.iter().rev().find_map(|output| match output {
+        Output::Needs { met, .. } => Some(*met),
+        _ => None,
+    })
+}
+
+#[test]
+fn it_is_ready_when_it_says_so_and_all_critical_checks_are_good() {
+    let mut bench = Bench::new(plan(Source::Notify, true, 4, vec![Need::default()]));
+    assert_eq!(told(&bench.signal(backend::Input::NotifiedReady(G1))), None);
+    assert_eq!(told(&bench.verdict(0, true)), None);
+    assert_eq!(told(&bench.verdict(3, true)), Some(true), "the optional ones are not waited for");
+    assert_eq!(told(&bench.fails(0)), Some(false));
+    assert_eq!(told(&bench.verdict(0, true)), Some(true), "it comes back by itself");
+    assert_eq!(told(&bench.fails(1)), None, "nobody waits for an optional one");
+}
+
+#[test]
+fn one_slow_answer_of_a_database_holds_nobody() {
+    let mut bench = Bench::new(plan(Source::Notify, true, 1, vec![Need::default()]));
+    bench.verdict(0, true);
+    bench.signal(backend::Input::NotifiedReady(G1));
+    for _ in 0..100 {
+        for _ in 1..FALL {
+            assert_eq!(bench.verdict(0, false), []);
+        }
+        assert_eq!(bench.verdict(0, true), []);
+    }
+}
+
+#[test]
+fn a_route_that_needs_only_the_cache_opens_earlier() {
+    let cache = Need {
+        require: Some(vec![Item::Check(1)]),
+        ..Need::default()
+    };
+    let mut bench = Bench::new(plan(Source::Probe(Trust::Inferred), true, 2, vec![Need::default(), cache]));
+    assert_eq!(told(&bench.verdict(1, true)), None, "nobody listens yet");
+    let said = bench.signal(backend::Input::Verdict(G1, true));
+    assert_eq!((told(&said), met(&said)), (Some(true), Some(Needs(0b10))));
+    let said = bench.verdict(0, true);
+    assert_eq!((told(&said), met(&said)), (None, Some(Needs(0b11))));
+    let said = bench.fails(1);
+    assert_eq!((told(&said), met(&said)), (None, Some(Needs(0b01))));
+}
+
+#[test]
+fn a_route_that_needs_a_phase_opens_when_that_is_past_whatever_comes_later() {
+    let cache = Need {
+        require: Some(vec![Item::Phase(3)]),
+        ..Need::default()
+    };
+    let mut bench = Bench::new(plan(Source::Auto, true, 0, vec![Need::default(), cache]));
+    assert_eq!(told(&bench.phase("database")), None);
+    let said = bench.phase("cache");
+    assert_eq!((told(&said), met(&said)), (Some(true), Some(Needs(0b10))));
+    assert!(said.contains(&Output::Ready(Trust::Pushed)));
+    let said = bench.signal(backend::Input::NotifiedReady(G1));
+    assert_eq!(met(&said), Some(Needs(0b11)));
+    let said = bench.signal(backend::Input::Started(G2));
+    assert_eq!(told(&said), Some(false), "the next life goes through them again");
+    assert!(said.contains(&Output::Begun));
+}
+
+#[test]
+fn the_last_phase_of_a_child_that_speaks_for_itself_is_its_ready() {
+    let mut bench = Bench::new(plan(Source::Auto, true, 0, vec![Need::default()]));
+    assert_eq!(told(&bench.signal(backend::Input::Verdict(G1, true))), Some(true));
+    assert_eq!(told(&bench.phase("database")), Some(false), "it listens, and is not finished");
+    assert_eq!(told(&bench.signal(backend::Input::Verdict(G1, true))), None);
+    assert_eq!(told(&bench.phase("finalize")), Some(true));
+    for word in ["ready", "complete"] {
+        let mut bench = Bench::new(plan(Source::Notify, true, 0, vec![Need::default()]));
+        assert_eq!(told(&bench.phase(word)), Some(true), "{word}");
+    }
+}
+
+#[test]
+fn what_listens_while_it_reports_phases_is_not_ready_before_the_last() {
+    let mut bench = Bench::new(plan(Source::Probe(Trust::Inferred), false, 0, vec![Need::default()]));
+    bench.phase("init");
+    let generation = bench.readiness.generation();
+    assert_eq!(told(&bench.signal(backend::Input::Verdict(generation, true))), None);
+    assert_eq!(told(&bench.phase("finalize")), Some(true));
+}
+
+#[test]
+fn a_phase_that_overruns_ends_a_child_and_fails_a_start_that_is_not_ours() {
+    for is_ours in [true, false] {
+        let mut plan = plan(Source::Auto, is_ours, 0, vec![Need::default()]);
+        let mut rules = phase::Rule::defaults();
+        rules[2].timeout = Some(SECOND);
+        plan.phases = rules.into();
+        let mut bench = Bench::new(plan);
+        bench.phase("dependencies");
+        let at = bench.readiness.poll_timeout().unwrap();
+        assert_eq!(at, bench.now + SECOND);
+        bench.readiness.handle_timeout(at.before(Duration::from_nanos(1)));
+        assert_eq!(bench.readiness.poll_output(), None);
+        bench.readiness.handle_timeout(at);
+        let said: Vec<_> = std::iter::from_fn(|| bench.readiness.poll_output()).collect();
+        let failure = Failure {
+            phase: Some("database".into()),
+            reason: Reason::Overran(SECOND),
+        };
+        let then = if is_ours { Output::EndProcess } else { Output::Failed };
+        assert_eq!(said, [Output::StartFailed(failure), then]);
+        assert_eq!(bench.readiness.poll_timeout(), None);
+        assert_eq!(told(&bench.phase("services")), None, "too late, or a start anew");
+    }
+}
+
+#[test]
+fn a_failed_start_of_a_child_refuses_nobody_before_it_is_known_whether_a_life_follows() {
+    let mut bench = Bench::new(plan(Source::Notify, true, 0, vec![Need::default()]));
+    let said = bench.tell(Input::Failed(G1, Reason::Errno(2)));
+    assert!(said.contains(&Output::EndProcess) && told(&said).is_none(), "{said:?}");
+    let exited = |restarts| backend::Input::Exited {
+        generation: G1,
+        restarts,
+        code: 143,
+    };
+    assert_eq!(told(&bench.signal(exited(true))), None);
+    bench.signal(backend::Input::Started(G2));
+    assert!(bench.readiness.phases().failure().is_none());
+
+    let mut bench = Bench::new(plan(Source::Notify, true, 0, vec![Need::default()]));
+    bench.tell(Input::Failed(G1, Reason::Errno(2)));
+    assert_eq!(told(&bench.signal(exited(false))), Some(false));
+    let failure = bench.readiness.phases().failure().unwrap();
+    assert_eq!(failure.reason, Reason::Errno(2), "the first reason is the reason");
+}
+
+#[test]
+fn what_somebody_else_starts_may_try_again_after_a_failed_start() {
+    let mut bench = Bench::new(plan(Source::Probe(Trust::Inferred), false, 0, vec![Need::default()]));
+    let generation = bench.readiness.generation();
+    bench.phase("database");
+    let said = bench.tell(Input::Failed(generation, Reason::Said("no license".into())));
+    assert_eq!(told(&said), Some(false));
+    assert_eq!(told(&bench.signal(backend::Input::Verdict(generation, true))), None, "it was there all the time");
+    let said = bench.phase("init");
+    assert!(said.contains(&Output::Begun), "{said:?}");
+    assert!(bench.readiness.phases().failure().is_none());
+    assert_eq!(told(&bench.phase("ready")), Some(true));
+}
+
+#[test]
+fn a_check_that_proves_a_phase_proves_it_anew_in_each_life() {
+    let mut bench = Bench::new(plan(Source::Notify, true, 4, vec![Need::default()]));
+    bench.verdict(0, true);
+    let said = bench.verdict(3, true);
+    let step = Step::Forward { skipped: 2 };
+    assert!(said.contains(&Output::Phase { index: 2, step }), "{said:?}");
+    bench.signal(backend::Input::NotifiedReady(G1));
+    bench.signal(backend::Input::Started(G2));
+    assert!(!bench.readiness.phases().is_past(2));
+    let old = Input::Check {
+        index: 3,
+        generation: G1,
+        good: true,
+    };
+    assert_eq!(bench.tell(old), [], "a look that began in the life before");
+    bench.signal(backend::Input::NotifiedReady(G2));
+    assert!(!bench.readiness.is_ready());
+    assert_eq!(told(&bench.verdict(3, true)), Some(true));
+}
+
+#[test]
+fn a_degraded_backend_is_served_held_or_refused_as_the_route_says() {
+    let need = |degraded| Need {
+        require: None,
+        degraded,
+    };
+    let needs = vec![
+        need(WhenDegraded::Serve),
+        need(WhenDegraded::Hold),
+        need(WhenDegraded::Refuse),
+    ];
+    let mut bench = Bench::new(plan(Source::Notify, true, 3, needs));
+    bench.verdict(0, true);
+    let said = bench.signal(backend::Input::NotifiedReady(G1));
+    let needs = |met, refused| Output::Needs {
+        met: Needs(met),
+        refused: Needs(refused),
+    };
+    assert!(said.contains(&needs(0b001, 0)), "nothing is known of the optional ones: {said:?}");
+    bench.verdict(1, true);
+    let said = bench.verdict(2, false);
+    assert_eq!(bench.readiness.level(), Level::Moderate);
+    assert!(said.contains(&needs(0b001, 0b100)), "{said:?}");
+    let said = bench.verdict(2, true);
+    assert!(said.contains(&needs(0b111, 0)) && said.contains(&Output::Level(Level::None)));
+}
+
+#[test]
+fn words_of_an_earlier_life_change_nothing() {
+    let mut bench = Bench::new(plan(Source::Notify, true, 0, vec![Need::default()]));
+    bench.signal(backend::Input::Started(G2));
+    for input in [
+        Input::Phase(G1, "database".into()),
+        Input::Phase(G1, "ready".into()),
+        Input::Failed(G1, Reason::Errno(1)),
+        Input::Extend(G1, SECOND),
+    ] {
+        assert_eq!(bench.tell(input.clone()), [], "{input:?}");
+    }
+    assert!(bench.readiness.phases().failure().is_none());
+}
+
+#[test]
+fn an_unknown_phase_is_told_and_counts_for_nothing() {
+    let mut bench = Bench::new(plan(Source::Notify, true, 0, vec![Need::default()]));
+    assert_eq!(bench.phase("warmup"), [Output::NoSuchPhase("warmup".into())]);
+    assert!(!bench.readiness.phases().is_reported());
+}

@@ -18,6 +18,7 @@ impl Bench {
             deadline,
             may_wait,
             class,
+            need: 0,
         })
     }
 
@@ -175,7 +176,7 @@ fn the_sure_gate_waits_for_no_answer_of_a_plain_request() {
         assert_eq!(dialled(&bench.request(id, POST)), [id]);
         assert_eq!(forwarded(&bench.sent(id)), [id]);
     }
-    assert!(bench.gate.is_free());
+    assert!(bench.is_free());
 }
 
 #[test]
@@ -183,13 +184,13 @@ fn only_a_sure_gate_where_nobody_waits_is_free() {
     let mut bench = Bench::open(1);
     bench.arrive(1);
     bench.arrive(2);
-    assert!(!bench.gate.is_free(), "2 waits for a slot");
+    assert!(!bench.is_free(), "2 waits for a slot");
     bench.answer(1, Answer::Switched);
     bench.answer(2, Answer::Switched);
-    assert!(bench.gate.is_free());
+    assert!(bench.is_free());
     bench.tell(Input::Unreached);
-    assert!(!bench.gate.is_free() && bench.gate.stage() == Stage::Shut);
-    assert!(!Bench::shut().gate.is_free() && !limited(&[]).0.gate.is_free());
+    assert!(!bench.is_free() && bench.gate.stage() == Stage::Shut);
+    assert!(!Bench::shut().is_free() && !limited(&[]).0.is_free());
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn the_first_plain_answer_ends_a_doubt_also_where_no_request_can_repeat() {
         );
         assert_eq!(forwarded(&bench.answer(1, Answer::Served)), [1]);
         assert_eq!(bench.pass(SETTLE), [Output::Changed(Change::Trusted)]);
-        assert!(bench.gate.is_free());
+        assert!(bench.is_free());
     }
 }
 

@@ -1,0 +1,68 @@
+//! Who may go at an open [`Gate`], and who waits *aside*, as the backend is not ready for them yet.
+//!
+//! Routes to one backend may need different things of it. Whoever needs what is not there
+//! keeps its place aside, so that it blocks nobody, and is back in line, at its old place, the
+//! moment it is there: places are ids, so nothing is reordered however often that changes.
+//! The cost of a change is linear in those held; of a look at the line it is nothing.
+
+use std::collections::BTreeMap;
+
+use super::{Gate, Output, Stage, Trial, Waiting};
+use crate::event::{Refusal, SessionId};
+use crate::readiness::Needs;
+
+impl Gate {
+    /// The backend is ready for these, and these are refused as it is degraded; all others wait.
+    pub(super) fn needs(&mut self, met: Needs, refused: Needs) {
+        (self.met, self.refused) = (met, refused);
+        self.waiting.append(&mut self.aside);
+        let mut line = std::mem::take(&mut self.waiting);
+        let mut bench = std::mem::take(&mut self.bench);
+        let unmet = |_: &SessionId, waiting: &mut Waiting| !met.has(waiting.need.into());
+        if self.stage != Stage::Draining {
+            let mut aside: BTreeMap<_, _> = line.extract_if(.., unmet).collect();
+            aside.extend(bench.extract_if(.., unmet));
+            self.aside = aside;
+        }
+        (self.waiting, self.bench) = (line, bench);
+        let sent_away: Vec<_> = (self.aside.iter())
+            .filter_map(|(&id, waiting)| Some((id, self.refusal_aside(waiting)?)))
+            .collect();
+        for (id, refusal) in sent_away {
+            self.forget(id);
+            self.outputs.push_back(Output::Refuse(id, refusal));
+        }
+    }
+
+    /// Why somebody who would have to wait aside is sent away instead.
+    pub(super) fn refusal_aside(&self, waiting: &Waiting) -> Option<Refusal> {
+        let need = waiting.need.into();
+        if self.met.has(need) {
+            None
+        } else if self.refused.has(need) {
+            Some(Refusal::Degraded)
+        } else {
+            (!waiting.may_wait).then_some(Refusal::NotReady)
+        }
+    }
+
+    /// Whether somebody is in line or on the bench: whoever may go if the gate lets them.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.waiting.is_empty() || !self.bench.is_empty()
+    }
+
+    /// For whom a plain request may go past the gate: it is sure, and nobody is in line.
+    #[must_use]
+    pub fn free(&self) -> Needs {
+        match self.stage {
+            Stage::Open(Trial::Over) if !self.is_wanted() => self.met,
+            Stage::Open(_) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => Needs::default(),
+        }
+    }
+
+    /// Whether somebody with this need would go in, or at least in line, now.
+    #[must_use]
+    pub fn is_open_for(&self, need: usize) -> bool {
+        matches!(self.stage, Stage::Open(_)) && self.met.has(need)
+    }
+}

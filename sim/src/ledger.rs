@@ -520,7 +520,9 @@ impl Ledger {
             Refusal::NotReady => !entry.may_wait,
             Refusal::StartFailed => seen == Seen::Failed,
             Refusal::Draining => seen == Seen::Draining,
-            Refusal::Descriptors
+            Refusal::Degraded
+            | Refusal::Shed
+            | Refusal::Descriptors
             | Refusal::BadRequest
             | Refusal::HeadTimeout
             | Refusal::HeadTooLarge

@@ -334,6 +334,7 @@ impl<'t> World<'t> {
             deadline,
             may_wait,
             class,
+            need: 0,
         });
     }
 

@@ -12,12 +12,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use greenroom_core::event::SessionId;
+use greenroom_core::drain::seed_for;
+use greenroom_core::event::{Refusal, SessionId};
+use greenroom_core::wire::text_message;
 use tokio::sync::watch;
 
-use crate::config::{Config, Route};
-use crate::driver::{Inbox, Standing};
-use crate::head::{Forward, Kind, other_reading};
+use crate::clock;
+use crate::config::{Config, Route, TellClients};
+use crate::driver::{Degraded, Inbox, Standing};
+use crate::head::{Forward, Kind, With, other_reading};
 use crate::http::Pool;
 use crate::registry::Registry;
 use crate::relay::Drain;
@@ -79,6 +82,55 @@ impl Front {
     }
 }
 
+impl Front {
+    /// What is said with a refusal at this route.
+    pub(crate) fn saying(&self, route: usize, refusal: Refusal, session: SessionId) -> Saying {
+        let standing = self.backend(route).standing.borrow();
+        let seed = seed_for(self.seed, session.0);
+        Saying {
+            retry_after_seconds: standing.retry_after(clock::now(), seed),
+            failure: (standing.failure.clone()).filter(|_| refusal == Refusal::StartFailed),
+        }
+    }
+
+    /// What is missing of the route's backend, if its clients are told so in a field.
+    pub(crate) fn degraded_field(&self, route: usize) -> Option<Arc<Degraded>> {
+        match self.config.routes[route].tell_clients {
+            TellClients::Header => self.backend(route).standing.borrow().degraded.clone(),
+            TellClients::No | TellClients::Message(_) => None,
+        }
+    }
+
+    /// Adds what is missing of the route's backend to a 101, if its clients are told so in a message:
+    /// nothing of the backend's follows yet, so it stands at a message boundary.
+    pub(crate) fn tell_degraded(&self, route: usize, head: &mut Vec<u8>) {
+        if let TellClients::Message(message) = &self.config.routes[route].tell_clients
+            && let Some(degraded) = &self.backend(route).standing.borrow().degraded
+        {
+            let text = message
+                .replace("{level}", degraded.level.word())
+                .replace("{missing}", &degraded.missing);
+            text_message(&text, head);
+        }
+    }
+}
+
+/// See [`Front::saying`].
+pub(crate) struct Saying {
+    retry_after_seconds: u32,
+    failure: Option<Arc<str>>,
+}
+
+impl Saying {
+    pub(crate) fn with(&self) -> With<'_> {
+        With {
+            retry_after_seconds: Some(self.retry_after_seconds),
+            detail: self.failure.as_deref(),
+            ..With::default()
+        }
+    }
+}
+
 /// The route by both readings of the path.
 fn route(config: &Config, listener: usize, host: &str, path: &str) -> Result<usize, Astray> {
     let route = config.route(listener, host, path);
@@ -98,6 +150,7 @@ pub(crate) fn forward<'r>(
     peer: IpAddr,
     session: SessionId,
     attempt: u32,
+    degraded: Option<&'r Degraded>,
 ) -> Forward<'r> {
     Forward {
         peer,
@@ -108,6 +161,7 @@ pub(crate) fn forward<'r>(
         edits: &route.request_headers,
         target: route.rewrite.is_some().then(|| route.target(request.target())),
         authority,
+        degraded: degraded.map(|degraded| degraded.field.as_str()),
     }
 }
 

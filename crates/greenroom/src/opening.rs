@@ -37,7 +37,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::front::{Astray, Front};
-use crate::head::{Fault, Kind, head_end, parse_head};
+use crate::head::{Fault, Kind, With, head_end, parse_head};
 use crate::http;
 use crate::registry::Entry;
 use crate::relay;
@@ -125,7 +125,7 @@ async fn go_astray(client: TcpStream, astray: Astray, entry: &mut Entry) {
     };
     entry.refused(refusal, detail);
     entry.enter(State::Closing);
-    refuse::plain(client, refusal, None).await;
+    refuse::plain(client, refusal, With::default()).await;
 }
 
 /// Reads a head. `None`: it was no request, or did not come; all is done.
@@ -145,7 +145,7 @@ async fn open(client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Kind)>
         Err(_) => {
             entry.refused(Refusal::HeadTimeout, None);
             entry.enter(State::Closing);
-            refuse::plain(client, Refusal::HeadTimeout, None).await;
+            refuse::plain(client, Refusal::HeadTimeout, With::default()).await;
         }
     }
     None
@@ -209,7 +209,11 @@ pub(crate) fn turn_away(front: &Front, client: &std::net::TcpStream) {
     let mut answer = Vec::new();
     let seed = greenroom_core::drain::seed_for(front.seed, clock::now().as_nanos());
     let after = greenroom_core::drain::retry_after(seed, greenroom_core::limits::RETRY_AFTER_SECONDS);
-    crate::head::refusal(Refusal::Descriptors, Some(after), &mut answer);
+    let with = With {
+        retry_after_seconds: Some(after),
+        ..With::default()
+    };
+    crate::head::refusal(Refusal::Descriptors, with, &mut answer);
     let _ = rustix::net::send(
         client,
         &answer,

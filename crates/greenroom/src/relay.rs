@@ -129,10 +129,7 @@ async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) {
         } else {
             Input::RelayLost
         };
-        front
-            .backend(session.route)
-            .inbox
-            .tell(Message::Backend(input, "relay"));
+        front.backend(session.route).inbox.tell(Message::signal(input, "relay"));
     }
     Box::pin(ending::finish(&front, session, end)).await;
 }

@@ -51,6 +51,33 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         status: Option<String>,
     },
+    /// The start has failed.
+    StartFailed {
+        /// The phase that was current, if there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// A check has become good or bad.
+    Check {
+        /// Its name.
+        check: String,
+        /// `good` or `bad`.
+        state: &'static str,
+        /// Whether the backend is not ready without it.
+        critical: bool,
+        /// Why it is bad.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// More or less is missing of the optional checks than before.
+    Degraded {
+        /// `none`, `minimal`, `moderate`, `severe` or `emergency`.
+        level: &'static str,
+        /// The names of those that are not good.
+        missing: Vec<String>,
+    },
     /// A client waits at the gate.
     Held {
         /// Its sequence number.

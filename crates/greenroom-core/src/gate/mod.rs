@@ -40,6 +40,7 @@ use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use needs::Held;
 use settle::{Lessons, Way};
 
 use crate::event::{Refusal, SessionId};

@@ -11,6 +11,17 @@ use super::{Gate, Output, Stage, Trial, Waiting};
 use crate::event::{Refusal, SessionId};
 use crate::readiness::Needs;
 
+/// Who waits, by what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Opening handshakes.
+    pub websocket: usize,
+    /// Plain requests.
+    pub http: usize,
+    /// Of all these, how many wait aside.
+    pub aside: usize,
+}
+
 impl Gate {
     /// The backend is ready for these, and these are refused as it is degraded; all others wait.
     pub(super) fn needs(&mut self, met: Needs, refused: Needs) {
@@ -58,6 +69,26 @@ impl Gate {
             Stage::Open(Trial::Over) if !self.is_wanted() => self.met,
             Stage::Open(_) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => Needs::default(),
         }
+    }
+
+    /// Who waits, by what they are.
+    #[must_use]
+    pub fn held_by_class(&self) -> Held {
+        Held {
+            websocket: self.held() - self.http_held,
+            http: self.http_held,
+            aside: self.aside.len(),
+        }
+    }
+
+    /// Who waits longest.
+    #[must_use]
+    pub fn first_held(&self) -> Option<SessionId> {
+        let first = |map: &BTreeMap<SessionId, Waiting>| map.first_key_value().map(|(&id, _)| id);
+        [first(&self.waiting), first(&self.bench), first(&self.aside)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether somebody with this need would go in, or at least in line, now.

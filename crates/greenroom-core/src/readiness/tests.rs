@@ -99,7 +99,11 @@ fn it_is_ready_when_it_says_so_and_all_critical_checks_are_good() {
     let mut bench = Bench::new(plan(Source::Notify, true, 4, vec![Need::default()]));
     assert_eq!(told(&bench.signal(backend::Input::NotifiedReady(G1))), None);
     assert_eq!(told(&bench.verdict(0, true)), None);
-    assert_eq!(told(&bench.verdict(3, true)), Some(true), "the optional ones are not waited for");
+    assert_eq!(
+        told(&bench.verdict(3, true)),
+        Some(true),
+        "the optional ones are not waited for"
+    );
     assert_eq!(told(&bench.fails(0)), Some(false));
     assert_eq!(told(&bench.verdict(0, true)), Some(true), "it comes back by itself");
     assert_eq!(told(&bench.fails(1)), None, "nobody waits for an optional one");
@@ -124,7 +128,12 @@ fn a_route_that_needs_only_the_cache_opens_earlier() {
         require: Some(vec![Item::Check(1)]),
         ..Need::default()
     };
-    let mut bench = Bench::new(plan(Source::Probe(Trust::Inferred), true, 2, vec![Need::default(), cache]));
+    let mut bench = Bench::new(plan(
+        Source::Probe(Trust::Inferred),
+        true,
+        2,
+        vec![Need::default(), cache],
+    ));
     assert_eq!(told(&bench.verdict(1, true)), None, "nobody listens yet");
     let said = bench.signal(backend::Input::Verdict(G1, true));
     assert_eq!((told(&said), met(&said)), (Some(true), Some(Needs(0b10))));
@@ -156,7 +165,11 @@ fn a_route_that_needs_a_phase_opens_when_that_is_past_whatever_comes_later() {
 fn the_last_phase_of_a_child_that_speaks_for_itself_is_its_ready() {
     let mut bench = Bench::new(plan(Source::Auto, true, 0, vec![Need::default()]));
     assert_eq!(told(&bench.signal(backend::Input::Verdict(G1, true))), Some(true));
-    assert_eq!(told(&bench.phase("database")), Some(false), "it listens, and is not finished");
+    assert_eq!(
+        told(&bench.phase("database")),
+        Some(false),
+        "it listens, and is not finished"
+    );
     assert_eq!(told(&bench.signal(backend::Input::Verdict(G1, true))), None);
     assert_eq!(told(&bench.phase("finalize")), Some(true));
     for word in ["ready", "complete"] {
@@ -228,7 +241,11 @@ fn what_somebody_else_starts_may_try_again_after_a_failed_start() {
     bench.phase("database");
     let said = bench.tell(Input::Failed(generation, Reason::Said("no license".into())));
     assert_eq!(told(&said), Some(false));
-    assert_eq!(told(&bench.signal(backend::Input::Verdict(generation, true))), None, "it was there all the time");
+    assert_eq!(
+        told(&bench.signal(backend::Input::Verdict(generation, true))),
+        None,
+        "it was there all the time"
+    );
     let said = bench.phase("init");
     assert!(said.contains(&Output::Begun), "{said:?}");
     assert!(bench.readiness.phases().failure().is_none());
@@ -274,7 +291,10 @@ fn a_degraded_backend_is_served_held_or_refused_as_the_route_says() {
         met: Needs(met),
         refused: Needs(refused),
     };
-    assert!(said.contains(&needs(0b001, 0)), "nothing is known of the optional ones: {said:?}");
+    assert!(
+        said.contains(&needs(0b001, 0)),
+        "nothing is known of the optional ones: {said:?}"
+    );
     bench.verdict(1, true);
     let said = bench.verdict(2, false);
     assert_eq!(bench.readiness.level(), Level::Moderate);

@@ -106,6 +106,26 @@ pub fn pong_frame(payload: &[u8], mask: Option<[u8; 4]>) -> Option<ControlFrame>
     (payload.len() <= CONTROL_MAX).then(|| ControlFrame::new(PONG, [payload, &[]], mask))
 }
 
+/// Appends a whole text message of greenroom's own to a client, in one frame. It may stand at message boundaries
+/// only (RFC 6455 §5.4), and is never compressed: RSV1 is not set (RFC 7692 §6).
+pub fn text_message(text: &str, out: &mut Vec<u8>) {
+    const TEXT: u8 = 0x81; // FIN and the opcode
+    let len = text.len();
+    out.push(TEXT);
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(short @ 0..=125), _) => out.push(short),
+        (_, Ok(middle)) => {
+            out.push(126);
+            out.extend_from_slice(&middle.to_be_bytes());
+        }
+        (_, Err(_)) => {
+            out.push(127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Scan, Scanner, Sender, Stop};
@@ -132,6 +152,21 @@ mod tests {
             b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
         );
         assert_eq!(&*close_frame(CloseCode::RESTART, "bye", None), b"\x88\x05\x03\xf4bye");
+    }
+
+    #[test]
+    fn a_text_message_is_one_whole_legal_frame_at_each_form_of_its_length() {
+        for len in [0, 1, 125, 126, 65_535, 65_536] {
+            let mut frame = Vec::new();
+            text_message(&"x".repeat(len), &mut frame);
+            let scan = Scanner::new(Sender::Backend, false).scan(&frame);
+            assert_eq!(
+                (scan.consumed, scan.boundary, scan.frames),
+                (frame.len(), frame.len(), 1),
+                "{len}"
+            );
+            assert_eq!(scan.stop, None, "{len}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@
 //! | `scanner` | where frames end in bytes that come in any pieces |
 //! | `judge` | whether the first bytes of a frame are legal |
 //! | `close` | which close codes may stand in a Close frame |
-//! | `frame` | what greenroom's own Close, Ping and Pong look like |
+//! | `frame` | what greenroom's own frames look like |
 //!
 //! **Bounds.** A scanner is 40 bytes, allocates nothing, and works per frame, never
 //! per payload byte; a declared length is only ever counted down. A control frame
@@ -44,6 +44,6 @@ mod judge;
 mod scanner;
 
 pub use close::{CloseCode, CloseSeen};
-pub use frame::{ControlFrame, close_frame, close_reply, ping_frame, pong_frame};
+pub use frame::{ControlFrame, close_frame, close_reply, ping_frame, pong_frame, text_message};
 pub use judge::Violation;
 pub use scanner::{Scan, Scanner, Sender, Stop};

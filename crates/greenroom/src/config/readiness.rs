@@ -98,6 +98,47 @@ pub enum ProbeKind {
     },
 }
 
+/// As `status` shows it: the kind, and where it looks.
+impl fmt::Display for ProbeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, address) = match self {
+            Self::Listen(address) => ("listen", address.as_ref()),
+            Self::Tcp(address) => ("tcp", address.as_ref()),
+            Self::Http(http) => ("http", http.address.as_ref()),
+            Self::WebSocket { address, .. } => ("websocket", address.as_ref()),
+            Self::Grpc { address, .. } => ("grpc", address.as_ref()),
+            Self::Postgres { address, .. } => ("postgres", Some(address)),
+            Self::Redis { address, .. } => ("redis", Some(address)),
+            Self::Nats { address, .. } => ("nats", Some(address)),
+            Self::Exec { .. } => ("exec", None),
+            Self::Log { .. } => ("log", None),
+            Self::File { .. } => ("file", None),
+        };
+        f.write_str(kind)?;
+        if let Some(address) = address {
+            write!(f, " {address}")?;
+        }
+        match self {
+            Self::Http(HttpProbe { path, .. }) | Self::WebSocket { path, .. } => write!(f, " {path}"),
+            // A command's words may be secrets; its program is enough to tell it.
+            Self::Exec { command } => write!(
+                f,
+                " {}",
+                command.first().map_or_else(Default::default, |p| p.to_string_lossy())
+            ),
+            Self::Log { line } => write!(f, " {}", line.0.as_str()),
+            Self::File { path } => write!(f, " {}", path.display()),
+            Self::Grpc { service, .. } if !service.is_empty() => write!(f, " {service}"),
+            Self::Listen(_)
+            | Self::Tcp(_)
+            | Self::Grpc { .. }
+            | Self::Postgres { .. }
+            | Self::Redis { .. }
+            | Self::Nats { .. } => Ok(()),
+        }
+    }
+}
+
 /// What an `http` check asks and expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpProbe {

@@ -7,17 +7,20 @@
 //!
 //! Bounded by the connections: each has at most four messages on the way.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::event::{Refusal, SessionId};
 use greenroom_core::gate::Class;
+use greenroom_core::readiness::{Input, Needs};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot};
 
+use super::standing::LastVerdict;
+use super::status::Status;
 use crate::dial::Dialled;
 use crate::head::Kind;
 
@@ -78,12 +81,16 @@ pub enum Message {
     Answered(SessionId, Answer),
     /// A plain request that went past the open gate did not reach the backend.
     Unreached(Answer),
-    /// What the backend says of its start-up: a phase's name, or a sentence.
-    Phase(String),
+    /// What the backend says of its start-up in its own words.
+    Said(String),
+    /// What a check found.
+    Checked(Input, LastVerdict),
+    /// How do things stand?
+    Ask(oneshot::Sender<Box<Status>>),
     /// A relay was lost by its backend within `settle` after its beginning: so long after the backend's 101.
     LostEarly(Duration),
     /// Something about the backend's readiness, and what told it.
-    Backend(backend::Input, &'static str),
+    Backend(Input, &'static str),
     /// greenroom stops.
     Drain,
 }
@@ -100,13 +107,19 @@ pub struct Inbox {
     queue: Mutex<Queue>,
     told: Notify,
     /// See [`Inbox::is_free`].
-    free: AtomicBool,
+    free: AtomicU64,
 }
 
 impl Message {
+    /// Something about the backend's own signal, or its process.
+    #[must_use]
+    pub fn signal(input: backend::Input, by: &'static str) -> Self {
+        Self::Backend(Input::Backend(input), by)
+    }
+
     /// A connection was lost without a word: the backend may be gone.
     pub(crate) fn lost() -> Self {
-        Self::Backend(backend::Input::RelayLost, "dial")
+        Self::signal(backend::Input::RelayLost, "dial")
     }
 }
 
@@ -131,13 +144,20 @@ impl Inbox {
         SessionId(queue.last)
     }
 
-    /// Whether the gate is open, sure, and nobody waits: then a plain request may go past it.
-    pub(crate) fn is_free(&self) -> bool {
-        self.free.load(Ordering::Acquire)
+    /// Whether the gate is open and sure for this need, and nobody is in line: then a plain request may go past it.
+    pub(crate) fn is_free(&self, need: usize) -> bool {
+        Needs(self.free.load(Ordering::Acquire)).has(need)
     }
 
-    pub(super) fn set_free(&self, free: bool) {
-        self.free.store(free, Ordering::Release);
+    pub(super) fn set_free(&self, free: Needs) {
+        self.free.store(free.0, Ordering::Release);
+    }
+
+    /// How things stand; `None` when the owner task is gone.
+    pub async fn status(&self) -> Option<Box<Status>> {
+        let (answer, status) = oneshot::channel();
+        self.tell(Message::Ask(answer));
+        status.await.ok()
     }
 
     /// Any other message.

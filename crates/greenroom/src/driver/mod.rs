@@ -12,26 +12,31 @@
 //! A pushed ready signal costs one wake-up and then dials at once: no timer lies
 //! in the path.
 
+mod hearing;
 mod inbox;
 mod standing;
+mod status;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use greenroom_core::backend::{self, Backend, Condition, Source};
-use greenroom_core::event::{Refusal, SessionId};
+use greenroom_core::backend::Condition;
+use greenroom_core::event::{Generation, Refusal, SessionId};
 use greenroom_core::gate::{Change, Gate, Input, Output, Stage, Trial};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
 use greenroom_core::look::LastLook;
+use greenroom_core::readiness::{Needs, Plan, Readiness};
 use greenroom_core::session::Answer;
+use greenroom_core::starts::Starts;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use inbox::{Arrival, Inbox, Message, Order};
-pub use standing::{Gateway, Standing};
+pub use standing::{Degraded, Gateway, LastVerdict, Standing};
+pub use status::{CheckStatus, HeldStatus, PhaseStatus, StartsStatus, Status};
 
 use crate::clock;
-use crate::config::{Address, Config};
+use crate::config::{self, Address, Config, Shed};
 use crate::dial::{Dialled, Launcher};
 use crate::front;
 use crate::head::Kind;
@@ -39,8 +44,6 @@ use crate::http::Pool;
 use crate::registry::Registry;
 use crate::resolve::Names;
 use crate::telemetry::{Event, Log};
-
-use standing::Starts;
 
 /// Entries for which room is kept when nobody needs it.
 const ROOM_KEPT: usize = 64;
@@ -63,14 +66,25 @@ pub struct Driver {
     inbox: Arc<Inbox>,
     registry: Arc<Registry>,
     log: Log,
-    backend: Backend,
+    readiness: Readiness,
+    /// The last verdict of each check.
+    verdicts: Box<[Option<LastVerdict>]>,
+    /// The gate was told that the backend is ready, and not the contrary since.
+    gate_is_told: bool,
     gate: Gate,
     launcher: Launcher,
     clients: HashMap<SessionId, Client>,
     /// Dials that the gate has ordered and that are not begun, in order: which dial, and whether it is a canary.
     due: BTreeMap<SessionId, (u32, bool)>,
-    /// When the present start-up began.
-    starting_since: Time,
+    /// Since when nobody may be let in, and since when somebody may.
+    away_since: Time,
+    ready_since: Time,
+    /// The backend starts, rather than lacks something for a while.
+    is_start: bool,
+    /// The user knows that the backend reports phases which are not its own.
+    strange_phase_told: bool,
+    /// The life of the process that is to be ended, as its start has failed.
+    end: watch::Sender<Generation>,
     /// The kernel refused a descriptor: no dials before this.
     resting: Option<Time>,
     /// Whether a probe's verdict is wanted: the prober listens.
@@ -86,15 +100,18 @@ pub struct Driver {
     /// When it is to look once more, as a hold ends.
     last_look: LastLook,
     look_now: Arc<Notify>,
+    index: usize,
 }
 
-/// What the prober is told.
+/// What prober and child are told.
 #[derive(Clone, Debug)]
 pub struct Wants {
     /// Whether a verdict is wanted.
     pub verdict: watch::Receiver<bool>,
     /// Told when a look is wanted now, out of turn.
     pub look_now: Arc<Notify>,
+    /// The life of the process that is to be ended, as its start has failed; 0 is none.
+    pub end: watch::Receiver<Generation>,
 }
 
 /// What a driver is made of.
@@ -108,8 +125,10 @@ pub struct Parts {
     pub address: Address,
     /// What that leads to.
     pub names: Names,
-    /// Whose word counts.
-    pub source: Source,
+    /// How its readiness is judged.
+    pub plan: Plan,
+    /// What its starts took until now.
+    pub starts: Starts,
     /// The books.
     pub registry: Arc<Registry>,
     /// The log.
@@ -128,13 +147,16 @@ impl Driver {
             dials_max: settings.dials_max,
             ..GateLimits::default()
         };
-        let backend = Backend::new(parts.source);
-        let (wanted, verdict) = watch::channel(backend.wants_verdict());
+        let readiness = Readiness::new(parts.plan, clock::now());
+        let (wanted, verdict) = watch::channel(readiness.wants_verdict());
+        let (end, ends) = watch::channel(Generation(0));
         let (standing, stands) = watch::channel(Standing {
             gate: Gateway::Shut,
             phase: None,
             since: clock::now(),
-            usual: None,
+            usual: parts.starts.usual(),
+            failure: None,
+            degraded: None,
         });
         let pool = Arc::new(Pool::default());
         let inbox = Arc::new(Inbox::default());
@@ -153,22 +175,34 @@ impl Driver {
             launcher: Launcher::new(parts.names, Arc::clone(&parts.registry)),
             registry: parts.registry,
             log: parts.log,
-            backend,
+            verdicts: vec![None; settings.checks.len()].into(),
+            readiness,
+            gate_is_told: false,
             gate: Gate::new(limits),
             clients: HashMap::new(),
             due: BTreeMap::new(),
-            starting_since: clock::now(),
+            away_since: clock::now(),
+            ready_since: Time::ZERO,
+            is_start: true,
+            strange_phase_told: false,
+            end,
             resting: None,
             wanted,
             standing,
-            starts: Starts::default(),
+            starts: parts.starts,
             config: parts.config,
             authority,
             pool,
             last_look: LastLook::default(),
             look_now: Arc::clone(&look_now),
+            index: parts.backend,
         };
-        (driver, seen, Wants { verdict, look_now })
+        let wants = Wants {
+            verdict,
+            look_now,
+            end: ends,
+        };
+        (driver, seen, wants)
     }
 
     /// With a last look so long before a hold ends, whatever the machine does meanwhile.
@@ -215,12 +249,15 @@ impl Driver {
         let look = self
             .wants_look()
             .then(|| self.last_look.due(|after| self.gate.first_deadline(after)));
-        [self.gate.poll_timeout(), look.flatten()].into_iter().flatten().min()
+        [self.gate.poll_timeout(), self.readiness.poll_timeout(), look.flatten()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether a good verdict would let in who waits.
     fn wants_look(&self) -> bool {
-        self.backend.condition() == Condition::Starting && self.backend.wants_verdict()
+        self.readiness.condition() == Condition::Starting && self.readiness.wants_verdict()
     }
 
     fn turn(&mut self, messages: &mut Vec<Message>) {
@@ -238,6 +275,7 @@ impl Driver {
             self.take(now, message);
             self.carry_out(now);
         }
+        self.hear_timeout(now);
         self.gate.handle_timeout(now);
         self.carry_out(now);
         self.dial(now);
@@ -247,7 +285,7 @@ impl Driver {
             self.look_now.notify_one();
         }
         self.wanted.send_if_modified(|wanted| {
-            let wants = self.backend.wants_verdict();
+            let wants = self.readiness.wants_verdict();
             std::mem::replace(wanted, wants) != wants
         });
     }
@@ -255,10 +293,11 @@ impl Driver {
     /// What others may know without asking.
     fn publish(&mut self) {
         // Whoever goes past the gate must not overtake those that it has let in and whose heads are not written.
-        let is_free = self.gate.is_free() && self.due.is_empty() && self.launcher.is_idle();
-        self.inbox.set_free(is_free);
+        let is_idle = self.due.is_empty() && self.launcher.is_idle();
+        self.inbox
+            .set_free(if is_idle { self.gate.free() } else { Needs::default() });
         let gate = Gateway::from(self.gate.stage());
-        let (since, usual) = (self.starting_since, self.starts.usual());
+        let (since, usual) = (self.away_since, self.starts.usual());
         self.standing.send_if_modified(|standing| {
             let changed = (standing.gate, standing.since, standing.usual) != (gate, since, usual);
             (standing.gate, standing.since, standing.usual) = (gate, since, usual);
@@ -276,35 +315,7 @@ impl Driver {
 
     fn take(&mut self, now: Time, message: Message) {
         match message {
-            Message::Arrived(id, arrived, arrival) => {
-                let Arrival {
-                    deadline,
-                    may_wait,
-                    class,
-                    request,
-                    route,
-                    peer,
-                    order,
-                } = arrival;
-                self.clients.insert(
-                    id,
-                    Client {
-                        request,
-                        route,
-                        peer,
-                        arrived,
-                        order,
-                        dial: (0, false),
-                    },
-                );
-                let arrived = Input::Arrived {
-                    id,
-                    deadline,
-                    may_wait,
-                    class,
-                };
-                self.gate.handle(now, arrived);
-            }
+            Message::Arrived(id, arrived, arrival) => self.arrived(now, id, arrived, arrival),
             Message::Left(id) => {
                 if self.clients.remove(&id).is_some() {
                     self.forget(id);
@@ -322,45 +333,61 @@ impl Driver {
                     self.gate.handle(now, Input::Unreached);
                 }
             }
-            Message::Phase(phase) => self
-                .standing
-                .send_modify(|standing| standing.phase = Some(phase.into())),
+            Message::Said(words) => self.hear_words(&words),
+            Message::Checked(input, verdict) => self.hear_check(now, input, verdict),
+            Message::Ask(answer) => {
+                let _ = answer.send(self.status().into()); // whoever asked may have gone
+            }
             Message::LostEarly(delay) => self.gate.handle(now, Input::LostEarly(delay)),
             Message::Backend(input, by) => self.hear(now, input, by),
             Message::Drain => self.gate.handle(now, Input::Drain),
         }
     }
 
-    /// Something about the backend's readiness.
-    fn hear(&mut self, now: Time, input: backend::Input, by: &'static str) {
-        let before = self.backend.condition();
-        let output = self.backend.handle(input);
-        if matches!(input, backend::Input::Started(_))
-            || (before != Condition::Starting && self.backend.condition() == Condition::Starting)
-        {
-            self.starting_since = now;
-            self.standing.send_modify(|standing| standing.phase = None);
-            self.pool.clear();
+    fn arrived(&mut self, now: Time, id: SessionId, arrived: Time, arrival: Arrival) {
+        let Arrival {
+            deadline,
+            may_wait,
+            class,
+            request,
+            route,
+            peer,
+            order,
+        } = arrival;
+        let settings = &self.config.routes[route];
+        let need = settings.need;
+        if settings.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
+            let _ = order.send(Order::Refuse(Refusal::Shed)); // it may have left: then it is gone anyway
+            return;
         }
-        match output {
-            Some(backend::Output::Ready(trust)) => {
-                let held = self.gate.held();
-                self.gate.handle(now, Input::Ready(trust));
-                if before != Condition::Ready {
-                    let took = now.since(self.starting_since);
-                    self.starts.took(took);
-                    let after = took.as_secs_f64();
-                    self.log.say(Event::Ready {
-                        by: by.into(),
-                        held,
-                        after,
-                    });
-                }
-            }
-            Some(backend::Output::NotReady) => self.gate.handle(now, Input::NotReady),
-            Some(backend::Output::Failed) => self.gate.handle(now, Input::Failed),
-            None => {}
-        }
+        let client = Client {
+            request,
+            route,
+            peer,
+            arrived,
+            order,
+            dial: (0, false),
+        };
+        self.clients.insert(id, client);
+        let arrived = Input::Arrived {
+            id,
+            deadline,
+            may_wait,
+            class,
+            need: u8::try_from(need).unwrap_or(u8::MAX), // `NEEDS_MAX` is far less
+        };
+        self.gate.handle(now, arrived);
+    }
+
+    /// Whether by all that is known of its starts the backend will not be ready in that time.
+    fn is_hopeless(&self, now: Time, deadline: Time) -> bool {
+        let elapsed = now.since(self.away_since);
+        let usual = self.starts.usual().filter(|_| self.is_start && !self.gate_is_told);
+        usual.is_some_and(|usual| usual.is_hopeless(elapsed, deadline.since(now)))
+    }
+
+    fn settings(&self) -> &config::Backend {
+        &self.config.backends[self.index]
     }
 
     /// Does what the gate says, until it says nothing more. Dials are only put in line.
@@ -414,7 +441,9 @@ impl Driver {
             };
             client.dial = (attempt, canary);
             let route = &self.config.routes[client.route];
-            let forward = front::forward(route, &client.request, &self.authority, client.peer, id, attempt);
+            let (request, peer) = (&client.request, client.peer);
+            let degraded = self.standing.borrow().degraded.clone();
+            let forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
             let mut head = Vec::new();
             client.request.to_backend(&forward, &mut head);
             self.launcher.begin(id, head);
@@ -504,7 +533,7 @@ impl Driver {
         match change {
             Change::Unreachable => {
                 self.recall(now);
-                self.hear(now, backend::Input::Unreachable, "dial");
+                self.unreachable(now);
             }
             Change::Shut | Change::Doubted | Change::Lagging => self.recall(now),
             Change::Opened | Change::Limited | Change::Proved(_) | Change::Trusted => {}

@@ -1,13 +1,17 @@
 //! How a backend's start-up goes, for whoever shows it to people.
 //!
-//! The owner task publishes it; readers never wait for the owner task. Bounded by
-//! `STARTS_KEPT` start-up times, of which the median is what is usual.
+//! The owner task publishes it; readers never wait for the owner task. What costs more to
+//! gather is told on request: see `status`.
 
-use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use greenroom_core::check::Level;
+use greenroom_core::drain;
 use greenroom_core::gate::Stage;
-use greenroom_core::limits::STARTS_KEPT;
+use greenroom_core::limits::RETRY_AFTER_SECONDS;
+use greenroom_core::starts::Usual;
 use greenroom_core::time::Time;
 
 /// Whether somebody who asks now may be let in.
@@ -21,6 +25,19 @@ pub enum Gateway {
     Open,
     /// Nobody will be let in: the start-up failed, or greenroom stops.
     Failed,
+}
+
+impl Gateway {
+    /// The word for it in `status` and its JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Shut => "shut",
+            Self::Limited => "limited",
+            Self::Open => "open",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl From<Stage> for Gateway {
@@ -39,32 +56,66 @@ impl From<Stage> for Gateway {
 pub struct Standing {
     /// Its gate.
     pub gate: Gateway,
-    /// What it said last of its start-up.
+    /// The phase that it is in, or what it said last of its start-up.
     pub phase: Option<Box<str>>,
-    /// When its present start-up began.
+    /// Since when it is not ready, while it is not.
     pub since: Time,
-    /// How long its start-ups usually take, once one was seen.
-    pub usual: Option<Duration>,
+    /// What its start-ups usually take, once one was seen.
+    pub usual: Option<Usual>,
+    /// Why its last start failed.
+    pub failure: Option<Arc<str>>,
+    /// What is missing of it, if anything is.
+    pub degraded: Option<Arc<Degraded>>,
 }
 
-/// The last start-up times.
-#[derive(Debug, Default)]
-pub(super) struct Starts(VecDeque<Duration>);
-
-impl Starts {
-    pub(super) fn took(&mut self, time: Duration) {
-        if self.0.len() == STARTS_KEPT {
-            self.0.pop_front();
-        }
-        self.0.push_back(time);
+impl Standing {
+    /// When who is refused now may come back, in whole seconds. `seed` spreads those that are refused together.
+    #[must_use]
+    pub fn retry_after(&self, now: Time, seed: u64) -> u32 {
+        let known = match self.gate {
+            Gateway::Shut => self
+                .usual
+                .and_then(|usual| usual.retry_after(now.since(self.since), seed)),
+            Gateway::Limited | Gateway::Open | Gateway::Failed => None,
+        };
+        known.unwrap_or_else(|| drain::retry_after(seed, RETRY_AFTER_SECONDS))
     }
+}
 
-    /// The median.
-    pub(super) fn usual(&self) -> Option<Duration> {
-        let mut sorted: Vec<_> = self.0.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied()
+/// What is missing of a backend, in the words of the field `Greenroom-Degraded`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// The level.
+    pub level: Level,
+    /// The names of the optional checks that are not good.
+    pub missing: String,
+    /// The field's value: the level, and the names as a parameter (RFC 8941: an item with a parameter).
+    pub field: String,
+}
+
+impl Degraded {
+    /// Of these checks. Names are words of the configuration: letters, digits, `-`, `_` and `.`.
+    #[must_use]
+    pub fn new(level: Level, missing: &[String]) -> Self {
+        let missing = missing.join(" ");
+        let mut field = String::new();
+        // Writing to a String cannot fail.
+        let _ = write!(field, "{level};missing=\"{missing}\"");
+        Self { level, missing, field }
     }
+}
+
+/// The last verdict of a check.
+#[derive(Clone, Debug)]
+pub struct LastVerdict {
+    /// Whether it was good.
+    pub good: bool,
+    /// If not, why.
+    pub reason: Option<String>,
+    /// How long the look took.
+    pub took: Duration,
+    /// When it ended.
+    pub at: Time,
 }
 
 #[cfg(test)]
@@ -72,17 +123,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_usual_is_the_median_of_the_last_starts() {
-        let mut starts = Starts::default();
-        assert_eq!(starts.usual(), None);
-        for seconds in 1..=3 {
-            starts.took(Duration::from_secs(seconds));
+    fn what_is_missing_is_one_structured_field() {
+        let degraded = Degraded::new(Level::Moderate, &["cache".into(), "search".into()]);
+        assert_eq!(degraded.field, "moderate;missing=\"cache search\"");
+    }
+
+    #[test]
+    fn retry_after_is_one_to_five_seconds_until_more_is_known() {
+        let second = Duration::from_secs(1);
+        let usual = |seconds| Usual {
+            p10: second,
+            p50: second * seconds,
+            p90: second * seconds,
+            of: 9,
+        };
+        let mut standing = Standing {
+            gate: Gateway::Shut,
+            phase: None,
+            since: Time::ZERO,
+            usual: None,
+            failure: None,
+            degraded: None,
+        };
+        for seed in 0..50 {
+            assert!((1..=5).contains(&standing.retry_after(Time::ZERO, seed)));
         }
-        assert_eq!(starts.usual(), Some(Duration::from_secs(2)));
-        for _ in 0..2 * STARTS_KEPT {
-            starts.took(Duration::from_secs(9));
-        }
-        assert_eq!(starts.usual(), Some(Duration::from_secs(9)));
-        assert_eq!(starts.0.len(), STARTS_KEPT);
+        standing.usual = Some(usual(40));
+        assert!((30..=40).contains(&standing.retry_after(Time::ZERO + second * 10, 3)));
+        standing.gate = Gateway::Open;
+        assert!((1..=5).contains(&standing.retry_after(Time::ZERO + second * 10, 3)));
     }
 }

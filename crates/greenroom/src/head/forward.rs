@@ -43,6 +43,8 @@ pub struct Forward<'r> {
     pub target: Option<Cow<'r, str>>,
     /// Host for a request of HTTP/1.0 that has none.
     pub authority: &'r str,
+    /// The value of `Greenroom-Degraded`, while something is missing of the backend.
+    pub degraded: Option<&'r str>,
 }
 
 /// How a request goes on behind its fields.
@@ -144,6 +146,9 @@ fn write_own(all: &[Header<'_>], host: &str, forward: &Forward<'_>, out: &mut Ve
         out,
         "Via: 1.1 greenroom\r\nGreenroom-Session: {session}\r\nGreenroom-Attempt: {attempt}\r\n"
     );
+    if let Some(degraded) = forward.degraded {
+        fields::write(out, "Greenroom-Degraded", degraded.as_bytes());
+    }
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";

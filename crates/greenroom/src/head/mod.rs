@@ -53,11 +53,11 @@ pub use body::{BodyFault, BodyFraming, BodyReader, Run, Taken};
 pub use fault::{Fault, Nonsense};
 pub(crate) use fields::{is_hop_by_hop, is_token};
 pub use forward::Forward;
-pub use refusal::{fault, refusal, refusal_of};
+pub use refusal::{With, fault, refusal};
 pub use request::{Http, Kind, Request, Upgrade, parse_head, parse_request};
 pub use response::{Answer, Asked, Interim, Status, Switched, parse_answer, parse_response};
 pub use scan::{answer_end, head_end};
-pub use switched::After;
+pub use switched::{After, Edits, UNCHANGED};
 pub use target::other_reading;
 
 #[cfg(test)]

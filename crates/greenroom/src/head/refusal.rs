@@ -11,40 +11,44 @@
 
 use super::fault::Fault;
 use greenroom_core::event::{Refusal, SessionId};
+use greenroom_core::limits::REASON_MAX;
 use std::io::Write as _;
 
-/// Appends the answer for `refusal` to `out`. `retry_after_seconds` is written where the refusal has such a field.
-pub fn refusal(refusal: Refusal, retry_after_seconds: Option<u32>, out: &mut Vec<u8>) {
-    refusal_of(refusal, retry_after_seconds, None, true, out);
+/// What is said with a refusal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct With<'a> {
+    /// When to come back, in seconds: written where the refusal has such a field.
+    pub retry_after_seconds: Option<u32>,
+    /// Its number, by which the log knows it too.
+    pub session: Option<SessionId>,
+    /// What exactly is wrong, in words that the client may read.
+    pub detail: Option<&'a str>,
+    /// It answers HEAD, so its body is not written.
+    pub is_head: bool,
 }
 
-/// The same for a request that has a number, by which the log knows it too; without the body for HEAD.
-pub fn refusal_of(
-    refusal: Refusal,
-    retry_after_seconds: Option<u32>,
-    session: Option<SessionId>,
-    with_body: bool,
-    out: &mut Vec<u8>,
-) {
-    write(refusal, None, retry_after_seconds, session, with_body, out);
+/// Appends the answer for `refusal` to `out`.
+pub fn refusal(refusal: Refusal, with: With<'_>, out: &mut Vec<u8>) {
+    write(refusal, with, out);
 }
 
 /// Appends the answer for a faulty head to `out`; its line says what is wrong.
 pub fn fault(fault: Fault, out: &mut Vec<u8>) {
-    write(fault.refusal(), Some(fault), None, None, true, out);
+    let said = fault.to_string();
+    let with = With {
+        detail: Some(&said),
+        ..With::default()
+    };
+    write(fault.refusal(), with, out);
 }
 
-fn write(
-    refusal: Refusal,
-    fault: Option<Fault>,
-    retry_after_seconds: Option<u32>,
-    session: Option<SessionId>,
-    with_body: bool,
-    out: &mut Vec<u8>,
-) {
+fn write(refusal: Refusal, with: With<'_>, out: &mut Vec<u8>) {
     let status = refusal.status();
-    let body = match fault {
-        Some(fault) => format!("{}: {fault}\n", refusal.sentence()),
+    let body = match with.detail {
+        Some(detail) => match refusal.sentence().split_once("; ") {
+            Some((what, then)) => format!("{what}: {}; {then}\n", plain(detail)),
+            None => format!("{}: {}\n", refusal.sentence(), plain(detail)),
+        },
         None => format!("{}\n", refusal.sentence()),
     };
     // Writing to a Vec cannot fail.
@@ -55,10 +59,10 @@ fn write(
         body.len(),
         refusal.word(),
     );
-    if let Some(session) = session {
+    if let Some(session) = with.session {
         let _ = write!(out, "Greenroom-Session: {session}\r\n");
     }
-    if let Some(seconds) = retry_after_seconds.filter(|_| refusal.retry_after()) {
+    if let Some(seconds) = with.retry_after_seconds.filter(|_| refusal.retry_after()) {
         let _ = write!(out, "Retry-After: {seconds}\r\n");
     }
     let end: &[u8] = match refusal {
@@ -66,9 +70,14 @@ fn write(
         _ => b"Connection: close\r\n\r\n",
     };
     out.extend_from_slice(end);
-    if with_body {
+    if !with.is_head {
         out.extend_from_slice(body.as_bytes());
     }
+}
+
+/// Cut to `REASON_MAX`, and without what is no visible character: a backend may have chosen the words.
+fn plain(detail: &str) -> String {
+    detail.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect()
 }
 
 /// The reason phrase, which nobody reads but people with curl.
@@ -101,7 +110,11 @@ mod tests {
     #[test]
     fn every_refusal_is_one_complete_answer_that_closes() {
         for &each in Refusal::ALL {
-            let answer = text(|out| refusal(each, Some(3), out));
+            let with = With {
+                retry_after_seconds: Some(3),
+                ..With::default()
+            };
+            let answer = text(|out| refusal(each, with, out));
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with(&format!("HTTP/1.1 {} ", each.status())), "{head}");
             assert!(!head.contains(" Refused"), "a status without its phrase: {head}");
@@ -126,20 +139,41 @@ mod tests {
                 "close"
             };
             assert!(head.ends_with(&format!("\r\nConnection: {connection}")), "{head}");
-            let to_head = text(|out| refusal_of(each, Some(3), None, false, out));
+            let with = With { is_head: true, ..with };
+            let to_head = text(|out| refusal(each, with, out));
             assert_eq!(to_head, format!("{head}\r\n\r\n"), "HEAD has the same head and no body");
         }
+    }
+
+    fn retry(seconds: u32) -> With<'static> {
+        With {
+            retry_after_seconds: Some(seconds),
+            ..With::default()
+        }
+    }
+
+    #[test]
+    fn a_failed_start_says_its_phase_and_reason_and_nothing_that_could_break_a_line() {
+        let with = With {
+            detail: Some("phase database: no\r\nlicense"),
+            ..With::default()
+        };
+        let answer = text(|out| refusal(Refusal::StartFailed, with, out));
+        assert!(
+            answer.ends_with("\r\n\r\nthe server could not start: phase database: nolicense; try again later\n"),
+            "{answer}"
+        );
     }
 
     #[test]
     fn the_bytes_of_a_refusal() {
         assert_eq!(
-            text(|out| refusal(Refusal::NotReady, Some(2), out)),
+            text(|out| refusal(Refusal::NotReady, retry(2), out)),
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 40\r\n\
              Cache-Control: no-store\r\nGreenroom-Refusal: not_ready\r\nRetry-After: 2\r\nConnection: close\r\n\r\n\
              the server is starting; try again later\n"
         );
-        let without = text(|out| refusal(Refusal::NotReady, None, out));
+        let without = text(|out| refusal(Refusal::NotReady, With::default(), out));
         assert!(!without.contains("Retry-After"), "nothing is made up");
     }
 

@@ -22,9 +22,24 @@ pub enum After {
     PersistHttp10,
 }
 
+/// What is changed in an answer, and added to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Edits<'a> {
+    /// Fields that the route sets and removes.
+    pub route: &'a HeaderEdits,
+    /// The value of `Greenroom-Degraded`, where the client is told.
+    pub degraded: Option<&'a str>,
+}
+
+/// Nothing is changed.
+pub const UNCHANGED: Edits<'static> = Edits {
+    route: &NO_EDITS,
+    degraded: None,
+};
+
 impl Switched<'_> {
     /// Appends the 101 for the client to `out`.
-    pub fn to_client(&self, edits: &HeaderEdits, out: &mut Vec<u8>) {
+    pub fn to_client(&self, edits: Edits<'_>, out: &mut Vec<u8>) {
         let mut slots = fields::slots();
         let Ok(parts) = parse(self.head, &mut slots) else {
             debug_assert!(false, "it parsed before");
@@ -47,7 +62,7 @@ impl Interim<'_> {
             return;
         };
         write_status_line(&parts, out);
-        write_kept(&parts, &NO_EDITS, |_| false, out);
+        write_kept(&parts, UNCHANGED, |_| false, out);
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -55,7 +70,7 @@ impl Interim<'_> {
 impl Status<'_> {
     /// Appends the head of the answer for the client to `out`. The body follows as it comes, up to where
     /// [`Status::body`] ends it; without its chunks if `dechunk`, for a client of HTTP/1.0.
-    pub fn to_client(&self, edits: &HeaderEdits, after: After, dechunk: bool, out: &mut Vec<u8>) {
+    pub fn to_client(&self, edits: Edits<'_>, after: After, dechunk: bool, out: &mut Vec<u8>) {
         let mut slots = fields::slots();
         let Ok(parts) = parse(self.head, &mut slots) else {
             debug_assert!(false, "it parsed before");
@@ -93,24 +108,22 @@ fn write_status_line(parts: &Parts<'_, '_>, out: &mut Vec<u8>) {
 }
 
 /// Writes all fields that pass, Content-Length as `length_passes` says, and what the route sets.
-fn write_kept(
-    parts: &Parts<'_, '_>,
-    edits: &HeaderEdits,
-    mut length_passes: impl FnMut(&str) -> bool,
-    out: &mut Vec<u8>,
-) {
+fn write_kept(parts: &Parts<'_, '_>, edits: Edits<'_>, mut length_passes: impl FnMut(&str) -> bool, out: &mut Vec<u8>) {
     for field in parts.fields {
         let name = field.name;
         let dropped = fields::is_hop_by_hop(name)
             || fields::is_own(name)
             || fields::is_nominated(parts.fields, name)
-            || edits.touches(name);
+            || edits.route.touches(name);
         let is_length = name.eq_ignore_ascii_case("content-length");
         if !dropped && (!is_length || length_passes(name)) {
             fields::write(out, name, field.value);
         }
     }
-    for (name, value) in &edits.set {
+    for (name, value) in &edits.route.set {
         fields::write(out, name, value.as_bytes());
+    }
+    if let Some(degraded) = edits.degraded {
+        fields::write(out, "Greenroom-Degraded", degraded.as_bytes());
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::flow::{Cut, Download, Upload, write_to_client};
 use super::{Connection, Request};
 use crate::driver::{Message, Order};
-use crate::head::{self, After, BodyFraming, BodyReader, Http};
+use crate::head::{self, After, BodyFraming, BodyReader, Edits, Http};
 use crate::opening::{NoHead, Place, next_head};
 use crate::stream::Stream;
 
@@ -318,7 +318,12 @@ fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind
         (true, false) => After::PersistHttp10,
     };
     let mut out = Vec::new();
-    status.to_client(&request.route.response_headers, after, dechunk, &mut out);
+    let degraded = request.front.degraded_field(request.route_index);
+    let edits = Edits {
+        route: &request.route.response_headers,
+        degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
+    };
+    status.to_client(edits, after, dechunk, &mut out);
     let mut download = Download {
         reader: BodyReader::new(status.body()),
         dechunk,

@@ -36,9 +36,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use greenroom_core::drain::{retry_after, seed_for};
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
-use greenroom_core::limits::RETRY_AFTER_SECONDS;
 use greenroom_core::session::Answer;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -47,7 +45,7 @@ use crate::config::{HttpMode, Route};
 use crate::dial;
 use crate::driver::Message;
 use crate::front::{self, Backend, Front};
-use crate::head::{self, BodyFraming, Http, Kind};
+use crate::head::{self, BodyFraming, Http, Kind, With};
 use crate::opening::{Watched, say};
 use crate::registry::{Descriptor, Entry};
 use crate::stream::Stream;
@@ -129,7 +127,7 @@ impl Request<'_> {
             return End::Refused(Refusal::BodyTooLarge, None); // before a place is taken
         }
         let passes = self.route.http == HttpMode::Pass;
-        if passes || self.backend.inbox.is_free() {
+        if passes || self.backend.inbox.is_free(self.route.need) {
             let id = self.backend.inbox.draw();
             entry.set_session(id);
             match self.at_once(id).await {
@@ -164,7 +162,10 @@ impl Request<'_> {
             };
             let is_reused = connection.is_reused;
             let mut head = Vec::new();
-            let forward = front::forward(self.route, &self.kind, &self.backend.authority, self.peer, id, attempt);
+            let authority = &self.backend.authority;
+            let degraded = self.backend.standing.borrow().degraded.clone();
+            let degraded = degraded.as_deref();
+            let forward = front::forward(self.route, &self.kind, authority, self.peer, id, attempt, degraded);
             self.kind.to_backend(&forward, &mut head);
             let exchange = Exchange::new(self, connection, head);
             match exchange.run(None).await {
@@ -276,10 +277,15 @@ impl Request<'_> {
             End::Refused(refusal, detail) => {
                 entry.refused(refusal, detail);
                 entry.enter(State::Closing);
-                let id = entry.session().map_or(0, |id| id.0);
-                let after = retry_after(seed_for(self.front.seed, id), RETRY_AFTER_SECONDS);
+                let id = entry.session().unwrap_or(SessionId(0));
+                let saying = self.front.saying(self.route_index, refusal, id);
+                let with = With {
+                    session: entry.session(),
+                    is_head,
+                    ..saying.with()
+                };
                 let mut answer = Vec::new();
-                head::refusal_of(refusal, Some(after), entry.session(), !is_head, &mut answer);
+                head::refusal(refusal, with, &mut answer);
                 say(client, &answer).await;
             }
         }

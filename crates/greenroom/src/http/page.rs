@@ -104,7 +104,7 @@ fn begin(standing: &Standing, now: Time) -> String {
     let light = match standing.usual {
         Some(usual) => format!(
             "<i style=\"animation-duration:{:.1}s;animation-delay:-{elapsed:.1}s\"></i>",
-            usual.as_secs_f32().max(0.1)
+            usual.p50.as_secs_f32().max(0.1)
         ),
         None => "<i class=unknown></i>".to_owned(),
     };
@@ -134,7 +134,11 @@ fn line(number: u32, standing: &Standing, now: Time) -> String {
             return out;
         }
         Gateway::Failed => {
-            out.push_str("<p class=now role=alert><b>It could not start</b></p>\n");
+            out.push_str("<p class=now role=alert><b>It could not start</b>");
+            if let Some(failure) = &standing.failure {
+                let _ = write!(out, " <span>{}</span>", escaped(failure));
+            }
+            out.push_str("</p>\n");
             return out;
         }
     }
@@ -144,7 +148,7 @@ fn line(number: u32, standing: &Standing, now: Time) -> String {
     }
     let _ = write!(out, "<span>for {}", spoken(now.since(standing.since)));
     if let Some(usual) = standing.usual {
-        let _ = write!(out, ", usually {}", spoken(usual));
+        let _ = write!(out, ", usually {}", spoken(usual.p50));
     }
     out.push_str("</span></p>\n");
     out
@@ -179,6 +183,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use greenroom_core::starts::Usual;
+
     use super::*;
 
     fn standing(phase: Option<&str>, usual: Option<Duration>) -> Standing {
@@ -186,7 +192,14 @@ mod tests {
             gate: Gateway::Shut,
             phase: phase.map(Into::into),
             since: Time::ZERO,
-            usual,
+            usual: usual.map(|time| Usual {
+                p10: time,
+                p50: time,
+                p90: time,
+                of: 1,
+            }),
+            failure: None,
+            degraded: None,
         }
     }
 

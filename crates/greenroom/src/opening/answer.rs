@@ -15,10 +15,9 @@ use super::hold::Place;
 use super::refuse;
 use super::watched::Watched;
 use crate::clock;
-use crate::config::HeaderEdits;
 use crate::dial::Dialled;
 use crate::driver::{Message, Order};
-use crate::head::{self, After, Asked, BodyFraming, BodyReader};
+use crate::head::{self, After, Asked, BodyFraming, BodyReader, Edits, With};
 use crate::registry::{Descriptor, Entry};
 use crate::scratch::with_scratch;
 use crate::stream::Stream;
@@ -65,7 +64,7 @@ pub(super) async fn receive(
     place: &Place,
     client: &Watched,
     asked: Asked<'_>,
-    edits: &HeaderEdits,
+    edits: Edits<'_>,
     dialled: Dialled,
     mut order: oneshot::Receiver<Order>,
 ) -> Outcome {
@@ -213,7 +212,7 @@ enum Parsed {
 }
 
 /// Writes what is left of the head and reads the answer's head, interim answers left out.
-async fn read_answer(stream: &mut Stream, rest: &[u8], asked: Asked<'_>, edits: &HeaderEdits) -> (Answer, Parsed) {
+async fn read_answer(stream: &mut Stream, rest: &[u8], asked: Asked<'_>, edits: Edits<'_>) -> (Answer, Parsed) {
     let mut bytes = Vec::new();
     if !rest.is_empty() && stream.write_all(rest).await.is_err() {
         return (
@@ -283,7 +282,7 @@ pub(crate) async fn next_head(stream: &Stream, bytes: &mut Vec<u8>, is_first: bo
 
 /// A whole head, made into what the client may have of it; `None` when it is an
 /// interim one. `behind` is what came after it.
-fn parsed(answer: &head::Answer<'_>, edits: &HeaderEdits, behind: &[u8]) -> Option<(Answer, Parsed)> {
+fn parsed(answer: &head::Answer<'_>, edits: Edits<'_>, behind: &[u8]) -> Option<(Answer, Parsed)> {
     let mut head = Vec::new();
     let begun = behind.to_vec();
     Some(match answer {
@@ -362,7 +361,7 @@ pub(super) async fn pass_on(
         Received::Nothing(why) => {
             entry.refused(Refusal::BadAnswer, Some(why));
             entry.enter(State::Closing);
-            refuse::plain(client, Refusal::BadAnswer, None).await;
+            refuse::plain(client, Refusal::BadAnswer, With::default()).await;
             None
         }
     }

@@ -6,10 +6,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use greenroom_core::drain::{retry_after, seed_for};
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::gate::Class;
-use greenroom_core::limits::RETRY_AFTER_SECONDS;
 use greenroom_core::session::Answer;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -21,7 +19,7 @@ use crate::clock;
 use crate::config::Hold;
 use crate::driver::{Arrival, Inbox, Message, Order};
 use crate::front::Front;
-use crate::head::Kind;
+use crate::head::{Edits, Kind};
 use crate::registry::Entry;
 
 /// A session in the gate's care. Dropped before its time, it says that it left.
@@ -137,12 +135,17 @@ async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> 
         return None;
     };
     match done {
-        Done::Answered(received) => Box::pin(answer::pass_on(client, received, entry)).await,
+        Done::Answered(mut received) => {
+            if let Received::Switched { head, .. } = &mut received {
+                front.tell_degraded(waiting.route, head);
+            }
+            Box::pin(answer::pass_on(client, received, entry)).await
+        }
         Done::Refused(refusal) => {
             entry.refused(refusal, None);
             entry.enter(State::Closing);
-            let after = retry_after(seed_for(front.seed, id.0), RETRY_AFTER_SECONDS);
-            Box::pin(refuse::plain(client, refusal, Some(after))).await;
+            let saying = front.saying(waiting.route, refusal, id);
+            Box::pin(refuse::plain(client, refusal, saying.with())).await;
             None
         }
         Done::Left => None,
@@ -152,7 +155,6 @@ async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> 
 impl Waiting {
     /// Follows the gate's orders until one of them is the last.
     async fn done(&mut self, front: &Front, entry: &mut Entry) -> Done {
-        let edits = &front.config.routes[self.route].response_headers;
         loop {
             let order = tokio::select! {
                 biased;
@@ -162,6 +164,12 @@ impl Waiting {
             match order {
                 Ok(Order::Dialled { dialled, next }) => {
                     entry.enter(State::Dialing);
+                    let route = &front.config.routes[self.route];
+                    let degraded = front.degraded_field(self.route);
+                    let edits = Edits {
+                        route: &route.response_headers,
+                        degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
+                    };
                     let receive = answer::receive(
                         &self.place,
                         &self.watched,

@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::READ_ANSWER;
-use crate::head::{self, Fault};
+use crate::head::{self, Fault, With};
 
 /// Refuses before the 101.
-pub(crate) async fn plain(client: TcpStream, refusal: Refusal, retry_after: Option<u32>) {
+pub(crate) async fn plain(client: TcpStream, refusal: Refusal, with: With<'_>) {
     let mut answer = Vec::new();
-    head::refusal(refusal, retry_after, &mut answer);
+    head::refusal(refusal, with, &mut answer);
     say(client, &answer).await;
 }
 

@@ -15,6 +15,7 @@ use greenroom_core::backend::Input;
 use greenroom_core::backoff::{Backoff, GiveUp, Next};
 use greenroom_core::event::Generation;
 use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, RESTART_DELAY};
+use greenroom_core::readiness;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -171,7 +172,7 @@ impl Life {
             let generation = Generation(number);
             self.generation.store(number, Ordering::SeqCst);
             // Told before it is started, so that its first word finds its generation known.
-            self.inbox.tell(Message::Backend(Input::Started(generation), "start"));
+            self.inbox.tell(Message::signal(Input::Started(generation), "start"));
             let code = match self.supervisor.spawn(self.id, generation).await {
                 Err(error) => {
                     if number == 1 {
@@ -182,7 +183,7 @@ impl Life {
                             restarts: false,
                             code,
                         };
-                        self.inbox.tell(Message::Backend(exited, "exit"));
+                        self.inbox.tell(Message::signal(exited, "exit"));
                         return Last::NeverStarted(code);
                     }
                     self.log.warn(error.to_string()); // it is tried again
@@ -223,7 +224,7 @@ impl Life {
             restarts,
             code,
         };
-        self.inbox.tell(Message::Backend(exited, "exit"));
+        self.inbox.tell(Message::signal(exited, "exit"));
         self.log.say(Event::Exited {
             generation: generation.0,
             code: code.into(),
@@ -319,22 +320,24 @@ impl Teller {
         };
         if message.ready {
             self.inbox
-                .tell(Message::Backend(Input::NotifiedReady(generation), "notify"));
+                .tell(Message::signal(Input::NotifiedReady(generation), "notify"));
         } else if message.stopping || message.reloading {
             self.inbox
-                .tell(Message::Backend(Input::NotifiedStopping(generation), "notify"));
+                .tell(Message::signal(Input::NotifiedStopping(generation), "notify"));
             let word = if message.stopping { "stopping" } else { "reloading" };
             said(word, message.status.clone());
         }
-        let shown = message.phases.last().or(message.status.as_ref()).cloned();
         for name in message.phases {
-            said(&name, None);
+            let finished = readiness::Input::Phase(generation, name.into());
+            self.inbox.tell(Message::Backend(finished, "notify"));
         }
-        if message.status.is_some() {
-            said("status", message.status);
+        if let Some(by) = message.extend_timeout {
+            let extend = readiness::Input::Extend(generation, by);
+            self.inbox.tell(Message::Backend(extend, "notify"));
         }
-        if let Some(shown) = shown {
-            self.inbox.tell(Message::Phase(shown));
+        if let Some(words) = message.status {
+            said("status", Some(words.clone()));
+            self.inbox.tell(Message::Said(words));
         }
     }
 }

@@ -48,7 +48,7 @@ impl Prober {
                 // Each one: what was known already the machine knows, and a relay may have been lost since.
                 let up = look.verdict == Verdict::Up;
                 let generation = Generation(self.generation.load(Ordering::SeqCst));
-                self.inbox.tell(Message::Backend(Input::Verdict(generation, up), by));
+                self.inbox.tell(Message::signal(Input::Verdict(generation, up), by));
             };
             tokio::select! {
                 never = probe::watch(probe, every, &wants.look_now, report) => match never {},

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use greenroom_core::backend::Source;
 use greenroom_core::gate::Trust;
+use greenroom_core::readiness::Plan;
+use greenroom_core::starts::Starts;
 
 use super::FAULT;
 use super::prober::Prober;
@@ -62,7 +64,8 @@ impl Station {
             backend: index,
             names: Names::new(&address, log.clone()),
             address: address.clone(),
-            source: source(settings),
+            plan: plan(settings),
+            starts: Starts::default(),
             registry: Arc::clone(registry),
             log: log.clone(),
         });
@@ -113,6 +116,17 @@ impl Station {
             log: self.log.clone(),
         };
         tokio::spawn(prober.run(self.wants.clone()));
+    }
+}
+
+/// How its readiness is judged.
+fn plan(settings: &config::Backend) -> Plan {
+    Plan {
+        source: source(settings),
+        is_ours: settings.process.is_some(),
+        phases: settings.phases.clone().into(),
+        checks: settings.checks.iter().map(|check| check.rule.clone()).collect(),
+        needs: settings.needs.clone().into(),
     }
 }
 

@@ -11,6 +11,8 @@ use greenroom_core::backend::{Input, Source};
 use greenroom_core::event::{Generation, State};
 use greenroom_core::gate::Trust;
 use greenroom_core::limits::RESOLVE_TIMEOUT;
+use greenroom_core::readiness::Plan;
+use greenroom_core::starts::Starts;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -65,7 +67,8 @@ where
         backend: 0,
         address: "backend.test:1".parse().unwrap(),
         names: Names::looked_up("backend.test".into(), log.clone(), look_up),
-        source: Source::Probe(Trust::Pushed),
+        plan: Plan::plain(Source::Probe(Trust::Pushed), false),
+        starts: Starts::default(),
         registry: Arc::clone(&registry),
         log,
     });
@@ -125,7 +128,7 @@ async fn head(stream: &mut TcpStream) -> String {
 }
 
 fn ready() -> Message {
-    Message::Backend(Input::Verdict(Generation(0), true), "test")
+    Message::signal(Input::Verdict(Generation(0), true), "test")
 }
 
 #[tokio::test]
@@ -206,14 +209,14 @@ async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_he
     head(&mut dialled).await;
     dialled.write_all(SWITCHING.as_bytes()).await.unwrap();
     assert!(head(&mut first).await.starts_with("HTTP/1.1 101 "));
-    until("the gate is sure", || inbox.is_free()).await;
+    until("the gate is sure", || inbox.is_free(0)).await;
 
     let mut queued = Vec::new();
     while let Ok(other) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(found)).await {
         queued.push(other.unwrap());
     }
     let _second = knock(at).await;
-    until("somebody is on the way", || !inbox.is_free()).await;
+    until("somebody is on the way", || !inbox.is_free(0)).await;
     assert_eq!(
         standing.borrow().gate,
         Gateway::Open,

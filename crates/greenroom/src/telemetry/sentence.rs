@@ -127,6 +127,27 @@ fn sentence(event: &Event) -> Option<String> {
             status: Some(status),
         } => format!("the backend is {phase}: {status}"),
         Event::Phase { phase, status: None } => format!("the backend is {phase}"),
+        Event::StartFailed {
+            phase: Some(phase),
+            reason,
+        } => format!("the start has failed in the phase {phase}: {reason}"),
+        Event::StartFailed { phase: None, reason } => format!("the start has failed: {reason}"),
+        Event::Check {
+            check,
+            state,
+            reason: Some(reason),
+            ..
+        } => format!("the check {check} is {state}: {reason}"),
+        Event::Check {
+            check,
+            state,
+            reason: None,
+            ..
+        } => format!("the check {check} is {state}"),
+        Event::Degraded { level: "none", .. } => "nothing is missing of the backend any more".into(),
+        Event::Degraded { level, missing } => {
+            format!("the backend is degraded ({level}): {} missing", missing.join(", "))
+        }
         Event::Ready { by, held: 0, after } => format!("the backend is ready after {after:.3} s ({by})"),
         Event::Ready { by, held, after } => {
             format!("the backend is ready after {after:.3} s ({by}); {held} waiting are let in, in order")

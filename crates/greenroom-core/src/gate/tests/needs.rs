@@ -45,7 +45,11 @@ fn who_needs_less_goes_first_and_who_needs_more_keeps_its_place() {
     assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Pushed))), [2, 4, 6]);
     assert_eq!(bench.gate.held(), 3);
     bench.arrive_needing(7, 0, true);
-    assert_eq!(bench.needs(only(0).with(1), NOBODY), [1, 3, 5, 7], "in the order of arrival");
+    assert_eq!(
+        bench.needs(only(0).with(1), NOBODY),
+        [1, 3, 5, 7],
+        "in the order of arrival"
+    );
     assert_eq!(bench.gate.held(), 0);
 }
 
@@ -81,7 +85,11 @@ fn who_waits_aside_is_no_canary_and_holds_nobody_up() {
     bench.needs(only(1), NOBODY);
     bench.arrive_needing(1, 0, true);
     assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Inferred))), []);
-    assert_eq!(bench.gate.poll_timeout(), Some(bench.now + HOUR), "nothing but its deadline is awaited");
+    assert_eq!(
+        bench.gate.poll_timeout(),
+        Some(bench.now + HOUR),
+        "nothing but its deadline is awaited"
+    );
     assert_eq!(dialled(&bench.arrive_needing(2, 1, true)), [2]);
 }
 
@@ -99,7 +107,11 @@ fn a_degraded_backend_refuses_whom_its_route_refuses_and_no_other() {
     let said = bench.arrive_needing(2, 1, true);
     assert_eq!(said, [Output::Refuse(SessionId(2), Refusal::Degraded)]);
     let said = bench.arrive_needing(3, 2, false);
-    assert_eq!(said, [Output::Refuse(SessionId(3), Refusal::NotReady)], "it may not wait");
+    assert_eq!(
+        said,
+        [Output::Refuse(SessionId(3), Refusal::NotReady)],
+        "it may not wait"
+    );
     assert_eq!(dialled(&bench.arrive_needing(4, 0, true)), [4]);
     assert_eq!(bench.gate.held(), 0);
 }

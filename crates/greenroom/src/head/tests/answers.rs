@@ -1,7 +1,7 @@
 //! What a backend's answer is, and what the client gets of it.
 
 use super::{ACCEPT, crlf, upgrade, valid_and};
-use crate::config::NO_EDITS;
+use crate::head::UNCHANGED;
 use crate::head::{After, Answer, BodyFraming, Nonsense, parse_response};
 
 /// A valid 101 for the plain valid upgrade, with more lines.
@@ -29,12 +29,12 @@ fn passed_on(answer: &[u8]) -> (String, Option<BodyFraming>) {
     let body = match parse_response(answer, &request) {
         Answer::Switched(switched) => {
             assert_eq!(switched.head_len(), answer.len());
-            switched.to_client(&NO_EDITS, &mut out);
+            switched.to_client(UNCHANGED, &mut out);
             None
         }
         Answer::Status(status) => {
             assert_eq!(status.head_len(), answer.len());
-            status.to_client(&NO_EDITS, After::Close, false, &mut out);
+            status.to_client(UNCHANGED, After::Close, false, &mut out);
             Some(status.body())
         }
         other => panic!("{other:?}: {}", answer.escape_ascii()),

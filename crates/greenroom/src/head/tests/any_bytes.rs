@@ -1,7 +1,7 @@
 //! What holds for any bytes: nothing panics, cuts do not matter, and what is forwarded is clean.
 
 use super::{Is, crlf, forward, is, to_backend, upgrade, valid_and};
-use crate::config::NO_EDITS;
+use crate::head::UNCHANGED;
 use crate::head::{After, Answer, BodyFraming, BodyReader, Fault, head_end, parse_response};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -72,7 +72,7 @@ proptest! {
             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\nSec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\n");
         answer.splice(at..(at + bytes.len() % 4).min(answer.len()), bytes.iter().copied().take(3));
         if let Answer::Status(status) = parse_response(&answer, &request) {
-            status.to_client(&NO_EDITS, After::Close, false, &mut Vec::new());
+            status.to_client(UNCHANGED, After::Close, false, &mut Vec::new());
         }
     }
 

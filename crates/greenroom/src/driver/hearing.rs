@@ -1,0 +1,206 @@
+//! What the owner task hears of its backend, and what follows from it.
+//!
+//! `greenroom_core::readiness` decides; here its words are carried to the gate, the log,
+//! the prober, the child and whoever looks on ([`Standing`]).
+
+use std::time::Instant;
+
+use greenroom_core::backend;
+use greenroom_core::check::{Level, State};
+use greenroom_core::gate;
+use greenroom_core::phase::Step;
+use greenroom_core::readiness::{Input, Output};
+use greenroom_core::time::Time;
+
+use super::Driver;
+use super::standing::{Degraded, LastVerdict};
+use crate::telemetry::Event;
+
+impl Driver {
+    /// Something about the backend's readiness; `by` is what told it.
+    pub(super) fn hear(&mut self, now: Time, input: Input, by: &'static str) {
+        self.readiness.handle(now, input);
+        self.follow(now, by);
+    }
+
+    /// Time has passed: a phase may have lasted too long.
+    pub(super) fn hear_timeout(&mut self, now: Time) {
+        self.readiness.handle_timeout(now);
+        self.follow(now, "timeout");
+    }
+
+    /// A verdict of a check, which is kept to be shown.
+    pub(super) fn hear_check(&mut self, now: Time, input: Input, verdict: LastVerdict) {
+        if let Input::Check { index, .. } = input
+            && let Some(last) = self.verdicts.get_mut(index)
+        {
+            *last = Some(verdict);
+        }
+        self.hear(now, input, "check");
+    }
+
+    /// What a backend says of its start in its own words.
+    pub(super) fn hear_words(&mut self, words: &str) {
+        self.standing
+            .send_modify(|standing| standing.phase = Some(words.into()));
+    }
+
+    fn follow(&mut self, now: Time, by: &'static str) {
+        let was_ready = self.gate_is_told;
+        while let Some(output) = self.readiness.poll_output() {
+            match output {
+                Output::Needs { met, refused } => self.gate.handle(now, gate::Input::Needs { met, refused }),
+                Output::Ready(trust) => self.ready(now, trust, by),
+                Output::NotReady => {
+                    self.gate_is_told = false;
+                    self.gate.handle(now, gate::Input::NotReady);
+                }
+                Output::Failed => {
+                    self.gate_is_told = false;
+                    self.gate.handle(now, gate::Input::Failed);
+                }
+                Output::Begun => self.begun(now),
+                Output::Phase { index, step } => self.phase(index, step),
+                Output::NoSuchPhase(name) => self.strange_phase(&name),
+                Output::StartFailed(failure) => {
+                    let words = failure.to_string();
+                    self.log.say(Event::StartFailed {
+                        phase: failure.phase.as_deref().map(str::to_owned),
+                        reason: failure.reason.to_string(),
+                    });
+                    // Before the gate hears of it, so that whoever it refuses can say why.
+                    self.standing
+                        .send_modify(|standing| standing.failure = Some(words.as_str().into()));
+                }
+                Output::EndProcess => {
+                    let generation = self.readiness.generation();
+                    self.end.send_replace(generation);
+                }
+                Output::Check { index, state } => self.check_changed(index, state),
+                Output::Level(level) => self.level_changed(level),
+            }
+            self.carry_out(now);
+        }
+        if was_ready && !self.gate_is_told {
+            self.away_since = now;
+        }
+    }
+
+    fn ready(&mut self, now: Time, trust: gate::Trust, by: &'static str) {
+        let held = self.gate.held();
+        self.gate.handle(now, gate::Input::Ready(trust));
+        if std::mem::replace(&mut self.gate_is_told, true) {
+            return;
+        }
+        self.ready_since = now;
+        let took = now.since(self.away_since);
+        if std::mem::take(&mut self.is_start) {
+            self.starts.took(took);
+        }
+        self.log.say(Event::Ready {
+            by: by.into(),
+            held,
+            after: took.as_secs_f64(),
+        });
+    }
+
+    /// A new start: nothing of the old one holds any more.
+    fn begun(&mut self, now: Time) {
+        (self.away_since, self.is_start) = (now, true);
+        self.standing.send_modify(|standing| {
+            standing.phase = None;
+            standing.failure = None;
+        });
+        self.pool.clear();
+    }
+
+    fn phase(&mut self, index: usize, step: Step) {
+        match step {
+            Step::Forward { .. } => {}
+            Step::Late | Step::Repeated | Step::TooLate => return,
+        }
+        let phases = self.readiness.phases();
+        if let Some((name, _)) = phases.marks().nth(index) {
+            self.log.say(Event::Phase {
+                phase: name.into(),
+                status: None,
+            });
+        }
+        let next = phases.current().map(|rule| rule.name.clone());
+        self.standing.send_modify(|standing| standing.phase = next);
+    }
+
+    fn strange_phase(&mut self, name: &str) {
+        self.log.say(Event::Phase {
+            phase: name.into(),
+            status: None,
+        });
+        self.hear_words(name);
+        if !std::mem::replace(&mut self.strange_phase_told, true) {
+            self.log.warn(format!(
+                "the backend reports the phase {name:?}, which is none of its own: it counts for nothing; name all phases, in order, as `phases` of the backend"
+            ));
+        }
+    }
+
+    fn check_changed(&mut self, index: usize, state: State) {
+        let Some((rule, _)) = self.readiness.checks().nth(index) else {
+            return;
+        };
+        let reason = match (state, self.verdicts.get(index)) {
+            (State::Bad, Some(Some(last))) => last.reason.clone(),
+            (State::Good | State::Bad | State::Unknown, _) => None,
+        };
+        self.log.say(Event::Check {
+            check: rule.name.as_ref().into(),
+            state: state.word(),
+            critical: rule.critical,
+            reason,
+        });
+        if self.readiness.level() != Level::None {
+            self.show_degraded(); // the level may be the same, and the names others
+        }
+    }
+
+    fn level_changed(&mut self, level: Level) {
+        self.show_degraded();
+        let missing = self.missing();
+        self.log.say(Event::Degraded {
+            level: level.word(),
+            missing,
+        });
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let missing = self
+            .readiness
+            .checks()
+            .filter(|(rule, check)| !rule.critical && check.state() != State::Good);
+        missing.map(|(rule, _)| rule.name.as_ref().into()).collect()
+    }
+
+    /// What heads and messages say of it from now on.
+    fn show_degraded(&mut self) {
+        let level = self.readiness.level();
+        let degraded = (level != Level::None).then(|| Degraded::new(level, &self.missing()).into());
+        self.standing.send_modify(|standing| standing.degraded = degraded);
+    }
+
+    /// A dial at the open gate found nobody.
+    pub(super) fn unreachable(&mut self, now: Time) {
+        self.hear(now, Input::Backend(backend::Input::Unreachable), "dial");
+    }
+}
+
+impl LastVerdict {
+    /// Of a look that has just ended.
+    #[must_use]
+    pub fn of(good: bool, reason: Option<String>, began: Instant) -> Self {
+        Self {
+            good,
+            reason,
+            took: began.elapsed(),
+            at: crate::clock::now(),
+        }
+    }
+}

@@ -111,7 +111,9 @@ impl Lines {
             let (read, changed) = &*shared;
             for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
-                let event = serde_json::from_str::<Value>(&line)
+                // At a terminal what CMD prints may stand before it on the same line.
+                let json = &line[line.find("{\"ts\":").unwrap_or(0)..];
+                let event = serde_json::from_str::<Value>(json)
                     .ok()
                     .filter(|value| value["event"].is_string());
                 let mut read = read.lock().unwrap();

@@ -85,7 +85,8 @@ impl House {
             backend: 0,
             names: Names::new(&place.parse().unwrap(), log.clone()),
             address: place.parse().unwrap(),
-            source: Source::Probe(trust),
+            plan: Plan::plain(Source::Probe(trust), false),
+            starts: Starts::default(),
             registry: Arc::clone(&registry),
             log: log.clone(),
         });
@@ -124,12 +125,12 @@ impl House {
 
     /// What the owner task learns of the backend.
     pub fn tell(&self, input: Input) {
-        self.inbox.tell(Message::Backend(input, "test"));
+        self.inbox.tell(Message::signal(input, "test"));
     }
 
     /// What the backend says of its start-up.
     pub fn phase(&self, phase: &str) {
-        self.inbox.tell(Message::Phase(phase.to_owned()));
+        self.inbox.tell(Message::Said(phase.to_owned()));
     }
 
     /// greenroom stops: nobody is let in any more.

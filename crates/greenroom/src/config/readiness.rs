@@ -13,6 +13,7 @@ use greenroom_core::check;
 use regex::Regex;
 
 use super::Address;
+use super::words::{Kind, Word as _};
 
 /// A probe with a name, asked for ever on its grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +97,27 @@ pub enum ProbeKind {
         /// Its path.
         path: PathBuf,
     },
+}
+
+impl ProbeKind {
+    /// The word for its kind, as in `probe`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        let kind = match self {
+            Self::Listen(_) => Kind::Listen,
+            Self::Tcp(_) => Kind::Tcp,
+            Self::Http(_) => Kind::Http,
+            Self::WebSocket { .. } => Kind::WebSocket,
+            Self::Grpc { .. } => Kind::Grpc,
+            Self::Postgres { .. } => Kind::Postgres,
+            Self::Redis { .. } => Kind::Redis,
+            Self::Nats { .. } => Kind::Nats,
+            Self::Exec { .. } => Kind::Exec,
+            Self::Log { .. } => Kind::Log,
+            Self::File { .. } => Kind::File,
+        };
+        kind.word()
+    }
 }
 
 /// What an `http` check asks and expects.

@@ -210,7 +210,11 @@ fn a_failed_start_is_said_on_the_page() {
     house.tell(greenroom_core::backend::Input::Exited {
         generation: greenroom_core::event::Generation(0),
         restarts: false,
+        code: 3,
     });
     let rest = String::from_utf8(client.rest()).unwrap();
-    assert!(rest.ends_with("<b>It could not start</b></p>\n"), "{rest}");
+    assert!(
+        rest.ends_with("<b>It could not start</b> <span>phase init: the server ended with exit code 3</span></p>\n"),
+        "{rest}"
+    );
 }

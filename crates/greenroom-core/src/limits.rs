@@ -125,8 +125,14 @@ pub const RISE: u32 = 1;
 pub const FALL: u32 = 3;
 /// The least and the most between two looks of a check.
 pub const CHECK_EVERY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(60));
+/// How often an `exec` check is asked unless it says so: each look is a process.
+pub const EXEC_EVERY: Duration = Duration::from_secs(1);
+/// The shortest that one look of a check may be allowed to take.
+pub const CHECK_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// The longest that one look of a check may be allowed to take.
 pub const CHECK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// The shortest timeout that a phase may have.
+pub const PHASE_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// The longest timeout that a phase may have.
 pub const PHASE_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of an answer that a check reads: of a body, of a greeting, of what a command says.
@@ -312,6 +318,15 @@ pub const HEADER_EDITS_MAX: usize = 50;
 pub const HEADER_VALUE_MAX: usize = 4 * KIB;
 /// Bytes of a route's path, of its rewrite, and of the path of a probe.
 pub const ROUTE_PATH_MAX: usize = KIB;
+/// Bytes of a text that a check sends or looks for: a user, a password, a service, a regular expression.
+pub const CHECK_TEXT_MAX: usize = KIB;
+/// Bytes that a regular expression may take once it is compiled, and again while it searches: `\w{100}` fits, a trap does not.
+pub const PATTERN_MEMORY_MAX: usize = 1024 * KIB;
+/// Bytes of the message that tells clients of a degraded backend, before names are put in.
+pub const DEGRADED_MESSAGE_MAX: usize = KIB;
+/// Bytes of the token of the admin address, least and most: 16 random letters cannot be guessed over
+/// a network, and the most fits in a head several times.
+pub const ADMIN_TOKEN: (usize, usize) = (16, KIB);
 /// The most that `held_max` and `http_held_max` may be: no process has more descriptors.
 pub const HELD_MAX_MOST: usize = DESCRIPTORS_MAX;
 /// The most that `dials_max` may be; beyond it a backend's backlog is what waits.

@@ -18,6 +18,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
+use crate::limits::PHASE_NAME_MAX;
 use crate::time::Time;
 
 /// The phases of a backend whose configuration names none.
@@ -33,6 +34,14 @@ pub const DEFAULT_PHASES: [&str; 7] = [
 
 /// Words that no phase may be named, as they mean something by themselves.
 pub const RESERVED_PHASES: [&str; 4] = ["ready", "failed", "stopping", "complete"];
+
+/// Whether a phase can have this name: a word, not a text. Letters, digits, `-`, `_` and `.`, at most
+/// `PHASE_NAME_MAX` of them. That it is not reserved is another question.
+#[must_use]
+pub fn is_name(name: &[u8]) -> bool {
+    let legal = |&byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=PHASE_NAME_MAX).contains(&name.len()) && name.iter().all(legal)
+}
 
 /// One phase, as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]

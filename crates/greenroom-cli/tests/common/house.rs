@@ -26,6 +26,8 @@ use greenroom_core::{
     event::{Generation, State},
     gate::Trust,
     limits,
+    readiness::Plan,
+    starts::Starts,
 };
 use tokio::sync::watch;
 

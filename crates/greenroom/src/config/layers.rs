@@ -1,5 +1,5 @@
-//! Puts the layers over one another: the file, then `GREENROOM__A__B` of the
-//! environment, then the flags of the command line. What none of them says is left
+//! Puts the layers over one another: the file, then a profile of it (`profile`), then
+//! `GREENROOM__A__B` of the environment, then the flags of the command line. What none of them says is left
 //! to `check`, which knows the defaults.
 //!
 //! A layer above the file sets keys of what is there: it makes no listener, backend or
@@ -10,11 +10,15 @@
 
 use std::ffi::OsString;
 
+use greenroom_core::limits::PHASES_MAX;
+use greenroom_core::phase::DEFAULT_PHASES;
+
 use super::problem::{Problem, Problems};
+use super::profile;
 use super::source::{Place, Sources};
 use super::suggest::{closest, listed};
 use super::tree::{Node, Table, Value};
-use super::written::{Read, Root, Shape};
+use super::written::{Read, Root, Shape, is_secret};
 
 /// What begins the names of variables that are settings.
 pub(super) const PREFIX: &str = "GREENROOM__";
@@ -38,8 +42,25 @@ pub struct Flags {
     pub grace: Option<String>,
     /// `--log-format`
     pub log_format: Option<String>,
+    /// `--profile`
+    pub profile: Option<String>,
     /// The words of CMD.
     pub command: Vec<OsString>,
+}
+
+/// The names of a backend's phases, as far as they can be read: they are there without a table for each.
+pub(super) fn phases_of(backend: &Table) -> Vec<String> {
+    match backend.get("phases").map(|node| &node.value) {
+        None => DEFAULT_PHASES.map(str::to_owned).into(),
+        Some(Value::List(list)) => {
+            let text = |node: &Node| match &node.value {
+                Value::Text(text) => Some(text.clone()),
+                _ => None,
+            };
+            list.iter().filter_map(text).take(PHASES_MAX).collect()
+        }
+        Some(_) => Vec::new(),
+    }
 }
 
 /// One layer being put over the tree.
@@ -111,12 +132,29 @@ impl Layer<'_> {
                 },
             };
             let segments: Vec<&str> = name[PREFIX.len()..].split("__").collect();
+            if segments.iter().any(|segment| is_secret(segment)) {
+                self.sources.hide(&place);
+            }
             let mut way = Way {
                 variable: name,
                 value: place,
                 sources: self.sources,
                 problems: self.problems,
             };
+            if segments
+                .first()
+                .is_some_and(|first| first.eq_ignore_ascii_case("profile"))
+            {
+                let help = format!(
+                    "choose one by {}=NAME; a variable for a key is put over every profile",
+                    profile::VARIABLE
+                );
+                way.refuse(
+                    format!("`{name}` is no setting: profiles are written in the file"),
+                    Some(help),
+                );
+                continue;
+            }
             way.put(Root::SHAPE, self.tree, &segments, node, PREFIX);
         }
     }
@@ -330,23 +368,22 @@ impl Way<'_> {
     }
 
     fn named(&mut self, one: &Shape, key: &str, table: &mut Table, segments: &[&str], node: Node, so_far: &str) {
+        let phases = if key == "phase" { phases_of(table) } else { Vec::new() };
         let mut none = Table::implied();
-        let named = match table.get_mut(key).map(|node| &mut node.value) {
-            Some(Value::Table(named)) => named,
-            _ => &mut none,
+        let named = match (table.get(key).is_some() || !phases.is_empty(), &node.place) {
+            (true, place) => table.table_mut(key, place).unwrap_or(&mut none),
+            (false, _) => &mut none,
         };
-        let names: Vec<String> = named.entries.iter().map(|(name, _)| name.name.clone()).collect();
-        let Some(index) = self.pick(key, &names, segments, so_far) else {
+        let mut names: Vec<String> = named.entries.iter().map(|(name, _)| name.name.clone()).collect();
+        let others = phases.into_iter().filter(|phase| named.get(phase).is_none());
+        names.extend(others);
+        let Some(name) = self
+            .pick(key, &names, segments, so_far)
+            .and_then(|index| names.get(index))
+        else {
             return;
         };
-        if let Some((
-            _,
-            Node {
-                value: Value::Table(table),
-                ..
-            },
-        )) = named.entries.get_mut(index)
-        {
+        if let Some(table) = named.table_mut(name, &node.place) {
             let next = format!("{so_far}{}__", segments[0]);
             self.put(one, table, &segments[1..], node, &next);
         }

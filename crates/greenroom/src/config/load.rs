@@ -9,8 +9,10 @@ use super::explain::{Effective, Secrets, explain};
 use super::layers::{Flags, Layer, imply};
 use super::model::Config;
 use super::problem::{Invalid, Problem, Problems};
+use super::profile::{self, Asked};
 use super::source::{self, Sources};
 use super::tree::{self, Table};
+use super::words::PROFILES;
 use super::written::{Keys, Reader, Root};
 
 /// What a configuration is made of.
@@ -83,28 +85,59 @@ fn load_text(file: Option<(&str, &str)>, layers: &Layers<'_>) -> Result<Loaded, 
         return Err(Invalid::new(sources, problems));
     };
     imply(&mut tree, &layers.flags);
+    let asked = profile::asked(&layers.flags, &layers.variables, &mut sources, &mut problems);
+    let (config, effective) = stacked(tree.clone(), asked.as_ref(), layers, &mut sources, &mut problems);
+    if layers.purpose == Purpose::Check {
+        others(&tree, asked.as_ref(), layers, &mut sources, &mut problems);
+    }
+    if problems.is_empty() {
+        Ok(Loaded { config, effective })
+    } else {
+        Err(Invalid::new(sources, problems))
+    }
+}
+
+/// The layers over one another, read and checked.
+fn stacked(
+    mut tree: Table,
+    asked: Option<&Asked>,
+    layers: &Layers<'_>,
+    sources: &mut Sources,
+    problems: &mut Problems,
+) -> (Config, Vec<Effective>) {
     let mut layer = Layer {
         tree: &mut tree,
-        sources: &mut sources,
-        problems: &mut problems,
+        sources,
+        problems,
     };
+    if let Some(asked) = asked {
+        layer.profile(asked.name);
+    }
     layer.variables(&layers.variables);
     layer.flags(&layers.flags);
-    let mut reader = Reader {
-        sources: &mut sources,
-        problems: &mut problems,
-    };
+    let mut reader = Reader { sources, problems };
     let root = Root::read_table(tree, "", &mut reader);
     let around = Around {
         purpose: layers.purpose,
         folder: layers.file.and_then(folder),
         port: variable(&layers.variables, "PORT"),
+        profile: asked.map(|asked| (asked.name.to_owned(), asked.place.clone())),
     };
-    let (config, effective) = check::check(root, &around, &mut sources, &mut problems);
-    if problems.is_empty() {
-        Ok(Loaded { config, effective })
-    } else {
-        Err(Invalid::new(sources, problems))
+    check::check(root, &around, sources, problems)
+}
+
+/// Whoever checks a file wants to know of each profile, before it is in effect. While something else is wrong
+/// it would be told again for each, so that comes first.
+fn others(tree: &Table, asked: Option<&Asked>, layers: &Layers<'_>, sources: &mut Sources, problems: &mut Problems) {
+    for name in PROFILES {
+        let is_asked = asked.is_some_and(|asked| asked.name == name);
+        let (false, Some(node), true) = (is_asked, profile::find(tree, name), problems.is_empty()) else {
+            continue;
+        };
+        let place = node.place.clone();
+        let asked = Asked { name, place };
+        let _ = stacked(tree.clone(), Some(&asked), layers, sources, problems);
+        problems.add_help(&format!("this is so with the profile `{name}`"));
     }
 }
 

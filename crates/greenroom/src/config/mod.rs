@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! file ──▶ tree ──┐
+//! profile of it ──┤
 //! environment ────┼─ layers ─▶ tree ─ written ─▶ typed, with places ─ check ─▶ Config
 //! command line ───┘                     │                               │
 //!                            schema, reference                    problem: all at once
@@ -21,6 +22,7 @@ mod load;
 mod model;
 mod print;
 mod problem;
+mod profile;
 mod readiness;
 mod ready;
 mod reference;
@@ -51,5 +53,7 @@ pub use source::Origin;
 pub const HOLDS: [&str; 2] = words::HOLDS;
 /// The words that `log_format` may be.
 pub const LOG_FORMATS: [&str; 3] = words::LOG_FORMATS;
+/// The profiles that a file may have.
+pub const PROFILES: [&str; 3] = words::PROFILES;
 /// The words that `restart` may be.
 pub const RESTARTS: [&str; 3] = words::RESTARTS;

@@ -86,6 +86,13 @@ impl Problems {
         }
     }
 
+    /// Adds a help to all of them.
+    pub(super) fn add_help(&mut self, help: &str) {
+        for problem in &mut self.list {
+            problem.help.push(help.to_owned());
+        }
+    }
+
     /// Whether nothing is wrong.
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()

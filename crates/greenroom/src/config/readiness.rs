@@ -13,6 +13,7 @@ use greenroom_core::check;
 use regex::Regex;
 
 use super::Address;
+use super::words::{Kind, Word as _};
 
 /// A probe with a name, asked for ever on its grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,23 +99,38 @@ pub enum ProbeKind {
     },
 }
 
+impl ProbeKind {
+    /// The word for its kind, as in `probe`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        let kind = match self {
+            Self::Listen(_) => Kind::Listen,
+            Self::Tcp(_) => Kind::Tcp,
+            Self::Http(_) => Kind::Http,
+            Self::WebSocket { .. } => Kind::WebSocket,
+            Self::Grpc { .. } => Kind::Grpc,
+            Self::Postgres { .. } => Kind::Postgres,
+            Self::Redis { .. } => Kind::Redis,
+            Self::Nats { .. } => Kind::Nats,
+            Self::Exec { .. } => Kind::Exec,
+            Self::Log { .. } => Kind::Log,
+            Self::File { .. } => Kind::File,
+        };
+        kind.word()
+    }
+}
+
 /// As `status` shows it: the kind, and where it looks.
 impl fmt::Display for ProbeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, address) = match self {
-            Self::Listen(address) => ("listen", address.as_ref()),
-            Self::Tcp(address) => ("tcp", address.as_ref()),
-            Self::Http(http) => ("http", http.address.as_ref()),
-            Self::WebSocket { address, .. } => ("websocket", address.as_ref()),
-            Self::Grpc { address, .. } => ("grpc", address.as_ref()),
-            Self::Postgres { address, .. } => ("postgres", Some(address)),
-            Self::Redis { address, .. } => ("redis", Some(address)),
-            Self::Nats { address, .. } => ("nats", Some(address)),
-            Self::Exec { .. } => ("exec", None),
-            Self::Log { .. } => ("log", None),
-            Self::File { .. } => ("file", None),
+        let address = match self {
+            Self::Listen(address) | Self::Tcp(address) => address.as_ref(),
+            Self::Http(http) => http.address.as_ref(),
+            Self::WebSocket { address, .. } | Self::Grpc { address, .. } => address.as_ref(),
+            Self::Postgres { address, .. } | Self::Redis { address, .. } | Self::Nats { address, .. } => Some(address),
+            Self::Exec { .. } | Self::Log { .. } | Self::File { .. } => None,
         };
-        f.write_str(kind)?;
+        f.write_str(self.word())?;
         if let Some(address) = address {
             write!(f, " {address}")?;
         }

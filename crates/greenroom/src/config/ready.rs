@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use greenroom_core::limits::ROUTE_PATH_MAX;
+
 /// How a backend's readiness is learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ready {
@@ -45,16 +47,18 @@ pub enum ReadyError {
     Path(String),
 }
 
+/// A path, with or without a query, that can stand in a request line.
+pub(super) fn request_path(text: &str) -> Result<String, ReadyError> {
+    let legal = text.starts_with('/') && text.len() <= ROUTE_PATH_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+    legal
+        .then(|| text.to_owned())
+        .ok_or_else(|| ReadyError::Path(text.into()))
+}
+
 impl FromStr for Ready {
     type Err = ReadyError;
 
     fn from_str(text: &str) -> Result<Self, ReadyError> {
-        let path = |path: &str| {
-            let legal = path.starts_with('/') && path.len() <= 1024 && path.bytes().all(|b| b.is_ascii_graphic());
-            legal
-                .then(|| path.to_owned())
-                .ok_or_else(|| ReadyError::Path(path.into()))
-        };
         match text.split_once(':') {
             None => match text {
                 "auto" => Ok(Self::Auto),
@@ -63,8 +67,8 @@ impl FromStr for Ready {
                 "tcp" => Ok(Self::Tcp),
                 _ => Err(ReadyError::Unknown(text.into())),
             },
-            Some(("http", rest)) => path(rest).map(Self::Http),
-            Some(("websocket", rest)) => path(rest).map(Self::WebSocket),
+            Some(("http", rest)) => request_path(rest).map(Self::Http),
+            Some(("websocket", rest)) => request_path(rest).map(Self::WebSocket),
             Some(_) => Err(ReadyError::Unknown(text.into())),
         }
     }

@@ -5,6 +5,7 @@
 //! value remembers its [`Origin`]. Texts are bounded by `CONFIG_MAX` (the file) and
 //! by what the kernel gives a process (the others).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -33,6 +34,8 @@ struct Source {
     lines: Vec<usize>,
     /// Parts that may be secrets.
     secrets: Vec<Range<usize>>,
+    /// Where values begin that stand in a profile in effect, and which that is.
+    profiles: BTreeMap<usize, &'static str>,
 }
 
 /// All texts of one configuration.
@@ -53,6 +56,17 @@ pub enum Origin {
         /// Column, in characters.
         column: usize,
     },
+    /// A place in the file, in the profile in effect.
+    Profile {
+        /// The profile.
+        name: String,
+        /// The file, as it was named.
+        path: String,
+        /// Line.
+        line: usize,
+        /// Column, in characters.
+        column: usize,
+    },
     /// A variable of the environment.
     Variable(String),
     /// A flag of the command line.
@@ -64,6 +78,12 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line, column } => write!(f, "{path}:{line}:{column}"),
+            Self::Profile {
+                name,
+                path,
+                line,
+                column,
+            } => write!(f, "profile {name}, {path}:{line}:{column}"),
             Self::Variable(name) => write!(f, "environment {name}"),
             Self::Flag(flag) => f.write_str(flag),
         }
@@ -122,6 +142,7 @@ impl Sources {
             lines: std::iter::once(0).chain(breaks).collect(),
             text,
             secrets: Vec::new(),
+            profiles: BTreeMap::new(),
         });
         self.0.len() - 1
     }
@@ -146,6 +167,29 @@ impl Sources {
         }
     }
 
+    /// Remembers that a value is in effect because a profile says so.
+    pub(super) fn of_profile(&mut self, place: &Place, name: &'static str) {
+        if let Some(source) = self.0.get_mut(place.source) {
+            source.profiles.insert(place.range.start, name);
+        }
+    }
+
+    /// Whether one layer says both: what it says without effect is a slip, what a later layer
+    /// takes the effect of is not. What nobody says goes with everything.
+    pub(super) fn in_one_layer(&self, a: Option<&Place>, b: Option<&Place>) -> bool {
+        let layer = |place: &Place| {
+            let source = self.0.get(place.source);
+            (
+                place.source,
+                source.and_then(|source| source.profiles.get(&place.range.start)),
+            )
+        };
+        match (a, b) {
+            (Some(a), Some(b)) => layer(a) == layer(b),
+            _ => true,
+        }
+    }
+
     /// The origin of what stands at a place.
     pub(super) fn origin(&self, place: &Place) -> Origin {
         let Some(source) = self.0.get(place.source) else {
@@ -156,10 +200,15 @@ impl Sources {
             Kind::Flag(flag) => Origin::Flag(flag.clone()),
             Kind::File(path) => {
                 let (line, column) = source.line_column(place.range.start);
-                Origin::File {
-                    path: path.clone(),
-                    line,
-                    column,
+                let path = path.clone();
+                match source.profiles.get(&place.range.start) {
+                    Some(name) => Origin::Profile {
+                        name: (*name).into(),
+                        path,
+                        line,
+                        column,
+                    },
+                    None => Origin::File { path, line, column },
                 }
             }
         }

@@ -2,12 +2,64 @@
 
 use greenroom_core::backoff::RestartPolicy;
 
+use greenroom_core::readiness::WhenDegraded;
+
+use super::Shed;
 use super::model::{Hold, HttpMode, LogFormat};
 
 pub(super) const LOG_FORMATS: [&str; 3] = ["auto", "text", "json"];
 pub(super) const HOLDS: [&str; 2] = ["handshake", "refuse"];
 pub(super) const HTTP_MODES: [&str; 3] = ["hold", "refuse", "pass"];
 pub(super) const RESTARTS: [&str; 3] = ["never", "on-failure", "always"];
+pub(super) const DEGRADED: [&str; 3] = ["serve", "hold", "refuse"];
+pub(super) const SHEDS: [&str; 2] = ["late", "early"];
+pub(super) const TELL_CLIENTS: [&str; 3] = ["no", "header", "message"];
+pub(super) const READYZ: [&str; 2] = ["listening", "backends"];
+pub(super) const PROFILES: [&str; 3] = ["development", "staging", "production"];
+pub(super) const KINDS: [&str; 11] = [
+    "listen",
+    "tcp",
+    "http",
+    "websocket",
+    "grpc",
+    "postgres",
+    "redis",
+    "nats",
+    "exec",
+    "log",
+    "file",
+];
+
+/// How clients hear that their backend is degraded, without the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    No,
+    Header,
+    Message,
+}
+
+/// What `/readyz` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readyz {
+    Listening,
+    Backends,
+}
+
+/// What a check asks, without the details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Listen,
+    Tcp,
+    Http,
+    WebSocket,
+    Grpc,
+    Postgres,
+    Redis,
+    Nats,
+    Exec,
+    Log,
+    File,
+}
 
 /// A setting that is one of some words.
 pub(super) trait Word: Copy + 'static {
@@ -75,6 +127,89 @@ impl Word for RestartPolicy {
     }
 }
 
+impl Word for WhenDegraded {
+    const WORDS: &'static [&'static str] = &DEGRADED;
+    const ALL: &'static [Self] = &[Self::Serve, Self::Hold, Self::Refuse];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Hold => "hold",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+impl Word for Shed {
+    const WORDS: &'static [&'static str] = &SHEDS;
+    const ALL: &'static [Self] = &[Self::Late, Self::Early];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Early => "early",
+        }
+    }
+}
+
+impl Word for Tell {
+    const WORDS: &'static [&'static str] = &TELL_CLIENTS;
+    const ALL: &'static [Self] = &[Self::No, Self::Header, Self::Message];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Header => "header",
+            Self::Message => "message",
+        }
+    }
+}
+
+impl Word for Readyz {
+    const WORDS: &'static [&'static str] = &READYZ;
+    const ALL: &'static [Self] = &[Self::Listening, Self::Backends];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Listening => "listening",
+            Self::Backends => "backends",
+        }
+    }
+}
+
+impl Word for Kind {
+    const WORDS: &'static [&'static str] = &KINDS;
+    const ALL: &'static [Self] = &[
+        Self::Listen,
+        Self::Tcp,
+        Self::Http,
+        Self::WebSocket,
+        Self::Grpc,
+        Self::Postgres,
+        Self::Redis,
+        Self::Nats,
+        Self::Exec,
+        Self::Log,
+        Self::File,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Listen => "listen",
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+            Self::WebSocket => "websocket",
+            Self::Grpc => "grpc",
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Nats => "nats",
+            Self::Exec => "exec",
+            Self::Log => "log",
+            Self::File => "file",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +228,10 @@ mod tests {
         agrees::<Hold>();
         agrees::<HttpMode>();
         agrees::<RestartPolicy>();
+        agrees::<WhenDegraded>();
+        agrees::<Shed>();
+        agrees::<Tell>();
+        agrees::<Readyz>();
+        agrees::<Kind>();
     }
 }

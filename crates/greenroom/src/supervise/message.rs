@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use greenroom_core::limits;
+use greenroom_core::phase::is_name;
 
 /// What a backend said in one datagram. Of a name that occurs twice the last counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,11 +82,10 @@ fn number(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// A phase is a word, not a text: letters, digits, `-`, `_` and `.`.
+/// The name of a phase, if it is one.
 fn phase(value: &[u8]) -> Option<String> {
-    let is_word = |&byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let name = std::str::from_utf8(value).ok()?;
-    ((1..=limits::PHASE_NAME_MAX).contains(&value.len()) && value.iter().all(is_word)).then(|| name.to_owned())
+    is_name(value).then(|| name.to_owned())
 }
 
 /// Drops what could write over a terminal or turn a line around.

@@ -112,7 +112,7 @@ impl Checker<'_> {
 }
 
 /// An address that clients can come to.
-fn listen_address(text: &str) -> Result<Address, String> {
+pub(super) fn listen_address(text: &str) -> Result<Address, String> {
     match text.parse().map_err(|error: AddressError| error.to_string())? {
         Address::Unix(path) => Err(format!(
             "\"unix:{}\" is a Unix socket, and clients come over TCP: write host:port, such as 127.0.0.1:8080",
@@ -130,7 +130,7 @@ fn port_number(port: &OsString) -> Option<u16> {
 }
 
 /// Whether one socket at each is one too many.
-fn overlap(a: &Address, b: &Address) -> bool {
+pub(super) fn overlap(a: &Address, b: &Address) -> bool {
     let (
         Address::Tcp { host, port },
         Address::Tcp {
@@ -146,7 +146,7 @@ fn overlap(a: &Address, b: &Address) -> bool {
 }
 
 /// Whether who dials `behind` arrives at `front`.
-fn leads_to(front: &Address, behind: &Address) -> bool {
+pub(super) fn leads_to(front: &Address, behind: &Address) -> bool {
     let here = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
     let on_this_machine = behind.ip().is_some_and(here);
     let same_host =

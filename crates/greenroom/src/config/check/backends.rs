@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::limits::{BACKENDS_MAX, DIALS_MAX, DIALS_MAX_MOST, HELD_MAX, HELD_MAX_MOST, HTTP_HELD_MAX};
+use greenroom_core::readiness::Need;
 
 use super::super::model;
 use super::super::problem::Problem;
@@ -12,6 +13,7 @@ use super::super::source::Place;
 use super::super::tree::Key;
 use super::super::written::{Backend, Field, Named, Process, TextTable, Words, Written, join};
 use super::super::{Address, AddressError, Ready};
+use super::checks::About;
 use super::{Checker, Placed, Purpose};
 
 /// The longest name of a user or a group (useradd's own limit).
@@ -68,14 +70,24 @@ impl Checker<'_> {
         if let Some(ready) = &ready {
             self.ready(&ready_key, ready, address.as_ref(), has_process);
         }
-        let held_max = self.number(&join(&path, "held_max"), backend.held_max, HELD_MAX, HELD_MAX_MOST);
-        let http_held_max = self.number(
-            &join(&path, "http_held_max"),
+        let phases = self.phases(&path, backend.phases, backend.phase);
+        let about = About {
+            address: address.as_ref(),
+            has_process,
+            phases: &phases,
+        };
+        let checks = self.checks(&path, backend.check, about);
+        let number =
+            |checker: &mut Self, key, field, default, most| checker.number(&join(&path, key), field, default, most);
+        let held_max = number(self, "held_max", backend.held_max, HELD_MAX, HELD_MAX_MOST);
+        let http_held_max = number(
+            self,
+            "http_held_max",
             backend.http_held_max,
             HTTP_HELD_MAX,
             HELD_MAX_MOST,
         );
-        let dials_max = self.number(&join(&path, "dials_max"), backend.dials_max, DIALS_MAX, DIALS_MAX_MOST);
+        let dials_max = number(self, "dials_max", backend.dials_max, DIALS_MAX, DIALS_MAX_MOST);
         let process = backend.process.present().map(|process| {
             let path = join(&path, "process");
             let place = process.value.place.clone().unwrap_or(process.place);
@@ -89,9 +101,9 @@ impl Checker<'_> {
                 name: key.name,
                 address: address.map(|address| address.value),
                 ready: ready.map_or(Ready::Auto, |ready| ready.value),
-                phases: greenroom_core::phase::Rule::defaults(),
-                checks: Vec::new(),
-                needs: vec![greenroom_core::readiness::Need::default()],
+                phases,
+                checks,
+                needs: vec![Need::default()],
                 held_max,
                 http_held_max,
                 dials_max,
@@ -171,19 +183,9 @@ impl Checker<'_> {
     }
 
     fn command(&mut self, key: &str, command: Written<Words>, fixed: Option<&Place>) -> Vec<OsString> {
-        let words = command.value.0;
-        if words.first().is_none_or(|program| program.value.is_empty()) {
-            let problem = Problem::new(format!("`{key}` names no program")).at(&command.place);
-            self.problems
-                .add(problem.help("its first string is the program, such as [\"uvicorn\", \"app:app\"]"));
-        }
-        for word in &words {
-            let text = word.value.to_string_lossy();
-            if text.contains('\0') {
-                let problem = Problem::new(format!("`{key}`: a word cannot hold the character U+0000")).at(&word.place);
-                self.problems.add(problem);
-            }
-            if let (true, Some(fixed)) = (text.contains("{port}"), fixed) {
+        self.command_line(key, &command);
+        for word in &command.value.0 {
+            if let (true, Some(fixed)) = (word.value.to_string_lossy().contains("{port}"), fixed) {
                 self.problems.add(
                     Problem::new(format!("`{key}` has {{port}}, and the backend has an address"))
                         .at(&word.place)
@@ -194,9 +196,23 @@ impl Checker<'_> {
                 );
             }
         }
+        command.value.0.into_iter().map(|word| word.value).collect()
+    }
+
+    /// Whether it can be started at all.
+    pub(super) fn command_line(&mut self, key: &str, command: &Written<Words>) {
+        let words = &command.value.0;
+        if words.first().is_none_or(|program| program.value.is_empty()) {
+            let problem = Problem::new(format!("`{key}` names no program")).at(&command.place);
+            self.problems
+                .add(problem.help("its first string is the program, such as [\"uvicorn\", \"app:app\"]"));
+        }
+        for word in words.iter().filter(|word| word.value.as_bytes().contains(&0)) {
+            let problem = Problem::new(format!("`{key}`: a word cannot hold the character U+0000")).at(&word.place);
+            self.problems.add(problem);
+        }
         let shown: Vec<_> = words.iter().map(|word| format!("{:?}", word.value)).collect();
         self.note(key, format!("[{}]", shown.join(", ")), Some(&command.place));
-        words.into_iter().map(|word| word.value).collect()
     }
 
     fn env(&mut self, path: &str, table: TextTable, port_is_ours: bool) -> Vec<(OsString, OsString)> {
@@ -249,7 +265,7 @@ impl Checker<'_> {
 }
 
 /// An address that a server can be at.
-fn backend_address(text: &str) -> Result<Address, String> {
+pub(super) fn backend_address(text: &str) -> Result<Address, String> {
     match text.parse().map_err(|error: AddressError| error.to_string())? {
         Address::Tcp { port: 0, .. } => Err(format!(
             "{text:?} has port 0, and nobody can be reached there: give the server's port"

@@ -6,8 +6,13 @@
 //! mistake is one problem.
 
 mod addresses;
+mod admin;
 mod backends;
+mod checks;
 mod headers;
+mod needs;
+mod phases;
+mod probes;
 mod routes;
 
 pub(super) use routes::derived_name;
@@ -20,12 +25,12 @@ use std::time::Duration;
 use greenroom_core::limits::{CONFIG_NAME_MAX, GRACE, GRACE_MAX};
 
 use super::explain::Effective;
-use super::model::{Backend, Config, Listener, LogFormat, Route};
+use super::model::{Backend, Config, Listener, LogFormat};
 use super::problem::{Problem, Problems};
 use super::source::{Origin, Place, Sources};
 use super::suggest::{closest, listed};
 use super::words::Word;
-use super::written::{Field, Number, Root, Span, Written};
+use super::written::{Field, Number, Profiles, Root, Span, Written};
 use super::{Address, units};
 
 /// What the configuration is for.
@@ -47,6 +52,8 @@ pub(super) struct Around {
     pub(super) folder: Option<PathBuf>,
     /// PORT of the environment.
     pub(super) port: Option<OsString>,
+    /// The profile in effect, and where it was asked for.
+    pub(super) profile: Option<(String, Place)>,
 }
 
 /// Checks all of it. The configuration is of use only if there is no problem.
@@ -93,11 +100,14 @@ impl Checker<'_> {
     fn root(&mut self, root: Root) -> Config {
         let grace = self.duration("grace", root.grace, GRACE, Duration::ZERO, GRACE_MAX);
         let log_format = self.word("log_format", root.log_format, LogFormat::default());
+        let state_dir = self.state_dir(root.state_dir);
+        let profile = self.profile(root.profile);
         let doors = self.listeners(root.listener);
         let backends_are_known = !root.backend.is_wrong();
-        let backends = self.backends(root.backend);
-        let routes = self.routes(root.route, &doors, &backends, backends_are_known);
+        let mut backends = self.backends(root.backend);
+        let routes = self.routes(root.route, &doors, &mut backends, backends_are_known);
         self.neighbours(&doors, &backends);
+        let admin = self.admin(root.admin, &doors, &backends);
         self.purpose(&backends, backends_are_known);
         let listeners = doors.into_iter().filter_map(|door| {
             let address = door.address?.value;
@@ -112,9 +122,37 @@ impl Checker<'_> {
             routes,
             grace,
             log_format,
-            admin: super::Admin::default(),
-            state_dir: None,
-            profile: None,
+            admin,
+            state_dir,
+            profile,
+        }
+    }
+
+    /// The profile in effect. What the others say is looked at by the reader only.
+    fn profile(&mut self, field: Field<Profiles>) -> Option<String> {
+        let profiles = field.present().map(|written| written.value).unwrap_or_default();
+        let there = [
+            ("development", profiles.development.place()),
+            ("staging", profiles.staging.place()),
+            ("production", profiles.production.place()),
+        ];
+        let there = there.iter().filter_map(|(name, place)| place.map(|_| *name));
+        match self.around.profile.clone() {
+            Some((name, place)) => {
+                self.note("profile", &name, Some(&place));
+                Some(name)
+            }
+            None => {
+                let there: Vec<&str> = there.collect();
+                match there.as_slice() {
+                    [] => self.note("profile", "none", None),
+                    there => {
+                        let there = listed("and", there.iter().copied());
+                        self.note("profile", format!("none (the file has {there})"), None);
+                    }
+                }
+                None
+            }
         }
     }
 
@@ -269,10 +307,4 @@ impl Checker<'_> {
             _ => path.to_owned(),
         }
     }
-}
-
-/// The routes in the order in which they are tried.
-fn sorted(mut routes: Vec<Route>) -> Vec<Route> {
-    routes.sort_by(super::route::order);
-    routes
 }

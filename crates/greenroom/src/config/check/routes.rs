@@ -7,15 +7,16 @@ use std::net::Ipv6Addr;
 use greenroom_core::limits::{
     BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, ROUTE_PATH_MAX, ROUTES_MAX,
 };
+use greenroom_core::readiness::Need;
 
+use super::super::Shed;
 use super::super::model::{Backend, Hold, HostPattern, HttpMode, Route};
 use super::super::problem::Problem;
 use super::super::source::Place;
 use super::super::suggest::{closest, listed};
 use super::super::units;
 use super::super::written::{self, Field, Many, Names, Size, Written, join};
-use super::super::{Shed, TellClients};
-use super::{Checker, Door, Placed, sorted};
+use super::{Checker, Door, Placed};
 
 /// What routes can lead from and to.
 #[derive(Clone, Copy)]
@@ -29,7 +30,7 @@ impl Checker<'_> {
         &mut self,
         field: Field<Many<written::Route>>,
         doors: &[Door],
-        backends: &[Placed<Backend>],
+        backends: &mut [Placed<Backend>],
         backends_are_known: bool,
     ) -> Vec<Route> {
         let routes_are_known = !field.is_wrong();
@@ -41,11 +42,14 @@ impl Checker<'_> {
             listeners: &names,
             backends,
         };
-        let mut routes = Vec::new();
+        let (mut routes, mut needs) = (Vec::new(), Vec::new());
         let mut complete = backends_are_known && routes_are_known && are_all;
         for (index, route) in many.into_iter().enumerate() {
             match self.route(&format!("route[{index}]"), route, ends) {
-                Some(route) => routes.push(route),
+                Some((route, need)) => {
+                    routes.push(route);
+                    needs.push(need);
+                }
                 None => complete = false,
             }
         }
@@ -54,11 +58,14 @@ impl Checker<'_> {
         if complete {
             self.unreached(&routes, doors, backends);
         }
-        sorted(routes.into_iter().map(|route| route.value).collect())
+        // In the order in which they are tried, so that the needs of a backend have one order too.
+        let mut routes: Vec<_> = routes.into_iter().zip(needs).collect();
+        routes.sort_by(|(a, _), (b, _)| super::super::route::order(&a.value, &b.value));
+        self.gather(routes, backends)
     }
 
     /// One route; `None` if it is not known what it is for or where it leads.
-    fn route(&mut self, path: &str, route: written::Route, ends: Ends<'_>) -> Option<Placed<Route>> {
+    fn route(&mut self, path: &str, route: written::Route, ends: Ends<'_>) -> Option<(Placed<Route>, Need)> {
         let table = route.place.clone();
         let given = self.given_name(&join(path, "name"), route.name);
         let host = self.host(&join(path, "host"), route.host);
@@ -75,6 +82,12 @@ impl Checker<'_> {
         let response_headers = self.headers(&join(path, "response_headers"), route.response_headers);
         let rewrite = self.rewrite(&join(path, "rewrite"), route.rewrite);
         let body_max = self.body_max(&join(path, "body_max"), route.body_max);
+        let leads_to = backend
+            .and_then(|index| ends.backends.get(index))
+            .map(|backend| &backend.value);
+        let need = self.need(path, route.require, route.degraded, leads_to);
+        let shed = self.word(&join(path, "shed"), route.shed, Shed::default());
+        let tell_clients = self.tell_clients(path, route.tell_clients, route.degraded_message);
         let mut value = Route {
             name: String::new(),
             host: host?,
@@ -91,11 +104,11 @@ impl Checker<'_> {
             rewrite,
             body_max,
             need: 0,
-            shed: Shed::default(),
-            tell_clients: TellClients::default(),
+            shed,
+            tell_clients,
         };
         value.name = given.unwrap_or_else(|| derived_name(&value, ends.listeners));
-        Some(Placed { value, place: table })
+        Some((Placed { value, place: table }, need))
     }
 
     fn given_name(&mut self, key: &str, field: Field<String>) -> Option<String> {
@@ -370,7 +383,7 @@ fn host_pattern(text: &str) -> Result<HostPattern, String> {
 }
 
 /// Reads a path that is the beginning of others, and the only way to write them.
-fn plain_path(text: &str) -> Result<String, String> {
+pub(super) fn plain_path(text: &str) -> Result<String, String> {
     let bare = text.trim_end_matches('*').trim_end_matches('/');
     let error = if !text.starts_with('/') {
         format!("must begin with /: write {:?}", format!("/{text}"))

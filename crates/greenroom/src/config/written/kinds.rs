@@ -6,13 +6,14 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::fmt;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::super::problem::{Problem, Problems};
 use super::super::source::{Place, Sources};
-use super::super::tree::{Key, Node, Table, Value};
+use super::super::tree::{Node, Value};
 use super::super::units::show;
 
 /// What a duration looks like, for editors.
@@ -43,7 +44,7 @@ pub(in crate::config) struct Reader<'a> {
 
 impl Reader<'_> {
     /// Something of another kind stands there.
-    fn expected(&mut self, path: &str, expected: &str, found: &Node, help: Option<String>) {
+    pub(super) fn expected(&mut self, path: &str, expected: &str, found: &Node, help: Option<String>) {
         let problem = Problem::new(format!("`{path}` must be {expected}, found {}", found.value.what()))
             .at(&found.place)
             .label(format!("expected {expected}"));
@@ -121,6 +122,19 @@ impl<T> Field<T> {
             State::Present(written) => Some(written),
             State::Absent | State::Wrong => None,
         }
+    }
+
+    /// The value, if there is one, to be looked at.
+    pub(in crate::config) fn get(&self) -> Option<&Written<T>> {
+        match &self.0 {
+            State::Present(written) => Some(written),
+            State::Absent | State::Wrong => None,
+        }
+    }
+
+    /// Where the value is, if there is one.
+    pub(in crate::config) fn place(&self) -> Option<&Place> {
+        self.get().map(|written| &written.place)
     }
 
     /// Whether nothing at all was written.
@@ -286,7 +300,7 @@ impl JsonSchema for Number {
 }
 
 /// A text as the system takes it: of the file always UTF-8, of the command line anything.
-fn raw(node: &Node) -> Option<OsString> {
+pub(super) fn raw(node: &Node) -> Option<OsString> {
     match &node.value {
         Value::Text(text) => Some(text.into()),
         Value::Raw(raw) => Some(raw.clone()),
@@ -411,174 +425,81 @@ impl JsonSchema for Names {
     }
 }
 
-/// Strings by name, whose values may be secrets.
-#[derive(Clone, Debug, Default)]
-pub(in crate::config) struct TextTable(pub(in crate::config) Vec<(Key, Written<OsString>)>);
+/// A text that is never shown, be it of the wrong kind.
+#[derive(Clone)]
+pub(in crate::config) struct Hidden(pub(in crate::config) String);
 
-impl Read for TextTable {
-    const SHAPE: &'static Shape = &Shape::Free;
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
 
+impl Read for Hidden {
     fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
-        let node = node.unfolded(reader.sources, reader.problems)?;
-        let Value::Table(table) = node.value else {
-            reader.sources.hide(&node.place);
-            let help = "write it as a table: { NAME = \"value\" }".to_owned();
-            reader.expected(path, "a table", &node, Some(help));
-            return None;
-        };
-        let mut texts = Vec::new();
-        for (key, item) in table.entries {
-            hide(&item, reader.sources);
-            match raw(&item) {
-                Some(value) => {
-                    let place = item.place;
-                    texts.push((key, Written { value, place }));
-                }
-                None => {
-                    let help = Some("write the value in quotes".to_owned());
-                    reader.expected(&join(path, &key.name), "a string", &item, help);
-                }
-            }
+        hide(&node, reader.sources);
+        if let Value::Text(text) = node.value {
+            return Some(Self(text));
         }
-        Some(Self(texts))
+        reader.expected(path, "a string", &node, Some("write it in quotes".into()));
+        None
+    }
+}
+
+impl JsonSchema for Hidden {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Hidden".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
     }
 }
 
 /// Keeps a value and all below it from being shown: the place of a dotted table is its key only.
-fn hide(node: &Node, sources: &mut Sources) {
+pub(super) fn hide(node: &Node, sources: &mut Sources) {
     match &node.value {
         Value::Table(table) => table.entries.iter().for_each(|(_, node)| hide(node, sources)),
         _ => sources.hide(&node.place),
     }
 }
 
-impl JsonSchema for TextTable {
-    fn inline_schema() -> bool {
-        true
-    }
+/// A number, or two with a dash between them, as text: `200` and `"200-399"`.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Numbers(pub(in crate::config) String);
 
-    fn schema_name() -> Cow<'static, str> {
-        "TextTable".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "additionalProperties": { "type": "string" } })
-    }
-}
-
-/// A table with known keys.
-pub(in crate::config) trait Keys: Sized {
-    /// The keys, in the order in which they are explained, each with what can be below it.
-    const KEYS: &'static [(&'static str, &'static Shape)];
-
-    /// Reads all of it that can be read.
-    fn read_table(table: Table, path: &str, reader: &mut Reader<'_>) -> Self;
-}
-
-impl<T: Keys> Read for T {
-    const SHAPE: &'static Shape = &Shape::Table(T::KEYS);
-
+impl Read for Numbers {
     fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
-        let node = node.unfolded(reader.sources, reader.problems)?;
         match node.value {
-            Value::Table(table) => Some(T::read_table(table, path, reader)),
+            Value::Text(text) | Value::Integer(text) => Some(Self(text)),
             _ => {
-                reader.expected(
-                    path,
-                    "a table",
-                    &node,
-                    Some(format!("write [{}] and its keys below it", header(path))),
-                );
+                reader.expected(path, "a number, or a string such as \"200-399\"", &node, None);
                 None
             }
         }
     }
 }
 
-/// A path as the header of a table: TOML counts `[[route]]` by itself.
-fn header(path: &str) -> String {
-    match (path.find('['), path.find(']')) {
-        (Some(begin), Some(end)) if begin < end => format!("{}{}", &path[..begin], &path[end + 1..]),
-        _ => path.to_owned(),
-    }
-}
-
-/// Tables by name.
-#[derive(Debug)]
-pub(in crate::config) struct Named<T>(pub(in crate::config) Vec<(Key, T)>);
-
-impl<T: Keys> Read for Named<T> {
-    const SHAPE: &'static Shape = &Shape::Named(T::SHAPE);
-
-    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
-        let help = format!("write [{path}.NAME] with a name of your choice, and its keys below it");
-        let Value::Table(table) = node.value else {
-            reader.expected(path, "a table of tables", &node, Some(help));
-            return None;
-        };
-        let mut named = Vec::new();
-        for (key, node) in table.entries {
-            let path = join(path, &key.name);
-            match node.value {
-                Value::Table(table) => named.push((key, T::read_table(table, &path, reader))),
-                _ => reader.expected(&path, "a table", &node, Some(help.clone())),
-            }
-        }
-        Some(Self(named))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Named<T> {
+impl JsonSchema for Numbers {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        format!("Named{}", T::schema_name()).into()
+        "Numbers".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<T>();
-        json_schema!({ "type": "object", "additionalProperties": one })
-    }
-}
-
-/// Tables in a row.
-#[derive(Debug)]
-pub(in crate::config) struct Many<T>(pub(in crate::config) Vec<T>);
-
-impl<T: Keys> Read for Many<T> {
-    const SHAPE: &'static Shape = &Shape::Many(T::SHAPE);
-
-    fn read(node: Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
-        let help = format!("write [[{path}]], with two brackets, and its keys below it");
-        let Value::List(list) = node.value else {
-            reader.expected(path, "an array of tables", &node, Some(help));
-            return None;
-        };
-        let mut many = Vec::new();
-        for (index, node) in list.into_iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            match node.value {
-                Value::Table(table) => many.push(T::read_table(table, &path, reader)),
-                _ => reader.expected(&path, "a table", &node, Some(help.clone())),
-            }
-        }
-        Some(Self(many))
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"] })
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Many<T> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        format!("Many{}", T::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<T>();
-        json_schema!({ "type": "array", "items": one })
+impl From<Numbers> for String {
+    fn from(numbers: Numbers) -> Self {
+        numbers.0
     }
 }

@@ -6,24 +6,29 @@
 //! nothing more: whether it makes sense is decided by `check`.
 
 mod kinds;
+mod tables;
 
 use schemars::JsonSchema;
 
 use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::limits::{
-    BACKENDS_MAX, BODY_MAX_MOST, DIALS_MAX, DIALS_MAX_MOST, GRACE, GRACE_MAX, HEADER_EDITS_MAX, HELD_MAX,
-    HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX,
-    ROUTES_MAX,
+    BACKENDS_MAX, BODY_MAX_MOST, CHECKS_MAX, DEGRADED_MESSAGE_MAX, DIALS_MAX, DIALS_MAX_MOST, GRACE, GRACE_MAX,
+    HEADER_EDITS_MAX, HELD_MAX, HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HELD_MAX,
+    HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, ROUTES_MAX,
 };
+use greenroom_core::phase::DEFAULT_PHASES;
 
+use kinds::hide;
 pub(super) use kinds::{
-    Field, Keys, Many, Named, Names, Number, Read, Reader, Shape, Size, Span, TextTable, Texts, Words, Written, join,
+    Field, Hidden, Names, Number, Numbers, Read, Reader, Shape, Size, Span, State, Texts, Words, Written, join,
 };
+pub(super) use readiness::{Admin, Check, Phase, Profile, Profiles};
+pub(super) use tables::{Keys, Many, Named, TextTable};
 
 use super::problem::Problem;
 use super::source::Place;
 use super::suggest::{closest, listed};
-use super::tree::{Key, Table};
+use super::tree::{Key, Node, Table};
 use super::units::{show, show_size};
 
 /// Declares a table: the struct, its keys, and the reader that knows no others.
@@ -32,12 +37,12 @@ macro_rules! written {
         #[derive(Debug, Default, JsonSchema)]
         #[schemars(deny_unknown_fields, default)]
         $(#[$meta])*
-        pub(super) struct $name {
-            $( $(#[$about])* pub(super) $key: Field<$kind>, )*
+        pub(in crate::config) struct $name {
+            $( $(#[$about])* pub(in crate::config) $key: Field<$kind>, )*
             /// Where the table begins; `None` when nobody wrote it.
             #[schemars(skip)]
             #[allow(dead_code, reason = "not every table is pointed at")]
-            pub(super) place: Option<Place>,
+            pub(in crate::config) place: Option<Place>,
         }
 
         impl Keys for $name {
@@ -51,7 +56,7 @@ macro_rules! written {
                     match key.name.as_str() {
                         $( stringify!($key) => read.$key = Field::read(node, &path, reader), )*
                         // Who wrote `adress` has not left out `address`: one slip is one problem.
-                        _ => match reader.unknown(&key, &path, Self::KEYS) {
+                        _ => match reader.unknown(&key, &node, &path, Self::KEYS) {
                             $( Some(stringify!($key)) => read.$key.or_wrong(), )*
                             _ => {}
                         },
@@ -62,6 +67,8 @@ macro_rules! written {
         }
     };
 }
+
+mod readiness;
 
 written! {
     /// Where clients come to, which servers are behind, and which client goes where.
@@ -75,6 +82,12 @@ written! {
         /// How the log is written. `auto`: `text` on a terminal, else `json`.
         #[schemars(extend("default" = "auto", "enum" = super::words::LOG_FORMATS))]
         log_format: String,
+        /// The folder in which start-up times are kept over greenroom's own life, so that it knows after a restart how long a
+        /// start takes. A relative one is seen from the folder of this file.
+        #[schemars(extend("x-default" = "they are forgotten", "examples" = ["/var/lib/greenroom"]))]
+        state_dir: String,
+        /// Where greenroom itself is asked and told things.
+        admin: Admin,
         /// Addresses that clients come to, by name. Without one: `main`, at `0.0.0.0:$PORT` if `PORT` is
         /// set in the environment, else at `127.0.0.1:8080`.
         #[schemars(extend("maxProperties" = LISTENERS_MAX))]
@@ -87,6 +100,8 @@ written! {
         /// listeners before one for all. Without any, all clients go to the only backend.
         #[schemars(extend("maxItems" = ROUTES_MAX))]
         route: Many<Route>,
+        /// Other values for a place where the configuration is used. One is chosen by `--profile` or `GREENROOM_PROFILE`.
+        profile: Profiles,
     }
 }
 
@@ -114,6 +129,16 @@ written! {
         #[schemars(extend("default" = "auto", "x-values" = "`auto`, `notify`, `listen`, `tcp`, `http:/path`, `websocket:/path`"))]
         #[schemars(extend("pattern" = "^(auto|notify|listen|tcp|(http|websocket):/.*)$"))]
         ready: String,
+        /// The phases of its start, in order. It reports each when it is finished (`X_GREENROOM_PHASE=name` by sd_notify,
+        /// `greenroom phase`), or a check proves it. After the last, and for a backend that reports none, it is ready as `ready` says.
+        #[schemars(extend("default" = DEFAULT_PHASES, "minItems" = 1, "maxItems" = PHASES_MAX))]
+        phases: Texts,
+        /// How long a phase may take, by its name.
+        #[schemars(extend("maxProperties" = PHASES_MAX))]
+        phase: Named<Phase>,
+        /// What else is asked, about it or what it depends on, by a name of your choice.
+        #[schemars(extend("maxProperties" = CHECKS_MAX))]
+        check: Named<Check>,
         /// WebSocket clients that wait for it at the most; more are refused with 503.
         #[schemars(extend("default" = HELD_MAX, "minimum" = 1, "maximum" = HELD_MAX_MOST))]
         held_max: Number,
@@ -196,6 +221,28 @@ written! {
         /// Bytes that the body of a request may have; a longer one is refused with 413.
         #[schemars(extend("x-default" = "no limit", "x-values" = format!("`0B` to `{}`", show_size(BODY_MAX_MOST))))]
         body_max: Size,
+        /// What must be there before a client is let in: names of checks that are good and of phases that are finished, of its backend.
+        /// With checks only, `[]` too, the backend's own `ready` is needed beside them; a phase among them is enough of a word from the backend.
+        /// If a check and a phase have the same name, the check is meant.
+        #[schemars(extend("x-default" = "`ready`, and all critical checks", "examples" = [["cache", "websocket"]]))]
+        require: Texts,
+        /// While checks of its backend that are not critical are bad: `serve` lets clients in all the same, `hold` lets
+        /// them wait, `refuse` sends 503 at once.
+        #[schemars(extend("default" = "serve", "enum" = super::words::DEGRADED))]
+        degraded: String,
+        /// A client that would wait longer than it may, as start-ups until now tell: `late` lets it wait to the end, `early` refuses it on
+        /// arrival, with a Retry-After by which it will make it.
+        #[schemars(extend("default" = "late", "enum" = super::words::SHEDS))]
+        shed: String,
+        /// How its clients hear that the backend is degraded: `no`; `header`, by `Greenroom-Degraded` in the 101 and in answers to
+        /// plain requests; `message`, by `degraded_message` after the 101.
+        #[schemars(extend("default" = "no", "enum" = super::words::TELL_CLIENTS))]
+        tell_clients: String,
+        /// A text message for `tell_clients = "message"`, in a form that the clients know. `{level}` in it becomes `minimal`, `moderate`,
+        /// `severe`, `emergency`, or `none` when all is well again, and `{missing}` the names of the bad checks with commas between them.
+        #[schemars(extend("x-values" = format!("string of at most {DEGRADED_MESSAGE_MAX} bytes")))]
+        #[schemars(extend("examples" = ["{\"type\":\"degraded\",\"level\":\"{level}\",\"missing\":\"{missing}\"}"]))]
+        degraded_message: String,
     }
 }
 
@@ -217,16 +264,30 @@ written! {
 
 impl Reader<'_> {
     /// A key that nobody knows; gives the one that was meant.
-    fn unknown(&mut self, key: &Key, path: &str, known: &[(&'static str, &'static Shape)]) -> Option<&'static str> {
+    fn unknown(
+        &mut self,
+        key: &Key,
+        node: &Node,
+        path: &str,
+        known: &[(&'static str, &'static Shape)],
+    ) -> Option<&'static str> {
         let names = || known.iter().map(|(name, _)| *name);
         let problem = Problem::new(format!("`{path}` is no key")).at(&key.place);
         let mut tables = Vec::new();
         elsewhere(&key.name, Root::SHAPE, "", &mut tables);
-        let tables = tables.iter().map(String::as_str);
+        let belongs = || format!("belongs to {}", listed("or", tables.iter().map(String::as_str)));
         let meant = closest(&key.name, names());
+        if is_secret(&key.name) || meant.is_some_and(is_secret) {
+            hide(node, self.sources);
+        }
         self.problems.add(match meant {
-            _ if tables.len() > 0 => problem.label(format!("this key belongs to {}", listed("or", tables))),
-            Some(meant) => problem.label(format!("did you mean `{meant}`?")),
+            Some(meant) if tables.is_empty() => problem.label(format!("did you mean `{meant}`?")),
+            Some(meant) => {
+                problem
+                    .label(format!("did you mean `{meant}`?"))
+                    .help(format!("`{}` {}", key.name, belongs()))
+            }
+            None if !tables.is_empty() => problem.label(format!("this key {}", belongs())),
             None => problem
                 .label("unknown here")
                 .help(format!("the keys here are {}", listed("and", names()))),
@@ -235,7 +296,15 @@ impl Reader<'_> {
     }
 }
 
-/// The tables that have this key.
+/// Whether what is written under this name may be a secret, wherever it stands.
+pub(super) fn is_secret(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["pass", "pwd", "secret", "token"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// The tables that have this key. What is below a profile is there without it too.
 fn elsewhere(name: &str, shape: &Shape, header: &str, found: &mut Vec<String>) {
     let Shape::Table(keys) = shape else { return };
     if keys.iter().any(|(key, _)| *key == name) {
@@ -245,7 +314,7 @@ fn elsewhere(name: &str, shape: &Shape, header: &str, found: &mut Vec<String>) {
             header => format!("[{header}]"),
         });
     }
-    for (key, below) in *keys {
+    for (key, below) in keys.iter().filter(|(key, _)| *key != "profile") {
         match below {
             Shape::Named(one) => elsewhere(name, one, &format!("{}.NAME", join(header, key)), found),
             Shape::Many(one) => elsewhere(name, one, &join(header, key), found),

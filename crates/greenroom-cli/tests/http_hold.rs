@@ -347,6 +347,7 @@ fn who_is_held_hears_of_a_failed_start_and_of_a_stop() {
     house.tell(Input::Exited {
         generation: Generation(0),
         restarts: false,
+        code: 1,
     });
     refused(&mut page, "start_failed");
 

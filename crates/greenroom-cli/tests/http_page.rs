@@ -214,7 +214,7 @@ fn a_failed_start_is_said_on_the_page() {
     });
     let rest = String::from_utf8(client.rest()).unwrap();
     assert!(
-        rest.ends_with("<b>It could not start</b> <span>phase init: the server ended with exit code 3</span></p>\n"),
+        rest.ends_with("<b>It could not start</b> <span>the server ended with exit code 3</span></p>\n"),
         "{rest}"
     );
 }

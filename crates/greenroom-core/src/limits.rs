@@ -296,6 +296,17 @@ pub const ACCOUNT_MAX: usize = 1024 * KIB;
 /// Ctrl-C and Ctrl-\ that wait to be acted on: the second hurries, a third says nothing new.
 pub const KEYS_MAX: usize = 4;
 
+// ── Admin ──────────────────────────────────────────────────────────────────
+
+/// Connections served at one admin door at a time; more wait in its backlog.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// How long one admin connection may last.
+pub const ADMIN_IDLE: Duration = Duration::from_secs(60);
+/// Bytes of an admin request's body, and of an answer that the command line reads: one line for each backend and check.
+pub const ADMIN_BODY_MAX: usize = 8 * 1024 * KIB;
+/// How long the command line waits for an answer of greenroom.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 // ── Configuration ──────────────────────────────────────────────────────────
 
 /// Bytes of a configuration file: some 5,000 lines, more than anybody reads.

@@ -131,7 +131,7 @@ impl fmt::Display for Reason {
 /// A start that failed: where, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The phase that was current; `None` after the last.
+    /// The phase that was current; `None` after the last, and where nobody speaks of phases.
     pub phase: Option<Box<str>>,
     /// The reason.
     pub reason: Reason,
@@ -252,7 +252,9 @@ impl Phases {
         if let Some(mark) = self.marks.get_mut(self.current) {
             *mark = Mark::Failed;
         }
-        let phase = self.rules.get(self.current).map(|rule| rule.name.clone());
+        // Where nobody speaks of phases, none is named.
+        let counts = |rule: &&Rule| self.reported || self.current > 0 || rule.timeout.is_some();
+        let phase = self.rules.get(self.current).filter(counts).map(|rule| rule.name.clone());
         self.failure.get_or_insert(Failure { phase, reason })
     }
 

@@ -1,0 +1,78 @@
+//! greenroom's own health, for platforms that ask: `/livez`, `/readyz`, `/startupz`.
+//!
+//! | path | 200 while |
+//! |---|---|
+//! | `/livez` | the process answers at all |
+//! | `/readyz` | greenroom takes clients and can hold them, so also while a backend starts; with `readyz = "backends"` as `/startupz` |
+//! | `/startupz` | all backends are ready |
+//!
+//! Else 503, and the body says of which backend what is missing. Decided from what the owner tasks
+//! have published: no task is asked, so the answer comes whatever else happens.
+
+use std::fmt::Write as _;
+
+use tokio::sync::watch;
+
+use crate::driver::Gateway;
+use crate::front::Backend;
+use crate::relay::Drain;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `/livez`
+    Live,
+    /// `/readyz`
+    Ready,
+    /// `/startupz`
+    Started,
+}
+
+impl Question {
+    /// The question at the end of a path, below `prefix`.
+    #[must_use]
+    pub fn of(prefix: &str, path: &str) -> Option<Self> {
+        let path = path.split('?').next().unwrap_or(path);
+        match path.strip_prefix(prefix)? {
+            "/livez" => Some(Self::Live),
+            "/readyz" => Some(Self::Ready),
+            "/startupz" => Some(Self::Started),
+            _ => None,
+        }
+    }
+}
+
+/// The status and the body of an answer.
+#[must_use]
+pub fn answer<'a>(
+    question: Question,
+    readyz_waits: bool,
+    backends: impl IntoIterator<Item = &'a Backend>,
+    drain: &watch::Receiver<Option<Drain>>,
+) -> (u16, String) {
+    let waits = match question {
+        Question::Live => return (200, "live\n".into()),
+        Question::Ready if drain.borrow().is_some() => return (503, "greenroom is stopping\n".into()),
+        Question::Ready => readyz_waits,
+        Question::Started => true,
+    };
+    let mut missing = String::new();
+    for backend in backends.into_iter().filter(|_| waits) {
+        let standing = backend.standing.borrow();
+        let how = match standing.gate {
+            Gateway::Open | Gateway::Limited => continue,
+            Gateway::Shut => "is not ready",
+            Gateway::Failed => "could not start",
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(missing, "{} {how}", backend.name);
+        if let Some(words) = standing.failure.as_deref().or(standing.phase.as_deref()) {
+            let _ = write!(missing, ": {words}");
+        }
+        missing.push('\n');
+    }
+    match missing.is_empty() {
+        true => (200, "ready\n".into()),
+        false => (503, missing),
+    }
+}

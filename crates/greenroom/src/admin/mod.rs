@@ -1,0 +1,143 @@
+//! Where greenroom itself is asked and told things: HTTP on a Unix socket, and on an address if configured.
+//!
+//! ```text
+//!  greenroom status ──▶ socket (0600, own user or root) ──▶ GET  /v1/status
+//!  greenroom phase  ──▶                                     POST /v1/backends/NAME/phases
+//!  a platform       ──▶ address, or a prefix of a listener ─▶ GET /livez /readyz /startupz
+//! ```
+//!
+//! At the address everything but health wants the token, and what a browser sends on behalf of
+//! another site is refused: `Host` must be the address itself or a loopback name, and an `Origin` must not be there.
+//!
+//! Bounded: `ADMIN_CONNECTIONS_MAX` connections at each door, `ADMIN_BODY_MAX` bytes of a body,
+//! `HEAD_TIMEOUT` for a head. Nothing here touches a gate: it sends messages to the owner
+//! tasks, as everybody does.
+
+mod api;
+pub mod client;
+mod guard;
+pub mod health;
+pub mod platform;
+pub mod report;
+pub mod socket;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use greenroom_core::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE, HEAD_TIMEOUT};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::config::{Address, Admin, Config};
+use crate::front::Backend;
+use crate::relay::Drain;
+use crate::telemetry::Log;
+
+pub use socket::Socket;
+
+/// What is asked about, and told.
+#[derive(Debug)]
+pub struct Asked {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The backends, in its order.
+    pub backends: Arc<[Arc<Backend>]>,
+    /// Where clients come to, as bound.
+    pub listeners: Vec<String>,
+    /// Says that greenroom stops.
+    pub drain: watch::Receiver<Option<Drain>>,
+}
+
+/// Opens the doors that the configuration asks for. The socket is removed when what is returned is dropped.
+pub fn open(asked: &Arc<Asked>, socket: Option<Socket>, log: &Log) -> io::Result<Option<Socket>> {
+    let settings = &asked.config.admin;
+    if let Some(address) = &settings.address {
+        tokio::spawn(serve_tcp(bind(address)?, api::at_address(asked, settings), log.clone()));
+    }
+    let Some(socket) = socket else {
+        return Ok(None);
+    };
+    let listener = UnixListener::from_std(socket.listener()?)?;
+    tokio::spawn(serve_unix(listener, api::at_socket(asked), log.clone()));
+    Ok(Some(socket))
+}
+
+fn bind(address: &Address) -> io::Result<TcpListener> {
+    let listener = crate::listener::bind(address).map_err(io::Error::other)?;
+    TcpListener::from_std(listener)
+}
+
+/// The socket that `admin.socket` names, or one in the runtime folder.
+pub fn socket(settings: &Admin) -> io::Result<Socket> {
+    match &settings.socket {
+        Some(path) => Socket::at(path),
+        None => Socket::in_runtime_folder(),
+    }
+}
+
+async fn serve_unix(listener: UnixListener, router: Router, log: Log) {
+    let door = Door::new(router, log);
+    loop {
+        let permit = door.permit().await;
+        match listener.accept().await {
+            Ok((stream, _)) if guard::is_ours(&stream) => door.serve(stream, permit),
+            Ok(_) => door.log.warn("refused a process of another user at the admin socket"),
+            Err(error) => door.rest(&error).await,
+        }
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, router: Router, log: Log) {
+    let door = Door::new(router, log);
+    loop {
+        let permit = door.permit().await;
+        match listener.accept().await {
+            Ok((stream, _)) => door.serve(stream, permit),
+            Err(error) => door.rest(&error).await,
+        }
+    }
+}
+
+/// One place to come in by, with its bound.
+struct Door {
+    router: Router,
+    room: Arc<Semaphore>,
+    log: Log,
+}
+
+impl Door {
+    fn new(router: Router, log: Log) -> Self {
+        Self {
+            router,
+            room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)),
+            log,
+        }
+    }
+
+    /// Room for one more connection. Whoever comes meanwhile waits in the backlog.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).acquire_owned().await.ok() // it is never closed
+    }
+
+    fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, permit: Option<OwnedSemaphorePermit>) {
+        let service = TowerToHyperService::new(self.router.clone());
+        tokio::spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            // Whoever is slow or breaks off has chosen so; nobody waits for it.
+            let _ = tokio::time::timeout(ADMIN_IDLE, connection).await;
+            drop(permit);
+        });
+    }
+
+    async fn rest(&self, error: &io::Error) {
+        self.log.warn(format!("the admin door rests for a second: {error}"));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

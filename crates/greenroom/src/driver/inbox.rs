@@ -7,8 +7,7 @@
 //!
 //! Bounded by the connections: each has at most four messages on the way.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use greenroom_core::backend;
@@ -92,6 +91,11 @@ pub enum Message {
 struct Queue {
     last: u64,
     messages: Vec<Message>,
+    /// Somebody among the messages has just arrived for a WebSocket.
+    arriving: bool,
+    /// As the owner task saw it at the end of its last turn, while nobody has arrived for a
+    /// WebSocket since: the gate is open and sure, and nobody waits.
+    free: bool,
 }
 
 /// See the module's head.
@@ -99,8 +103,6 @@ struct Queue {
 pub struct Inbox {
     queue: Mutex<Queue>,
     told: Notify,
-    /// See [`Inbox::is_free`].
-    free: AtomicBool,
 }
 
 impl Message {
@@ -114,8 +116,14 @@ impl Inbox {
     /// A client arrives: draws its sequence number.
     pub fn arrive(&self, now: Time, arrival: Arrival) -> SessionId {
         let id = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.queue();
             queue.last += 1;
+            // Plain requests of several connections have no order among themselves that anybody could
+            // see: where they made each other wait, a burst of them would keep all from the pool.
+            if arrival.class == Class::WebSocket {
+                queue.arriving = true;
+                queue.free = false;
+            }
             let id = SessionId(queue.last);
             queue.messages.push(Message::Arrived(id, now, arrival));
             id
@@ -124,42 +132,96 @@ impl Inbox {
         id
     }
 
-    /// A sequence number for a request that goes past the gate.
+    /// A sequence number for a request that goes past the gate whatever it says.
     pub(crate) fn draw(&self) -> SessionId {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue();
         queue.last += 1;
         SessionId(queue.last)
     }
 
-    /// Whether the gate is open, sure, and nobody waits: then a plain request may go past it.
-    pub(crate) fn is_free(&self) -> bool {
-        self.free.load(Ordering::Acquire)
+    /// A sequence number for a plain request that may go past the gate: it is open and sure, and
+    /// nobody waits, nor has arrived for a WebSocket without the owner task knowing of it yet. Else it has to arrive too.
+    pub(crate) fn draw_past(&self) -> Option<SessionId> {
+        let mut queue = self.queue();
+        queue.free.then(|| {
+            queue.last += 1;
+            SessionId(queue.last)
+        })
     }
 
+    /// The gate is open and sure, and nobody of whom it knows waits.
     pub(super) fn set_free(&self, free: bool) {
-        self.free.store(free, Ordering::Release);
+        let mut queue = self.queue();
+        queue.free = free && !queue.arriving;
+    }
+
+    /// Whether a plain request may go past the gate.
+    #[cfg(test)]
+    pub(crate) fn is_free(&self) -> bool {
+        self.queue().free
     }
 
     /// Any other message.
     pub fn tell(&self, message: Message) {
-        self.queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .messages
-            .push(message);
+        self.queue().messages.push(message);
         self.told.notify_one();
     }
 
     /// Takes all that was told, into an empty `into`.
     pub(crate) fn take(&self, into: &mut Vec<Message>) {
-        std::mem::swap(
-            &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages,
-            into,
-        );
+        let mut queue = self.queue();
+        queue.arriving = false;
+        std::mem::swap(&mut queue.messages, into);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until something was told.
     pub(super) async fn told(&self) {
         self.told.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::parse_head;
+
+    fn arrival() -> Arrival {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        Arrival {
+            deadline: Time::NEVER,
+            may_wait: true,
+            class: Class::WebSocket,
+            request: Arc::new(parse_head(head).unwrap()),
+            route: 0,
+            peer: [127, 0, 0, 1].into(),
+            order: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn nobody_goes_past_one_who_has_arrived_and_of_whom_the_owner_task_has_not_heard() {
+        let inbox = Inbox::default();
+        inbox.set_free(true);
+        assert_eq!(inbox.draw_past(), Some(SessionId(1)));
+        inbox.arrive(Time::ZERO, arrival());
+        assert_eq!(inbox.draw_past(), None);
+
+        // The owner task says how its last turn ended, which that one was no part of.
+        inbox.set_free(true);
+        assert_eq!(inbox.draw_past(), None);
+
+        inbox.take(&mut Vec::new());
+        assert_eq!(inbox.draw_past(), None, "it is on its way");
+        inbox.set_free(true);
+        assert_eq!(inbox.draw_past(), Some(SessionId(3)));
+        inbox.tell(Message::Drain);
+        assert_eq!(inbox.draw_past(), Some(SessionId(4)), "that is nobody");
+        let class = Class::Http { is_safe: true };
+        inbox.arrive(Time::ZERO, Arrival { class, ..arrival() });
+        assert!(inbox.draw_past().is_some(), "plain requests have no order of their own");
     }
 }

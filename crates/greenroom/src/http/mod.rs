@@ -129,8 +129,9 @@ impl Request<'_> {
             return End::Refused(Refusal::BodyTooLarge, None); // before a place is taken
         }
         let passes = self.route.http == HttpMode::Pass;
-        if passes || self.backend.inbox.is_free() {
-            let id = self.backend.inbox.draw();
+        let inbox = &self.backend.inbox;
+        let drawn = if passes { Some(inbox.draw()) } else { inbox.draw_past() };
+        if let Some(id) = drawn {
             entry.set_session(id);
             match self.at_once(id).await {
                 Tried::Ended(end) => return end,

@@ -102,9 +102,10 @@ impl Registry {
         self.budget.saturating_sub(self.descriptors.load(Ordering::SeqCst))
     }
 
-    /// Asks to be told through `changed` when a descriptor comes free.
-    pub fn set_starved(&self, starved: bool) {
-        self.starved.store(starved, Ordering::SeqCst);
+    /// Asks to be told through `changed` when a descriptor comes free. Nobody takes that back:
+    /// several backends' owners may wait, and a word too many costs one of them a look.
+    pub fn want_descriptor(&self) {
+        self.starved.store(true, Ordering::SeqCst);
     }
 
     /// How many connections are in a state now.
@@ -251,5 +252,23 @@ impl Drop for Entry {
         if self.registry.live() == self.registry.count(State::Opening) {
             self.registry.changed.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Format;
+
+    #[test]
+    fn a_descriptor_that_comes_free_is_told_to_whoever_waits_for_one() {
+        let registry = Registry::new(Log::start(Format::Json), 16);
+        let used = registry.descriptor();
+        let mut freed = std::pin::pin!(registry.changed.notified());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(freed.as_mut().poll(&mut cx).is_pending());
+        registry.want_descriptor();
+        drop(used);
+        assert!(freed.as_mut().poll(&mut cx).is_ready());
     }
 }

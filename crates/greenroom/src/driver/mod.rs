@@ -190,8 +190,10 @@ impl Driver {
                 tokio::pin!(freed);
                 freed.as_mut().enable();
                 let starved = self.gate.starved() && self.resting.is_none();
-                self.registry.set_starved(starved);
-                if !(dials || starved && self.registry.spare() > 0) {
+                if starved {
+                    self.registry.want_descriptor();
+                }
+                if !(dials || starved && self.spare() > 0) {
                     tokio::select! {
                         biased;
                         () = self.inbox.told() => {}
@@ -218,6 +220,11 @@ impl Driver {
         [self.gate.poll_timeout(), look.flatten()].into_iter().flatten().min()
     }
 
+    /// Descriptors for further dials: what is ordered and not begun has its own promised already.
+    fn spare(&self) -> usize {
+        self.registry.spare().saturating_sub(self.due.len())
+    }
+
     /// Whether a good verdict would let in who waits.
     fn wants_look(&self) -> bool {
         self.backend.phase() == Phase::Starting && self.backend.wants_verdict()
@@ -229,9 +236,7 @@ impl Driver {
             self.resting = None;
         }
         if self.resting.is_none() {
-            // What is ordered and not begun has its descriptor promised already.
-            let spare = self.registry.spare().saturating_sub(self.due.len());
-            self.gate.handle(now, Input::Spare(spare));
+            self.gate.handle(now, Input::Spare(self.spare()));
             self.carry_out(now);
         }
         for message in messages.drain(..) {

@@ -154,7 +154,8 @@ pub const HTTP_HELD_MAX: usize = 1_000;
 /// A plain request that cannot go first on trial is let in at the limited gate after this
 /// time, if nobody waits who can.
 pub const HTTP_ALONE: Duration = Duration::from_secs(1);
-/// How long a backend may take until its answer begins: longer than long polls last.
+/// How long a backend may take until its answer begins, from when it has the whole request: longer
+/// than long polls last. Also how long it may take nothing of a body that comes before its answer.
 pub const HTTP_ANSWER: Duration = Duration::from_secs(300);
 /// Silence within a body, of whoever sends it, or of whoever should take it. Events that
 /// are streamed may be rare; dead peers are found by TCP long before.

@@ -9,13 +9,13 @@
 //! An answer that comes before the body was taken ends the client's connection: what
 //! is left of the body cannot be told from a next request in good time.
 //!
-//! Bounds: `HTTP_ANSWER` for the answer's head, `INTERIM_MAX` interim answers, and
-//! those of `flow`.
+//! Bounds: `HTTP_ANSWER` for the answer's head once the request is whole, and for a
+//! backend that takes nothing of it before; `INTERIM_MAX` interim answers, and those of `flow`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use greenroom_core::event::{CloseCause, Refusal};
-use greenroom_core::limits::{HTTP_ANSWER, INTERIM_MAX};
+use greenroom_core::limits::{HTTP_ANSWER, HTTP_IDLE, INTERIM_MAX};
 use greenroom_core::session::Answer;
 use tokio::sync::oneshot;
 
@@ -101,6 +101,7 @@ impl<'r> Exchange<'r> {
             unsent: head,
             reader: BodyReader::new(http.map_or(BodyFraming::None, Http::body)),
             left: request.route.body_max,
+            patience: HTTP_ANSWER,
             is_untouched: true,
             is_polled: false,
         };
@@ -185,12 +186,20 @@ impl<'r> Exchange<'r> {
         let (client, backend) = (&request.client, &connection.stream);
         let up = async {
             match upload.run(client.socket(), backend).await {
+                // The backend has all that it needs for an answer: its time begins.
                 Ok(()) => {
                     is_sent.store(true, Ordering::Relaxed);
-                    client.gone().await;
-                    None
+                    tokio::select! {
+                        () = client.gone() => First::Left,
+                        () = tokio::time::sleep(HTTP_ANSWER) => First::Late,
+                    }
                 }
-                Err(cut) => Some(cut),
+                // It closed its side while it was written to: what it said before may still be there to read.
+                Err(Cut::Backend(_)) => {
+                    tokio::time::sleep(HTTP_ANSWER).await;
+                    First::Late
+                }
+                Err(cut) => First::Cut(cut),
             }
         };
         let word = async {
@@ -199,19 +208,11 @@ impl<'r> Exchange<'r> {
                 None => std::future::pending().await,
             }
         };
-        let down = tokio::time::timeout(HTTP_ANSWER, answering.head(request, *http, backend, is_sent));
-        tokio::pin!(up, down);
-        let ended = tokio::select! {
+        tokio::select! {
             biased;
-            word = word => return First::Word(word),
-            first = &mut down => return first.unwrap_or(First::Late),
-            ended = &mut up => ended,
-        };
-        match ended {
-            None => First::Left,
-            // It closed its side while it was written to: what it said before may still be there to read.
-            Some(Cut::Backend(_)) => down.await.unwrap_or(First::Late),
-            Some(cut) => First::Cut(cut),
+            word = word => First::Word(word),
+            first = answering.head(request, *http, backend, is_sent) => first,
+            ended = up => ended,
         }
     }
 
@@ -226,6 +227,7 @@ impl<'r> Exchange<'r> {
             ..
         } = begun;
         let (client, backend) = (&self.request.client, &self.connection.stream);
+        self.upload.patience = HTTP_IDLE; // it answers: it may take the rest as it likes
         let passed = {
             let up = async {
                 let result = self.upload.run(client.socket(), backend).await;

@@ -10,6 +10,7 @@
 //! `HTTP_IDLE` for the silence between two.
 
 use std::io;
+use std::time::Duration;
 
 use greenroom_core::limits::HTTP_IDLE;
 use rustix::net::RecvFlags;
@@ -46,6 +47,8 @@ pub(super) struct Upload {
     pub(super) reader: BodyReader,
     /// Bytes of data that may still come, where the route has a limit.
     pub(super) left: Option<u64>,
+    /// How long the backend may take nothing of it.
+    pub(super) patience: Duration,
     /// Nothing of the body was taken from the client yet.
     pub(super) is_untouched: bool,
     /// All that lay there before was taken: the poller tells of what comes.
@@ -103,7 +106,7 @@ impl Upload {
             match backend.try_write(&self.unsent) {
                 Ok(written) => drop(self.unsent.drain(..written)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match tokio::time::timeout(HTTP_IDLE, backend.writable()).await {
+                    match tokio::time::timeout(self.patience, backend.writable()).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return Err(Cut::Backend(error.to_string())),
                         Err(_) => return Err(Cut::BackendSilent),

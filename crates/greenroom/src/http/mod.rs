@@ -31,6 +31,8 @@ mod flow;
 mod gate;
 mod page;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -139,6 +141,7 @@ impl Request<'_> {
                     let detail = format!("the backend is not reached: {}", answer.word());
                     return End::Refused(Refusal::NotReady, Some(detail));
                 }
+                Tried::Dropped if passes => return self.end(Outcome::Dropped { untouched: true }),
                 // It is not there: the gate hears so, shuts, and this request waits like everybody.
                 Tried::Unreached(answer) => self.backend.inbox.tell(Message::Unreached(answer)),
                 Tried::Dropped => {} // once more, from there: the gate sees whether others fare like this one

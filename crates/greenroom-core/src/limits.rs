@@ -183,7 +183,8 @@ pub const STARTS_KEPT: usize = 16;
 /// Bytes kept per direction while a peer is slow; then backpressure. Also the
 /// largest backend frame that passes only when complete.
 pub const RELAY_BUFFER: usize = 64 * KIB;
-/// Reads of one direction in one turn, so that a busy direction does not starve the other.
+/// Reads of one direction, or pieces of a body, in one turn, so that a busy direction does not
+/// starve the other, nor a large body those who share its thread.
 pub const READS_PER_TURN: usize = 16;
 /// How long the answer to a Close may take (RFC 6455 §7.1.1).
 pub const CLOSE_HANDSHAKE: Duration = Duration::from_secs(5);

@@ -1,6 +1,8 @@
 //! One exchange by hand, with real sockets and a clock that goes by itself where nothing else happens.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use greenroom_core::limits::HTTP_ANSWER;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,11 +10,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::exchange::{Exchange, Outcome};
+use super::flow::{Download, Upload};
 use super::{Connection, Request};
 use crate::config::{Flags, Layers, Purpose, load_bytes};
 use crate::driver::{Driver, Parts};
 use crate::front::Front;
-use crate::head::parse_head;
+use crate::head::{BodyFraming, BodyReader, parse_head};
 use crate::opening::Watched;
 use crate::registry::Registry;
 use crate::resolve::Names;
@@ -114,4 +117,78 @@ async fn a_backend_that_does_not_answer_a_whole_request_in_time_is_given_up() {
         Outcome::Refused(greenroom_core::event::Refusal::Unanswered, _)
     ));
     assert!(begun.elapsed() >= HTTP_ANSWER * 7 / 3, "{:?}", begun.elapsed());
+}
+
+/// The most that a client takes between two turns of somebody else on the thread that carries a large answer, or,
+/// the other way round, that a backend takes of a large request.
+async fn most_in_one_turn(up: bool) -> u64 {
+    const LENGTH: usize = 512 << 20;
+    let (far_client, client) = pair().await;
+    let (far_backend, backend) = pair().await;
+    let backend = Stream::Tcp(backend);
+    let (mut from, mut to) = (far_backend.into_std().unwrap(), far_client.into_std().unwrap());
+    if up {
+        std::mem::swap(&mut from, &mut to);
+    }
+    from.set_nonblocking(false).unwrap();
+    to.set_nonblocking(false).unwrap();
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&taken);
+    let sends = std::thread::spawn(move || {
+        let piece = vec![b'x'; 1 << 20];
+        (0..LENGTH >> 20).for_each(|_| from.write_all(&piece).unwrap());
+        from
+    });
+    let takes = std::thread::spawn(move || {
+        let mut piece = vec![0; 1 << 20];
+        while count.load(Ordering::SeqCst) < LENGTH as u64 {
+            count.fetch_add(to.read(&mut piece).unwrap() as u64, Ordering::SeqCst);
+        }
+        to
+    });
+    let reader = BodyReader::new(BodyFraming::Length(LENGTH as u64));
+    let carries = async {
+        if up {
+            let mut upload = Upload {
+                unsent: Vec::new(),
+                reader,
+                left: None,
+                patience: HTTP_ANSWER,
+                is_untouched: true,
+                is_polled: false,
+            };
+            upload.run(&client, &backend).await
+        } else {
+            let (dechunk, has_surplus) = (false, false);
+            let mut download = Download {
+                reader,
+                dechunk,
+                has_surplus,
+            };
+            download.run(&backend, &client).await
+        }
+    };
+    let others = async {
+        let (mut most, mut before) = (0, 0);
+        while before < LENGTH as u64 {
+            tokio::task::yield_now().await;
+            let now = taken.load(Ordering::SeqCst);
+            most = most.max(now - before);
+            before = now;
+        }
+        most
+    };
+    let (carried, most) = tokio::join!(carries, others);
+    carried.unwrap();
+    drop((sends.join().unwrap(), takes.join().unwrap()));
+    most
+}
+
+/// What the sockets hold beside what is carried in a turn is a few MiB.
+#[tokio::test]
+async fn a_large_body_leaves_turns_to_the_others_of_its_thread() {
+    for up in [false, true] {
+        let most = most_in_one_turn(up).await;
+        assert!(most < 32 << 20, "{} MiB in one turn, up: {up}", most >> 20);
+    }
 }

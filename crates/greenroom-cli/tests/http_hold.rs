@@ -323,6 +323,26 @@ fn a_route_may_refuse_or_pass_instead() {
     let _websocket = held(&house, upgrade(""), 1);
 }
 
+/// It is neither held nor on its way any more, however long its answer takes.
+#[test]
+fn who_was_held_and_is_let_in_is_counted_as_a_plain_request_while_its_answer_streams() {
+    for trial in [false, true] {
+        let house = if trial {
+            House::inferred(|_| {})
+        } else {
+            House::pushed(|_| {})
+        };
+        let mut page = held(&house, get("/events"), 1);
+        house.ready();
+        let (mut backend, _) = house.stub.request();
+        backend.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        assert!(page.head().starts_with("HTTP/1.1 200 "));
+        house.wait_for(State::Http, 1);
+        backend.send("cd");
+        assert_eq!(page.exactly(4), b"abcd");
+    }
+}
+
 /// Who asked not to be held is told what the backend did, be it nothing, and does not wait at the gate for it.
 #[test]
 fn a_request_that_passes_is_not_held_when_the_backend_closes_without_a_word() {

@@ -14,7 +14,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use greenroom_core::event::{CloseCause, Refusal};
+use greenroom_core::event::{CloseCause, Refusal, State};
 use greenroom_core::limits::{HTTP_ANSWER, HTTP_IDLE, INTERIM_MAX};
 use greenroom_core::session::Answer;
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ use super::{Connection, Request};
 use crate::driver::{Message, Order};
 use crate::head::{self, After, BodyFraming, BodyReader, Http};
 use crate::opening::{NoHead, Place, next_head};
+use crate::registry::Entry;
 use crate::stream::Stream;
 
 /// How an exchange ended.
@@ -44,8 +45,15 @@ pub(super) enum Outcome {
     Torn(CloseCause, Option<String>),
 }
 
-/// The gate's side of an exchange on trial: where to tell the answer, and where its word comes.
-pub(super) type Trial<'p> = (&'p Place, oneshot::Receiver<Order>);
+/// The gate's side of an exchange on trial.
+pub(super) struct Trial<'p> {
+    /// Where to tell the answer.
+    pub(super) place: &'p Place,
+    /// Where its word comes.
+    pub(super) order: oneshot::Receiver<Order>,
+    /// The books, where the request is on its way until the gate lets go of it.
+    pub(super) entry: &'p mut Entry,
+}
 
 /// See the module's head.
 pub(super) struct Exchange<'r> {
@@ -117,14 +125,20 @@ impl<'r> Exchange<'r> {
 
     /// Runs to the end of the answer. With a trial the gate is told the answer first, and has the word.
     pub(super) async fn run(mut self, trial: Option<Trial<'_>>) -> Outcome {
-        let (place, mut order) = match trial {
-            Some((place, order)) => (Some(place), Some(order)),
-            None => (None, None),
+        let (place, mut order, mut entry) = match trial {
+            Some(Trial { place, order, entry }) => (Some(place), Some(order), Some(entry)),
+            None => (None, None, None),
         };
         let begun = loop {
             match self.first(&mut order).await {
                 First::Begun(begun) => break Ok(begun),
-                First::Word(Ok(Order::Forward)) => order = None, // the gate is sure: it needs no answer
+                // The gate is sure: it needs no answer.
+                First::Word(Ok(Order::Forward)) => {
+                    order = None;
+                    if let Some(entry) = entry.take() {
+                        entry.enter(State::Http);
+                    }
+                }
                 First::Word(word) => return worded(word),
                 First::Dropped => break Err(Answer::Dropped),
                 First::Nonsense(why) => return self.refused(place, order, Refusal::BadAnswer, why),
@@ -150,6 +164,9 @@ impl<'r> Exchange<'r> {
             if !matches!(word, Ok(Order::Forward)) {
                 return worded(word);
             }
+        }
+        if let Some(entry) = entry {
+            entry.enter(State::Http);
         }
         match begun {
             Ok(begun) => self.second(*begun).await,

@@ -54,7 +54,7 @@ use crate::opening::{Watched, say};
 use crate::registry::{Descriptor, Entry};
 use crate::stream::Stream;
 
-use exchange::{Exchange, Outcome};
+use exchange::{Exchange, Outcome, Trial};
 use gate::{Gated, Wait};
 pub(crate) use pool::Pool;
 
@@ -226,14 +226,21 @@ impl Request<'_> {
                 era: self.backend.pool.era(),
             };
             let exchange = Exchange::new(self, connection, dialled.rest);
-            match exchange.run(Some((wait.place(), order))).await {
+            let trial = Trial {
+                place: wait.place(),
+                order,
+                entry: &mut *entry,
+            };
+            match exchange.run(Some(trial)).await {
                 Outcome::Requeued(order) => {
                     entry.enter(State::Held);
                     wait.again(order);
                 }
                 outcome => {
                     wait.leave(); // where the gate waited for its answer, it need not any more
-                    entry.enter(State::Http);
+                    if entry.state() == State::Dialing {
+                        entry.enter(State::Http);
+                    }
                     return self.end(outcome);
                 }
             }

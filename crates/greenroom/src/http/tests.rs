@@ -85,7 +85,7 @@ async fn uploaded(waits_for: usize) -> Outcome {
     let sends = async {
         client.write_all(b"a").await.unwrap();
         for byte in [b"b", b"c"] {
-            tokio::time::sleep(HTTP_ANSWER * 2 / 3).await;
+            tokio::time::sleep(HTTP_ANSWER * 2 / 3).await; // tidy: allow-sleep the clock goes by itself here
             client.write_all(byte).await.unwrap();
         }
         std::future::pending::<()>().await;

@@ -118,8 +118,7 @@ impl Inbox {
         let id = {
             let mut queue = self.queue();
             queue.last += 1;
-            // Plain requests of several connections have no order among themselves that anybody could
-            // see: where they made each other wait, a burst of them would keep all from the pool.
+            // Not for a plain request: see `Driver::publish`.
             if arrival.class == Class::WebSocket {
                 queue.arriving = true;
                 queue.free = false;

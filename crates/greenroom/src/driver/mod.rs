@@ -259,8 +259,15 @@ impl Driver {
 
     /// What others may know without asking.
     fn publish(&mut self) {
-        // Whoever goes past the gate must not overtake those that it has let in and whose heads are not written.
-        let is_free = self.gate.is_free() && self.due.is_empty() && self.launcher.is_idle();
+        // Whoever goes past the gate must not overtake sessions that it has let in and whose heads are not
+        // written. Plain requests have no order among themselves that anybody could see; where each waited for
+        // those before it, a backend whose connects take time would be dialled for all of them, for ever.
+        let mut unwritten = self.due.keys().copied().chain(self.launcher.unwritten());
+        let is_session = |id| {
+            let client = self.clients.get(&id);
+            client.is_some_and(|client| matches!(*client.request, Kind::Upgrade(_)))
+        };
+        let is_free = self.gate.is_free() && !unwritten.any(is_session);
         self.inbox.set_free(is_free);
         let gate = Gateway::from(self.gate.stage());
         let (since, usual) = (self.starting_since, self.starts.usual());

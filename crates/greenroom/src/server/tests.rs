@@ -195,18 +195,17 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     tokio::time::timeout(SOON, waited).await.expect(what);
 }
 
-#[tokio::test]
-async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_head_is_not_written() {
-    // A backend that takes one connection beside those that it has accepted: the next hangs in the kernel.
+/// A backend that takes one connection beside those that it has accepted: the next hangs in the kernel.
+fn narrow() -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(0).unwrap();
     socket.set_nonblocking(true).unwrap();
-    let backend = TcpListener::from_std(socket.into()).unwrap();
-    let found = backend.local_addr().unwrap();
-    let parted = parted("20s", move || async move { Ok(vec![found]) });
-    let standing = parted.backend.standing.clone();
-    let (at, inbox, _wants) = parted.run().await;
+    TcpListener::from_std(socket.into()).unwrap()
+}
+
+/// Lets one client in, until the gate is sure; then fills the backend's queue, so that no further dial is answered.
+async fn sure_and_full(at: SocketAddr, inbox: &Inbox, backend: &TcpListener) -> Vec<TcpStream> {
     inbox.tell(ready());
     let mut first = knock(at).await;
     let (mut dialled, _) = tokio::time::timeout(SOON, backend.accept()).await.unwrap().unwrap();
@@ -214,17 +213,52 @@ async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_he
     dialled.write_all(SWITCHING.as_bytes()).await.unwrap();
     assert!(head(&mut first).await.starts_with("HTTP/1.1 101 "));
     until("the gate is sure", || inbox.is_free()).await;
-
-    let mut queued = Vec::new();
+    let mut kept = vec![first, dialled];
+    let found = backend.local_addr().unwrap();
     while let Ok(other) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(found)).await {
-        queued.push(other.unwrap());
+        kept.push(other.unwrap());
     }
+    kept
+}
+
+#[tokio::test]
+async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_head_is_not_written() {
+    let backend = narrow();
+    let found = backend.local_addr().unwrap();
+    let parted = parted("20s", move || async move { Ok(vec![found]) });
+    let standing = parted.backend.standing.clone();
+    let (at, inbox, _wants) = parted.run().await;
+    let _kept = sure_and_full(at, &inbox, &backend).await;
     let _second = knock(at).await;
     until("somebody is on the way", || !inbox.is_free()).await;
     assert_eq!(
         standing.borrow().gate,
         Gateway::Open,
         "and the gate did not shut for it"
+    );
+}
+
+/// Else a far backend would never see a kept connection again after one opening handshake: while one request is
+/// dialled another comes, and is dialled too.
+#[tokio::test]
+async fn a_plain_request_that_is_dialled_keeps_no_other_from_the_pool() {
+    let backend = narrow();
+    let found = backend.local_addr().unwrap();
+    let parted = parted("20s", move || async move { Ok(vec![found]) });
+    let (standing, registry) = (parted.backend.standing.clone(), Arc::clone(&parted.registry));
+    let (at, inbox, _wants) = parted.run().await;
+    let _kept = sure_and_full(at, &inbox, &backend).await;
+    let websocket = knock(at).await;
+    until("it is on its way", || !inbox.is_free()).await;
+    let mut page = TcpStream::connect(at).await.unwrap();
+    page.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until("so is the page, behind it", || registry.count(State::Held) == 2).await;
+    drop(websocket);
+    until("the next may go past the page", || inbox.is_free()).await;
+    assert_eq!(
+        (standing.borrow().gate, registry.count(State::Held)),
+        (Gateway::Open, 1),
+        "which still waits for its connection"
     );
 }
 

@@ -19,6 +19,7 @@ use common::raw::{Raw, SOON, field, nobody, serve, switching, upgrade};
 use greenroom::config::HttpMode;
 use greenroom_core::backend::Input;
 use greenroom_core::event::{Generation, State};
+use greenroom_core::limits::HTTP_HOLD;
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: example.test\r\n\r\n")
@@ -320,6 +321,39 @@ fn a_route_may_refuse_or_pass_instead() {
     let (head, body) = client.answer_with_length();
     assert!(head.starts_with("HTTP/1.1 503 ") && body == "not yet", "{head}");
     let _websocket = held(&house, upgrade(""), 1);
+}
+
+/// It is neither held nor on its way any more, however long its answer takes.
+#[test]
+fn who_was_held_and_is_let_in_is_counted_as_a_plain_request_while_its_answer_streams() {
+    for trial in [false, true] {
+        let house = if trial {
+            House::inferred(|_| {})
+        } else {
+            House::pushed(|_| {})
+        };
+        let mut page = held(&house, get("/events"), 1);
+        house.ready();
+        let (mut backend, _) = house.stub.request();
+        backend.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        assert!(page.head().starts_with("HTTP/1.1 200 "));
+        house.wait_for(State::Http, 1);
+        backend.send("cd");
+        assert_eq!(page.exactly(4), b"abcd");
+    }
+}
+
+/// Who asked not to be held is told what the backend did, be it nothing, and does not wait at the gate for it.
+#[test]
+fn a_request_that_passes_is_not_held_when_the_backend_closes_without_a_word() {
+    let house = House::pushed(|config| config.routes[0].http = HttpMode::Pass);
+    let mut client = house.client_with(get("/health"));
+    let (backend, _) = house.stub.request();
+    drop(backend);
+    let began = Instant::now();
+    let (head, _) = client.answer();
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    assert!(began.elapsed() < HTTP_HOLD / 2, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -188,7 +188,8 @@ pub const HTTP_HELD_MAX: usize = 1_000;
 /// A plain request that cannot go first on trial is let in at the limited gate after this
 /// time, if nobody waits who can.
 pub const HTTP_ALONE: Duration = Duration::from_secs(1);
-/// How long a backend may take until its answer begins: longer than long polls last.
+/// How long a backend may take until its answer begins, from when it has the whole request: longer
+/// than long polls last. Also how long it may take nothing of a body that comes before its answer.
 pub const HTTP_ANSWER: Duration = Duration::from_secs(300);
 /// Silence within a body, of whoever sends it, or of whoever should take it. Events that
 /// are streamed may be rare; dead peers are found by TCP long before.
@@ -216,7 +217,8 @@ pub const STARTS_KEPT: usize = 64;
 /// Bytes kept per direction while a peer is slow; then backpressure. Also the
 /// largest backend frame that passes only when complete.
 pub const RELAY_BUFFER: usize = 64 * KIB;
-/// Reads of one direction in one turn, so that a busy direction does not starve the other.
+/// Reads of one direction, or pieces of a body, in one turn, so that a busy direction does not
+/// starve the other, nor a large body those who share its thread.
 pub const READS_PER_TURN: usize = 16;
 /// How long the answer to a Close may take (RFC 6455 §7.1.1).
 pub const CLOSE_HANDSHAKE: Duration = Duration::from_secs(5);

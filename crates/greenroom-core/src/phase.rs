@@ -254,7 +254,11 @@ impl Phases {
         }
         // Where nobody speaks of phases, none is named.
         let counts = |rule: &&Rule| self.reported || self.current > 0 || rule.timeout.is_some();
-        let phase = self.rules.get(self.current).filter(counts).map(|rule| rule.name.clone());
+        let phase = self
+            .rules
+            .get(self.current)
+            .filter(counts)
+            .map(|rule| rule.name.clone());
         self.failure.get_or_insert(Failure { phase, reason })
     }
 

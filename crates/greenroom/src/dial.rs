@@ -199,10 +199,9 @@ impl Launcher {
         self.queue.drain(..).map(|launch| launch.id).collect()
     }
 
-    /// Whether no head waits to be written.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty()
+    /// Those whose heads wait to be written.
+    pub fn unwritten(&self) -> impl Iterator<Item = SessionId> {
+        self.queue.iter().map(|launch| launch.id)
     }
 
     /// Waits until [`Launcher::advance`] may have something to do.

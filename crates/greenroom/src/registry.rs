@@ -26,6 +26,9 @@ pub struct Registry {
     log: Log,
     accepted: AtomicU64,
     states: [AtomicU64; State::ALL.len()],
+    /// Connections that are neither closed nor without a request: one number, as a sum of several is none
+    /// while connections go from state to state.
+    engaged: AtomicU64,
     causes: [AtomicU64; CloseCause::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
     /// Descriptors of clients and backends in use.
@@ -34,8 +37,7 @@ pub struct Registry {
     budget: usize,
     /// Somebody waits for a descriptor.
     starved: AtomicBool,
-    /// Told when a descriptor came free while somebody waited for one, and when the last connection closed
-    /// but for those that have said nothing yet.
+    /// Told when a descriptor came free while somebody waited for one, and when no connection is engaged any more.
     pub(crate) changed: Notify,
 }
 
@@ -47,6 +49,7 @@ impl Registry {
             log,
             accepted: AtomicU64::new(0),
             states: [const { AtomicU64::new(0) }; State::ALL.len()],
+            engaged: AtomicU64::new(0),
             causes: [const { AtomicU64::new(0) }; CloseCause::ALL.len()],
             refusals: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
             descriptors: AtomicUsize::new(0),
@@ -102,9 +105,10 @@ impl Registry {
         self.budget.saturating_sub(self.descriptors.load(Ordering::SeqCst))
     }
 
-    /// Asks to be told through `changed` when a descriptor comes free.
-    pub fn set_starved(&self, starved: bool) {
-        self.starved.store(starved, Ordering::SeqCst);
+    /// Asks to be told through `changed` when a descriptor comes free. Nobody takes that back:
+    /// several backends' owners may wait, and a word too many costs one of them a look.
+    pub fn want_descriptor(&self) {
+        self.starved.store(true, Ordering::SeqCst);
     }
 
     /// How many connections are in a state now.
@@ -113,14 +117,16 @@ impl Registry {
         self.states[state as usize].load(Ordering::SeqCst)
     }
 
-    /// Connections that are not closed.
+    /// Whether no connection is left but those that have said nothing yet.
     #[must_use]
-    pub fn live(&self) -> u64 {
-        State::ALL
-            .iter()
-            .filter(|&&state| state != State::Closed)
-            .map(|&state| self.count(state))
-            .sum()
+    pub fn is_idle(&self) -> bool {
+        self.engaged.load(Ordering::SeqCst) == 0
+    }
+
+    fn disengage(&self) {
+        if self.engaged.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.changed.notify_waiters();
+        }
     }
 
     /// The close ledger, for the last line of the log.
@@ -141,6 +147,14 @@ impl Registry {
             closed: some(&mut closed.into_iter()),
             refused: some(&mut refused.into_iter()),
         }
+    }
+}
+
+/// Whether a connection in this state has a request, and is not closed.
+fn is_engaged(state: State) -> bool {
+    match state {
+        State::Opening | State::Closed => false,
+        State::Http | State::Held | State::Dialing | State::Relaying | State::Parked | State::Closing => true,
     }
 }
 
@@ -173,10 +187,17 @@ impl Entry {
     /// Goes to the next state.
     pub fn enter(&mut self, next: State) {
         debug_assert!(self.state.may_become(next), "{} → {next}", self.state);
+        let (was_engaged, is_engaged) = (is_engaged(self.state), is_engaged(next));
+        if is_engaged && !was_engaged {
+            self.registry.engaged.fetch_add(1, Ordering::SeqCst);
+        }
         // In before out, and seen in that order: whoever waits for the last one never counts too few.
         self.registry.states[next as usize].fetch_add(1, Ordering::SeqCst);
         self.registry.states[self.state as usize].fetch_sub(1, Ordering::SeqCst);
         self.state = next;
+        if was_engaged && next == State::Opening {
+            self.registry.disengage();
+        }
     }
 
     /// Where it is.
@@ -238,6 +259,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let cause = self.cause.unwrap_or(CloseCause::Internal);
+        let was_engaged = is_engaged(self.state);
         self.enter(State::Closed);
         self.registry.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
         if cause != CloseCause::Silent {
@@ -248,8 +270,49 @@ impl Drop for Entry {
                 lasted_ms: u64::try_from(clock::now().since(self.accepted_at).as_millis()).unwrap_or(u64::MAX),
             });
         }
-        if self.registry.live() == self.registry.count(State::Opening) {
-            self.registry.changed.notify_waiters();
+        if was_engaged {
+            self.registry.disengage(); // all is told and counted
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Format;
+
+    #[test]
+    fn a_descriptor_that_comes_free_is_told_to_whoever_waits_for_one() {
+        let registry = Registry::new(Log::start(Format::Json), 16);
+        let used = registry.descriptor();
+        let mut freed = std::pin::pin!(registry.changed.notified());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(freed.as_mut().poll(&mut cx).is_pending());
+        registry.want_descriptor();
+        drop(used);
+        assert!(freed.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn a_relay_is_never_overlooked_while_others_come_and_go() {
+        let registry = Registry::new(Log::start(Format::Json), 1024);
+        let mut relay = registry.accept().unwrap();
+        for state in [State::Held, State::Dialing, State::Relaying] {
+            relay.enter(state);
+        }
+        std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                for _ in 0..200_000 {
+                    let mut other = registry.accept().unwrap();
+                    other.ends(CloseCause::Silent);
+                }
+            });
+            while !others.is_finished() {
+                assert!(!registry.is_idle());
+            }
+        });
+        relay.ends(CloseCause::Client);
+        drop(relay);
+        assert!(registry.is_idle());
     }
 }

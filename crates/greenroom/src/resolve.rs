@@ -51,16 +51,11 @@ impl Names {
     /// Of this address. A name is looked up at once; needs a runtime then.
     #[must_use]
     pub fn new(address: &Address, log: Log) -> Self {
-        let fixed = match (address, address.ip()) {
-            (Address::Unix(path), _) => SockAddr::unix(path).into_iter().collect(),
-            (Address::Tcp { host, port }, Some(ip)) => {
-                let mut all = vec![SocketAddr::new(ip, *port).into()];
-                if host == "localhost" {
-                    all.push(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], *port)).into()); // some servers listen on ::1 only
-                }
-                all
-            }
-            (Address::Tcp { host, port }, None) => {
+        let numbers = address.numbers();
+        let fixed: Vec<SockAddr> = match address {
+            Address::Unix(path) => SockAddr::unix(path).into_iter().collect(),
+            Address::Tcp { .. } if !numbers.is_empty() => numbers.into_iter().map(SockAddr::from).collect(),
+            Address::Tcp { host, port } => {
                 let (name, port) = (host.clone(), *port);
                 return Self::looked_up(host.clone(), log, move || {
                     let name = name.clone();

@@ -43,9 +43,9 @@ pub enum Event {
         /// Which life of the backend.
         generation: u64,
     },
-    /// The backend's start-up went on: what it said of itself, or what was seen.
+    /// The backend's start-up went on: what it said of itself.
     Phase {
-        /// `starting`, `listening`, `status`, `stopping`.
+        /// `status`, `stopping`, `reloading`, or the name of a phase.
         phase: String,
         /// The backend's own words, if any.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -323,17 +323,20 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64, to: &mu
     let mut out = Vec::new();
     let mut told = 0;
     let mut stories = sentence::Stories::default();
-    let mut last_at = 0.0;
+    let mut last = (0.0, 0.0);
     // What is said after `stopped` is not told: it is the last line.
     let mut over = false;
     while let Ok(first) = receiver.recv() {
         out.clear();
+        if let Message::Event(told) = &first {
+            last = (told.ts, told.at);
+        }
         let missing = lost.load(Ordering::Relaxed);
-        if missing > told {
+        if missing > told && !over {
             let message = format!("{} log lines were dropped: standard error is too slow", missing - told);
             told = missing;
             let event = Event::Warning { message };
-            let (ts, at, of) = (0.0, 0.0, None);
+            let ((ts, at), of) = (last, None);
             append(format, &mut stories, &mut out, &Told { ts, at, of, event });
         }
         let mut flush = None;
@@ -342,7 +345,7 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64, to: &mu
             match message {
                 Message::Event(_) if over => {}
                 Message::Event(told) => {
-                    last_at = told.at;
+                    last = (told.ts, told.at);
                     over = matches!(told.event, Event::Stopped { .. });
                     append(format, &mut stories, &mut out, &told);
                 }
@@ -355,7 +358,7 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64, to: &mu
             };
         }
         if format == Format::Text {
-            stories.pause(&mut out, last_at);
+            stories.pause(&mut out, last.1);
         }
         let _ = to.write_all(&out); // a closed pipe must not end the program
         match flush {
@@ -449,6 +452,30 @@ mod tests {
         assert_eq!(lines.lines().count(), 2, "{lines}");
         assert!(lines.lines().last().unwrap().contains("\"stopped\""), "{lines}");
         assert!(flushed.recv().is_ok(), "it is still waited for");
+    }
+
+    #[test]
+    fn dropped_lines_are_told_once_and_with_a_time() {
+        let lines = |events: Vec<Event>| {
+            let (sender, receiver) = sync_channel(8);
+            for event in events {
+                let (ts, at, of) = (1.5, 0.5, None);
+                sender.send(Message::Event(Told { ts, at, of, event })).unwrap();
+                sender.send(Message::Flush(sync_channel(1).0)).unwrap();
+            }
+            drop(sender);
+            let mut out = Vec::new();
+            write(Format::Json, &receiver, &AtomicU64::new(3), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let message = String::new();
+        let told = lines(vec![Event::Warning { message }]);
+        let first = told.lines().next().unwrap();
+        assert!(
+            first.starts_with("{\"ts\":1.5,\"at\":0.5,") && first.contains("3 log lines were dropped"),
+            "{told}"
+        );
+        assert_eq!(told.lines().count(), 2, "once: {told}");
     }
 
     #[test]

@@ -71,6 +71,20 @@ async fn http_is_up_from_200_to_399_and_down_else() {
     assert_eq!(http_verdict("HTTP/1.0 200 OK\r\n\r\n").await, UP);
 }
 
+/// Node and Vite listen on `::1` alone where `localhost` is that first.
+#[tokio::test]
+async fn localhost_is_looked_at_in_both_families() {
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+        return; // a machine without IPv6
+    };
+    let port = listener.local_addr().unwrap().port();
+    let address: Address = format!("localhost:{port}").parse().unwrap();
+    for ready in ["tcp", "listen"] {
+        let mut probe = Probe::for_ready(&ready.parse().unwrap(), &address, Of::Anyone).unwrap();
+        assert_eq!(probe.once().await, UP, "{ready}");
+    }
+}
+
 #[tokio::test]
 async fn a_redirect_is_up_and_not_followed() {
     let (other, asked) = answering("HTTP/1.1 503 X\r\n\r\n").await;

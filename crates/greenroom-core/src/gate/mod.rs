@@ -430,7 +430,10 @@ impl Gate {
     /// Back to its place, with its old deadline. What the backend may have acted on is not sent
     /// twice: such a request gets what came of it.
     fn requeue(&mut self, now: Time, id: SessionId, answer: Answer, rejected: bool) {
-        let is_final = |dialing: &Dialing| !dialing.waiting.class.repeats() && answer.may_have_acted();
+        // Once its head is written even a lack of greenroom's own comes too late.
+        let is_final = |dialing: &Dialing| {
+            !dialing.waiting.class.repeats() && (answer.may_have_acted() || dialing.way == Way::Sent)
+        };
         if self.dialing.get(&id).is_some_and(is_final) {
             return self.forward(id);
         }

@@ -1,7 +1,7 @@
 //! Where something listens: `host:port` or `unix:/path`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -31,6 +31,18 @@ impl Address {
             Self::Tcp { host, .. } => host.parse().ok(),
             Self::Unix(_) => None,
         }
+    }
+
+    /// The socket addresses that it is, in the order in which they are tried, if no look-up is needed to know
+    /// them; none for a Unix path. `localhost` is `::1` too: some servers listen there only.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<SocketAddr> {
+        let (Self::Tcp { host, port }, Some(ip)) = (self, self.ip()) else {
+            return Vec::new();
+        };
+        let second = (host == "localhost").then(|| IpAddr::from(Ipv6Addr::LOCALHOST));
+        let all = [Some(ip), second].into_iter().flatten();
+        all.map(|ip| SocketAddr::new(ip, *port)).collect()
     }
 
     /// Whether what listens there is on this machine for sure: a Unix socket or a loopback address.

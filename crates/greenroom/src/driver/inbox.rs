@@ -7,8 +7,7 @@
 //!
 //! Bounded by the connections: each has at most four messages on the way.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use greenroom_core::backend;
@@ -99,6 +98,11 @@ pub enum Message {
 struct Queue {
     last: u64,
     messages: Vec<Message>,
+    /// Somebody among the messages has just arrived for a WebSocket.
+    arriving: bool,
+    /// As the owner task saw it at the end of its last turn, while nobody has arrived for a
+    /// WebSocket since: for whom the gate is open and sure.
+    free: Needs,
 }
 
 /// See the module's head.
@@ -106,8 +110,6 @@ struct Queue {
 pub struct Inbox {
     queue: Mutex<Queue>,
     told: Notify,
-    /// See [`Inbox::is_free`].
-    free: AtomicU64,
 }
 
 impl Message {
@@ -127,8 +129,13 @@ impl Inbox {
     /// A client arrives: draws its sequence number.
     pub fn arrive(&self, now: Time, arrival: Arrival) -> SessionId {
         let id = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.queue();
             queue.last += 1;
+            // Not for a plain request: see `Driver::publish`.
+            if arrival.class == Class::WebSocket {
+                queue.arriving = true;
+                queue.free = Needs::default();
+            }
             let id = SessionId(queue.last);
             queue.messages.push(Message::Arrived(id, now, arrival));
             id
@@ -137,20 +144,34 @@ impl Inbox {
         id
     }
 
-    /// A sequence number for a request that goes past the gate.
+    /// A sequence number for a request that goes past the gate whatever it says.
     pub(crate) fn draw(&self) -> SessionId {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue();
         queue.last += 1;
         SessionId(queue.last)
     }
 
-    /// Whether the gate is open and sure for this need, and nobody is in line: then a plain request may go past it.
-    pub(crate) fn is_free(&self, need: usize) -> bool {
-        Needs(self.free.load(Ordering::Acquire)).has(need)
+    /// A sequence number for a plain request with this need that may go past the gate: it is open and sure for
+    /// it, and nobody is in line, nor has arrived for a WebSocket without the owner task knowing of it yet. Else
+    /// it has to arrive too.
+    pub(crate) fn draw_past(&self, need: usize) -> Option<SessionId> {
+        let mut queue = self.queue();
+        queue.free.has(need).then(|| {
+            queue.last += 1;
+            SessionId(queue.last)
+        })
     }
 
+    /// For whom the gate is open and sure, while nobody of whom it knows is in line.
     pub(super) fn set_free(&self, free: Needs) {
-        self.free.store(free.0, Ordering::Release);
+        let mut queue = self.queue();
+        queue.free = if queue.arriving { Needs::default() } else { free };
+    }
+
+    /// Whether a plain request may go past the gate.
+    #[cfg(test)]
+    pub(crate) fn is_free(&self, need: usize) -> bool {
+        self.queue().free.has(need)
     }
 
     /// How things stand; `None` when the owner task is gone.
@@ -162,24 +183,68 @@ impl Inbox {
 
     /// Any other message.
     pub fn tell(&self, message: Message) {
-        self.queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .messages
-            .push(message);
+        self.queue().messages.push(message);
         self.told.notify_one();
     }
 
     /// Takes all that was told, into an empty `into`.
     pub(crate) fn take(&self, into: &mut Vec<Message>) {
-        std::mem::swap(
-            &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages,
-            into,
-        );
+        let mut queue = self.queue();
+        queue.arriving = false;
+        std::mem::swap(&mut queue.messages, into);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until something was told.
     pub(super) async fn told(&self) {
         self.told.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::parse_head;
+
+    fn arrival() -> Arrival {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        Arrival {
+            deadline: Time::NEVER,
+            may_wait: true,
+            class: Class::WebSocket,
+            request: Arc::new(parse_head(head).unwrap()),
+            route: 0,
+            peer: [127, 0, 0, 1].into(),
+            order: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn nobody_goes_past_one_who_has_arrived_and_of_whom_the_owner_task_has_not_heard() {
+        let inbox = Inbox::default();
+        inbox.set_free(Needs::ALL);
+        assert_eq!(inbox.draw_past(0), Some(SessionId(1)));
+        inbox.arrive(Time::ZERO, arrival());
+        assert_eq!(inbox.draw_past(0), None);
+
+        // The owner task says how its last turn ended, which that one was no part of.
+        inbox.set_free(Needs::ALL);
+        assert_eq!(inbox.draw_past(0), None);
+
+        inbox.take(&mut Vec::new());
+        assert_eq!(inbox.draw_past(0), None, "it is on its way");
+        inbox.set_free(Needs::ALL);
+        assert_eq!(inbox.draw_past(0), Some(SessionId(3)));
+        inbox.tell(Message::Drain);
+        assert_eq!(inbox.draw_past(0), Some(SessionId(4)), "that is nobody");
+        let class = Class::Http { is_safe: true };
+        inbox.arrive(Time::ZERO, Arrival { class, ..arrival() });
+        assert!(
+            inbox.draw_past(0).is_some(),
+            "plain requests have no order of their own"
+        );
     }
 }

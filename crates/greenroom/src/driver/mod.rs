@@ -224,8 +224,10 @@ impl Driver {
                 tokio::pin!(freed);
                 freed.as_mut().enable();
                 let starved = self.gate.starved() && self.resting.is_none();
-                self.registry.set_starved(starved);
-                if !(dials || starved && self.registry.spare() > 0) {
+                if starved {
+                    self.registry.want_descriptor();
+                }
+                if !(dials || starved && self.spare() > 0) {
                     tokio::select! {
                         biased;
                         () = self.inbox.told() => {}
@@ -255,6 +257,11 @@ impl Driver {
             .min()
     }
 
+    /// Descriptors for further dials: what is ordered and not begun has its own promised already.
+    fn spare(&self) -> usize {
+        self.registry.spare().saturating_sub(self.due.len())
+    }
+
     /// Whether a good verdict would let in who waits.
     fn wants_look(&self) -> bool {
         self.readiness.condition() == Condition::Starting && self.readiness.wants_verdict()
@@ -266,9 +273,7 @@ impl Driver {
             self.resting = None;
         }
         if self.resting.is_none() {
-            // What is ordered and not begun has its descriptor promised already.
-            let spare = self.registry.spare().saturating_sub(self.due.len());
-            self.gate.handle(now, Input::Spare(spare));
+            self.gate.handle(now, Input::Spare(self.spare()));
             self.carry_out(now);
         }
         for message in messages.drain(..) {
@@ -292,10 +297,17 @@ impl Driver {
 
     /// What others may know without asking.
     fn publish(&mut self) {
-        // Whoever goes past the gate must not overtake those that it has let in and whose heads are not written.
-        let is_idle = self.due.is_empty() && self.launcher.is_idle();
+        // Whoever goes past the gate must not overtake sessions that it has let in and whose heads are not
+        // written. Plain requests have no order among themselves that anybody could see; where each waited for
+        // those before it, a backend whose connects take time would be dialled for all of them, for ever.
+        let mut unwritten = self.due.keys().copied().chain(self.launcher.unwritten());
+        let is_session = |id| {
+            let client = self.clients.get(&id);
+            client.is_some_and(|client| matches!(*client.request, Kind::Upgrade(_)))
+        };
+        let is_blocked = unwritten.any(is_session);
         self.inbox
-            .set_free(if is_idle { self.gate.free() } else { Needs::default() });
+            .set_free(if is_blocked { Needs::default() } else { self.gate.free() });
         let gate = Gateway::from(self.gate.stage());
         let (since, usual) = (self.away_since, self.starts.usual());
         self.standing.send_if_modified(|standing| {

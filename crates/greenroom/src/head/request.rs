@@ -376,7 +376,7 @@ fn check_length(request: &Parts<'_, '_>) -> Result<BodyFraming, Fault> {
     Ok(BodyFraming::Chunked)
 }
 
-/// Digits and nothing else, `+5`, `5, 5` and ` ` included.
+/// Digits and nothing else: not `+5`, `5, 5` or nothing at all.
 pub(super) fn plain_number(value: &[u8]) -> Option<u64> {
     if !value.iter().all(u8::is_ascii_digit) {
         return None;

@@ -9,13 +9,13 @@
 //! An answer that comes before the body was taken ends the client's connection: what
 //! is left of the body cannot be told from a next request in good time.
 //!
-//! Bounds: `HTTP_ANSWER` for the answer's head, `INTERIM_MAX` interim answers, and
-//! those of `flow`.
+//! Bounds: `HTTP_ANSWER` for the answer's head once the request is whole, and for a
+//! backend that takes nothing of it before; `INTERIM_MAX` interim answers, and those of `flow`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use greenroom_core::event::{CloseCause, Refusal};
-use greenroom_core::limits::{HTTP_ANSWER, INTERIM_MAX};
+use greenroom_core::event::{CloseCause, Refusal, State};
+use greenroom_core::limits::{HTTP_ANSWER, HTTP_IDLE, INTERIM_MAX};
 use greenroom_core::session::Answer;
 use tokio::sync::oneshot;
 
@@ -24,6 +24,7 @@ use super::{Connection, Request};
 use crate::driver::{Message, Order};
 use crate::head::{self, After, BodyFraming, BodyReader, Edits, Http};
 use crate::opening::{NoHead, Place, next_head};
+use crate::registry::Entry;
 use crate::stream::Stream;
 
 /// How an exchange ended.
@@ -44,8 +45,15 @@ pub(super) enum Outcome {
     Torn(CloseCause, Option<String>),
 }
 
-/// The gate's side of an exchange on trial: where to tell the answer, and where its word comes.
-pub(super) type Trial<'p> = (&'p Place, oneshot::Receiver<Order>);
+/// The gate's side of an exchange on trial.
+pub(super) struct Trial<'p> {
+    /// Where to tell the answer.
+    pub(super) place: &'p Place,
+    /// Where its word comes.
+    pub(super) order: oneshot::Receiver<Order>,
+    /// The books, where the request is on its way until the gate lets go of it.
+    pub(super) entry: &'p mut Entry,
+}
 
 /// See the module's head.
 pub(super) struct Exchange<'r> {
@@ -101,6 +109,7 @@ impl<'r> Exchange<'r> {
             unsent: head,
             reader: BodyReader::new(http.map_or(BodyFraming::None, Http::body)),
             left: request.route.body_max,
+            patience: HTTP_ANSWER,
             is_untouched: true,
             is_polled: false,
         };
@@ -116,14 +125,20 @@ impl<'r> Exchange<'r> {
 
     /// Runs to the end of the answer. With a trial the gate is told the answer first, and has the word.
     pub(super) async fn run(mut self, trial: Option<Trial<'_>>) -> Outcome {
-        let (place, mut order) = match trial {
-            Some((place, order)) => (Some(place), Some(order)),
-            None => (None, None),
+        let (place, mut order, mut entry) = match trial {
+            Some(Trial { place, order, entry }) => (Some(place), Some(order), Some(entry)),
+            None => (None, None, None),
         };
         let begun = loop {
             match self.first(&mut order).await {
                 First::Begun(begun) => break Ok(begun),
-                First::Word(Ok(Order::Forward)) => order = None, // the gate is sure: it needs no answer
+                // The gate is sure: it needs no answer.
+                First::Word(Ok(Order::Forward)) => {
+                    order = None;
+                    if let Some(entry) = entry.take() {
+                        entry.enter(State::Http);
+                    }
+                }
                 First::Word(word) => return worded(word),
                 First::Dropped => break Err(Answer::Dropped),
                 First::Nonsense(why) => return self.refused(place, order, Refusal::BadAnswer, why),
@@ -149,6 +164,9 @@ impl<'r> Exchange<'r> {
             if !matches!(word, Ok(Order::Forward)) {
                 return worded(word);
             }
+        }
+        if let Some(entry) = entry {
+            entry.enter(State::Http);
         }
         match begun {
             Ok(begun) => self.second(*begun).await,
@@ -185,12 +203,20 @@ impl<'r> Exchange<'r> {
         let (client, backend) = (&request.client, &connection.stream);
         let up = async {
             match upload.run(client.socket(), backend).await {
+                // The backend has all that it needs for an answer: its time begins.
                 Ok(()) => {
                     is_sent.store(true, Ordering::Relaxed);
-                    client.gone().await;
-                    None
+                    tokio::select! {
+                        () = client.gone() => First::Left,
+                        () = tokio::time::sleep(HTTP_ANSWER) => First::Late,
+                    }
                 }
-                Err(cut) => Some(cut),
+                // It closed its side while it was written to: what it said before may still be there to read.
+                Err(Cut::Backend(_)) => {
+                    tokio::time::sleep(HTTP_ANSWER).await;
+                    First::Late
+                }
+                Err(cut) => First::Cut(cut),
             }
         };
         let word = async {
@@ -199,19 +225,11 @@ impl<'r> Exchange<'r> {
                 None => std::future::pending().await,
             }
         };
-        let down = tokio::time::timeout(HTTP_ANSWER, answering.head(request, *http, backend, is_sent));
-        tokio::pin!(up, down);
-        let ended = tokio::select! {
+        tokio::select! {
             biased;
-            word = word => return First::Word(word),
-            first = &mut down => return first.unwrap_or(First::Late),
-            ended = &mut up => ended,
-        };
-        match ended {
-            None => First::Left,
-            // It closed its side while it was written to: what it said before may still be there to read.
-            Some(Cut::Backend(_)) => down.await.unwrap_or(First::Late),
-            Some(cut) => First::Cut(cut),
+            word = word => First::Word(word),
+            first = answering.head(request, *http, backend, is_sent) => first,
+            ended = up => ended,
         }
     }
 
@@ -226,6 +244,7 @@ impl<'r> Exchange<'r> {
             ..
         } = begun;
         let (client, backend) = (&self.request.client, &self.connection.stream);
+        self.upload.patience = HTTP_IDLE; // it answers: it may take the rest as it likes
         let passed = {
             let up = async {
                 let result = self.upload.run(client.socket(), backend).await;

@@ -6,12 +6,13 @@
 //! trailer fields included; for a client of HTTP/1.0 the chunks are taken off.
 //!
 //! Of a client never a byte more is taken than its body: what follows is its next
-//! request and stays in the kernel. Bounded by `RELAY_BUFFER` for a piece and by
-//! `HTTP_IDLE` for the silence between two.
+//! request and stays in the kernel. Bounded by `RELAY_BUFFER` for a piece, by
+//! `READS_PER_TURN` pieces in a turn, and by `HTTP_IDLE` for the silence between two.
 
 use std::io;
+use std::time::Duration;
 
-use greenroom_core::limits::HTTP_IDLE;
+use greenroom_core::limits::{HTTP_IDLE, READS_PER_TURN};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -46,6 +47,8 @@ pub(super) struct Upload {
     pub(super) reader: BodyReader,
     /// Bytes of data that may still come, where the route has a limit.
     pub(super) left: Option<u64>,
+    /// How long the backend may take nothing of it.
+    pub(super) patience: Duration,
     /// Nothing of the body was taken from the client yet.
     pub(super) is_untouched: bool,
     /// All that lay there before was taken: the poller tells of what comes.
@@ -68,13 +71,14 @@ impl Upload {
 
     /// Carries the request on until it is complete.
     pub(super) async fn run(&mut self, client: &TcpStream, backend: &Stream) -> Result<(), Cut> {
+        let mut turn = Turn::default();
         loop {
             self.flush(backend).await?;
             if self.reader.is_done() {
                 return Ok(());
             }
             match self.look(client, backend).await {
-                Ok(Taken::Some) => {}
+                Ok(Taken::Some) => turn.next().await,
                 Ok(Taken::Cut(cut)) => return Err(cut),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(Taken::End) | Err(_) => return Err(Cut::Client),
@@ -103,7 +107,7 @@ impl Upload {
             match backend.try_write(&self.unsent) {
                 Ok(written) => drop(self.unsent.drain(..written)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match tokio::time::timeout(HTTP_IDLE, backend.writable()).await {
+                    match tokio::time::timeout(self.patience, backend.writable()).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return Err(Cut::Backend(error.to_string())),
                         Err(_) => return Err(Cut::BackendSilent),
@@ -161,6 +165,20 @@ impl Upload {
     }
 }
 
+/// Pieces carried since the others of this thread had their turns. Where both sockets are always ready
+/// nothing else makes a body stop for them: readiness alone is no turn in the runtime's eyes.
+#[derive(Debug, Default)]
+struct Turn(usize);
+
+impl Turn {
+    async fn next(&mut self) {
+        self.0 += 1;
+        if self.0.is_multiple_of(READS_PER_TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// Writes all of `bytes` to the client. Given up half-way, what is left of them is what is not written.
 pub(super) async fn write_to_client(client: &TcpStream, bytes: &mut Vec<u8>) -> Result<(), Cut> {
     while !bytes.is_empty() {
@@ -212,6 +230,7 @@ impl Download {
 
     /// Carries the body on until it is complete.
     pub(super) async fn run(&mut self, backend: &Stream, client: &TcpStream) -> Result<(), Cut> {
+        let mut turn = Turn::default();
         while !self.reader.is_done() {
             match tokio::time::timeout(HTTP_IDLE, backend.readable()).await {
                 Ok(Ok(())) => {}
@@ -225,7 +244,10 @@ impl Download {
             match piece {
                 Ok((0, _)) if self.reader.may_end() => return Ok(()),
                 Ok((0, _)) => return Err(Cut::Backend("it ended within its answer".into())),
-                Ok((_, rest)) => write_to_client(client, &mut rest?).await?,
+                Ok((_, rest)) => {
+                    write_to_client(client, &mut rest?).await?;
+                    turn.next().await;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(Cut::Backend(error.to_string())),
             }

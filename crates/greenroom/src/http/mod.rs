@@ -31,6 +31,8 @@ mod flow;
 mod gate;
 mod page;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,7 +52,7 @@ use crate::opening::{Watched, say};
 use crate::registry::{Descriptor, Entry};
 use crate::stream::Stream;
 
-use exchange::{Exchange, Outcome};
+use exchange::{Exchange, Outcome, Trial};
 use gate::{Gated, Wait};
 pub(crate) use pool::Pool;
 
@@ -127,8 +129,13 @@ impl Request<'_> {
             return End::Refused(Refusal::BodyTooLarge, None); // before a place is taken
         }
         let passes = self.route.http == HttpMode::Pass;
-        if passes || self.backend.inbox.is_free(self.route.need) {
-            let id = self.backend.inbox.draw();
+        let (inbox, need) = (&self.backend.inbox, self.route.need);
+        let drawn = if passes {
+            Some(inbox.draw())
+        } else {
+            inbox.draw_past(need)
+        };
+        if let Some(id) = drawn {
             entry.set_session(id);
             match self.at_once(id).await {
                 Tried::Ended(end) => return end,
@@ -136,6 +143,7 @@ impl Request<'_> {
                     let detail = format!("the backend is not reached: {}", answer.word());
                     return End::Refused(Refusal::NotReady, Some(detail));
                 }
+                Tried::Dropped if passes => return self.end(Outcome::Dropped { untouched: true }),
                 // It is not there: the gate hears so, shuts, and this request waits like everybody.
                 Tried::Unreached(answer) => self.backend.inbox.tell(Message::Unreached(answer)),
                 Tried::Dropped => {} // once more, from there: the gate sees whether others fare like this one
@@ -223,14 +231,21 @@ impl Request<'_> {
                 era: self.backend.pool.era(),
             };
             let exchange = Exchange::new(self, connection, dialled.rest);
-            match exchange.run(Some((wait.place(), order))).await {
+            let trial = Trial {
+                place: wait.place(),
+                order,
+                entry: &mut *entry,
+            };
+            match exchange.run(Some(trial)).await {
                 Outcome::Requeued(order) => {
                     entry.enter(State::Held);
                     wait.again(order);
                 }
                 outcome => {
                     wait.leave(); // where the gate waited for its answer, it need not any more
-                    entry.enter(State::Http);
+                    if entry.state() == State::Dialing {
+                        entry.enter(State::Http);
+                    }
                     return self.end(outcome);
                 }
             }

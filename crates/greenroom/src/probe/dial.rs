@@ -112,11 +112,10 @@ impl Resolver {
             Address::Tcp { host, port } => (host.clone(), *port),
             Address::Unix(_) => (String::new(), 0),
         };
-        let known = address.ip().map(|ip| SocketAddr::new(ip, port)).into_iter().collect();
         Self {
             name,
             port,
-            known,
+            known: address.numbers(),
             looked_up: None,
             flight: None,
         }

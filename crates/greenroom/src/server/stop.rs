@@ -160,7 +160,7 @@ async fn emptied(house: &House) {
         let changed = registry.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if registry.live() == registry.count(State::Opening) {
+        if registry.is_idle() {
             return;
         }
         changed.await;

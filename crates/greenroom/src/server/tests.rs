@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use greenroom_core::backend::{Input, Source};
 use greenroom_core::event::{Generation, State};
 use greenroom_core::gate::Trust;
-use greenroom_core::limits::RESOLVE_TIMEOUT;
+use greenroom_core::limits::{READY_DOUBT, RESOLVE_TIMEOUT};
 use greenroom_core::readiness::Plan;
 use greenroom_core::starts::Starts;
 use socket2::{Domain, Socket, Type};
@@ -50,6 +50,14 @@ fn parted<F>(hold_timeout: &str, look_up: impl Fn() -> F + Send + 'static) -> Pa
 where
     F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
 {
+    parted_of(Registry::new(Log::start(Format::Json), 1024), hold_timeout, look_up)
+}
+
+/// The same, with books that others keep too, or with few descriptors.
+fn parted_of<F>(registry: Arc<Registry>, hold_timeout: &str, look_up: impl Fn() -> F + Send + 'static) -> Parted
+where
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
     let text = format!(
         "[backend.test]\naddress = \"backend.test:1\"\nready = \"http:/\"\n[[route]]\nhold_timeout = \"{hold_timeout}\"\n"
     );
@@ -61,7 +69,6 @@ where
     };
     let config = Arc::new(load_bytes("test.toml", text.into_bytes(), &layers).unwrap().config);
     let log = Log::start(Format::Json);
-    let registry = Registry::new(log.clone(), 1024);
     let (driver, backend, wants) = Driver::new(Parts {
         config: Arc::clone(&config),
         backend: 0,
@@ -191,18 +198,17 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     tokio::time::timeout(SOON, waited).await.expect(what);
 }
 
-#[tokio::test]
-async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_head_is_not_written() {
-    // A backend that takes one connection beside those that it has accepted: the next hangs in the kernel.
+/// A backend that takes one connection beside those that it has accepted: the next hangs in the kernel.
+fn narrow() -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(0).unwrap();
     socket.set_nonblocking(true).unwrap();
-    let backend = TcpListener::from_std(socket.into()).unwrap();
-    let found = backend.local_addr().unwrap();
-    let parted = parted("20s", move || async move { Ok(vec![found]) });
-    let standing = parted.backend.standing.clone();
-    let (at, inbox, _wants) = parted.run().await;
+    TcpListener::from_std(socket.into()).unwrap()
+}
+
+/// Lets one client in, until the gate is sure; then fills the backend's queue, so that no further dial is answered.
+async fn sure_and_full(at: SocketAddr, inbox: &Inbox, backend: &TcpListener) -> Vec<TcpStream> {
     inbox.tell(ready());
     let mut first = knock(at).await;
     let (mut dialled, _) = tokio::time::timeout(SOON, backend.accept()).await.unwrap().unwrap();
@@ -210,11 +216,22 @@ async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_he
     dialled.write_all(SWITCHING.as_bytes()).await.unwrap();
     assert!(head(&mut first).await.starts_with("HTTP/1.1 101 "));
     until("the gate is sure", || inbox.is_free(0)).await;
-
-    let mut queued = Vec::new();
+    let mut kept = vec![first, dialled];
+    let found = backend.local_addr().unwrap();
     while let Ok(other) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(found)).await {
-        queued.push(other.unwrap());
+        kept.push(other.unwrap());
     }
+    kept
+}
+
+#[tokio::test]
+async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_head_is_not_written() {
+    let backend = narrow();
+    let found = backend.local_addr().unwrap();
+    let parted = parted("20s", move || async move { Ok(vec![found]) });
+    let standing = parted.backend.standing.clone();
+    let (at, inbox, _wants) = parted.run().await;
+    let _kept = sure_and_full(at, &inbox, &backend).await;
     let _second = knock(at).await;
     until("somebody is on the way", || !inbox.is_free(0)).await;
     assert_eq!(
@@ -222,6 +239,95 @@ async fn a_plain_request_does_not_overtake_a_session_that_is_let_in_and_whose_he
         Gateway::Open,
         "and the gate did not shut for it"
     );
+}
+
+/// Else a far backend would never see a kept connection again after one opening handshake: while one request is
+/// dialled another comes, and is dialled too.
+#[tokio::test]
+async fn a_plain_request_that_is_dialled_keeps_no_other_from_the_pool() {
+    let backend = narrow();
+    let found = backend.local_addr().unwrap();
+    let parted = parted("20s", move || async move { Ok(vec![found]) });
+    let (standing, registry) = (parted.backend.standing.clone(), Arc::clone(&parted.registry));
+    let (at, inbox, _wants) = parted.run().await;
+    let _kept = sure_and_full(at, &inbox, &backend).await;
+    let websocket = knock(at).await;
+    until("it is on its way", || !inbox.is_free(0)).await;
+    let mut page = TcpStream::connect(at).await.unwrap();
+    page.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until("so is the page, behind it", || registry.count(State::Held) == 2).await;
+    drop(websocket);
+    until("the next may go past the page", || inbox.is_free(0)).await;
+    assert_eq!(
+        (standing.borrow().gate, registry.count(State::Held)),
+        (Gateway::Open, 1),
+        "which still waits for its connection"
+    );
+}
+
+#[tokio::test]
+async fn who_waits_for_a_descriptor_gets_the_next_though_another_backends_owner_waits_for_none() {
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let found = backend.local_addr().unwrap();
+    let registry = Registry::new(Log::start(Format::Json), 4);
+    let parted = parted_of(Arc::clone(&registry), "20s", move || async move { Ok(vec![found]) });
+    let other = parted_of(Arc::clone(&registry), "20s", pending);
+    let quiet = Arc::clone(&other.backend.inbox);
+    tokio::spawn(other.driver.run());
+    let (at, inbox, _wants) = parted.run().await;
+    inbox.tell(ready());
+    let used: Vec<_> = (0..registry.spare() - 1).map(|_| registry.descriptor()).collect();
+    let mut client = knock(at).await;
+    until("it is held for want of a descriptor", || {
+        registry.count(State::Held) == 1 && registry.spare() == 0
+    })
+    .await;
+    for _ in 0..100 {
+        quiet.tell(Message::Said("this owner has its turns too".into()));
+        tokio::task::yield_now().await;
+    }
+    drop(used);
+    let (mut dialled, _) = tokio::time::timeout(SOON / 4, backend.accept())
+        .await
+        .expect("it is let in")
+        .unwrap();
+    head(&mut dialled).await;
+    dialled.write_all(SWITCHING.as_bytes()).await.unwrap();
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
+}
+
+#[tokio::test]
+async fn an_owner_that_waits_for_a_name_and_for_descriptors_lets_others_run() {
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let found = backend.local_addr().unwrap();
+    let answers = Arc::new(Notify::new());
+    let asked = Arc::clone(&answers);
+    let registry = Registry::new(Log::start(Format::Json), 8);
+    let parted = parted_of(Arc::clone(&registry), "20s", move || {
+        let asked = Arc::clone(&asked);
+        async move {
+            asked.notified().await;
+            Ok(vec![found])
+        }
+    });
+    let (at, inbox, _wants) = parted.run().await;
+    let (_first, _second) = (knock(at).await, knock(at).await);
+    until("both are held", || registry.count(State::Held) == 2).await;
+    // Room for one dial: it is ordered, and waits for the name; the other waits for a descriptor.
+    let _used: Vec<_> = (0..registry.spare() - 1).map(|_| registry.descriptor()).collect();
+    inbox.tell(ready());
+    let began = Instant::now();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let took = began.elapsed();
+    assert!(
+        took < READY_DOUBT / 2,
+        "it kept this thread until the gate doubted its READY: {took:?}"
+    );
+    answers.notify_one();
+    let (mut dialled, _) = tokio::time::timeout(SOON, backend.accept()).await.unwrap().unwrap();
+    head(&mut dialled).await;
 }
 
 #[tokio::test]

@@ -337,3 +337,20 @@ fn start(stage: &str, class: Class) -> Bench {
     }
     bench
 }
+
+#[test]
+fn what_cannot_repeat_and_was_written_is_not_sent_again_whatever_lack_ended_it() {
+    let (mut bench, _) = limited(&[POST, POST]);
+    assert_eq!(dialled(&bench.pass(HTTP_ALONE)), [1]);
+    bench.sent(1);
+    let said = bench.answer(1, Answer::NoDescriptor);
+    assert_eq!((forwarded(&said), requeued(&said)), (vec![1], vec![]));
+
+    let (mut bench, _) = limited(&[POST, POST]);
+    assert_eq!(dialled(&bench.pass(HTTP_ALONE)), [1]);
+    assert_eq!(
+        requeued(&bench.answer(1, Answer::NoDescriptor)),
+        [1],
+        "nothing was written"
+    );
+}

@@ -1,7 +1,7 @@
 //! Listeners, and which addresses get in each other's way.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use greenroom_core::limits::LISTENERS_MAX;
 
@@ -151,7 +151,10 @@ pub(super) fn leads_to(front: &Address, behind: &Address) -> bool {
     let on_this_machine = behind.ip().is_some_and(here);
     let same_host =
         matches!((front, behind), (Address::Tcp { host, .. }, Address::Tcp { host: other, .. }) if host == other);
-    overlap(front, behind) && (same_host || on_this_machine)
+    // A name may lead to several addresses, of which the listener has one.
+    let dialled = behind.numbers();
+    let met = |at: &SocketAddr| at.port() != 0 && dialled.contains(at);
+    front.numbers().first().is_some_and(met) || overlap(front, behind) && (same_host || on_this_machine)
 }
 
 #[cfg(test)]
@@ -191,6 +194,7 @@ mod tests {
     fn greenroom_calls_itself_only_on_its_own_machine() {
         for (front, behind, expected) in [
             ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("[::1]:80", "localhost:80", true),
             ("[::]:80", "localhost:80", true),
             ("127.0.0.1:80", "0.0.0.0:80", true),
             ("app:80", "app:80", true),

@@ -1,0 +1,248 @@
+//! What can be asked and told, as JSON over HTTP. The paths and fields are an interface: names and
+//! meanings under `/v1` stay, new ones may come (docs/readiness.md).
+//!
+//! | | |
+//! |---|---|
+//! | `GET /v1/status` | [`Report`]: greenroom and all backends |
+//! | `GET /v1/backends/NAME` | one backend |
+//! | `POST /v1/backends/NAME/phases` | [`Push`]: how far its start has come; answers with the backend |
+//! | `GET /livez`, `/readyz`, `/startupz` | see `health` |
+//!
+//! Every refusal is a [`Problem`], which says what to do. To push the same twice changes nothing.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use greenroom_core::event::Generation;
+use greenroom_core::limits::{ADMIN_BODY_MAX, PHASE_NAME_MAX, REASON_MAX};
+use greenroom_core::phase::Reason;
+use greenroom_core::readiness::Input;
+use serde::{Deserialize, Serialize};
+
+use super::guard::{self, Rule};
+use super::health::{self, Question};
+use super::platform::platform;
+use super::Asked;
+use crate::clock;
+use crate::config::Admin;
+use crate::driver::{Message, Status};
+use crate::front::Backend;
+
+/// greenroom and all its backends.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Report {
+    /// greenroom itself.
+    pub greenroom: Own,
+    /// The backends, in the order of the configuration.
+    pub backends: Vec<Status>,
+}
+
+/// greenroom itself.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Own {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Milliseconds since its start.
+    pub uptime_ms: u64,
+    /// Where clients come to.
+    pub listeners: Vec<String>,
+    /// The profile in effect.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub profile: Option<String>,
+    /// The platform that was recognised. It changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub platform: Option<String>,
+    /// Whether it is stopping.
+    pub stopping: bool,
+}
+
+/// How far a backend's start has come, as somebody who may says.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    /// A phase that is finished; or `ready`, `complete`, `failed`, `stopping`.
+    pub phase: String,
+    /// Why it has failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Which life of the process is meant; without it, the present one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub generation: Option<u64>,
+}
+
+/// Why something is refused.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong.
+    pub error: String,
+    /// What to do.
+    pub help: String,
+}
+
+type Refused = (StatusCode, Json<Problem>);
+
+fn refuse<T>(status: StatusCode, error: impl Into<String>, help: impl Into<String>) -> Result<T, Refused> {
+    let problem = Problem {
+        error: error.into(),
+        help: help.into(),
+    };
+    Err((status, Json(problem)))
+}
+
+/// Everything, for who comes to the socket.
+pub(super) fn at_socket(asked: &Arc<Asked>) -> Router {
+    api().merge(health()).fallback(nothing).with_state(Arc::clone(asked))
+}
+
+/// Everything for who brings the token; health for everybody.
+pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
+    let rule = Rule {
+        token: settings.token.clone(),
+        address: settings.address.as_ref().map(ToString::to_string).unwrap_or_default(),
+    };
+    let guarded = api()
+        .fallback(nothing)
+        .layer(middleware::from_fn_with_state(rule, guard::at_address));
+    health().merge(guarded).with_state(Arc::clone(asked))
+}
+
+fn api() -> Router<Arc<Asked>> {
+    Router::new()
+        .route("/v1/status", get(report))
+        .route("/v1/backends/{name}", get(one))
+        .route("/v1/backends/{name}/phases", post(push))
+        .layer(DefaultBodyLimit::max(ADMIN_BODY_MAX))
+}
+
+fn health() -> Router<Arc<Asked>> {
+    Router::new()
+        .route("/livez", get(|asked| async { well(asked, Question::Live) }))
+        .route("/readyz", get(|asked| async { well(asked, Question::Ready) }))
+        .route("/startupz", get(|asked| async { well(asked, Question::Started) }))
+}
+
+fn well(State(asked): State<Arc<Asked>>, question: Question) -> Response {
+    let waits = asked.config.admin.readyz_waits;
+    let backends = asked.backends.iter().map(|backend| &**backend);
+    let (status, body) = health::answer(question, waits, backends, &asked.drain);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    (status, body).into_response()
+}
+
+async fn nothing() -> Refused {
+    let problem = Problem {
+        error: "nothing is at this path".into(),
+        help: "ask for /v1/status, /v1/backends/NAME, /livez, /readyz or /startupz".into(),
+    };
+    (StatusCode::NOT_FOUND, Json(problem))
+}
+
+async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
+    let mut backends = Vec::new();
+    for backend in asked.backends.iter() {
+        backends.extend(backend.inbox.status().await.map(|status| *status));
+    }
+    let uptime_ms = clock::now().as_nanos() / 1_000_000;
+    Json(Report {
+        greenroom: Own {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_ms,
+            listeners: asked.listeners.clone(),
+            profile: asked.config.profile.clone(),
+            platform: platform(|name| std::env::var_os(name)),
+            stopping: asked.drain.borrow().is_some(),
+        },
+        backends,
+    })
+}
+
+fn backend<'a>(asked: &'a Asked, name: &str) -> Result<&'a Arc<Backend>, Refused> {
+    if let Some(found) = asked.backends.iter().find(|backend| backend.name == name) {
+        return Ok(found);
+    }
+    let names: Vec<_> = asked.backends.iter().map(|backend| backend.name.as_str()).collect();
+    refuse(
+        StatusCode::NOT_FOUND,
+        format!("there is no backend {name:?}"),
+        format!("the backends are {}", names.join(", ")),
+    )
+}
+
+async fn status(backend: &Backend) -> Result<Json<Status>, Refused> {
+    match backend.inbox.status().await {
+        Some(status) => Ok(Json(*status)),
+        None => refuse(StatusCode::SERVICE_UNAVAILABLE, "greenroom ends", "ask its successor"),
+    }
+}
+
+async fn one(State(asked): State<Arc<Asked>>, Path(name): Path<String>) -> Result<Json<Status>, Refused> {
+    status(backend(&asked, &name)?).await
+}
+
+async fn push(
+    State(asked): State<Arc<Asked>>,
+    Path(name): Path<String>,
+    push: Result<Json<Push>, JsonRejection>,
+) -> Result<Json<Status>, Refused> {
+    let backend = backend(&asked, &name)?;
+    let Json(push) = match push {
+        Ok(push) => push,
+        Err(rejection) => {
+            return refuse(
+                rejection.status(),
+                rejection.body_text(),
+                "send JSON such as {\"phase\": \"database\"}",
+            );
+        }
+    };
+    let now = status(backend).await?.0;
+    let input = judge(&asked, backend, &push, &now)?;
+    backend.inbox.tell(Message::Backend(input, "admin"));
+    status(backend).await
+}
+
+/// What a push means, if it makes sense.
+fn judge(asked: &Asked, backend: &Backend, push: &Push, now: &Status) -> Result<Input, Refused> {
+    let present = now.generation;
+    let meant = push.generation.unwrap_or(present);
+    if meant != present {
+        return refuse(
+            StatusCode::CONFLICT,
+            format!("life {meant} of the backend is not the present one, which is {present}"),
+            "leave `generation` out to mean the present one",
+        );
+    }
+    let generation = Generation(present);
+    let phase = push.phase.as_str();
+    if phase == "failed" {
+        let words = push.reason.as_deref().unwrap_or("the server said so");
+        let words: String = words.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();
+        return Ok(Input::Failed(generation, Reason::Said(words.into())));
+    }
+    if push.reason.is_some() {
+        return refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "a reason is said of a failed start only",
+            "leave `reason` out, or push the phase `failed`",
+        );
+    }
+    let settings = asked.config.backends.iter().find(|settings| settings.name == backend.name);
+    let own: Vec<_> = settings.iter().flat_map(|settings| &settings.phases).map(|rule| &*rule.name).collect();
+    if !matches!(phase, "ready" | "complete" | "stopping") && !own.contains(&phase) {
+        let shown: String = phase.chars().take(PHASE_NAME_MAX).collect();
+        return refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("{shown:?} is no phase of the backend {}", backend.name),
+            format!("its phases are {}; or push ready, failed or stopping", own.join(", ")),
+        );
+    }
+    Ok(Input::Phase(generation, phase.into()))
+}

@@ -1,0 +1,149 @@
+//! Asks a greenroom that runs: what `greenroom status` and `greenroom phase` are made of.
+//!
+//! Bounded: one request, `ADMIN_TIMEOUT` for its answer, `ADMIN_BODY_MAX` bytes of it.
+
+use std::path::{Path, PathBuf};
+use std::{env, io};
+
+use greenroom_core::limits::{ADMIN_BODY_MAX, ADMIN_TIMEOUT};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+pub use super::api::{Own, Problem, Push, Report};
+use super::socket;
+pub use crate::driver::Status;
+
+/// Why greenroom could not be asked, or what it refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// None runs.
+    #[error(
+        "no greenroom of this user is running (there is no socket in {0}); give its socket with --admin PATH"
+    )]
+    None(PathBuf),
+    /// Several run.
+    #[error("several greenrooms are running; say which one with --admin PATH:{0}")]
+    Several(String),
+    /// It does not answer.
+    #[error("cannot ask the greenroom at {}", .0.display())]
+    Unreachable(PathBuf, #[source] io::Error),
+    /// Its answer makes no sense.
+    #[error("what answers at {} is no greenroom of this version: {}", .0.display(), .1)]
+    Nonsense(PathBuf, String),
+    /// It said no.
+    #[error("{}; {}", .0.error, .0.help)]
+    Refused(Problem),
+}
+
+/// A greenroom that runs.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The one that is named; else the one that started us (`GREENROOM_ADMIN`); else the only one of this user that runs.
+    pub fn find(named: Option<&Path>) -> Result<Self, ClientError> {
+        if let Some(socket) = named {
+            return Ok(Self { socket: socket.into() });
+        }
+        if let Some(socket) = env::var_os("GREENROOM_ADMIN").filter(|path| !path.is_empty()) {
+            return Ok(Self { socket: socket.into() });
+        }
+        match &*socket::running() {
+            [] => Err(ClientError::None(socket::runtime_folder())),
+            [only] => Ok(Self { socket: only.clone() }),
+            all => {
+                let list = all.iter().map(|path| format!("\n  --admin {}", path.display()));
+                Err(ClientError::Several(list.collect()))
+            }
+        }
+    }
+
+    /// Everything.
+    pub fn report(&self) -> Result<Report, ClientError> {
+        self.ask(Method::GET, "/v1/status", Vec::new())
+    }
+
+    /// Says how far a backend's start has come. Without a name it is the only backend.
+    pub fn push(&self, backend: Option<&str>, push: &Push) -> Result<Status, ClientError> {
+        let name = match backend {
+            Some(name) => name.to_owned(),
+            None => self.only_backend()?,
+        };
+        let body = serde_json::to_vec(push).map_err(|error| self.nonsense(&error))?;
+        self.ask(Method::POST, &format!("/v1/backends/{}/phases", encoded(&name)), body)
+    }
+
+    fn only_backend(&self) -> Result<String, ClientError> {
+        let mut names = self.report()?.backends.into_iter().map(|status| status.backend);
+        match (names.next(), names.next()) {
+            (Some(only), None) => Ok(only),
+            (first, second) => Err(ClientError::Refused(Problem {
+                error: "there are several backends".into(),
+                help: format!(
+                    "say which one with --backend: {}",
+                    first.into_iter().chain(second).chain(names).collect::<Vec<_>>().join(", ")
+                ),
+            })),
+        }
+    }
+
+    fn nonsense(&self, error: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Nonsense(self.socket.clone(), error.to_string())
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
+        let unreachable = |error| ClientError::Unreachable(self.socket.clone(), error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+        let exchange = self.exchange(method, path, body);
+        let (status, bytes) = runtime
+            .block_on(async { tokio::time::timeout(ADMIN_TIMEOUT, exchange).await })
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+            .map_err(unreachable)?;
+        if (200..300).contains(&status) {
+            return serde_json::from_slice(&bytes).map_err(|error| self.nonsense(&error));
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(problem) => Err(ClientError::Refused(problem)),
+            Err(_) => Err(self.nonsense(&format!("it answered with status {status}"))),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> io::Result<(u16, Bytes)> {
+        let stream = UnixStream::connect(&self.socket).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "greenroom")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(io::Error::other)?;
+        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+        let status = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), ADMIN_BODY_MAX).collect().await;
+        connection.abort();
+        Ok((status, body.map_err(io::Error::other)?.to_bytes()))
+    }
+}
+
+/// A name as one segment of a path. Names of the configuration need none of it; what a user types may.
+fn encoded(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            out.push(byte.into());
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

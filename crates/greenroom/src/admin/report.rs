@@ -1,0 +1,254 @@
+//! `greenroom status` as text: one screen that answers "why is my client waiting?".
+//!
+//! Words chosen by a backend are printed without control characters: they cannot drive the terminal.
+
+use std::fmt::Write as _;
+
+use super::api::Report;
+use crate::driver::{CheckStatus, PhaseStatus, Status};
+
+/// The screen.
+#[must_use]
+pub fn text(report: &Report) -> String {
+    let mut out = String::new();
+    let own = &report.greenroom;
+    // Writing to a String cannot fail.
+    let _ = write!(out, "greenroom {}, process {}, up {}", own.version, own.pid, spoken(own.uptime_ms));
+    if own.stopping {
+        out.push_str(", STOPPING");
+    }
+    let _ = writeln!(out, "\nlistens on {}", own.listeners.join(", "));
+    for (what, value) in [("profile", &own.profile), ("platform", &own.platform)] {
+        if let Some(value) = value {
+            let _ = writeln!(out, "{what} {}", plain(value));
+        }
+    }
+    for status in &report.backends {
+        out.push('\n');
+        backend(&mut out, status);
+    }
+    out
+}
+
+fn backend(out: &mut String, status: &Status) {
+    let _ = write!(
+        out,
+        "{}  {}  {} for {}",
+        status.backend,
+        status.address,
+        status.condition.to_uppercase(),
+        spoken(status.since_ms)
+    );
+    if status.generation > 0 {
+        let _ = write!(out, ", life {}", status.generation);
+    }
+    if status.level != "none" {
+        let _ = write!(out, ", degraded ({})", status.level);
+    }
+    out.push('\n');
+    let _ = writeln!(out, "  why      {}", why(status));
+    let trial = if status.on_trial { ", on trial" } else { "" };
+    let _ = writeln!(out, "  gate     {}{trial}", status.gate);
+    let held = &status.held;
+    let _ = write!(out, "  held     {} WebSocket, {} HTTP", held.websocket, held.http);
+    if let Some(oldest) = held.oldest_ms {
+        let _ = write!(out, "; the first for {}", spoken(oldest));
+    }
+    if held.aside > 0 {
+        let _ = write!(out, "; {} for what only their route needs", held.aside);
+    }
+    out.push('\n');
+    if let Some(starts) = &status.starts {
+        let _ = writeln!(
+            out,
+            "  starts   usually {}, nine of ten within {} (of {})",
+            spoken(starts.p50_ms),
+            spoken(starts.p90_ms),
+            starts.count
+        );
+    }
+    if !status.phases.is_empty() {
+        let shown: Vec<_> = status.phases.iter().map(phase).collect();
+        let _ = writeln!(out, "  phases   {}", shown.join(" · "));
+    }
+    for each in &status.checks {
+        let _ = writeln!(out, "  check    {}", check(each));
+    }
+}
+
+/// The one sentence that says why a client waits, or that it need not.
+fn why(status: &Status) -> String {
+    if let Some(failure) = &status.failure {
+        return format!("its start has failed: {}", plain(failure));
+    }
+    let bad: Vec<_> = status.checks.iter().filter(|check| check.critical && check.state != "good").collect();
+    let names = |checks: &[&CheckStatus]| checks.iter().map(|check| check.check.clone()).collect::<Vec<_>>().join(", ");
+    match (status.condition.as_str(), bad.as_slice()) {
+        ("ready", []) if status.gate == "open" => "clients are let in".into(),
+        ("ready", []) => "it listens; one client at a time goes first to see whether it answers".into(),
+        ("ready", bad) => format!("clients are let in where their route does without {}", names(bad)),
+        (_, []) => match (&status.says, status.phases.iter().find(|phase| phase.state == "current")) {
+            (_, Some(phase)) => format!(
+                "it is starting: phase {}{}",
+                phase.phase,
+                phase.since_ms.map_or_else(String::new, |ms| format!(" for {}", spoken(ms)))
+            ),
+            (Some(words), None) => format!("it is starting: {}", plain(words)),
+            (None, None) => "it is starting: nothing has said that it is ready".into(),
+        },
+        (_, bad) => {
+            let each = bad.iter().map(|check| match &check.reason {
+                Some(reason) => format!("{} ({})", check.check, plain(reason)),
+                None => check.check.clone(),
+            });
+            format!("it is not ready without {}", each.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+fn phase(phase: &PhaseStatus) -> String {
+    let mark = match phase.state.as_str() {
+        "finished" => "✓",
+        "skipped" => "-",
+        "current" => "▶",
+        "failed" => "✗",
+        _ => " ",
+    };
+    let mut shown = format!("{mark} {}", phase.phase);
+    if let Some(since) = phase.since_ms {
+        let _ = write!(shown, " {}", spoken(since));
+    }
+    if let Some(left) = phase.left_ms {
+        let _ = write!(shown, " ({} left)", spoken(left));
+    }
+    shown
+}
+
+fn check(check: &CheckStatus) -> String {
+    let kind = if check.critical { "critical" } else { "optional" };
+    let mut shown = format!("{:8} {:16} {kind}  {}", check.state, check.check, plain(&check.probe));
+    if let (Some(ago), Some(took)) = (check.ago_ms, check.took_ms) {
+        let _ = write!(shown, "  {} ago, took {took:.1} ms", spoken(ago));
+    }
+    if let Some(reason) = &check.reason {
+        let _ = write!(shown, ": {}", plain(reason));
+    }
+    shown
+}
+
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Milliseconds as people say them.
+fn spoken(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::api::Own;
+    use super::*;
+    use crate::driver::{HeldStatus, StartsStatus};
+
+    fn status(condition: &str) -> Status {
+        Status {
+            backend: "app".into(),
+            address: "127.0.0.1:8000".into(),
+            condition: condition.into(),
+            since_ms: 12_345,
+            generation: 2,
+            gate: if condition == "ready" { "open" } else { "shut" }.into(),
+            on_trial: false,
+            says: None,
+            phases: Vec::new(),
+            failure: None,
+            level: "none".into(),
+            checks: Vec::new(),
+            held: HeldStatus {
+                websocket: 3,
+                http: 1,
+                aside: 0,
+                oldest_ms: Some(9_100),
+            },
+            dialing: 0,
+            starts: Some(StartsStatus {
+                count: 9,
+                p50_ms: 12_000,
+                p90_ms: 75_000,
+            }),
+        }
+    }
+
+    fn check(state: &str, critical: bool) -> CheckStatus {
+        CheckStatus {
+            check: "database".into(),
+            probe: "postgres 127.0.0.1:5432".into(),
+            state: state.into(),
+            critical,
+            weight: 1,
+            phase: None,
+            last_good: Some(state == "good"),
+            reason: (state == "bad").then(|| "the database system is starting up\u{1b}[2J".into()),
+            ago_ms: Some(80),
+            took_ms: Some(1.25),
+        }
+    }
+
+    fn shown(status: Status) -> String {
+        text(&Report {
+            greenroom: Own {
+                version: "0.1.0".into(),
+                pid: 7,
+                uptime_ms: 3_700_000,
+                listeners: vec!["127.0.0.1:8080".into()],
+                profile: Some("staging".into()),
+                platform: None,
+                stopping: false,
+            },
+            backends: vec![status],
+        })
+    }
+
+    #[test]
+    fn one_screen_says_why_a_client_waits() {
+        let mut waiting = status("starting");
+        waiting.checks = vec![check("bad", true), check("unknown", false)];
+        waiting.phases = vec![
+            PhaseStatus {
+                phase: "init".into(),
+                state: "finished".into(),
+                since_ms: None,
+                left_ms: None,
+            },
+            PhaseStatus {
+                phase: "database".into(),
+                state: "current".into(),
+                since_ms: Some(4_200),
+                left_ms: Some(25_800),
+            },
+        ];
+        insta::assert_snapshot!(shown(waiting));
+    }
+
+    #[test]
+    fn the_reason_is_the_first_that_holds() {
+        let of = |status: &Status| why(status);
+        assert_eq!(of(&status("ready")), "clients are let in");
+        let mut failed = status("failed");
+        failed.failure = Some("phase database: not finished within 30s".into());
+        assert_eq!(of(&failed), "its start has failed: phase database: not finished within 30s");
+        let mut says = status("starting");
+        says.says = Some("loading models".into());
+        assert_eq!(of(&says), "it is starting: loading models");
+        assert_eq!(of(&status("starting")), "it is starting: nothing has said that it is ready");
+        let mut partly = status("ready");
+        partly.checks = vec![check("bad", true)];
+        assert_eq!(of(&partly), "clients are let in where their route does without database");
+    }
+}

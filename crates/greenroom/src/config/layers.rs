@@ -141,9 +141,18 @@ impl Layer<'_> {
                 sources: self.sources,
                 problems: self.problems,
             };
-            if segments.first().is_some_and(|first| first.eq_ignore_ascii_case("profile")) {
-                let help = format!("choose one by {}=NAME; a variable for a key is put over every profile", profile::VARIABLE);
-                way.refuse(format!("`{name}` is no setting: profiles are written in the file"), Some(help));
+            if segments
+                .first()
+                .is_some_and(|first| first.eq_ignore_ascii_case("profile"))
+            {
+                let help = format!(
+                    "choose one by {}=NAME; a variable for a key is put over every profile",
+                    profile::VARIABLE
+                );
+                way.refuse(
+                    format!("`{name}` is no setting: profiles are written in the file"),
+                    Some(help),
+                );
                 continue;
             }
             way.put(Root::SHAPE, self.tree, &segments, node, PREFIX);
@@ -319,11 +328,12 @@ impl Way<'_> {
             return self.refuse(format!("`{}` is a table, not a value", self.variable), Some(help));
         };
         let lower = first.to_lowercase();
+        let known = || keys.iter().map(|(key, _)| *key).filter(|key| *key != "profile");
         let Some((key, below)) = keys.iter().find(|(key, _)| *key == lower) else {
-            let meant = closest(first, keys.iter().map(|(key, _)| *key));
+            let meant = closest(first, known());
             let help = match meant {
                 Some(meant) => format!("did you mean `{so_far}{}`?", as_variable(meant)),
-                None => format!("here may be {}", listed("or", keys.iter().map(|(key, _)| *key))),
+                None => format!("here may be {}", listed("or", known())),
             };
             return self.refuse(
                 format!("`{}` is no setting: `{first}` is unknown", self.variable),
@@ -368,7 +378,10 @@ impl Way<'_> {
         let mut names: Vec<String> = named.entries.iter().map(|(name, _)| name.name.clone()).collect();
         let others = phases.into_iter().filter(|phase| named.get(phase).is_none());
         names.extend(others);
-        let Some(name) = self.pick(key, &names, segments, so_far).and_then(|index| names.get(index)) else {
+        let Some(name) = self
+            .pick(key, &names, segments, so_far)
+            .and_then(|index| names.get(index))
+        else {
             return;
         };
         if let Some(table) = named.table_mut(name, &node.place) {

@@ -130,7 +130,11 @@ impl Merge<'_> {
     }
 
     fn named(&mut self, one: &Shape, base: &mut Table, key: &Key, over: &Table, path: &str) {
-        let phases = if key.name == "phase" { phases_of(base) } else { Vec::new() };
+        let phases = if key.name == "phase" {
+            phases_of(base)
+        } else {
+            Vec::new()
+        };
         let mut none = Table::implied();
         let named = if phases.is_empty() {
             match base.get_mut(&key.name).map(|node| &mut node.value) {
@@ -164,7 +168,9 @@ impl Merge<'_> {
     }
 
     fn nothing_there(&mut self, path: &str, kind: &str, name: &Key, known: &[&str]) {
-        let problem = Problem::new(format!("`{path}`: there is no {kind} of this name outside of the profile"));
+        let problem = Problem::new(format!(
+            "`{path}`: there is no {kind} of this name outside of the profile"
+        ));
         let problem = problem.at(&name.place);
         self.problems.add(match closest(&name.name, known.iter().copied()) {
             Some(meant) => problem.label(format!("did you mean `{meant}`?")),
@@ -199,20 +205,24 @@ impl Merge<'_> {
             let names: Vec<&str> = known.iter().flatten().map(String::as_str).collect();
             let place = over.get("name").map_or(&node.place, |name| &name.place);
             let problem = match &wanted {
-                Some(name) => Problem::new(format!("there is no route with the name {name:?} outside of the profile")),
+                Some(name) => Problem::new(format!(
+                    "there is no route with the name {name:?} outside of the profile"
+                )),
                 None => Problem::new("nobody knows which route is meant: this one has no `name`"),
             };
-            self.problems.add(match wanted.as_deref().and_then(|name| closest(name, names.iter().copied())) {
-                Some(meant) => problem.at(place).label(format!("did you mean \"{meant}\"?")),
-                None => problem.at(place).help(format!(
-                    "give the route of the file a `name`, and the same here; there {}",
-                    match names.as_slice() {
-                        [] => "is none with a name".to_owned(),
-                        [only] => format!("is \"{only}\""),
-                        names => format!("are {}", listed("and", names.iter().copied())),
-                    }
-                )),
-            });
+            self.problems.add(
+                match wanted.as_deref().and_then(|name| closest(name, names.iter().copied())) {
+                    Some(meant) => problem.at(place).label(format!("did you mean \"{meant}\"?")),
+                    None => problem.at(place).help(format!(
+                        "give the route of the file a `name`, and the same here; there {}",
+                        match names.as_slice() {
+                            [] => "is none with a name".to_owned(),
+                            [only] => format!("is \"{only}\""),
+                            names => format!("are {}", listed("and", names.iter().copied())),
+                        }
+                    )),
+                },
+            );
         }
     }
 }

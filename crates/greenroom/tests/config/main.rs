@@ -7,6 +7,7 @@ mod any_bytes;
 mod current;
 mod examples;
 mod layers;
+mod parts;
 mod round_trip;
 mod wrong;
 

@@ -77,11 +77,16 @@ impl Checker<'_> {
             phases: &phases,
         };
         let checks = self.checks(&path, backend.check, about);
-        let number = |checker: &mut Self, key, field, default, most| {
-            checker.number(&join(&path, key), field, default, most)
-        };
+        let number =
+            |checker: &mut Self, key, field, default, most| checker.number(&join(&path, key), field, default, most);
         let held_max = number(self, "held_max", backend.held_max, HELD_MAX, HELD_MAX_MOST);
-        let http_held_max = number(self, "http_held_max", backend.http_held_max, HTTP_HELD_MAX, HELD_MAX_MOST);
+        let http_held_max = number(
+            self,
+            "http_held_max",
+            backend.http_held_max,
+            HTTP_HELD_MAX,
+            HELD_MAX_MOST,
+        );
         let dials_max = number(self, "dials_max", backend.dials_max, DIALS_MAX, DIALS_MAX_MOST);
         let process = backend.process.present().map(|process| {
             let path = join(&path, "process");

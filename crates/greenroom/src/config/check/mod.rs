@@ -102,12 +102,13 @@ impl Checker<'_> {
         let log_format = self.word("log_format", root.log_format, LogFormat::default());
         let state_dir = self.state_dir(root.state_dir);
         let profile = self.profile(root.profile);
+        let (admin, places) = self.admin(root.admin);
         let doors = self.listeners(root.listener);
         let backends_are_known = !root.backend.is_wrong();
         let mut backends = self.backends(root.backend);
         let routes = self.routes(root.route, &doors, &mut backends, backends_are_known);
         self.neighbours(&doors, &backends);
-        let admin = self.admin(root.admin, &doors, &backends);
+        self.admin_neighbours(&admin, &places, &doors, &backends);
         self.purpose(&backends, backends_are_known);
         let listeners = doors.into_iter().filter_map(|door| {
             let address = door.address?.value;

@@ -23,7 +23,7 @@ impl Checker<'_> {
     ) -> Need {
         let key = join(path, "require");
         if require.is_absent() {
-            self.note(&key, "ready, and all critical checks", None);
+            self.note(&key, "ready and critical checks", None);
         }
         let require = match (require.present(), backend) {
             (Some(written), Some(backend)) => Some(self.items(&key, &written, backend)),
@@ -103,7 +103,9 @@ impl Checker<'_> {
                 let help = "say what is sent, in a form that the clients know, such as degraded_message = \"degraded: {level} ({missing})\"";
                 self.missing(&key, how_place.as_ref(), help);
             }
-            (Tell::No | Tell::Header, Some(_)) if is_known && self.sources.in_one_layer(how_place.as_ref(), place.as_ref()) => {
+            (Tell::No | Tell::Header, Some(_))
+                if is_known && self.sources.in_one_layer(how_place.as_ref(), place.as_ref()) =>
+            {
                 self.problems.add(
                     Problem::new(format!(
                         "`{key}` is for `tell_clients = \"message\"`, and `{how_key}` is \"{}\"",
@@ -123,7 +125,11 @@ impl Checker<'_> {
     }
 
     /// Gives each backend the different needs of its routes, and each route the number of its own.
-    pub(super) fn gather(&mut self, routes: Vec<(Placed<Route>, Need)>, backends: &mut [Placed<Backend>]) -> Vec<Route> {
+    pub(super) fn gather(
+        &mut self,
+        routes: Vec<(Placed<Route>, Need)>,
+        backends: &mut [Placed<Backend>],
+    ) -> Vec<Route> {
         let mut gathered = Vec::new();
         for (mut route, need) in routes {
             if let Some(backend) = backends.get_mut(route.value.backend) {
@@ -166,14 +172,19 @@ fn message_of(text: &str) -> Result<String, String> {
     // Other braces are the message's own: it may be JSON.
     let mut seen = Vec::new();
     for part in text.split('{').skip(1) {
-        let Some((name, _)) = part.split_once('}') else { continue };
+        let Some((name, _)) = part.split_once('}') else {
+            continue;
+        };
         let known = ["level", "missing"];
         if known.contains(&name) {
             if seen.contains(&name) {
                 return Err(format!("has {{{name}}} twice: it is put in once"));
             }
             seen.push(name);
-        } else if let (true, Some(meant)) = (name.bytes().all(|byte| byte.is_ascii_alphabetic()), closest(name, known)) {
+        } else if let (true, Some(meant)) = (
+            name.bytes().all(|byte| byte.is_ascii_alphabetic()),
+            closest(name, known),
+        ) {
             return Err(format!("{{{name}}} is no field: did you mean {{{meant}}}?"));
         }
     }

@@ -10,23 +10,23 @@ use super::super::words::Kind;
 use super::super::written::{self, Field, Numbers, Words, Written, join};
 use super::super::{Address, HttpProbe, Pattern, ProbeKind, Secret};
 use super::backends::backend_address;
-use super::checks::About;
+use super::checks::{About, Asked};
 use super::{Checker, Placed};
 
 /// The statuses that can be good: an interim answer is no answer.
 const STATUSES: std::ops::RangeInclusive<u16> = 200..=599;
 
 impl Checker<'_> {
-    /// `short` is what follows the colon of `probe`. `None`: there is a problem.
+    /// What a check asks. `None`: there is a problem.
     pub(super) fn probe(
         &mut self,
         path: &str,
-        kind: Kind,
-        short: Option<Written<String>>,
+        asked: Asked,
         check: written::Check,
         table: &Place,
         about: About<'_>,
     ) -> Option<ProbeKind> {
+        let Asked { kind, short } = asked;
         match kind {
             Kind::Listen => self.listen(path, check.address, table, about),
             Kind::Tcp => Some(ProbeKind::Tcp(self.own_address(path, check.address)?)),
@@ -37,7 +37,12 @@ impl Checker<'_> {
                 let host = self.optional(&join(path, "host"), check.host, "the address", host);
                 let ping = self.flag(&join(path, "ping"), check.ping, false);
                 let (address, path, host) = (address?, target?, host?);
-                Some(ProbeKind::WebSocket { address, path, host, ping })
+                Some(ProbeKind::WebSocket {
+                    address,
+                    path,
+                    host,
+                    ping,
+                })
             }
             Kind::Grpc => {
                 let address = self.own_address(path, check.address);
@@ -70,7 +75,8 @@ impl Checker<'_> {
                     return None;
                 };
                 if file.value.is_empty() || file.value.contains('\0') {
-                    let problem = Problem::new(format!("`{key}` is {:?}, which is no path", file.value)).at(&file.place);
+                    let problem =
+                        Problem::new(format!("`{key}` is {:?}, which is no path", file.value)).at(&file.place);
                     self.problems
                         .add(problem.help("write one such as probe = \"file:/run/app/ready\""));
                     return None;
@@ -164,13 +170,21 @@ impl Checker<'_> {
             _ => None,
         };
         if let Some((place, there, missing)) = half {
-            let problem = Problem::new(format!("`{path}` has a `{there}` and no `{missing}`: NATS takes both or none"));
-            self.problems
-                .add(problem.at(&place).help(format!("add `{missing}`, or take `{there}` away")));
+            let problem = Problem::new(format!(
+                "`{path}` has a `{there}` and no `{missing}`: NATS takes both or none"
+            ));
+            self.problems.add(
+                problem
+                    .at(&place)
+                    .help(format!("add `{missing}`, or take `{there}` away")),
+            );
             return None;
         }
         let login = user?.zip(password?);
-        Some(ProbeKind::Nats { address: address?, login })
+        Some(ProbeKind::Nats {
+            address: address?,
+            login,
+        })
     }
 
     fn exec(&mut self, key: &str, command: Field<Words>, table: &Place) -> Option<ProbeKind> {
@@ -182,7 +196,9 @@ impl Checker<'_> {
         self.command_line(key, &command);
         for word in &command.value.0 {
             if word.value.to_string_lossy().contains("{port}") {
-                let problem = Problem::new(format!("`{key}` has {{port}}, which is put into the command of a process only"));
+                let problem = Problem::new(format!(
+                    "`{key}` has {{port}}, which is put into the command of a process only"
+                ));
                 let help = "give the backend an `address`, and write its port here";
                 self.problems.add(problem.at(&word.place).help(help));
             }
@@ -236,7 +252,11 @@ impl Checker<'_> {
     ) -> Option<String> {
         let key = join(path, "path");
         let Some(written) = self.either(&key, short, field)? else {
-            self.missing(&key, Some(table), &format!("say which path is asked for, such as probe = {example:?}"));
+            self.missing(
+                &key,
+                Some(table),
+                &format!("say which path is asked for, such as probe = {example:?}"),
+            );
             return None;
         };
         self.read(&key, &written, request_path)
@@ -303,7 +323,8 @@ impl Checker<'_> {
             let problem = Problem::new(format!(
                 "`{key}` cannot be a password: it must have 1 to {CHECK_TEXT_MAX} bytes, and no control character"
             ));
-            self.problems.add(problem.at(&written.place).help("leave it out if there is none"));
+            self.problems
+                .add(problem.at(&written.place).help("leave it out if there is none"));
             return None;
         }
         self.note_secret(key, &text, &written.place);
@@ -390,7 +411,10 @@ fn pointer(text: &str) -> Result<String, String> {
     if !text.starts_with('/') && !text.is_empty() {
         return Err(format!(
             "{text:?} is no JSON pointer (RFC 6901): it begins with /, such as {:?}",
-            format!("/{}", text.trim_start_matches('$').trim_start_matches('.').replace('.', "/"))
+            format!(
+                "/{}",
+                text.trim_start_matches('$').trim_start_matches('.').replace('.', "/")
+            )
         ));
     }
     if text.len() > CHECK_TEXT_MAX || !escapes {

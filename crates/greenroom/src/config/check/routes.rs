@@ -9,13 +9,13 @@ use greenroom_core::limits::{
 };
 use greenroom_core::readiness::Need;
 
+use super::super::Shed;
 use super::super::model::{Backend, Hold, HostPattern, HttpMode, Route};
 use super::super::problem::Problem;
 use super::super::source::Place;
 use super::super::suggest::{closest, listed};
 use super::super::units;
 use super::super::written::{self, Field, Many, Names, Size, Written, join};
-use super::super::Shed;
 use super::{Checker, Door, Placed};
 
 /// What routes can lead from and to.
@@ -82,7 +82,9 @@ impl Checker<'_> {
         let response_headers = self.headers(&join(path, "response_headers"), route.response_headers);
         let rewrite = self.rewrite(&join(path, "rewrite"), route.rewrite);
         let body_max = self.body_max(&join(path, "body_max"), route.body_max);
-        let leads_to = backend.and_then(|index| ends.backends.get(index)).map(|backend| &backend.value);
+        let leads_to = backend
+            .and_then(|index| ends.backends.get(index))
+            .map(|backend| &backend.value);
         let need = self.need(path, route.require, route.degraded, leads_to);
         let shed = self.word(&join(path, "shed"), route.shed, Shed::default());
         let tell_clients = self.tell_clients(path, route.tell_clients, route.degraded_message);

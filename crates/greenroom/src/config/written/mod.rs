@@ -11,17 +11,17 @@ mod tables;
 use schemars::JsonSchema;
 
 use greenroom_core::backoff::RestartPolicy;
-use greenroom_core::phase::DEFAULT_PHASES;
 use greenroom_core::limits::{
     BACKENDS_MAX, BODY_MAX_MOST, CHECKS_MAX, DEGRADED_MESSAGE_MAX, DIALS_MAX, DIALS_MAX_MOST, GRACE, GRACE_MAX,
     HEADER_EDITS_MAX, HELD_MAX, HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HELD_MAX,
     HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, ROUTES_MAX,
 };
+use greenroom_core::phase::DEFAULT_PHASES;
 
+use kinds::hide;
 pub(super) use kinds::{
     Field, Hidden, Names, Number, Numbers, Read, Reader, Shape, Size, Span, State, Texts, Words, Written, join,
 };
-use kinds::hide;
 pub(super) use readiness::{Admin, Check, Phase, Profile, Profiles};
 pub(super) use tables::{Keys, Many, Named, TextTable};
 
@@ -239,7 +239,7 @@ written! {
         #[schemars(extend("default" = "no", "enum" = super::words::TELL_CLIENTS))]
         tell_clients: String,
         /// A text message for `tell_clients = "message"`, in a form that the clients know. `{level}` in it becomes `minimal`, `moderate`,
-        /// `severe`, `emergency`, or `none` when all is well again, and `{missing}` the names of the bad checks with commas between them.
+        /// `severe` or `emergency`, and `{missing}` the names of the bad checks with commas between them; each may stand in it once.
         #[schemars(extend("x-values" = format!("string of at most {DEGRADED_MESSAGE_MAX} bytes")))]
         #[schemars(extend("examples" = ["{\"type\":\"degraded\",\"level\":\"{level}\",\"missing\":\"{missing}\"}"]))]
         degraded_message: String,
@@ -282,9 +282,11 @@ impl Reader<'_> {
         }
         self.problems.add(match meant {
             Some(meant) if tables.is_empty() => problem.label(format!("did you mean `{meant}`?")),
-            Some(meant) => problem
-                .label(format!("did you mean `{meant}`?"))
-                .help(format!("`{}` {}", key.name, belongs())),
+            Some(meant) => {
+                problem
+                    .label(format!("did you mean `{meant}`?"))
+                    .help(format!("`{}` {}", key.name, belongs()))
+            }
             None if !tables.is_empty() => problem.label(format!("this key {}", belongs())),
             None => problem
                 .label("unknown here")
@@ -297,7 +299,9 @@ impl Reader<'_> {
 /// Whether what is written under this name may be a secret, wherever it stands.
 pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
-    ["pass", "pwd", "secret", "token"].iter().any(|part| name.contains(part))
+    ["pass", "pwd", "secret", "token"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 /// The tables that have this key. What is below a profile is there without it too.

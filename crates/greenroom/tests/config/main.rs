@@ -8,6 +8,7 @@ mod current;
 mod examples;
 mod layers;
 mod parts;
+mod profiles;
 mod round_trip;
 mod wrong;
 

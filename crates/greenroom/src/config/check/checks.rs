@@ -183,6 +183,7 @@ impl Checker<'_> {
         };
         let has_short = |kind| matches!(kind, Kind::Http | Kind::WebSocket | Kind::Grpc | Kind::File);
         let problem = match (Kind::of(word), short) {
+            (_, Some(short)) if short.starts_with("//") => self.url(key, probe, word, &short[2..]),
             (Some(kind), short) if short.is_none() || has_short(kind) => {
                 self.note(key, &probe.value, Some(&probe.place));
                 return Some(Asked {
@@ -213,6 +214,21 @@ impl Checker<'_> {
         };
         self.problems.add(problem.at(&probe.place));
         None
+    }
+
+    /// A URL says in one what is said here by several keys.
+    fn url(&mut self, key: &str, probe: &Written<String>, word: &str, rest: &str) -> Problem {
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = host.rsplit('@').next().unwrap_or(host);
+        let shown = self.without_login(&probe.value, &probe.place, probe.value.clone());
+        let problem = Problem::new(format!("`{key}` is {shown:?}, and a URL is not asked"));
+        let asked = |kind| format!("write probe = \"{kind}:/{path}\", and with its port address = \"{host}:80\"");
+        problem.help(match word {
+            "http" | "https" => asked("http"),
+            "ws" | "wss" | "websocket" => asked("websocket"),
+            "file" => format!("write probe = \"file:/{path}\""),
+            _ => "write the kind alone, such as probe = \"postgres\", and address, user and password below it".into(),
+        })
     }
 
     /// What the answers mean. Those of a `log` check are not counted, and if it says so that is told by `strangers`.

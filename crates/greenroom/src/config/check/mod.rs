@@ -207,10 +207,24 @@ impl Checker<'_> {
                 Some(Placed { value, place })
             }
             Err(error) => {
+                let error = self.without_login(&text, &place, error.to_string());
                 self.problems.add(Problem::new(format!("`{key}`: {error}")).at(&place));
                 None
             }
         }
+    }
+
+    /// What is said of a URL, without the user and the password that may stand in it; and it is not shown.
+    fn without_login(&mut self, url: &str, place: &Place, said: String) -> String {
+        let login = url
+            .split_once("://")
+            .and_then(|(_, rest)| Some(rest.rsplit_once('@')?.0));
+        let Some(login) = login.filter(|login| !login.is_empty()) else {
+            return said;
+        };
+        self.sources.hide(place);
+        let escaped = format!("{login:?}");
+        said.replace(escaped.trim_matches('"'), "***").replace(login, "***")
     }
 
     fn duration(&mut self, key: &str, field: Field<Span>, default: Duration, min: Duration, max: Duration) -> Duration {

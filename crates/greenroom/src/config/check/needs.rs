@@ -190,3 +190,27 @@ fn message_of(text: &str) -> Result<String, String> {
     }
     Ok(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_its_own_braces_and_has_each_field_once() {
+        for text in [
+            "x",
+            "{level}",
+            "{\"a\":{\"b\":\"{level}\"},\"c\":\"{missing}\"}",
+            "{}",
+            "{",
+            "{ level }",
+        ] {
+            assert_eq!(message_of(text), Ok(text.to_owned()));
+        }
+        for text in ["", "{lvl}", "{levels}", "{Missing}", "{level} {level}"] {
+            assert!(message_of(text).is_err(), "{text}");
+        }
+        assert!(message_of(&"a".repeat(DEGRADED_MESSAGE_MAX)).is_ok());
+        assert!(message_of(&"a".repeat(DEGRADED_MESSAGE_MAX + 1)).is_err());
+    }
+}

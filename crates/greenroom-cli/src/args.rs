@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use greenroom::config::{Flags, HOLDS, LOG_FORMATS, Layers, Purpose, RESTARTS};
+use greenroom::config::{Flags, HOLDS, LOG_FORMATS, Layers, PROFILES, Purpose, RESTARTS};
 
 /// Exit code for arguments or a configuration that cannot be used.
 pub(crate) const USAGE: u8 = 2;
@@ -69,6 +69,9 @@ pub(crate) struct Front {
     /// The configuration file; what is said by flags and by variables GREENROOM__A__B wins over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The profile of the file that is put over it [default: what GREENROOM_PROFILE says, else none]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PROFILES))]
+    profile: Option<String>,
     /// Where clients come to [default: 0.0.0.0:$PORT if PORT is set, else 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -118,6 +121,9 @@ pub(crate) struct Check {
     /// The configuration file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// The profile that is put over it; all of the file are looked at [default: what GREENROOM_PROFILE says, else none]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PROFILES))]
+    profile: Option<String>,
     /// Show each value in effect, and where it comes from
     #[arg(long)]
     pub(crate) explain: bool,
@@ -135,6 +141,7 @@ impl Front {
             file: self.config.as_deref(),
             variables: std::env::vars_os().collect(),
             flags: Flags {
+                profile: self.profile.clone(),
                 listen: self.listen.clone(),
                 ready: self.ready.clone(),
                 hold: self.hold.clone(),
@@ -178,7 +185,10 @@ impl Check {
         Layers {
             file: Some(Path::new(&self.file)),
             variables: std::env::vars_os().collect(),
-            flags: Flags::default(),
+            flags: Flags {
+                profile: self.profile.clone(),
+                ..Flags::default()
+            },
             purpose: Purpose::Check,
         }
     }

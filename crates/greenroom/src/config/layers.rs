@@ -328,11 +328,12 @@ impl Way<'_> {
             return self.refuse(format!("`{}` is a table, not a value", self.variable), Some(help));
         };
         let lower = first.to_lowercase();
+        let known = || keys.iter().map(|(key, _)| *key).filter(|key| *key != "profile");
         let Some((key, below)) = keys.iter().find(|(key, _)| *key == lower) else {
-            let meant = closest(first, keys.iter().map(|(key, _)| *key));
+            let meant = closest(first, known());
             let help = match meant {
                 Some(meant) => format!("did you mean `{so_far}{}`?", as_variable(meant)),
-                None => format!("here may be {}", listed("or", keys.iter().map(|(key, _)| *key))),
+                None => format!("here may be {}", listed("or", known())),
             };
             return self.refuse(
                 format!("`{}` is no setting: `{first}` is unknown", self.variable),

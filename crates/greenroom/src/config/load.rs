@@ -13,7 +13,7 @@ use super::profile::{self, Asked};
 use super::source::{self, Sources};
 use super::tree::{self, Table};
 use super::words::PROFILES;
-use super::written::{Keys, Reader, Root};
+use super::written::{Keys, Reader, Root, is_secret};
 
 /// What a configuration is made of.
 #[derive(Clone, Debug)]
@@ -78,7 +78,11 @@ fn load_text(file: Option<(&str, &str)>, layers: &Layers<'_>) -> Result<Loaded, 
         None => Some(Table::implied()),
         Some((path, text)) => {
             let source = sources.file(path, text);
-            tree::parse(source, text, &mut problems)
+            let tree = tree::parse(source, text, &mut problems);
+            if tree.is_none() {
+                sources.hide_lines(source, is_secret);
+            }
+            tree
         }
     };
     let Some(mut tree) = tree else {

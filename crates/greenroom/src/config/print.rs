@@ -6,11 +6,14 @@
 use std::ffi::OsStr;
 use std::fmt::{Display, Write as _};
 
+use greenroom_core::readiness::Item;
+
 use super::check::derived_name;
 use super::explain::{HIDDEN, Secrets};
 use super::model::{Backend, Config, HeaderEdits, Process, Route};
 use super::units::{show, show_size};
-use super::words::Word;
+use super::words::{Readyz, Tell, Word};
+use super::{Address, Admin, Check, ProbeKind, Secret, TellClients};
 
 /// The configuration as one file. What is not UTF-8 (only a command line can hold it) is written with
 /// U+FFFD in its place.
@@ -22,6 +25,10 @@ pub fn to_toml(config: &Config, secrets: Secrets) -> String {
     };
     page.line("grace", quoted(&show(config.grace)));
     page.line("log_format", quoted(config.log_format.word()));
+    if let Some(folder) = &config.state_dir {
+        page.line("state_dir", text(folder.as_os_str()));
+    }
+    page.admin(&config.admin);
     for listener in &config.listeners {
         page.header(&format!("[listener.{}]", key(&listener.name)));
         page.line("address", quoted(&listener.address.to_string()));
@@ -53,16 +60,145 @@ impl Page {
     fn backend(&mut self, backend: &Backend) {
         let name = key(&backend.name);
         self.header(&format!("[backend.{name}]"));
-        if let Some(address) = &backend.address {
-            self.line("address", quoted(&address.to_string()));
-        }
+        self.address(backend.address.as_ref());
         self.line("ready", quoted(&backend.ready.to_string()));
         self.line("held_max", backend.held_max);
         self.line("http_held_max", backend.http_held_max);
         self.line("dials_max", backend.dials_max);
+        self.line("phases", array(backend.phases.iter().map(|phase| quoted(&phase.name))));
+        for phase in &backend.phases {
+            if let Some(timeout) = phase.timeout {
+                self.header(&format!("[backend.{name}.phase.{}]", key(&phase.name)));
+                self.line("timeout", quoted(&show(timeout)));
+            }
+        }
+        for check in &backend.checks {
+            self.header(&format!("[backend.{name}.check.{}]", key(&check.rule.name)));
+            self.check(check, backend);
+        }
         if let Some(process) = &backend.process {
             self.header(&format!("[backend.{name}.process]"));
             self.process(process);
+        }
+    }
+
+    fn admin(&mut self, admin: &Admin) {
+        self.header("[admin]");
+        if let Some(socket) = &admin.socket {
+            self.line("socket", text(socket.as_os_str()));
+        }
+        self.address(admin.address.as_ref());
+        self.secret("token", admin.token.as_ref());
+        if let Some(prefix) = &admin.health_prefix {
+            self.line("health_prefix", quoted(prefix));
+        }
+        let readyz = if admin.readyz_waits {
+            Readyz::Backends
+        } else {
+            Readyz::Listening
+        };
+        self.line("readyz", quoted(readyz.word()));
+    }
+
+    fn check(&mut self, check: &Check, backend: &Backend) {
+        self.line("probe", quoted(check.probe.word()));
+        self.probe(&check.probe);
+        if let Some(phase) = check.rule.phase.and_then(|index| backend.phases.get(index)) {
+            self.line("phase", quoted(&phase.name));
+        }
+        self.line("critical", check.rule.critical);
+        if !check.rule.critical {
+            self.line("weight", check.rule.weight);
+        }
+        if !matches!(check.probe, ProbeKind::Log { .. }) {
+            self.line("rise", check.rule.rise);
+            self.line("fall", check.rule.fall);
+            self.line("interval", quoted(&show(check.interval)));
+            self.line("timeout", quoted(&show(check.timeout)));
+        }
+    }
+
+    fn probe(&mut self, probe: &ProbeKind) {
+        match probe {
+            ProbeKind::Listen(address) | ProbeKind::Tcp(address) => self.address(address.as_ref()),
+            ProbeKind::Http(http) => {
+                self.address(http.address.as_ref());
+                self.line("path", quoted(&http.path));
+                let (first, last) = http.status;
+                self.line("status", quoted(&format!("{first}-{last}")));
+                let body = http.body.as_ref().map(|body| body.0.as_str());
+                for (key, value) in [
+                    ("host", http.host.as_deref()),
+                    ("body", body),
+                    ("pointer", http.pointer.as_deref()),
+                ] {
+                    if let Some(value) = value {
+                        self.line(key, quoted(value));
+                    }
+                }
+            }
+            ProbeKind::WebSocket {
+                address,
+                path,
+                host,
+                ping,
+            } => {
+                self.address(address.as_ref());
+                self.line("path", quoted(path));
+                if let Some(host) = host {
+                    self.line("host", quoted(host));
+                }
+                self.line("ping", ping);
+            }
+            ProbeKind::Grpc { address, service } => {
+                self.address(address.as_ref());
+                if !service.is_empty() {
+                    self.line("service", quoted(service));
+                }
+            }
+            ProbeKind::Postgres {
+                address,
+                user,
+                database,
+                password,
+                recovery,
+            } => {
+                self.address(Some(address));
+                self.line("user", quoted(user));
+                self.line("database", quoted(database));
+                self.secret("password", password.as_ref());
+                self.line("recovery", recovery);
+            }
+            ProbeKind::Redis { address, password } => {
+                self.address(Some(address));
+                self.secret("password", password.as_ref());
+            }
+            ProbeKind::Nats { address, login } => {
+                self.address(Some(address));
+                if let Some((user, password)) = login {
+                    self.line("user", quoted(user));
+                    self.secret("password", Some(password));
+                }
+            }
+            ProbeKind::Exec { command } => self.line("command", array(command.iter().map(|word| text(word)))),
+            ProbeKind::Log { line } => self.line("line", quoted(line.0.as_str())),
+            ProbeKind::File { path } => self.line("file", text(path.as_os_str())),
+        }
+    }
+
+    fn address(&mut self, address: Option<&Address>) {
+        if let Some(address) = address {
+            self.line("address", quoted(&address.to_string()));
+        }
+    }
+
+    fn secret(&mut self, key: &str, secret: Option<&Secret>) {
+        let shown = secret.map(|secret| match self.secrets {
+            Secrets::Shown => quoted(&secret.0),
+            Secrets::Hidden => quoted(HIDDEN),
+        });
+        if let Some(shown) = shown {
+            self.line(key, shown);
         }
     }
 
@@ -113,8 +249,33 @@ impl Page {
         if let Some(body_max) = route.body_max {
             self.line("body_max", quoted(&show_size(body_max)));
         }
+        self.needs(route, config);
         self.edits("request_headers", &route.request_headers);
         self.edits("response_headers", &route.response_headers);
+    }
+
+    fn needs(&mut self, route: &Route, config: &Config) {
+        let backend = config.backends.get(route.backend);
+        if let Some((backend, need)) = backend.and_then(|backend| Some((backend, backend.needs.get(route.need)?))) {
+            if let Some(items) = &need.require {
+                let name = |item: &Item| match *item {
+                    Item::Check(index) => backend.checks.get(index).map(|check| quoted(&check.rule.name)),
+                    Item::Phase(index) => backend.phases.get(index).map(|phase| quoted(&phase.name)),
+                };
+                self.line("require", array(items.iter().filter_map(name)));
+            }
+            self.line("degraded", quoted(need.degraded.word()));
+        }
+        self.line("shed", quoted(route.shed.word()));
+        let (how, message) = match &route.tell_clients {
+            TellClients::No => (Tell::No, None),
+            TellClients::Header => (Tell::Header, None),
+            TellClients::Message(message) => (Tell::Message, Some(message)),
+        };
+        self.line("tell_clients", quoted(how.word()));
+        if let Some(message) = message {
+            self.line("degraded_message", quoted(message));
+        }
     }
 
     fn edits(&mut self, key: &str, edits: &HeaderEdits) {

@@ -45,6 +45,10 @@ impl Page<'_> {
         let Shape::Table(keys) = shape else { return };
         for (key, below) in *keys {
             let property = &schema["properties"][key];
+            if let ("profile", Shape::Table(profiles)) = (*key, below) {
+                self.profiles(property, profiles);
+                continue;
+            }
             let (header, one, keys) = match below {
                 Shape::Value | Shape::Free => continue,
                 Shape::Table(keys) => (dotted(path, key), property, *keys),
@@ -65,6 +69,16 @@ impl Page<'_> {
             self.table(&title, &one, keys);
             self.below(&header, &one, &Shape::Table(keys));
         }
+    }
+
+    /// All profiles are alike, and what is below one is explained where it stands without it.
+    fn profiles(&mut self, schema: &Value, profiles: &[(&str, &Shape)]) {
+        let headers: Vec<_> = profiles.iter().map(|(name, _)| format!("`[profile.{name}]`")).collect();
+        let Some((first, Shape::Table(keys))) = profiles.first() else {
+            return;
+        };
+        let one = self.followed(&self.followed(schema)["properties"][first]).clone();
+        self.table(&headers.join(", "), &one, keys);
     }
 
     /// One table: what it is, and its keys.
@@ -148,9 +162,13 @@ fn default(property: &Value) -> String {
 }
 
 fn code(value: &Value) -> String {
-    match value.as_str() {
-        Some(text) => format!("`{text}`"),
-        None => format!("`{value}`"),
+    match value {
+        Value::String(text) => format!("`{text}`"),
+        Value::Array(list) => {
+            let list: Vec<_> = list.iter().map(Value::to_string).collect();
+            format!("`[{}]`", list.join(", "))
+        }
+        value => format!("`{value}`"),
     }
 }
 

@@ -190,6 +190,25 @@ impl Sources {
         }
     }
 
+    /// Keeps what follows the `=` of such keys from being shown, in a file that could not be parsed.
+    pub(super) fn hide_lines(&mut self, source: usize, is_secret: impl Fn(&str) -> bool) {
+        let Some(source) = self.0.get_mut(source) else { return };
+        let mut begin = 0;
+        for line in source.text.split_inclusive('\n') {
+            let mut signs = line.match_indices('=').map(|(at, _)| at);
+            let secret = signs.find(|&at| {
+                let key = line[..at].trim_end().rsplit(['.', ',', '{', ' ', '\t']).next();
+                key.is_some_and(&is_secret)
+            });
+            if let Some(at) = secret {
+                source
+                    .secrets
+                    .push(begin + at + 1..begin + line.trim_end().len().max(at + 1));
+            }
+            begin += line.len();
+        }
+    }
+
     /// The origin of what stands at a place.
     pub(super) fn origin(&self, place: &Place) -> Origin {
         let Some(source) = self.0.get(place.source) else {

@@ -79,7 +79,7 @@ proptest! {
     #[test]
     fn any_variable_and_any_flag_is_taken_or_refused(
         names in prop::collection::vec((
-            "GREENROOM__(GRACE|LISTENER|BACKEND|ROUTE|[a-z]{1,3})(__(APP|MAIN|0|1|é|[A-Z_]{0,4})){0,2}(__(PROCESS|READY|ENV|HOLD|SET|COMMAND|REQUEST_HEADERS|HELD_MAX)){0,3}",
+            "GREENROOM__(GRACE|LISTENER|BACKEND|ROUTE|ADMIN|PROFILE|[a-z]{1,3})(__(APP|MAIN|0|1|é|[A-Z_]{0,4})){0,2}(__(PROCESS|READY|ENV|HOLD|SET|COMMAND|REQUEST_HEADERS|HELD_MAX|PHASE|INIT|CHECK|TIMEOUT|TOKEN|REQUIRE)){0,3}",
             "(\\[\"?[a-z]{0,3}\"?\\]?|\\{ ?a ?= ?\"b\" ?\\}?|[0-9]{0,40}|[a-zé\0\n:/]{0,6})",
         ), 0..6),
         flag in prop::option::of("[a-z0-9:é\n]{0,8}"),
@@ -88,7 +88,7 @@ proptest! {
         let variables: Vec<_> = names.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let flags = Flags {
             listen: flag.clone(), backend: flag.clone(), ready: flag.clone(), hold: flag.clone(), hold_timeout: flag.clone(),
-            restart: flag.clone(), grace: flag.clone(), log_format: flag,
+            restart: flag.clone(), grace: flag.clone(), log_format: flag.clone(), profile: flag,
             command: command.into_iter().map(Into::into).collect(),
         };
         for purpose in [Purpose::Check, Purpose::Run, Purpose::Serve] {

@@ -40,6 +40,7 @@ fn the_defaults_of_the_schema_are_those_that_take_effect() {
             "route[0]" => &schema["definitions"]["Route"],
             "backend.app" => &schema["definitions"]["Backend"],
             "backend.app.process" => &schema["definitions"]["Process"],
+            "admin" => &schema["definitions"]["Admin"],
             "listener.main" => &schema["definitions"]["Listener"],
             other => panic!("{other}"),
         };
@@ -51,7 +52,7 @@ fn the_defaults_of_the_schema_are_those_that_take_effect() {
             compared += 1;
         }
     }
-    assert!(compared >= 13, "{compared}");
+    assert!(compared >= 17, "{compared}");
 }
 
 /// No table takes a key that the schema does not know, and none is said to be null.

@@ -7,6 +7,8 @@ mod any_bytes;
 mod current;
 mod examples;
 mod layers;
+mod parts;
+mod profiles;
 mod round_trip;
 mod wrong;
 

@@ -1,23 +1,25 @@
 //! Any valid configuration survives print and parse.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use greenroom::config::{
-    Address, Backend, Config, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, Process, Ready, Route,
-    Secrets, to_toml,
+    Address, Admin, Backend, Config, Flags, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, Process,
+    Purpose, Ready, Route, Secrets, Shed, load_bytes, to_toml,
 };
 use greenroom_core::backoff::RestartPolicy;
+use greenroom_core::readiness::Need;
 use proptest::prelude::*;
 
-use super::check;
+use super::parts::{self, Wish};
+use super::{check, layers};
 
 /// Text with what TOML must escape.
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     "[a-z \"\\\\\n\t\u{1}\u{7f}é{}=#\\[\\]']{0,12}"
 }
 
-fn milliseconds(min: u64, max: u64) -> impl Strategy<Value = Duration> {
+pub(crate) fn milliseconds(min: u64, max: u64) -> impl Strategy<Value = Duration> {
     prop_oneof![
         (min..=max).prop_map(Duration::from_millis),
         (min.div_ceil(1_000)..=max / 1_000).prop_map(Duration::from_secs),
@@ -68,7 +70,7 @@ fn process() -> impl Strategy<Value = Process> {
 }
 
 /// A name that no other has.
-fn name(index: usize) -> impl Strategy<Value = String> {
+pub(crate) fn name(index: usize) -> impl Strategy<Value = String> {
     "[a-zA-Z_-]{0,4}".prop_map(move |begin| format!("{begin}{index}"))
 }
 
@@ -87,22 +89,26 @@ fn backend(index: usize) -> impl Strategy<Value = Backend> {
         ready(),
         prop::option::of(process()),
         maxima,
+        (parts::phases(), parts::checks()),
     )
         .prop_map(
-            |(name, address, ready, process, (held_max, http_held_max, dials_max))| {
+            |(name, address, ready, process, (held_max, http_held_max, dials_max), (phases, checks))| {
                 let address: Option<Address> = match (&process, address) {
                     (None, None) => Some("127.0.0.1:1999".parse().unwrap()),
                     (_, address) => address.map(|text| text.parse().unwrap()),
                 };
-                Backend {
+                parts::fitted(Backend {
                     name,
                     address,
                     ready,
+                    phases,
+                    checks,
+                    needs: vec![Need::default()],
                     held_max,
                     http_held_max,
                     dials_max,
                     process,
-                }
+                })
             },
         )
 }
@@ -150,13 +156,18 @@ prop_compose! {
         waiting_page in any::<bool>(),
         (request_headers, response_headers) in (edits(), edits()),
         (rewrite, body_max) in (prop::option::of(path()), prop::option::of(0..=1_u64 << 40)),
-    ) -> Route {
-        Route {
+        (shed, tell_clients) in (prop_oneof![Just(Shed::Late), Just(Shed::Early)], parts::tell_clients()),
+        wish in parts::wish(),
+    ) -> (Route, Wish) {
+        let route = Route {
             name: name.unwrap_or_default(),
             host, path,
             listeners: some.map(|some| some.into_iter().collect()),
             backend, hold, hold_timeout, http, http_hold, waiting_page, request_headers, response_headers, rewrite, body_max,
-        }
+            need: 0,
+            shed, tell_clients,
+        };
+        (route, wish)
     }
 }
 
@@ -166,14 +177,29 @@ fn config() -> impl Strategy<Value = Config> {
         let backend: Vec<_> = (0..backends).map(backend).collect();
         let route: Vec<_> = (0..routes).map(|index| route(index, backends, listeners)).collect();
         let log = prop_oneof![Just(LogFormat::Auto), Just(LogFormat::Text), Just(LogFormat::Json)];
-        (named, backend, route, milliseconds(0, 3_600_000), log).prop_map(assemble)
+        let profile = prop_oneof![
+            2 => Just(None),
+            1 => Just(Some("development")),
+            1 => Just(Some("production"))
+        ];
+        let top = (
+            milliseconds(0, 3_600_000),
+            log,
+            parts::admin(),
+            prop::option::of("/?[a-z \"]{1,8}"),
+            profile,
+        );
+        (named, backend, route, top).prop_map(assemble)
     })
 }
 
+/// What stands at the top of a configuration.
+type Top = (Duration, LogFormat, Admin, Option<String>, Option<&'static str>);
+
 /// Makes of the parts a configuration that is valid: routes for different clients, and one that
 /// leads to each backend from each listener.
-fn assemble(parts: (Vec<String>, Vec<Backend>, Vec<Route>, Duration, LogFormat)) -> Config {
-    let (names, backends, mut routes, grace, log_format) = parts;
+fn assemble(parts: (Vec<String>, Vec<Backend>, Vec<(Route, Wish)>, Top)) -> Config {
+    let (names, mut backends, mut routes, (grace, log_format, admin, state_dir, profile)) = parts;
     let listeners: Vec<Listener> = names
         .into_iter()
         .enumerate()
@@ -183,7 +209,7 @@ fn assemble(parts: (Vec<String>, Vec<Backend>, Vec<Route>, Duration, LogFormat))
         })
         .collect();
     for index in 0..backends.len() {
-        routes.push(Route {
+        let route = Route {
             name: String::new(),
             host: HostPattern::Exact(format!("reach-{index}.example")),
             path: "/".into(),
@@ -194,11 +220,12 @@ fn assemble(parts: (Vec<String>, Vec<Backend>, Vec<Route>, Duration, LogFormat))
                 .config
                 .routes[0]
                 .clone()
-        });
+        };
+        routes.push((route, Wish::default()));
     }
     let mut seen = BTreeSet::new();
-    routes.retain(|route| seen.insert((route.host.to_string(), route.path.clone())));
-    for route in routes.iter_mut().filter(|route| route.name.is_empty()) {
+    routes.retain(|(route, _)| seen.insert((route.host.to_string(), route.path.clone())));
+    for (route, _) in routes.iter_mut().filter(|(route, _)| route.name.is_empty()) {
         let some: Vec<_> = route
             .listeners
             .iter()
@@ -208,12 +235,23 @@ fn assemble(parts: (Vec<String>, Vec<Backend>, Vec<Route>, Duration, LogFormat))
         let at = if some.is_empty() { "" } else { "@" };
         route.name = format!("{}{}{at}{}", route.host, route.path, some.join(","));
     }
+    for (route, wish) in &mut routes {
+        let need = parts::need(wish, &backends[route.backend]);
+        let needs = &mut backends[route.backend].needs;
+        route.need = needs.iter().position(|known| *known == need).unwrap_or(needs.len());
+        if route.need == needs.len() {
+            needs.push(need);
+        }
+    }
     Config {
         listeners,
         backends,
-        routes,
+        routes: routes.into_iter().map(|(route, _)| route).collect(),
         grace,
         log_format,
+        admin,
+        state_dir: state_dir.map(Into::into),
+        profile: profile.map(Into::into),
     }
 }
 
@@ -225,16 +263,37 @@ proptest! {
     #[test]
     fn any_valid_configuration_survives_print_and_parse(config in config()) {
         let printed = to_toml(&config, Secrets::Shown);
-        let read = match check("printed.toml", printed.as_bytes()) {
+        let flags = Flags { profile: config.profile.clone(), ..Flags::default() };
+        let layers = layers(&[], flags, Purpose::Check);
+        let read = match load_bytes("printed.toml", printed.clone().into_bytes(), &layers) {
             Ok(loaded) => loaded.config,
             Err(invalid) => return Err(TestCaseError::fail(format!("{}\n{printed}", invalid.render(false)))),
         };
-        let by_place = |mut config: Config| {
-            config.routes.sort_by_key(|route| (route.host.to_string(), route.path.clone()));
-            config
-        };
+        for backend in &read.backends {
+            prop_assert_eq!(&backend.needs[0], &Need::default());
+            prop_assert_eq!(backend.needs.iter().collect::<HashSet<_>>().len(), backend.needs.len());
+        }
         prop_assert_eq!(by_place(read.clone()), by_place(config));
         let again = to_toml(&read, Secrets::Shown);
-        prop_assert_eq!(check("again.toml", again.as_bytes()).unwrap().config, read);
+        prop_assert_eq!(load_bytes("again.toml", again.into_bytes(), &layers).unwrap().config, read);
     }
+}
+
+/// The configuration with its routes, and by them the needs, in one order, whatever theirs was.
+fn by_place(mut config: Config) -> Config {
+    config
+        .routes
+        .sort_by_key(|route| (route.host.to_string(), route.path.clone()));
+    for (index, backend) in config.backends.iter_mut().enumerate() {
+        let old = std::mem::replace(&mut backend.needs, vec![Need::default()]);
+        for route in config.routes.iter_mut().filter(|route| route.backend == index) {
+            let need = &old[route.need];
+            route.need = backend.needs.iter().position(|known| known == need).unwrap_or_else(|| {
+                backend.needs.push(need.clone());
+                backend.needs.len() - 1
+            });
+        }
+        assert_eq!(old.len(), backend.needs.len(), "a need that no route has");
+    }
+    config
 }

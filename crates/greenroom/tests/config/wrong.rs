@@ -13,7 +13,7 @@ fn each_mistake_is_told_with_what_to_do() {
         .map(|file| file.unwrap().path())
         .collect();
     files.sort();
-    assert!(files.len() >= 30);
+    assert!(files.len() >= 60);
     for file in files {
         let name = file.file_stem().unwrap().to_str().unwrap();
         let bytes = std::fs::read(&file).unwrap();

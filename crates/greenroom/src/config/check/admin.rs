@@ -20,16 +20,22 @@ use super::{Checker, Door, Placed};
 /// The longest path of a Unix socket (`sun_path`, with its closing NUL).
 const UNIX_PATH_MAX: usize = 107;
 
+/// Where the admin's addresses are written.
+pub(super) struct Places {
+    socket: Option<Place>,
+    address: Option<Place>,
+}
+
 impl Checker<'_> {
-    pub(super) fn admin(
-        &mut self,
-        field: Field<written::Admin>,
-        doors: &[Door],
-        backends: &[Placed<Backend>],
-    ) -> Admin {
+    /// The settings, and where the address and the socket are written, for [`Checker::admin_neighbours`].
+    pub(super) fn admin(&mut self, field: Field<written::Admin>) -> (Admin, Places) {
         let admin = field.present().map(|written| written.value).unwrap_or_default();
         let has_address = !admin.address.is_absent();
-        let socket = self.admin_socket(admin.socket, backends);
+        let places = Places {
+            socket: admin.socket.place().cloned(),
+            address: admin.address.place().cloned(),
+        };
+        let socket = self.admin_socket(admin.socket);
         if !has_address {
             self.note("admin.address", "none", None);
         }
@@ -43,7 +49,6 @@ impl Checker<'_> {
             self.problems.add(problem.at(place).help(help));
         }
         if let Some(address) = &address {
-            self.admin_neighbours(address, doors, backends);
             if token_is_absent && !address.value.is_local() {
                 let help = "add token = \"…\", 16 random letters or more, such as `openssl rand -hex 16` prints; better not in the file but as GREENROOM__ADMIN__TOKEN; or use 127.0.0.1";
                 let problem = format!(
@@ -59,16 +64,17 @@ impl Checker<'_> {
         }
         let health_prefix = self.text("admin.health_prefix", admin.health_prefix, health_prefix);
         let readyz = self.word("admin.readyz", admin.readyz, Readyz::Listening);
-        Admin {
+        let admin = Admin {
             socket,
             address: address.map(|address| address.value),
             token,
             health_prefix: health_prefix.map(|prefix| prefix.value),
             readyz_waits: readyz == Readyz::Backends,
-        }
+        };
+        (admin, places)
     }
 
-    fn admin_socket(&mut self, field: Field<String>, backends: &[Placed<Backend>]) -> Option<PathBuf> {
+    fn admin_socket(&mut self, field: Field<String>) -> Option<PathBuf> {
         let key = "admin.socket";
         if field.is_absent() {
             self.note(key, "one of its own", None);
@@ -102,19 +108,6 @@ impl Checker<'_> {
             self.problems.add(Problem::new(title).at(&written.place).help(help));
             return None;
         }
-        let same =
-            |backend: &&Placed<Backend>| matches!(&backend.value.address, Some(Address::Unix(taken)) if *taken == path);
-        if let Some(backend) = backends.iter().find(same) {
-            self.problems.add(
-                Problem::new(format!(
-                    "`{key}` is the socket of backend `{}`: both cannot listen there",
-                    backend.value.name
-                ))
-                .at(&written.place)
-                .related(backend.place.as_ref(), "the server is here")
-                .help("give greenroom another one, or leave it out"),
-            );
-        }
         self.note(key, path.display(), Some(&written.place));
         Some(path)
     }
@@ -146,38 +139,48 @@ impl Checker<'_> {
     }
 
     /// Where clients come to, nobody may give orders.
-    fn admin_neighbours(&mut self, address: &Placed<Address>, doors: &[Door], backends: &[Placed<Backend>]) {
-        let mut refuse = |with: String, other: Option<&Place>, label: &str| {
-            self.problems.add(
-                Problem::new(format!("`admin.address` is {}, and so is {with}", address.value))
-                    .near(address.place.as_ref())
-                    .related(other, label)
-                    .help("give it a port of its own, such as 127.0.0.1:9090; `health_prefix` is there for a platform that knows one port only"),
-            );
-        };
-        for door in doors {
-            if let Some(taken) = door
-                .address
-                .as_ref()
-                .filter(|taken| overlap(&taken.value, &address.value))
-            {
-                refuse(
-                    format!("listener `{}`", door.name),
-                    taken.place.as_ref(),
-                    "clients come here",
-                );
-            }
-        }
+    pub(super) fn admin_neighbours(
+        &mut self,
+        admin: &Admin,
+        places: &Places,
+        doors: &[Door],
+        backends: &[Placed<Backend>],
+    ) {
         for backend in backends {
-            let behind = backend.value.address.as_ref();
-            if behind.is_some_and(|behind| leads_to(&address.value, behind)) {
-                refuse(
-                    format!("backend `{}`", backend.value.name),
-                    backend.place.as_ref(),
-                    "the server is here",
-                );
+            let name = &backend.value.name;
+            let Some(behind) = &backend.value.address else { continue };
+            let at = backend.place.as_ref();
+            if matches!((&admin.socket, behind), (Some(socket), Address::Unix(taken)) if socket == taken) {
+                self.admin_conflict("socket", places.socket.as_ref(), &format!("backend `{name}`"), at);
+            }
+            if admin.address.as_ref().is_some_and(|address| leads_to(address, behind)) {
+                self.admin_conflict("address", places.address.as_ref(), &format!("backend `{name}`"), at);
             }
         }
+        for door in doors {
+            let (Some(address), Some(taken)) = (&admin.address, &door.address) else {
+                continue;
+            };
+            if overlap(&taken.value, address) {
+                let with = format!("listener `{}`", door.name);
+                self.admin_conflict("address", places.address.as_ref(), &with, taken.place.as_ref());
+            }
+        }
+    }
+
+    fn admin_conflict(&mut self, key: &str, place: Option<&Place>, with: &str, other: Option<&Place>) {
+        let help = match key {
+            "socket" => "give greenroom another one, or leave it out",
+            _ => {
+                "give it a port of its own, such as 127.0.0.1:9090; `health_prefix` is there for a platform that knows one port only"
+            }
+        };
+        self.problems.add(
+            Problem::new(format!("`admin.{key}` is where {with} is: both cannot listen there"))
+                .near(place)
+                .related(other, format!("the address of {with}"))
+                .help(help),
+        );
     }
 
     pub(super) fn state_dir(&mut self, field: Field<String>) -> Option<PathBuf> {

@@ -27,8 +27,24 @@ pub(super) struct About<'a> {
     pub(super) phases: &'a [phase::Rule],
 }
 
+/// What `probe` says.
+pub(super) struct Asked {
+    pub(super) kind: Kind,
+    /// What follows its colon.
+    pub(super) short: Option<Written<String>>,
+}
+
+/// The keys about what an answer means.
+struct Answers {
+    phase: Field<String>,
+    critical: Field<bool>,
+    weight: Field<written::Number>,
+    rise: Field<written::Number>,
+    fall: Field<written::Number>,
+}
+
 /// The keys that not every kind has, and the kinds that have them.
-const FOR: [(&str, &[Kind]); 18] = {
+const FOR: [(&str, &[Kind]); 19] = {
     use Kind::{Exec, File, Grpc, Http, Listen, Log, Nats, Postgres, Redis, Tcp, WebSocket};
     const ASKED: &[Kind] = &[Listen, Tcp, Http, WebSocket, Grpc, Postgres, Redis, Nats, Exec, File];
     [
@@ -50,6 +66,7 @@ const FOR: [(&str, &[Kind]); 18] = {
         ("rise", ASKED),
         ("fall", ASKED),
         ("interval", ASKED),
+        ("timeout", ASKED),
     ]
 };
 
@@ -97,13 +114,55 @@ impl Checker<'_> {
         about: About<'_>,
     ) -> Option<Check> {
         let probe = std::mem::take(&mut check.probe);
+        let probe_key = join(path, "probe");
         if probe.is_absent() {
             let help = "say what is asked, such as probe = \"tcp\" or probe = \"http:/health\"";
-            self.missing(&join(path, "probe"), Some(table), help);
+            self.missing(&probe_key, Some(table), help);
         }
-        let asked = probe
-            .present()
-            .and_then(|probe| self.kind(&join(path, "probe"), &probe));
+        let asked = probe.present().and_then(|probe| self.kind(&probe_key, &probe));
+        let kind = asked.as_ref().map(|asked| asked.kind);
+        self.phase_twice(path, &check);
+        let is_its_own = kind.is_some_and(|kind| !self.strangers(path, kind, &check));
+        let answers = Answers {
+            phase: std::mem::take(&mut check.phase),
+            critical: std::mem::take(&mut check.critical),
+            weight: std::mem::take(&mut check.weight),
+            rise: std::mem::take(&mut check.rise),
+            fall: std::mem::take(&mut check.fall),
+        };
+        let (interval, timeout) = (std::mem::take(&mut check.interval), std::mem::take(&mut check.timeout));
+        let probe = match asked {
+            Some(asked) if is_its_own => self.probe(path, asked, check, table, about),
+            _ => None,
+        };
+        let is_log = kind == Some(Kind::Log);
+        let rule = self.rule(path, name, answers, is_log, about.phases);
+        let default = match kind {
+            Some(Kind::Listen) => LISTEN_EVERY,
+            Some(Kind::Exec) => EXEC_EVERY,
+            _ => PROBE_EVERY,
+        };
+        let places = (interval.place().cloned(), timeout.place().cloned());
+        let (mut every, mut limit) = (default, PROBE_TIMEOUT);
+        if !is_log {
+            let key = join(path, "interval");
+            every = self.duration(&key, interval, default, CHECK_EVERY.0, CHECK_EVERY.1);
+            let key = join(path, "timeout");
+            limit = self.duration(&key, timeout, PROBE_TIMEOUT, CHECK_TIMEOUT_MIN, CHECK_TIMEOUT_MAX);
+        }
+        let check = Check {
+            rule,
+            probe: probe?,
+            interval: every,
+            timeout: limit,
+        };
+        if !is_log {
+            self.in_time(path, &check, about.phases, table, places);
+        }
+        Some(check)
+    }
+
+    fn phase_twice(&mut self, path: &str, check: &written::Check) {
         if let (Some(place), Some(phase)) = (check.pointer.place(), check.phase.place()) {
             self.problems.add(
                 Problem::new(format!(
@@ -114,76 +173,36 @@ impl Checker<'_> {
                 .help("take one of them away"),
             );
         }
-        let rule = self.rule(path, name, &mut check, about.phases);
-        let kind = asked.as_ref().map(|(kind, ..)| *kind);
-        let default = match kind {
-            Some(Kind::Listen) => LISTEN_EVERY,
-            Some(Kind::Exec) => EXEC_EVERY,
-            _ => PROBE_EVERY,
-        };
-        let is_log = kind == Some(Kind::Log);
-        let strangers = kind.is_some_and(|kind| self.strangers(path, kind, &check));
-        let (interval, timeout) = (std::mem::take(&mut check.interval), std::mem::take(&mut check.timeout));
-        let timeout_place = timeout.place().cloned();
-        let interval_place = interval.place().cloned();
-        let (mut every, mut limit) = (default, PROBE_TIMEOUT);
-        if !is_log {
-            let key = join(path, "interval");
-            every = self.duration(&key, interval, default, CHECK_EVERY.0, CHECK_EVERY.1);
-            let key = join(path, "timeout");
-            limit = self.duration(&key, timeout, PROBE_TIMEOUT, CHECK_TIMEOUT_MIN, CHECK_TIMEOUT_MAX);
-        }
-        let check = Check {
-            rule,
-            probe: match asked {
-                Some((kind, short, place)) if !strangers => self.probe(
-                    path,
-                    kind,
-                    short.map(|short| Written { value: short, place }),
-                    check,
-                    table,
-                    about,
-                )?,
-                _ => return None,
-            },
-            interval: every,
-            timeout: limit,
-        };
-        if !is_log {
-            self.in_time(
-                path,
-                &check,
-                about.phases,
-                interval_place.as_ref(),
-                timeout_place.as_ref(),
-            );
-        }
-        Some(check)
     }
 
     /// The kind, and what follows its colon.
-    fn kind(&mut self, key: &str, probe: &Written<String>) -> Option<(Kind, Option<String>, Place)> {
+    fn kind(&mut self, key: &str, probe: &Written<String>) -> Option<Asked> {
         let (word, short) = match probe.value.split_once(':') {
             Some((word, short)) => (word, Some(short)),
             None => (probe.value.as_str(), None),
         };
+        let has_short = |kind| matches!(kind, Kind::Http | Kind::WebSocket | Kind::Grpc | Kind::File);
         let problem = match (Kind::of(word), short) {
-            (Some(kind), None) => {
-                self.note(key, word, Some(&probe.place));
-                return Some((kind, None, probe.place.clone()));
-            }
-            (Some(kind @ (Kind::Http | Kind::WebSocket | Kind::Grpc | Kind::File)), Some(short)) => {
+            (_, Some(short)) if short.starts_with("//") => self.url(key, probe, word, &short[2..]),
+            (Some(kind), short) if short.is_none() || has_short(kind) => {
                 self.note(key, &probe.value, Some(&probe.place));
-                return Some((kind, Some(short.to_owned()), probe.place.clone()));
+                return Some(Asked {
+                    kind,
+                    short: short.map(|short| Written {
+                        value: short.to_owned(),
+                        place: probe.place.clone(),
+                    }),
+                });
             }
-            (Some(kind), Some(short)) => {
-                let word = kind.word();
-                let own = FOR
-                    .iter()
-                    .find(|(key, kinds)| kinds.contains(&kind) && !matches!(*key, "rise" | "fall"));
+            (Some(kind), short) => {
+                let own = FOR.iter().find(|(_, kinds)| kinds.contains(&kind));
                 let own = own.map_or("address", |(key, _)| key);
+                let value = match kind {
+                    Kind::Exec => format!("[{:?}]", short.unwrap_or_default()),
+                    _ => format!("{:?}", short.unwrap_or_default()),
+                };
                 Problem::new(format!("`{key}` is {:?}, and nothing can follow {word}", probe.value))
-                    .help(format!("write probe = \"{word}\" and {own} = {short:?}"))
+                    .help(format!("write probe = \"{word}\" and {own} = {value}"))
             }
             (None, _) => {
                 let problem = Problem::new(format!("`{key}` is {:?}, which is no kind of probe", probe.value));
@@ -197,15 +216,28 @@ impl Checker<'_> {
         None
     }
 
-    /// What the answers mean.
-    fn rule(&mut self, path: &str, name: &str, check: &mut written::Check, phases: &[phase::Rule]) -> Rule {
-        let phase_key = join(path, "phase");
-        let phase = std::mem::take(&mut check.phase).present();
-        let phase = phase.and_then(|phase| self.proved(&phase_key, &phase, phases));
-        let critical_place = check.critical.place().cloned();
-        let critical = self.flag(&join(path, "critical"), std::mem::take(&mut check.critical), true);
+    /// A URL says in one what is said here by several keys.
+    fn url(&mut self, key: &str, probe: &Written<String>, word: &str, rest: &str) -> Problem {
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = host.rsplit('@').next().unwrap_or(host);
+        let shown = self.without_login(&probe.value, &probe.place, probe.value.clone());
+        let problem = Problem::new(format!("`{key}` is {shown:?}, and a URL is not asked"));
+        let asked = |kind| format!("write probe = \"{kind}:/{path}\", and with its port address = \"{host}:80\"");
+        problem.help(match word {
+            "http" | "https" => asked("http"),
+            "ws" | "wss" | "websocket" => asked("websocket"),
+            "file" => format!("write probe = \"file:/{path}\""),
+            _ => "write the kind alone, such as probe = \"postgres\", and address, user and password below it".into(),
+        })
+    }
+
+    /// What the answers mean. Those of a `log` check are not counted, and if it says so that is told by `strangers`.
+    fn rule(&mut self, path: &str, name: &str, answers: Answers, is_log: bool, phases: &[phase::Rule]) -> Rule {
+        let phase = answers.phase.present();
+        let phase = phase.and_then(|phase| self.proved(&join(path, "phase"), &phase, phases));
+        let critical_place = answers.critical.place().cloned();
+        let critical = self.flag(&join(path, "critical"), answers.critical, true);
         let weight_key = join(path, "weight");
-        let weight = std::mem::take(&mut check.weight);
         let mut rule = Rule {
             name: name.into(),
             rise: RISE,
@@ -215,8 +247,8 @@ impl Checker<'_> {
             weight: 1,
         };
         if !critical {
-            rule.weight = self.count(&weight_key, weight, 1, WEIGHT_MAX);
-        } else if let Some(place) = weight.place()
+            rule.weight = self.count(&weight_key, answers.weight, 1, WEIGHT_MAX);
+        } else if let Some(place) = answers.weight.place()
             && self.sources.in_one_layer(critical_place.as_ref(), Some(place))
         {
             let problem = Problem::new(format!(
@@ -229,12 +261,9 @@ impl Checker<'_> {
                     .help("add critical = false, or take the weight away"),
             );
         }
-        // A `log` check has neither; that is told by `strangers`.
-        if check.rise.get().is_some() {
-            rule.rise = self.count(&join(path, "rise"), check.rise.clone(), RISE, RISE_MAX);
-        }
-        if check.fall.get().is_some() {
-            rule.fall = self.count(&join(path, "fall"), check.fall.clone(), FALL, RISE_MAX);
+        if !is_log {
+            rule.rise = self.count(&join(path, "rise"), answers.rise, RISE, RISE_MAX);
+            rule.fall = self.count(&join(path, "fall"), answers.fall, FALL, RISE_MAX);
         }
         rule
     }
@@ -286,16 +315,16 @@ impl Checker<'_> {
             check.rise.place(),
             check.fall.place(),
             check.interval.place(),
+            check.timeout.place(),
         ];
         let mut found = false;
-        let timeout = (("timeout", FOR[FOR.len() - 1].1), check.timeout.place());
-        for ((key, kinds), place) in FOR.into_iter().zip(places).chain([timeout]) {
+        for ((key, kinds), place) in FOR.into_iter().zip(places) {
             let Some(place) = place.filter(|_| !kinds.contains(&kind)) else {
                 continue;
             };
             found = true;
             let path = join(path, key);
-            let problem = if kind == Kind::Log && kinds.contains(&Kind::Exec) && kinds.contains(&Kind::File) {
+            let problem = if matches!(key, "rise" | "fall" | "interval" | "timeout") {
                 Problem::new(format!(
                     "`{path}` is not for `log`: a line is seen when it is written, and then counts"
                 ))
@@ -307,51 +336,48 @@ impl Checker<'_> {
                     listed("and", names),
                     kind.word()
                 ))
-                .help(format!("take it away, or use another `probe`"))
+                .help("take it away, or use another `probe`")
             };
             self.problems.add(problem.at(place));
         }
         found
     }
 
-    /// Whether a check can prove its phase before that has lasted too long.
+    /// Whether a check can prove its phase before that has lasted too long. `places`: of interval and timeout.
     fn in_time(
         &mut self,
         path: &str,
         check: &Check,
         phases: &[phase::Rule],
-        interval: Option<&Place>,
-        timeout: Option<&Place>,
+        table: &Place,
+        places: (Option<Place>, Option<Place>),
     ) {
-        let Some(phase) = check.rule.phase.and_then(|index| phases.get(index)) else {
+        let phase = check.rule.phase.and_then(|index| phases.get(index));
+        let Some((phase, limit)) = phase.and_then(|phase| Some((phase, phase.timeout?))) else {
             return;
         };
-        let Some(limit) = phase.timeout else { return };
+        let fails = format!(
+            "the phase `{}`, which it proves, fails after {}",
+            phase.name,
+            show(limit)
+        );
         let all = check.interval.saturating_mul(check.rule.rise);
         if all >= limit {
-            let problem = Problem::new(format!(
-                "`{path}` needs {} for {} good answer{}, and the phase `{}`, which it proves, fails after {}",
-                show(all),
-                check.rule.rise,
-                if check.rule.rise == 1 { "" } else { "s" },
-                phase.name,
-                show(limit)
-            ));
+            let what = match check.rule.rise {
+                1 => "until its second look".to_owned(),
+                rise => format!("for {rise} good answers in a row"),
+            };
+            let problem = Problem::new(format!("`{path}` needs {} {what}, and {fails}", show(all)));
             self.problems.add(
                 problem
-                    .near(interval)
-                    .help("ask more often, ask for a smaller `rise`, or give the phase more time"),
+                    .at(places.0.as_ref().unwrap_or(table))
+                    .help("give it a shorter `interval` or a smaller `rise`, or the phase more time"),
             );
-        } else if let (Some(place), true) = (timeout, check.timeout > limit) {
-            let problem = Problem::new(format!(
-                "`{path}.timeout` is {}, and the phase `{}`, which it proves, fails after {}",
-                show(check.timeout),
-                phase.name,
-                show(limit)
-            ));
+        } else if let (Some(place), true) = (places.1, check.timeout > limit) {
+            let problem = Problem::new(format!("`{path}.timeout` is {}, and {fails}", show(check.timeout)));
             self.problems.add(
                 problem
-                    .at(place)
+                    .at(&place)
                     .help("a look must end within the phase: make it shorter"),
             );
         }

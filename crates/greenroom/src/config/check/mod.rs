@@ -102,12 +102,13 @@ impl Checker<'_> {
         let log_format = self.word("log_format", root.log_format, LogFormat::default());
         let state_dir = self.state_dir(root.state_dir);
         let profile = self.profile(root.profile);
+        let (admin, places) = self.admin(root.admin);
         let doors = self.listeners(root.listener);
         let backends_are_known = !root.backend.is_wrong();
         let mut backends = self.backends(root.backend);
         let routes = self.routes(root.route, &doors, &mut backends, backends_are_known);
         self.neighbours(&doors, &backends);
-        let admin = self.admin(root.admin, &doors, &backends);
+        self.admin_neighbours(&admin, &places, &doors, &backends);
         self.purpose(&backends, backends_are_known);
         let listeners = doors.into_iter().filter_map(|door| {
             let address = door.address?.value;
@@ -206,10 +207,24 @@ impl Checker<'_> {
                 Some(Placed { value, place })
             }
             Err(error) => {
+                let error = self.without_login(&text, &place, error.to_string());
                 self.problems.add(Problem::new(format!("`{key}`: {error}")).at(&place));
                 None
             }
         }
+    }
+
+    /// What is said of a URL, without the user and the password that may stand in it; and it is not shown.
+    fn without_login(&mut self, url: &str, place: &Place, said: String) -> String {
+        let login = url
+            .split_once("://")
+            .and_then(|(_, rest)| Some(rest.rsplit_once('@')?.0));
+        let Some(login) = login.filter(|login| !login.is_empty()) else {
+            return said;
+        };
+        self.sources.hide(place);
+        let escaped = format!("{login:?}");
+        said.replace(escaped.trim_matches('"'), "***").replace(login, "***")
     }
 
     fn duration(&mut self, key: &str, field: Field<Span>, default: Duration, min: Duration, max: Duration) -> Duration {

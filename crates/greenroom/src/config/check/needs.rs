@@ -23,7 +23,7 @@ impl Checker<'_> {
     ) -> Need {
         let key = join(path, "require");
         if require.is_absent() {
-            self.note(&key, "ready, and all critical checks", None);
+            self.note(&key, "ready and critical checks", None);
         }
         let require = match (require.present(), backend) {
             (Some(written), Some(backend)) => Some(self.items(&key, &written, backend)),
@@ -189,4 +189,28 @@ fn message_of(text: &str) -> Result<String, String> {
         }
     }
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_its_own_braces_and_has_each_field_once() {
+        for text in [
+            "x",
+            "{level}",
+            "{\"a\":{\"b\":\"{level}\"},\"c\":\"{missing}\"}",
+            "{}",
+            "{",
+            "{ level }",
+        ] {
+            assert_eq!(message_of(text), Ok(text.to_owned()));
+        }
+        for text in ["", "{lvl}", "{levels}", "{Missing}", "{level} {level}"] {
+            assert!(message_of(text).is_err(), "{text}");
+        }
+        assert!(message_of(&"a".repeat(DEGRADED_MESSAGE_MAX)).is_ok());
+        assert!(message_of(&"a".repeat(DEGRADED_MESSAGE_MAX + 1)).is_err());
+    }
 }

@@ -10,23 +10,23 @@ use super::super::words::Kind;
 use super::super::written::{self, Field, Numbers, Words, Written, join};
 use super::super::{Address, HttpProbe, Pattern, ProbeKind, Secret};
 use super::backends::backend_address;
-use super::checks::About;
+use super::checks::{About, Asked};
 use super::{Checker, Placed};
 
 /// The statuses that can be good: an interim answer is no answer.
 const STATUSES: std::ops::RangeInclusive<u16> = 200..=599;
 
 impl Checker<'_> {
-    /// `short` is what follows the colon of `probe`. `None`: there is a problem.
+    /// What a check asks. `None`: there is a problem.
     pub(super) fn probe(
         &mut self,
         path: &str,
-        kind: Kind,
-        short: Option<Written<String>>,
+        asked: Asked,
         check: written::Check,
         table: &Place,
         about: About<'_>,
     ) -> Option<ProbeKind> {
+        let Asked { kind, short } = asked;
         match kind {
             Kind::Listen => self.listen(path, check.address, table, about),
             Kind::Tcp => Some(ProbeKind::Tcp(self.own_address(path, check.address)?)),
@@ -423,4 +423,65 @@ fn pointer(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_or_a_range() {
+        for (text, expected) in [("200", (200, 200)), ("200-399", (200, 399)), ("599-599", (599, 599))] {
+            assert_eq!(statuses(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "2xx",
+            "200-",
+            "-200",
+            "100",
+            "199-200",
+            "600",
+            "+200",
+            "200 - 299",
+            "0200",
+            "300-200",
+            "200-299-399",
+        ] {
+            assert!(statuses(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_bounded_before_and_after_it_is_compiled() {
+        for text in ["ready", "^\\d{1,3}$", "(?i)Ünicode", "\\w{100}"] {
+            assert!(pattern(text).is_ok(), "{text}");
+        }
+        assert!(pattern("").is_err() && pattern("(a").is_err());
+        assert!(pattern(&"a".repeat(CHECK_TEXT_MAX + 1)).is_err());
+        let trap = pattern("(\\w{1000}){1000}").unwrap_err();
+        assert!(trap.contains("too large"), "{trap}");
+    }
+
+    #[test]
+    fn a_pointer_is_as_rfc_6901_has_it() {
+        for text in ["", "/", "/a/0", "/a~0b~1c", "/ "] {
+            assert!(pointer(text).is_ok(), "{text}");
+        }
+        for text in ["a", "#/a", "/a~", "/a~2", "$.a"] {
+            assert!(pointer(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_name_can_end_what_it_is_sent_in() {
+        for text in ["", "a\0b", "a\nb", "a\r"] {
+            assert!(
+                word(text).is_err() && host(text).is_err() && grpc_service(text).is_err(),
+                "{text:?}"
+            );
+        }
+        assert!(word("app user").is_ok() && host("[::1]:80").is_ok() && grpc_service("chat.v1.Chat").is_ok());
+        assert!(host("a/b").is_err() && host("a b").is_err() && grpc_service("a b").is_err());
+    }
 }

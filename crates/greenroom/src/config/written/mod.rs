@@ -239,7 +239,7 @@ written! {
         #[schemars(extend("default" = "no", "enum" = super::words::TELL_CLIENTS))]
         tell_clients: String,
         /// A text message for `tell_clients = "message"`, in a form that the clients know. `{level}` in it becomes `minimal`, `moderate`,
-        /// `severe`, `emergency`, or `none` when all is well again, and `{missing}` the names of the bad checks with commas between them.
+        /// `severe` or `emergency`, and `{missing}` the names of the bad checks with commas between them; each may stand in it once.
         #[schemars(extend("x-values" = format!("string of at most {DEGRADED_MESSAGE_MAX} bytes")))]
         #[schemars(extend("examples" = ["{\"type\":\"degraded\",\"level\":\"{level}\",\"missing\":\"{missing}\"}"]))]
         degraded_message: String,

@@ -1,7 +1,7 @@
 //! Installs what the end-to-end tests need: pinned Python and Node packages, below `target/e2e`.
 //!
-//! Works on a fresh Debian machine with only Rust, as root: a missing Python, Node or
-//! Chromium comes from the system's packages. Without root it says what to install. A
+//! Works on a fresh Debian machine with only Rust, as root: a missing Python, Node,
+//! Chromium, PostgreSQL or Redis comes from the system's packages. Without root it says what to install. A
 //! stamp holds what was installed, word for word, so that a second run does nothing. A
 //! download that fails is tried once more; then it is an error, never a skipped test.
 //!
@@ -105,7 +105,23 @@ fn missing() -> Vec<&'static str> {
             packages.push(package);
         }
     }
+    if postgres().is_none() {
+        packages.push("postgresql");
+    }
+    if output(Command::new("redis-server").arg("--version")).is_none() {
+        packages.push("redis-server");
+    }
     packages
+}
+
+/// The PostgreSQL server, which Debian keeps out of PATH.
+fn postgres() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok();
+    let debian = versions.into_iter().flatten().filter_map(Result::ok);
+    [PathBuf::from("postgres")]
+        .into_iter()
+        .chain(debian.map(|version| version.path().join("bin/postgres")))
+        .find(|postgres| output(Command::new(postgres).arg("--version")).is_some())
 }
 
 /// The first number of what a program says of its version: `v20.19.2`, `Chromium 140.0.7339.80 built on Debian`.

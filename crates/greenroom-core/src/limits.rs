@@ -89,8 +89,6 @@ pub const RESOLVE_EVERY: Duration = Duration::from_secs(1);
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a `websocket` probe waits for the answer to its Close, after its verdict.
 pub const PROBE_CLOSE: Duration = Duration::from_secs(1);
-/// Bytes of a frame's payload that a `websocket` probe steps over while it waits for a Close.
-pub const PROBE_FRAMES_MAX: usize = 4 * KIB;
 /// Answers read for one question to the kernel's socket table: some 200 listeners
 /// each, so more than a machine has.
 pub const SOCKET_TABLE_READS_MAX: usize = 4096;
@@ -137,6 +135,11 @@ pub const PHASE_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 pub const PHASE_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of an answer that a check reads: of a body, of a greeting, of what a command says.
 pub const CHECK_BODY_MAX: usize = 64 * KIB;
+/// Rounds of SCRAM that a check makes for a PostgreSQL server, which chooses them; it takes 4,096 unless told
+/// otherwise. So many take a core some 50 ms, once for each salt.
+pub const SCRAM_ROUNDS_MAX: u32 = 100_000;
+/// Ends of children that are kept while a check's command is being started: it may be one of them.
+pub const EARLY_ENDS_MAX: usize = 1_024;
 /// Characters of the reason of a failed start that a client is told.
 pub const REASON_MAX: usize = 100;
 /// Start-up times without which nothing is said of the present one.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use greenroom::config::Address;
+use greenroom::head::Nonsense;
 use greenroom::probe::{Of, Probe, Verdict, Why, watch};
 use sha1::{Digest, Sha1};
 use socket2::{Domain, Socket, Type};
@@ -63,7 +64,7 @@ async fn http_is_up_from_200_to_399_and_down_else() {
         (404, Verdict::Down(Why::Status(404))),
         (500, Verdict::Down(Why::Status(500))),
         (503, Verdict::Down(Why::Status(503))),
-        (101, Verdict::Down(Why::Status(101))),
+        (101, Verdict::Down(Why::Head(Nonsense::NotAsked))),
     ] {
         let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(http_verdict(answer).await, verdict, "{status}");
@@ -109,23 +110,16 @@ async fn what_is_no_answer_is_down() {
         http_verdict("HTTP/1.1 200 OK\r\nA: b\r\n").await,
         Verdict::Down(Why::NoAnswer)
     );
-    for odd in [
-        "SSH-2.0-x\r\n\r\n",
-        "HTTP/1.1 2x0 OK\r\n\r\n",
-        "HTTP/2 200\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nA b\r\n\r\n",
+    for (odd, nonsense) in [
+        ("SSH-2.0-x\r\n\r\n", Nonsense::StatusLine),
+        ("HTTP/1.1 2x0 OK\r\n\r\n", Nonsense::StatusLine),
+        ("HTTP/2 200\r\n\r\n", Nonsense::StatusLine),
+        ("HTTP/1.1 200 OK\r\nA b\r\n\r\n", Nonsense::Malformed),
     ] {
-        assert_eq!(
-            http_verdict(odd).await,
-            Verdict::Down(Why::Nonsense("not an HTTP/1 answer")),
-            "{odd}"
-        );
+        assert_eq!(http_verdict(odd).await, Verdict::Down(Why::Head(nonsense)), "{odd}");
     }
     let long = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(20_000));
-    assert_eq!(
-        http_verdict(long).await,
-        Verdict::Down(Why::Nonsense("the head is too long"))
-    );
+    assert_eq!(http_verdict(long).await, Verdict::Down(Why::Head(Nonsense::TooLong)));
 }
 
 #[tokio::test]
@@ -325,10 +319,7 @@ async fn a_websocket_that_shows_its_unreadiness_is_down() {
     let wrong = upgrade("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==");
     let (wrong, _) = answering(wrong).await;
     let verdict = Probe::websocket(&wrong, "/", None).once().await;
-    assert_eq!(
-        verdict,
-        Verdict::Down(Why::Nonsense("a 101 with a wrong Sec-WebSocket-Accept"))
-    );
+    assert_eq!(verdict, Verdict::Down(Why::Head(Nonsense::Accept)));
 }
 
 #[tokio::test]

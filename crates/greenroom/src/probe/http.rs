@@ -1,103 +1,87 @@
-//! `http:/path` and `websocket:/path`: asks as a client would.
+//! `http:/path`: asks as a client would, and believes no more than the gate does.
 //!
-//! Only the head of an answer is read, and at most
-//! [`limits::BACKEND_HEAD_MAX`] of it. No redirect is followed. A WebSocket that
-//! was opened is watched for [`limits::SETTLE`], then closed politely beside the
-//! verdict, for at most [`limits::PROBE_CLOSE`], one at a time.
+//! Answers are read by the parser for all answers of backends ([`crate::head`]). The body is
+//! read only if something is looked for in it, and [`limits::CHECK_BODY_MAX`] of it at the
+//! most, head included: a pattern is looked for in what was read, JSON must be there as a whole. No redirect
+//! is followed.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use greenroom_core::limits;
-use sha1::{Digest, Sha1};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use serde_json::Value;
 
 use super::Why;
-use super::dial::{Connection, Dialer, why};
-use crate::config::Address;
+use super::dial::Dialer;
+use super::talk::Talk;
+use crate::config::{Address, HttpProbe};
+use crate::head::{Answer, BodyFraming, BodyReader, Kind, Nonsense, Request, answer_end, parse_answer, parse_request};
 
-const USER_AGENT: &str = "greenroom-probe";
-/// RFC 6455 §1.3.
-const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+pub(super) const USER_AGENT: &str = "greenroom-probe";
 
 /// The probe `http`.
 #[derive(Debug)]
 pub(super) struct Http {
     dialer: Dialer,
-    request: String,
+    request: Box<str>,
+    expected: HttpProbe,
+    /// What the last look's body said of the phase.
+    pub(super) phase: Option<Box<str>>,
 }
 
 impl Http {
-    pub(super) fn new(address: &Address, path: &str, host: Option<&str>) -> Self {
-        let host = host_of(address, host);
+    pub(super) fn new(address: &Address, expected: &HttpProbe) -> Self {
+        let address = expected.address.as_ref().unwrap_or(address);
+        let host = host_of(address, expected.host.as_deref());
+        let path = &expected.path;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
         );
         Self {
             dialer: Dialer::new(address),
-            request,
+            request: request.into(),
+            expected: expected.clone(),
+            phase: None,
         }
     }
 
     pub(super) async fn look(&mut self) -> Result<(), Why> {
-        let mut stream = self.dialer.connection().await?;
-        let answer = ask(&mut stream, &self.request).await?;
-        match answer.status {
-            200..=399 => Ok(()),
-            status => Err(Why::Status(status)),
+        self.phase = None;
+        let asked = asked(&self.request)?;
+        let mut talk = Talk::new(self.dialer.connection().await?);
+        talk.send(self.request.as_bytes()).await?;
+        let Final { status, body } = answer(&mut talk, &asked).await?;
+        let (first, last) = self.expected.status;
+        let good = if (first..=last).contains(&status) {
+            Ok(())
+        } else {
+            Err(Why::Status(status))
+        };
+        let (pattern, pointer) = (&self.expected.body, &self.expected.pointer);
+        if pointer.is_none() && (pattern.is_none() || good.is_err()) {
+            return good; // no word of the body would change it
         }
-    }
-}
-
-/// The probe `websocket`.
-#[derive(Debug)]
-pub(super) struct WebSocket {
-    dialer: Dialer,
-    path: String,
-    host: String,
-    /// The WebSocket of the last look, while it is being closed; ends with the probe.
-    closing: JoinSet<()>,
-}
-
-impl WebSocket {
-    pub(super) fn new(address: &Address, path: &str, host: Option<&str>) -> Self {
-        Self {
-            dialer: Dialer::new(address),
-            path: path.to_owned(),
-            host: host_of(address, host),
-            closing: JoinSet::new(),
-        }
-    }
-
-    pub(super) async fn look(&mut self) -> Result<(), Why> {
-        self.closing.abort_all();
-        while self.closing.join_next().await.is_some() {}
-        let mut random = [0; 20];
-        getrandom::fill(&mut random).map_err(|_| Why::Failed(std::io::ErrorKind::Other))?;
-        let (key, mask) = random.split_at(16);
-        let key = BASE64.encode(key);
-        let (path, host) = (&self.path, &self.host);
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        );
-        let mut stream = self.dialer.connection().await?;
-        let answer = ask(&mut stream, &request).await?;
-        answer.check_upgrade(&key)?;
-        let mut bytes = answer.rest;
-        let settled = timeout(limits::SETTLE, settle(&mut stream, &mut bytes)).await;
-        settled.unwrap_or(Ok(()))?; // quiet for so long: that is what was hoped for
-        let mask = [mask[0], mask[1], mask[2], mask[3]];
-        self.closing.spawn(async move {
-            let _ = timeout(limits::PROBE_CLOSE, say_goodbye(stream, mask)).await;
+        let (body, whole) = match read_body(&mut talk, body).await {
+            Ok(read) => read,
+            Err(why) => return good.and(Err(why)), // the status says more
+        };
+        // Before the status: who answers 503 while starting may well say how far it has come.
+        let found = pointer.as_deref().map(|pointer| match whole {
+            true => phase(&body, pointer),
+            false => Err(Why::TooLong),
         });
-        Ok(())
+        let found = found.transpose();
+        if let Ok(Some(phase)) = &found {
+            self.phase.clone_from(phase);
+        }
+        good?;
+        found?;
+        match pattern {
+            Some(pattern) if !pattern.0.is_match(&String::from_utf8_lossy(&body)) => Err(Why::NoMatch),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
 /// The Host of a request: without a name for it, `localhost` on a Unix socket.
-fn host_of(address: &Address, given: Option<&str>) -> String {
+pub(super) fn host_of(address: &Address, given: Option<&str>) -> String {
     match (given, address) {
         (Some(host), _) => host.to_owned(),
         (None, Address::Tcp { .. }) => address.to_string(),
@@ -105,266 +89,130 @@ fn host_of(address: &Address, given: Option<&str>) -> String {
     }
 }
 
-/// The final answer to a request, and what came behind its head.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    fields: Vec<(String, Vec<u8>)>,
-    rest: Vec<u8>,
-}
-
-impl Answer {
-    /// Whether it is the 101 to an opening handshake with this key (RFC 6455 §4.1).
-    fn check_upgrade(&self, key: &str) -> Result<(), Why> {
-        if self.status != 101 {
-            return Err(Why::Status(self.status));
-        }
-        let mut hash = Sha1::new();
-        hash.update(key.as_bytes());
-        hash.update(ACCEPT_GUID);
-        let accept = BASE64.encode(hash.finalize());
-        if !self
-            .only("upgrade")
-            .is_some_and(|v| v.eq_ignore_ascii_case(b"websocket"))
-        {
-            return Err(Why::Nonsense("a 101 without Upgrade: websocket"));
-        }
-        let tokens = self.all("connection").flat_map(|value| value.split(|&b| b == b','));
-        if !tokens
-            .map(<[u8]>::trim_ascii)
-            .any(|t| t.eq_ignore_ascii_case(b"upgrade"))
-        {
-            return Err(Why::Nonsense("a 101 without Connection: Upgrade"));
-        }
-        if self.only("sec-websocket-accept") != Some(accept.as_bytes()) {
-            return Err(Why::Nonsense("a 101 with a wrong Sec-WebSocket-Accept"));
-        }
-        if self
-            .all("sec-websocket-extensions")
-            .chain(self.all("sec-websocket-protocol"))
-            .next()
-            .is_some()
-        {
-            return Err(Why::Nonsense(
-                "a 101 with an extension or subprotocol that was not offered",
-            ));
-        }
-        Ok(())
-    }
-
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let named = self
-            .fields
-            .iter()
-            .filter(move |(own, _)| own.eq_ignore_ascii_case(name));
-        named.map(|(_, value)| value.trim_ascii())
-    }
-
-    fn only<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
-        let mut values = self.all(name);
-        values.next().filter(|_| values.next().is_none())
+/// What is asked, as the parser of answers wants to know it.
+pub(super) fn asked(request: &str) -> Result<Kind, Why> {
+    match parse_request(request.as_bytes()) {
+        Request::Complete { len, kind } if len == request.len() => Ok(kind),
+        Request::Complete { .. } | Request::Partial | Request::Bad(_) => Err(Why::Unaskable),
     }
 }
 
-/// Sends a request and reads the head of its final answer.
-///
-/// To be merged with the parser of backend heads in [`crate::head`]: this is the one place to change.
-async fn ask(stream: &mut Box<dyn Connection>, request: &str) -> Result<Answer, Why> {
-    stream.write_all(request.as_bytes()).await.map_err(|e| lost(&e))?;
-    let mut bytes = Vec::new();
-    let mut interim = 0;
+/// The final answer; what is there of its body was not taken yet.
+pub(super) struct Final {
+    pub(super) status: u16,
+    pub(super) body: BodyFraming,
+}
+
+/// Reads heads up to that of the final answer. A valid 101 is one.
+pub(super) async fn answer(talk: &mut Talk, asked: &Kind) -> Result<Final, Why> {
+    let (mut interim, mut scanned) = (0, 0);
     loop {
-        // What came is looked at before more is read: interim answers come together with the final one.
-        while let Some(answer) = read_head(&bytes)? {
-            if answer.status >= 200 || answer.status == 101 {
-                return Ok(answer);
+        let there = talk.there();
+        let Some(len) = answer_end(there, scanned).map_err(Why::Head)? else {
+            if there.len() > limits::BACKEND_HEAD_MAX {
+                return Err(Why::Head(Nonsense::TooLong));
             }
-            interim += 1;
-            if interim > limits::INTERIM_MAX {
-                return Err(Why::Nonsense("too many interim answers"));
+            scanned = there.len();
+            talk.must_get_more().await?;
+            continue;
+        };
+        let found = match parse_answer(there.get(..len).unwrap_or_default(), asked) {
+            Answer::Switched(_) => Some(Final {
+                status: 101,
+                body: BodyFraming::None,
+            }),
+            Answer::Status(status) => Some(Final {
+                status: status.status(),
+                body: status.body(),
+            }),
+            Answer::Interim(_) => None,
+            Answer::Nonsense(nonsense) => return Err(Why::Head(nonsense)),
+            Answer::Partial => return Err(Why::Head(Nonsense::Malformed)), // not with a whole head
+        };
+        talk.take(len);
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        (interim, scanned) = (interim + 1, 0);
+        if interim > limits::INTERIM_MAX {
+            return Err(Why::Nonsense("too many interim answers"));
+        }
+    }
+}
+
+/// The data of the body, and whether that is all of it.
+async fn read_body(talk: &mut Talk, framing: BodyFraming) -> Result<(Vec<u8>, bool), Why> {
+    let (mut reader, mut body) = (BodyReader::new(framing), Vec::new());
+    loop {
+        while !talk.there().is_empty() && !reader.is_done() {
+            let run = reader
+                .run(talk.there())
+                .map_err(|_| Why::Nonsense("its body is not in legal chunks"))?;
+            if run.is_data {
+                body.extend_from_slice(talk.there().get(..run.bytes).unwrap_or_default());
             }
-            bytes = answer.rest;
+            talk.take(run.bytes);
         }
-        if bytes.len() >= limits::BACKEND_HEAD_MAX {
-            return Err(Why::Nonsense("the head is too long"));
+        if reader.is_done() {
+            return Ok((body, true));
         }
-        let room = limits::BACKEND_HEAD_MAX - bytes.len();
-        let mut limited = (&mut *stream).take(room as u64);
-        if limited.read_buf(&mut bytes).await.map_err(|e| lost(&e))? == 0 {
-            return Err(Why::NoAnswer);
-        }
-    }
-}
-
-/// Reads a head, if it is complete.
-fn read_head(bytes: &[u8]) -> Result<Option<Answer>, Why> {
-    let mut fields = [httparse::EMPTY_HEADER; limits::HEADERS_MAX];
-    let mut head = httparse::Response::new(&mut fields);
-    let length = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(Why::Nonsense("not an HTTP/1 answer")),
-    };
-    Ok(Some(Answer {
-        status: head.code.unwrap_or(0),
-        fields: head
-            .headers
-            .iter()
-            .map(|field| (field.name.to_owned(), field.value.to_vec()))
-            .collect(),
-        rest: bytes.get(length..).unwrap_or_default().to_vec(),
-    }))
-}
-
-/// What an error while asking means: a reset is no answer.
-fn lost(error: &std::io::Error) -> Why {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Why::NoAnswer,
-        _ => why(error),
-    }
-}
-
-/// Watches a WebSocket just opened until it shows what it is worth; the caller bounds the time.
-async fn settle(stream: &mut Box<dyn Connection>, bytes: &mut Vec<u8>) -> Result<(), Why> {
-    loop {
-        match first_sign(bytes) {
-            Sign::Good => return Ok(()),
-            Sign::Closed(code) => return Err(Why::ClosedEarly(code)),
-            Sign::Bad => return Err(Why::Nonsense("not a WebSocket frame")),
-            Sign::None if bytes.len() >= limits::PROBE_FRAMES_MAX => return Ok(()), // so many pings: it lives
-            Sign::None => {}
-        }
-        let room = limits::PROBE_FRAMES_MAX - bytes.len();
-        let mut limited = (&mut *stream).take(room as u64);
-        match limited.read_buf(bytes).await {
-            Ok(0) | Err(_) => return Err(Why::LostEarly),
-            Ok(_) => {}
+        match talk.more().await {
+            Ok(true) => {}
+            Ok(false) if reader.may_end() => return Ok((body, true)),
+            Ok(false) => return Err(Why::NoAnswer),
+            Err(Why::TooLong) => return Ok((body, false)),
+            Err(why) => return Err(why),
         }
     }
 }
 
-/// What the first frames of a backend say.
-#[derive(Debug, PartialEq, Eq)]
-enum Sign {
-    /// Nothing yet, or only pings.
-    None,
-    /// A data frame, or a Close by the application.
-    Good,
-    /// A Close that says: not ready.
-    Closed(u16),
-    /// No frame that a server may send.
-    Bad,
-}
-
-fn first_sign(mut bytes: &[u8]) -> Sign {
-    loop {
-        let &[first, second, ref rest @ ..] = bytes else {
-            return Sign::None;
-        };
-        let length = usize::from(second & 0x7f);
-        if second & 0x80 != 0 || first & 0x70 != 0 {
-            return Sign::Bad; // masked, or an extension that was not offered
+/// The name of a phase in a JSON text; `null` says that none is finished.
+fn phase(body: &[u8], pointer: &str) -> Result<Option<Box<str>>, Why> {
+    let value: Value = serde_json::from_slice(body).map_err(|_| Why::Nonsense("its body is not JSON"))?;
+    match value.pointer(pointer) {
+        Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) if !name.is_empty() && name.chars().count() <= limits::PHASE_NAME_MAX => {
+            Ok(Some(name.as_str().into()))
         }
-        match first {
-            0x01 | 0x02 | 0x81 | 0x82 => return Sign::Good,
-            0x88..=0x8a if length > 125 => return Sign::Bad,
-            0x88..=0x8a => {}
-            _ => return Sign::Bad,
-        }
-        let Some(payload) = rest.get(..length) else {
-            return Sign::None;
-        };
-        if first == 0x88 {
-            return match payload {
-                [] => Sign::Good,
-                [_] => Sign::Bad,
-                &[high, low, ..] => match u16::from_be_bytes([high, low]) {
-                    code @ 1011..=1013 => Sign::Closed(code),
-                    _ => Sign::Good,
-                },
-            };
-        }
-        bytes = rest.get(length..).unwrap_or_default();
+        Some(_) | None => Err(Why::NoPhase),
     }
-}
-
-/// Sends a Close and waits until the backend has closed.
-async fn say_goodbye(mut stream: Box<dyn Connection>, mask: [u8; 4]) {
-    let [high, low] = 1000_u16.to_be_bytes();
-    let [m0, m1, m2, m3] = mask;
-    if stream
-        .write_all(&[0x88, 0x82, m0, m1, m2, m3, high ^ m0, low ^ m1])
-        .await
-        .is_err()
-    {
-        return;
-    }
-    let mut scratch = [0; 512];
-    while matches!(stream.read(&mut scratch).await, Ok(read) if read > 0) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    /// The example of RFC 6455 §1.3.
-    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-    const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\n\
-                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nrest";
-
-    fn check(text: &str) -> Result<(), Why> {
-        read_head(text.as_bytes()).unwrap().unwrap().check_upgrade(KEY)
+    #[test]
+    fn a_pointer_leads_to_a_name_by_the_rules_of_rfc_6901() {
+        let body = br#"{"a/b": [{"m~n": "cache"}, null, 7, ""], "": "root", "phase": "database"}"#;
+        let name = |text: &str| Ok(Some(text.into()));
+        assert_eq!(phase(body, "/phase"), name("database"));
+        assert_eq!(phase(body, "/a~1b/0/m~0n"), name("cache"));
+        assert_eq!(phase(body, "/"), name("root"));
+        assert_eq!(phase(body, "/a~1b/1"), Ok(None), "null: none is finished");
+        for nowhere in ["", "/a~1b/2", "/a~1b/3", "/a~1b/00", "/a~1b/9", "/none"] {
+            assert_eq!(phase(body, nowhere), Err(Why::NoPhase), "{nowhere}");
+        }
+        assert_eq!(phase(b"\"complete\"", ""), name("complete"));
+        assert!(matches!(phase(b"{", ""), Err(Why::Nonsense(_))));
+        let long = format!("\"{}\"", "x".repeat(limits::PHASE_NAME_MAX + 1));
+        assert_eq!(phase(long.as_bytes(), ""), Err(Why::NoPhase));
     }
 
     #[test]
-    fn only_the_right_101_is_an_upgrade() {
-        assert_eq!(check(GOOD), Ok(()));
-        assert_eq!(read_head(GOOD.as_bytes()).unwrap().unwrap().rest, b"rest");
-        for (from, to) in [
-            ("s3pP", "S3pP"),
-            ("Upgrade: WebSocket\r\n", ""),
-            ("Upgrade: WebSocket", "Upgrade: h2c"),
-            ("Upgrade: WebSocket", "Upgrade: websocket\r\nUpgrade: websocket"),
-            ("keep-alive, upgrade", "keep-alive"),
-            ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
-            ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n"),
-        ] {
-            assert!(
-                matches!(check(&GOOD.replace(from, to)), Err(Why::Nonsense(_))),
-                "{from} -> {to}"
-            );
-        }
-        assert_eq!(check(&GOOD.replace("101", "200")), Err(Why::Status(200)));
-    }
-
-    #[test]
-    fn the_first_frames_are_read_as_they_come() {
-        assert_eq!(first_sign(&[]), Sign::None);
-        assert_eq!(first_sign(&[0x88]), Sign::None);
-        assert_eq!(first_sign(&[0x88, 2, 0x03]), Sign::None);
-        assert_eq!(first_sign(&[0x88, 2, 0x03, 0xf3]), Sign::Closed(1011));
-        assert_eq!(first_sign(&[0x89, 1, b'x', 0x88, 2, 0x03, 0xf5]), Sign::Closed(1013));
-        assert_eq!(first_sign(&[0x88, 2, 0x03, 0xf0]), Sign::Good);
-        assert_eq!(first_sign(&[0x88, 0]), Sign::Good);
-        assert_eq!(first_sign(&[0x81, 126]), Sign::Good);
-        for bad in [
-            [0x88, 1, 3],
-            [0x88, 0x82, 3],
-            [0xc1, 1, 3],
-            [0x83, 1, 3],
-            [0x89, 126, 0],
-            [0x80, 1, 3],
-        ] {
-            assert_eq!(first_sign(&bad), Sign::Bad, "{bad:x?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_the_readers_panic(bytes: Vec<u8>) {
-            let _ = first_sign(&bytes);
-            let _ = read_head(&bytes);
+    fn what_cannot_stand_in_a_request_is_not_sent() {
+        let expected = |path: &str| HttpProbe {
+            address: None,
+            path: path.into(),
+            host: None,
+            status: (200, 399),
+            body: None,
+            pointer: None,
+        };
+        let http = |path: &str| Http::new(&"127.0.0.1:1".parse().unwrap(), &expected(path));
+        assert!(asked(&http("/health?a=b").request).is_ok());
+        for bad in ["/a b", "/a\r\nX: y", "", "/\u{fc}"] {
+            assert_eq!(asked(&http(bad).request).err(), Some(Why::Unaskable), "{bad}");
         }
     }
 }

@@ -82,10 +82,13 @@ impl Command {
 
     /// Whether the child must not see this variable of ours.
     fn withholds(&self, name: &OsStr) -> bool {
-        name.as_bytes().starts_with(b"GREENROOM_")
-            || WITHHELD.iter().any(|withheld| OsStr::new(withheld) == name)
-            || self.remove_env.iter().any(|removed| removed == name)
+        is_withheld(name) || self.remove_env.iter().any(|removed| removed == name)
     }
+}
+
+/// Whether this variable of ours was meant for us alone.
+pub(super) fn is_withheld(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"GREENROOM_") || WITHHELD.iter().any(|withheld| OsStr::new(withheld) == name)
 }
 
 /// Replaces each `{port}` in each argument.

@@ -16,6 +16,7 @@
 //! | [`spawn`] | how a child is started: group, terminal, limits, descriptors, death signal |
 //! | `keeper`, `life` | the one thread that starts, signals and waits; where each child has got to |
 //! | [`reap`] | how a child ended |
+//! | `errand` | the commands of checks, which are children beside the children |
 //! | `sweep` | who belongs to a child, and is signalled when all must go |
 //! | `terminal` | who has the terminal |
 //! | [`notify`], `folder`, [`message`], [`sender`] | what the backend says, and whether it is the backend |
@@ -49,6 +50,7 @@
 mod account;
 pub mod command;
 mod datagram;
+pub(crate) mod errand;
 mod folder;
 mod keeper;
 mod life;

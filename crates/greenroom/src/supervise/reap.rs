@@ -3,10 +3,13 @@
 //! greenroom is a subreaper (or the first process of a container), so what its
 //! child leaves behind becomes its own child. Only the supervisor's thread waits;
 //! as it also starts and signals, a pid that it has not waited for cannot come
-//! to name another process in between.
+//! to name another process in between. The commands of checks are the one exception:
+//! see `errand`.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
+
+use super::errand;
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +64,24 @@ pub(super) enum News {
     NoChildren,
 }
 
-/// Asks the kernel, without waiting.
+/// Asks the kernel, without waiting. The end of a check's command is for whoever started it.
 pub(super) fn next() -> News {
+    loop {
+        let ask = || {
+            let news = ask();
+            let ended = match news {
+                News::Of(pid, Change::Ended(end)) => Some((pid, end)),
+                News::Of(..) | News::NoneYet | News::NoChildren => None,
+            };
+            (news, ended)
+        };
+        if let (news, false) = errand::wait_with(ask) {
+            return news;
+        }
+    }
+}
+
+fn ask() -> News {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
             Ok(Some((pid, status))) => {
@@ -74,6 +93,14 @@ pub(super) fn next() -> News {
             Err(Errno::INTR) => {}
             Err(_) => return News::NoChildren, // ECHILD is all that is left
         }
+    }
+}
+
+/// How a child ended, if it did.
+pub(super) fn end_of(status: WaitStatus) -> Option<End> {
+    match change(status) {
+        Some(Change::Ended(end)) => Some(end),
+        Some(Change::Stopped(_) | Change::Continued) | None => None,
     }
 }
 

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::errand;
 use super::procfs::{self, Process};
 
 /// Us, our wardens, and those that are none of our business. Bounded by the
@@ -71,11 +72,12 @@ impl Family {
         self.wardens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everybody below no living warden: what killed wardens have left to us.
+    /// Everybody below no living warden: what killed wardens have left to us. The commands of
+    /// checks are no child's.
     pub(super) fn strays(&self) -> Vec<Process> {
         let wardens = self.wardens().clone();
         procfs::descendants(self.us, |process| {
-            wardens.contains(&process.pid) || self.was_there_before(process)
+            wardens.contains(&process.pid) || errand::is_one(process.pid) || self.was_there_before(process)
         })
     }
 }

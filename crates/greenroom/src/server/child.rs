@@ -14,7 +14,8 @@ use std::time::Duration;
 use greenroom_core::backend::Input;
 use greenroom_core::backoff::{Backoff, GiveUp, Next};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, RESTART_DELAY};
+use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, KILLS_MAX, NOTIFY_PER_SECOND, OUTPUT_FLUSH, RESTART_DELAY};
+use greenroom_core::phase::Reason;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -22,10 +23,10 @@ use super::House;
 use super::station::Station;
 use super::stop::{self, Asked, Signals};
 use crate::clock;
-use crate::config::{Address, Process, Ready};
+use crate::config::{Address, Pattern, ProbeKind, Process, Ready};
 use crate::driver::{Inbox, Message};
 use crate::probe::{Elsewhere, elsewhere};
-use crate::supervise::{self, ChildId, Command, End, Happening, Key, Supervisor, What, fill_port};
+use crate::supervise::{self, ChildId, Command, End, Happening, Key, Signal, Supervisor, What, fill_port};
 use crate::telemetry::{Event, Log};
 
 /// How one life of a child ended.
@@ -33,6 +34,16 @@ struct Death {
     generation: Generation,
     end: End,
     interrupted: bool,
+}
+
+/// A wish to end one life of a child as a start that has failed, whatever its exit code.
+pub(crate) struct Kill {
+    /// Which life; of any other nothing is ended.
+    pub(crate) generation: Generation,
+    /// What it is sent first; KILL follows after the grace.
+    pub(crate) signal: Signal,
+    /// Why, for the log.
+    pub(crate) reason: Box<str>,
 }
 
 /// How a child's story ends.
@@ -61,7 +72,7 @@ pub(super) async fn live(house: &House) -> u8 {
         .iter()
         .filter_map(|station| station.process().map(|process| (station, process)))
         .collect();
-    let (tellers, ears): (Vec<_>, Vec<_>) = parts.iter().map(|(station, _)| Teller::new(station, &keys)).unzip();
+    let (tellers, ears): (Vec<_>, Vec<Ears>) = parts.iter().map(|(station, _)| Teller::new(station, &keys)).unzip();
     let commands = parts
         .iter()
         .map(|&(station, process)| command(house, station, process))
@@ -85,7 +96,7 @@ pub(super) async fn live(house: &House) -> u8 {
         }
     };
     let mut lives = JoinSet::new();
-    for ((id, &(station, process)), died) in supervisor.children().zip(&parts).zip(ears) {
+    for ((id, &(station, process)), ears) in supervisor.children().zip(&parts).zip(ears) {
         let life = Life {
             id,
             supervisor: supervisor.clone(),
@@ -93,8 +104,9 @@ pub(super) async fn live(house: &House) -> u8 {
             log: station.log.clone(),
             generation: Arc::clone(&station.generation),
             backoff: Backoff::new(process.restart),
+            grace: house.config.grace,
             is_only: house.stations.len() == 1,
-            died,
+            ears,
         };
         lives.spawn(life.live());
         tokio::spawn(watch_elsewhere(
@@ -117,6 +129,7 @@ pub(super) async fn live(house: &House) -> u8 {
         ended = supervisor.terminate_all(grace) => ended,
         () = signals.again() => supervisor.terminate_all(Duration::ZERO).await,
     };
+    supervisor.flush_output(OUTPUT_FLUSH).await; // who does not read by now does not get the rest
     own.unwrap_or_else(|| u8::from(ended.killed))
 }
 
@@ -158,9 +171,17 @@ struct Life {
     log: Log,
     generation: Arc<std::sync::atomic::AtomicU64>,
     backoff: Backoff,
+    /// Between the first signal and KILL.
+    grace: Duration,
     /// There is no other backend: with it greenroom ends.
     is_only: bool,
+    ears: Ears,
+}
+
+/// What a life hears of.
+struct Ears {
     died: mpsc::UnboundedReceiver<Death>,
+    kills: mpsc::Receiver<Kill>,
 }
 
 impl Life {
@@ -172,6 +193,7 @@ impl Life {
             self.generation.store(number, Ordering::SeqCst);
             // Told before it is started, so that its first word finds its generation known.
             self.inbox.tell(Message::Backend(Input::Started(generation), "start"));
+            let mut failed = None;
             let code = match self.supervisor.spawn(self.id, generation).await {
                 Err(error) => {
                     if number == 1 {
@@ -188,31 +210,44 @@ impl Life {
                     self.log.warn(error.to_string()); // it is tried again
                     error.exit_code()
                 }
-                Ok(_) => match self.death(generation).await {
+                Ok(_) => match self.death(generation, &mut failed).await {
                     Some(death) if death.interrupted => return Last::Interrupted,
                     Some(death) => death.end.exit_code(),
                     None => return Last::Ended(1), // the supervisor's thread is gone: nothing can be kept
                 },
             };
-            if !self.between(generation, code).await {
-                return Last::Ended(code);
+            let is_failure = code != 0 || failed.is_some();
+            if !self.between(generation, code, failed).await {
+                return Last::Ended(if is_failure { code.max(1) } else { 0 });
             }
         }
     }
 
-    /// Waits for the end of one life.
-    async fn death(&mut self, generation: Generation) -> Option<Death> {
+    /// Waits for the end of one life, and brings it about if somebody wishes that: then `failed` says why.
+    async fn death(&mut self, generation: Generation, failed: &mut Option<Box<str>>) -> Option<Death> {
         loop {
-            let death = self.died.recv().await?;
-            if death.generation == generation {
-                return Some(death);
+            tokio::select! {
+                biased; // of a wish and an end, the wish came first
+                Some(kill) = self.ears.kills.recv() => {
+                    if kill.generation == generation && failed.is_none() {
+                        self.log.warn(format!("CMD is ended, as it has failed: {}", kill.reason));
+                        self.supervisor.fail(self.id, generation, kill.signal, self.grace);
+                        *failed = Some(kill.reason);
+                    }
+                }
+                death = self.ears.died.recv() => {
+                    let death = death?;
+                    if death.generation == generation {
+                        return Some(death);
+                    }
+                }
             }
         }
     }
 
     /// After one life: tells its end, and waits until the next may begin, if there is one.
-    async fn between(&mut self, generation: Generation, code: u8) -> bool {
-        let next = self.backoff.ended(clock::now(), code == 0);
+    async fn between(&mut self, generation: Generation, code: u8, failed: Option<Box<str>>) -> bool {
+        let next = self.backoff.ended(clock::now(), code == 0 && failed.is_none());
         let restart_ms = match next {
             Next::Restart { at } => u64::try_from(at.since(clock::now()).as_millis()).ok(),
             Next::GiveUp(_) => None,
@@ -227,6 +262,7 @@ impl Life {
         self.log.say(Event::Exited {
             generation: generation.0,
             code: code.into(),
+            reason: failed,
             restart_ms,
         });
         match next {
@@ -255,20 +291,26 @@ struct Teller {
     log: Log,
     pid: Arc<AtomicU32>,
     deaths: mpsc::UnboundedSender<Death>,
+    kills: mpsc::Sender<Kill>,
+    /// For each `log` check, in order: the last life in which its line was seen.
+    lines: Box<[watch::Sender<u64>]>,
     keys: mpsc::Sender<Key>,
 }
 
 impl Teller {
-    fn new(station: &Station, keys: &mpsc::Sender<Key>) -> (Self, mpsc::UnboundedReceiver<Death>) {
+    fn new(station: &Station, keys: &mpsc::Sender<Key>) -> (Self, Ears) {
         let (deaths, died) = mpsc::unbounded_channel(); // one message for each life
+        let (kills, killed) = mpsc::channel(KILLS_MAX);
         let teller = Self {
             inbox: Arc::clone(&station.backend.inbox),
             log: station.log.clone(),
             pid: Arc::clone(&station.pid),
             deaths,
+            kills,
+            lines: log_lines(station).map(|_| watch::Sender::new(0)).collect(),
             keys: keys.clone(),
         };
-        (teller, died)
+        (teller, Ears { died, kills: killed })
     }
 
     fn tell(&self, generation: Generation, what: What) {
@@ -296,6 +338,18 @@ impl Teller {
             What::NotifyUnavailable { error } => {
                 self.log
                     .warn(format!("the backend is started without NOTIFY_SOCKET: {error}"));
+            }
+            What::Watchdog { silence } => {
+                let _ = self.kills.try_send(Kill {
+                    generation,
+                    signal: Signal::ABORT, // as systemd: whoever hangs may leave a core
+                    reason: Reason::Watchdog(silence).to_string().into(),
+                }); // full: it is being ended
+            }
+            What::Line { pattern, .. } => {
+                if let Some(seen) = self.lines.get(pattern) {
+                    seen.send_replace(generation.0);
+                }
             }
             What::Key(key) => {
                 let _ = self.keys.try_send(key); // full: enough is known
@@ -353,11 +407,21 @@ fn command(house: &House, station: &Station, process: &Process) -> Command {
     command.args = words.collect();
     command.env = env;
     command.nofile = house.nofile;
-    command.notify = matches!(station.settings().ready, Ready::Auto | Ready::Notify);
+    command.watchdog = process.watchdog;
+    command.notify = matches!(station.settings().ready, Ready::Auto | Ready::Notify) || command.watchdog.is_some();
+    command.watch_output = log_lines(station).map(|line| line.0.clone()).collect();
     command.cwd.clone_from(&process.cwd);
     command.user.clone_from(&process.user);
     command.group.clone_from(&process.group);
     command
+}
+
+/// What the backend's `log` checks look for, in order.
+fn log_lines(station: &Station) -> impl Iterator<Item = &Pattern> {
+    station.settings().checks.iter().filter_map(|check| match &check.probe {
+        ProbeKind::Log { line } => Some(line),
+        _ => None,
+    })
 }
 
 /// Says so when the child listens somewhere else than where it is waited for.

@@ -95,7 +95,7 @@ mod tests {
     }
 
     impl Case {
-        fn new(interval: Option<u64>) -> Self {
+        fn new(interval: Option<u32>) -> Self {
             Self {
                 watchdog: Watchdog::new(interval.map(|n| n * S)),
                 began: Instant::now(),

@@ -12,5 +12,7 @@
 mod children;
 mod helper;
 mod notify;
+mod output;
 mod several;
 mod terminal;
+mod watchdog;

@@ -14,5 +14,6 @@ mod helper;
 mod notify;
 mod output;
 mod several;
+mod spoof;
 mod terminal;
 mod watchdog;

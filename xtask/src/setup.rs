@@ -28,6 +28,11 @@ const NODE_MAJOR_MIN: u32 = 18;
 /// Where `--headless=new` is the browser that people have, and not another one.
 const CHROMIUM_MAJOR_MIN: u32 = 120;
 
+/// What the notify tests' C program, and Node's `sd-notify`, are compiled with.
+const LIBSYSTEMD: &str = "/usr/include/systemd/sd-daemon.h";
+/// The one package that is compiled here: it wraps libsystemd.
+const COMPILED: &str = "sd-notify";
+
 /// `cargo xtask setup`.
 pub(crate) fn setup() -> Result<(), String> {
     let (from, to) = (root().join("tests/e2e"), target_dir().join("e2e"));
@@ -76,6 +81,11 @@ fn is_current(to: &Path, wanted: &str) -> bool {
     fs::read_to_string(to.join("stamp")).is_ok_and(|found| found == wanted)
         && output(Command::new(to.join("venv/bin/python")).args(["-c", "import websockets"])).is_some()
         && to.join("node/node_modules/ws/package.json").is_file()
+        && to
+            .join("node/node_modules")
+            .join(COMPILED)
+            .join("build/Release/notify.node")
+            .is_file()
         && missing().is_empty()
 }
 
@@ -111,6 +121,18 @@ fn missing() -> Vec<&'static str> {
     if output(Command::new("redis-server").arg("--version")).is_none() {
         packages.push("redis-server");
     }
+    for (program, package) in [("cc", "gcc"), ("c++", "g++"), ("make", "make")] {
+        if output(Command::new(program).arg("--version")).is_none() {
+            packages.push(package);
+        }
+    }
+    if !Path::new(LIBSYSTEMD).is_file() {
+        packages.push("libsystemd-dev");
+    }
+    // Asked of Node itself: where there is none yet, Debian's own has its headers in a package.
+    if node_prefix().is_none_or(|prefix| !prefix.join("include/node/node_api.h").is_file()) {
+        packages.push("libnode-dev");
+    }
     packages
 }
 
@@ -122,6 +144,15 @@ fn postgres() -> Option<PathBuf> {
         .into_iter()
         .chain(debian.map(|version| version.path().join("bin/postgres")))
         .find(|postgres| output(Command::new(postgres).arg("--version")).is_some())
+}
+
+/// The folder with `bin/node` in it, where its headers are too.
+fn node_prefix() -> Option<PathBuf> {
+    let program = output(Command::new("node").args(["-p", "process.execPath"]))?;
+    Path::new(program.trim())
+        .parent()
+        .and_then(Path::parent)
+        .map(Path::to_owned)
 }
 
 /// The first number of what a program says of its version: `v20.19.2`, `Chromium 140.0.7339.80 built on Debian`.
@@ -178,7 +209,13 @@ fn install_node(from: &Path, to: &Path) -> Result<(), String> {
         // Exactly what the lock says, of what the packages need in turn as well.
         npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
         run(npm.current_dir(&folder))
-    })
+    })?;
+    // With the headers that are here: without them it would fetch some.
+    let prefix = node_prefix().ok_or("node does not say where it is (node -p process.execPath)")?;
+    let mut npm = Command::new("npm");
+    npm.args(["rebuild", COMPILED])
+        .arg(format!("--nodedir={}", prefix.display()));
+    run(npm.current_dir(&folder))
 }
 
 /// A download may fail once.

@@ -148,6 +148,8 @@ pub const STARTS_NEEDED: usize = 3;
 pub const RETRY_AFTER_MAX_SECONDS: u32 = 300;
 /// The most by which one EXTEND_TIMEOUT_USEC may extend: a wait stays a wait.
 pub const EXTEND_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// The longest silence that a watchdog may be told to bear: as long as an extension.
+pub const WATCHDOG_MAX: Duration = EXTEND_TIMEOUT_MAX;
 /// Parents looked at on the way from a notify message's sender up to the child;
 /// real process trees are a few levels deep.
 pub const ANCESTORS_MAX: usize = 64;
@@ -298,6 +300,17 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(10);
 pub const STALE_LOOKS_MAX: usize = 4_096;
 /// Bytes of one entry in the system's databases of users and groups; a group may have thousands of members.
 pub const ACCOUNT_MAX: usize = 1024 * KIB;
+/// Bytes of a line of a child's output in which a `log` check looks; the rest of it passes unread.
+pub const OUTPUT_LINE_MAX: usize = 16 * KIB;
+/// Bytes of a child's output that are read, and looked through, ahead of whoever reads
+/// greenroom's own: then the child waits for him, as it would without greenroom.
+pub const OUTPUT_AHEAD: usize = 256 * KIB;
+/// Bytes read of it at once.
+pub const OUTPUT_PIECE: usize = 16 * KIB;
+/// Bytes that a piece of it counts for at the least, however short.
+pub const OUTPUT_PIECE_LEAST: usize = 256;
+/// How long greenroom waits at its end for the last of it to be written.
+pub const OUTPUT_FLUSH: Duration = Duration::from_secs(1);
 /// Ctrl-C and Ctrl-\ that wait to be acted on: the second hurries, a third says nothing new.
 pub const KEYS_MAX: usize = 4;
 

@@ -277,12 +277,11 @@ impl Phases {
         Some((self.since + timeout).max(self.extended))
     }
 
-    /// Whether the current phase has lasted too long: then the start has failed.
-    pub fn overrun(&mut self, now: Time) -> Option<&Failure> {
-        if self.deadline().is_none_or(|at| now < at) {
-            return None;
-        }
-        Some(self.fail(Reason::Overran(now.since(self.since))))
+    /// Whether the current phase has lasted too long, which is a reason to [`Phases::fail`].
+    #[must_use]
+    pub fn overrun(&self, now: Time) -> Option<Reason> {
+        let is_over = self.deadline().is_some_and(|at| now >= at);
+        is_over.then(|| Reason::Overran(now.since(self.since)))
     }
 
     /// All phases are past.
@@ -416,7 +415,9 @@ mod tests {
             let step = phases.finish(at(102), index);
             row("comes twice", &phases, Some(step));
             let mut phases = start(index);
-            phases.overrun(at(110));
+            if let Some(reason) = phases.overrun(at(110)) {
+                phases.fail(reason);
+            }
             row("overruns", &phases, None);
             let step = phases.finish(at(111), index);
             row("finishes after that", &phases, Some(step));
@@ -443,8 +444,11 @@ mod tests {
         let mut phases = start(2);
         assert_eq!(phases.deadline(), Some(at(110)));
         assert_eq!(phases.overrun(at(110).before(Duration::from_nanos(1))), None);
-        let failure = phases.overrun(at(110)).cloned().unwrap();
-        assert_eq!(failure.to_string(), "phase database: not finished within 10s");
+        let reason = phases.overrun(at(110)).unwrap();
+        assert_eq!(
+            phases.fail(reason).to_string(),
+            "phase database: not finished within 10s"
+        );
         assert_eq!(phases.deadline(), None, "it fails once");
     }
 
@@ -461,7 +465,7 @@ mod tests {
 
     #[test]
     fn what_has_no_timeout_never_overruns() {
-        let mut phases = Phases::new(Rule::defaults().into(), Time::ZERO);
+        let phases = Phases::new(Rule::defaults().into(), Time::ZERO);
         assert_eq!(phases.deadline(), None);
         assert_eq!(phases.overrun(Time::NEVER), None);
         let mut none = Phases::new(Vec::new().into(), Time::ZERO);

@@ -239,8 +239,8 @@ impl Readiness {
 
     /// Takes the passing of time: a phase may have lasted too long.
     pub fn handle_timeout(&mut self, now: Time) {
-        if let Some(failure) = self.phases.overrun(now).cloned() {
-            self.fail(self.backend.generation(), failure.reason);
+        if let Some(reason) = self.phases.overrun(now) {
+            self.fail(self.backend.generation(), reason);
             self.put_together();
         }
     }
@@ -380,15 +380,14 @@ impl Readiness {
     }
 
     fn fail(&mut self, generation: Generation, reason: Reason) {
-        if generation != self.backend.generation() || self.backend.condition() == Condition::Failed {
+        let is_over = self.backend.condition() == Condition::Failed || self.phases.failure().is_some();
+        if generation != self.backend.generation() || is_over {
             return;
         }
         let failure = self.phases.fail(reason).clone();
         self.outputs.push_back(Output::StartFailed(failure));
         if self.plan.is_ours {
-            // Whether another life follows is known when this one is over.
-            self.signal = None;
-            self.backend.handle(backend::Input::NotifiedStopping(generation));
+            // Whatever this life still says, nobody is let in to it; whether another follows is known when it is over.
             self.outputs.push_back(Output::EndProcess);
         } else if self.backend.handle(backend::Input::StartFailed(generation)).is_some() {
             self.signal = None;
@@ -430,7 +429,7 @@ impl Readiness {
     /// Tells the gate what has changed for it.
     fn put_together(&mut self) {
         let (mut met, mut refused) = (Needs::default(), Needs::default());
-        if self.backend.condition() != Condition::Failed {
+        if self.backend.condition() != Condition::Failed && self.phases.failure().is_none() {
             for (index, need) in self.plan.needs.iter().enumerate() {
                 match self.judge(need) {
                     Some(true) => met = met.with(index),
@@ -473,7 +472,7 @@ impl Readiness {
                     Item::Check(index) => self.checks.get(index).is_some_and(good),
                     Item::Phase(index) => self.phases.is_past(index),
                 };
-                (signal || speaks && self.phases.failure().is_none()) && items.iter().all(has)
+                (signal || speaks) && items.iter().all(has)
             }
         };
         if !is_there || self.level == Level::None {

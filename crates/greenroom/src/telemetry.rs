@@ -153,6 +153,9 @@ pub enum Event {
         generation: u64,
         /// Its exit code, or 128 + the signal.
         code: i32,
+        /// Why greenroom has ended it, if it has.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Box<str>>,
         /// Whether it is started again, and after how many milliseconds.
         #[serde(skip_serializing_if = "Option::is_none")]
         restart_ms: Option<u64>,

@@ -235,6 +235,24 @@ fn a_failed_start_of_a_child_refuses_nobody_before_it_is_known_whether_a_life_fo
 }
 
 #[test]
+fn a_child_whose_start_has_failed_is_ready_for_nobody_whatever_it_says_and_its_next_life_is_judged_as_before() {
+    let mut bench = Bench::new(plan(Source::Auto, true, 0, vec![Need::default()]));
+    bench.tell(Input::Failed(G1, Reason::Errno(2)));
+    assert_eq!(told(&bench.signal(backend::Input::Verdict(G1, true))), None);
+    assert_eq!(told(&bench.signal(backend::Input::NotifiedReady(G1))), None);
+    assert_eq!(bench.tell(Input::Failed(G1, Reason::Errno(3))), [], "it fails once");
+
+    let mut bench = Bench::new(plan(Source::Auto, true, 0, vec![Need::default()]));
+    bench.tell(Input::Failed(G1, Reason::Errno(2)));
+    bench.signal(backend::Input::Started(G2));
+    assert_eq!(
+        told(&bench.signal(backend::Input::Verdict(G2, true))),
+        Some(true),
+        "it has never notified: that it listens counts"
+    );
+}
+
+#[test]
 fn what_somebody_else_starts_may_try_again_after_a_failed_start() {
     let mut bench = Bench::new(plan(Source::Probe(Trust::Inferred), false, 0, vec![Need::default()]));
     let generation = bench.readiness.generation();

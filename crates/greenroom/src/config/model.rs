@@ -98,6 +98,8 @@ pub struct Process {
     pub group: Option<String>,
     /// Whether it is started again when it ends.
     pub restart: RestartPolicy,
+    /// How long it may be silent once it is ready; `None`: as long as it likes.
+    pub watchdog: Option<Duration>,
 }
 
 /// The values of the environment may be secrets: only their names are shown.
@@ -111,6 +113,7 @@ impl fmt::Debug for Process {
             .field("user", &self.user)
             .field("group", &self.group)
             .field("restart", &self.restart)
+            .field("watchdog", &self.watchdog)
             .finish()
     }
 }

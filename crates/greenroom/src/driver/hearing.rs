@@ -12,8 +12,8 @@ use greenroom_core::phase::Step;
 use greenroom_core::readiness::{Input, Output};
 use greenroom_core::time::Time;
 
-use super::Driver;
 use super::standing::{Degraded, LastVerdict};
+use super::{Driver, EndLife};
 use crate::telemetry::Event;
 
 impl Driver {
@@ -72,10 +72,7 @@ impl Driver {
                     self.standing
                         .send_modify(|standing| standing.failure = Some(words.as_str().into()));
                 }
-                Output::EndProcess => {
-                    let generation = self.readiness.generation();
-                    self.end.send_replace(generation);
-                }
+                Output::EndProcess => drop(self.end.send_replace(self.end_life())),
                 Output::Check { index, state } => self.check_changed(index, state),
                 Output::Level(level) => self.level_changed(level),
             }
@@ -184,6 +181,14 @@ impl Driver {
         let level = self.readiness.level();
         let degraded = (level != Level::None).then(|| Degraded::new(level, &self.missing()).into());
         self.standing.send_modify(|standing| standing.degraded = degraded);
+    }
+
+    fn end_life(&self) -> Option<EndLife> {
+        let failure = self.readiness.phases().failure()?;
+        Some(EndLife {
+            generation: self.readiness.generation(),
+            reason: failure.reason.clone(),
+        })
     }
 
     /// A dial at the open gate found nobody.

@@ -25,6 +25,7 @@ use greenroom_core::event::{Generation, Refusal, SessionId};
 use greenroom_core::gate::{Change, Gate, Input, Output, Stage, Trial};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
 use greenroom_core::look::LastLook;
+use greenroom_core::phase::Reason;
 use greenroom_core::readiness::{Needs, Plan, Readiness};
 use greenroom_core::session::Answer;
 use greenroom_core::starts::Starts;
@@ -84,7 +85,7 @@ pub struct Driver {
     /// The user knows that the backend reports phases which are not its own.
     strange_phase_told: bool,
     /// The life of the process that is to be ended, as its start has failed.
-    end: watch::Sender<Generation>,
+    end: watch::Sender<Option<EndLife>>,
     /// The kernel refused a descriptor: no dials before this.
     resting: Option<Time>,
     /// Whether a probe's verdict is wanted: the prober listens.
@@ -110,8 +111,17 @@ pub struct Wants {
     pub verdict: watch::Receiver<bool>,
     /// Told when a look is wanted now, out of turn.
     pub look_now: Arc<Notify>,
-    /// The life of the process that is to be ended, as its start has failed; 0 is none.
-    pub end: watch::Receiver<Generation>,
+    /// The life of the process that is to be ended.
+    pub end: watch::Receiver<Option<EndLife>>,
+}
+
+/// A life of a process that has failed, and is to be ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndLife {
+    /// Which life.
+    pub generation: Generation,
+    /// Why.
+    pub reason: Reason,
 }
 
 /// What a driver is made of.
@@ -149,7 +159,7 @@ impl Driver {
         };
         let readiness = Readiness::new(parts.plan, clock::now());
         let (wanted, verdict) = watch::channel(readiness.wants_verdict());
-        let (end, ends) = watch::channel(Generation(0));
+        let (end, ends) = watch::channel(None);
         let (standing, stands) = watch::channel(Standing {
             gate: Gateway::Shut,
             phase: None,

@@ -14,7 +14,8 @@ use std::time::Duration;
 use greenroom_core::backend::Input;
 use greenroom_core::backoff::{Backoff, GiveUp, Next};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, RESTART_DELAY};
+use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, OUTPUT_FLUSH, REASON_MAX, RESTART_DELAY};
+use greenroom_core::phase::{self, Reason};
 use greenroom_core::readiness;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,10 +24,10 @@ use super::House;
 use super::station::Station;
 use super::stop::{self, Asked, Signals};
 use crate::clock;
-use crate::config::{Address, Process, Ready};
-use crate::driver::{Inbox, Message};
+use crate::config::{self, Address, Process, Ready};
+use crate::driver::{EndLife, Inbox, Message};
 use crate::probe::{Elsewhere, elsewhere};
-use crate::supervise::{self, ChildId, Command, End, Happening, Key, Supervisor, What, fill_port};
+use crate::supervise::{self, ChildId, Command, End, Happening, Key, Signal, Supervisor, What, fill_port};
 use crate::telemetry::{Event, Log};
 
 /// How one life of a child ended.
@@ -62,7 +63,7 @@ pub(super) async fn live(house: &House) -> u8 {
         .iter()
         .filter_map(|station| station.process().map(|process| (station, process)))
         .collect();
-    let (tellers, ears): (Vec<_>, Vec<_>) = parts.iter().map(|(station, _)| Teller::new(station, &keys)).unzip();
+    let (tellers, deaths): (Vec<_>, Vec<_>) = parts.iter().map(|(station, _)| Teller::new(station, &keys)).unzip();
     let commands = parts
         .iter()
         .map(|&(station, process)| command(house, station, process))
@@ -86,7 +87,7 @@ pub(super) async fn live(house: &House) -> u8 {
         }
     };
     let mut lives = JoinSet::new();
-    for ((id, &(station, process)), died) in supervisor.children().zip(&parts).zip(ears) {
+    for ((id, &(station, process)), died) in supervisor.children().zip(&parts).zip(deaths) {
         let life = Life {
             id,
             supervisor: supervisor.clone(),
@@ -94,8 +95,10 @@ pub(super) async fn live(house: &House) -> u8 {
             log: station.log.clone(),
             generation: Arc::clone(&station.generation),
             backoff: Backoff::new(process.restart),
+            grace: house.config.grace,
             is_only: house.stations.len() == 1,
             died,
+            end: station.wants.end.clone(),
         };
         lives.spawn(life.live());
         tokio::spawn(watch_elsewhere(
@@ -118,6 +121,7 @@ pub(super) async fn live(house: &House) -> u8 {
         ended = supervisor.terminate_all(grace) => ended,
         () = signals.again() => supervisor.terminate_all(Duration::ZERO).await,
     };
+    supervisor.flush_output(OUTPUT_FLUSH).await; // who does not read by now does not get the rest
     own.unwrap_or_else(|| u8::from(ended.killed))
 }
 
@@ -159,9 +163,13 @@ struct Life {
     log: Log,
     generation: Arc<std::sync::atomic::AtomicU64>,
     backoff: Backoff,
+    /// Between the first signal and KILL.
+    grace: Duration,
     /// There is no other backend: with it greenroom ends.
     is_only: bool,
     died: mpsc::UnboundedReceiver<Death>,
+    /// Says which life is to be ended, as its start has failed or it has gone silent.
+    end: watch::Receiver<Option<EndLife>>,
 }
 
 impl Life {
@@ -173,6 +181,7 @@ impl Life {
             self.generation.store(number, Ordering::SeqCst);
             // Told before it is started, so that its first word finds its generation known.
             self.inbox.tell(Message::signal(Input::Started(generation), "start"));
+            let mut failed = None;
             let code = match self.supervisor.spawn(self.id, generation).await {
                 Err(error) => {
                     if number == 1 {
@@ -189,31 +198,46 @@ impl Life {
                     self.log.warn(error.to_string()); // it is tried again
                     error.exit_code()
                 }
-                Ok(_) => match self.death(generation).await {
+                Ok(_) => match self.death(generation, &mut failed).await {
                     Some(death) if death.interrupted => return Last::Interrupted,
                     Some(death) => death.end.exit_code(),
                     None => return Last::Ended(1), // the supervisor's thread is gone: nothing can be kept
                 },
             };
-            if !self.between(generation, code).await {
-                return Last::Ended(code);
+            let is_failure = code != 0 || failed.is_some();
+            if !self.between(generation, code, failed).await {
+                return Last::Ended(if is_failure { code.max(1) } else { 0 });
             }
         }
     }
 
-    /// Waits for the end of one life.
-    async fn death(&mut self, generation: Generation) -> Option<Death> {
+    /// Waits for the end of one life, and brings it about if it has failed: then `failed` says why.
+    async fn death(&mut self, generation: Generation, failed: &mut Option<Box<str>>) -> Option<Death> {
         loop {
-            let death = self.died.recv().await?;
-            if death.generation == generation {
-                return Some(death);
+            tokio::select! {
+                biased; // of a failure and an end, the failure came first
+                reason = failure(&mut self.end, generation), if failed.is_none() => {
+                    let signal = match reason {
+                        Reason::Watchdog(_) => Signal::ABORT, // as systemd: whoever hangs may leave a core
+                        Reason::Overran(_) | Reason::Errno(_) | Reason::Exited(_) | Reason::Said(_) => Signal::TERM,
+                    };
+                    self.log.warn(format!("CMD is ended, as it has failed: {reason}"));
+                    self.supervisor.fail(self.id, generation, signal, self.grace);
+                    *failed = Some(reason.to_string().into());
+                }
+                death = self.died.recv() => {
+                    let death = death?;
+                    if death.generation == generation {
+                        return Some(death);
+                    }
+                }
             }
         }
     }
 
     /// After one life: tells its end, and waits until the next may begin, if there is one.
-    async fn between(&mut self, generation: Generation, code: u8) -> bool {
-        let next = self.backoff.ended(clock::now(), code == 0);
+    async fn between(&mut self, generation: Generation, code: u8, failed: Option<Box<str>>) -> bool {
+        let next = self.backoff.ended(clock::now(), code == 0 && failed.is_none());
         let restart_ms = match next {
             Next::Restart { at } => u64::try_from(at.since(clock::now()).as_millis()).ok(),
             Next::GiveUp(_) => None,
@@ -228,6 +252,7 @@ impl Life {
         self.log.say(Event::Exited {
             generation: generation.0,
             code: code.into(),
+            reason: failed,
             restart_ms,
         });
         match next {
@@ -249,6 +274,17 @@ impl Life {
     }
 }
 
+/// Waits until this life is to be ended, and says why.
+async fn failure(end: &mut watch::Receiver<Option<EndLife>>, generation: Generation) -> Reason {
+    let is_meant = |end: &Option<EndLife>| end.as_ref().is_some_and(|end| end.generation == generation);
+    if let Ok(end) = end.wait_for(is_meant).await
+        && let Some(end) = &*end
+    {
+        return end.reason.clone();
+    }
+    std::future::pending().await // the owner task is gone: greenroom ends
+}
+
 /// Where the happenings of one child go. READY goes to the owner task from the
 /// very place where it was received.
 struct Teller {
@@ -256,6 +292,8 @@ struct Teller {
     log: Log,
     pid: Arc<AtomicU32>,
     deaths: mpsc::UnboundedSender<Death>,
+    /// For each `log` check, in order: the last life in which its line was seen.
+    lines: Arc<[watch::Sender<u64>]>,
     keys: mpsc::Sender<Key>,
 }
 
@@ -267,6 +305,7 @@ impl Teller {
             log: station.log.clone(),
             pid: Arc::clone(&station.pid),
             deaths,
+            lines: Arc::clone(&station.lines),
             keys: keys.clone(),
         };
         (teller, died)
@@ -298,6 +337,15 @@ impl Teller {
                 self.log
                     .warn(format!("the backend is started without NOTIFY_SOCKET: {error}"));
             }
+            What::Watchdog { silence } => {
+                let failed = readiness::Input::Failed(generation, Reason::Watchdog(silence));
+                self.inbox.tell(Message::Backend(failed, "watchdog"));
+            }
+            What::Line { pattern, .. } => {
+                if let Some(seen) = self.lines.get(pattern) {
+                    seen.send_replace(generation.0);
+                }
+            }
             What::Key(key) => {
                 let _ = self.keys.try_send(key); // full: enough is known
             }
@@ -328,8 +376,17 @@ impl Teller {
             said(word, message.status.clone());
         }
         for name in message.phases {
-            let finished = readiness::Input::Phase(generation, name.into());
-            self.inbox.tell(Message::Backend(finished, "notify"));
+            let input = match (name.as_str(), &message.reason) {
+                ("failed", Some(reason)) => {
+                    readiness::Input::Failed(generation, Reason::Said(reason.chars().take(REASON_MAX).collect()))
+                }
+                _ => readiness::Input::Phase(generation, name.into()),
+            };
+            self.inbox.tell(Message::Backend(input, "notify"));
+        }
+        if let Some(errno) = message.errno {
+            let failed = readiness::Input::Failed(generation, Reason::Errno(errno));
+            self.inbox.tell(Message::Backend(failed, "notify"));
         }
         if let Some(by) = message.extend_timeout {
             let extend = readiness::Input::Extend(generation, by);
@@ -356,11 +413,24 @@ fn command(house: &House, station: &Station, process: &Process) -> Command {
     command.args = words.collect();
     command.env = env;
     command.nofile = house.nofile;
-    command.notify = matches!(station.settings().ready, Ready::Auto | Ready::Notify);
+    command.watchdog = process.watchdog;
+    command.notify = is_listened_to(station.settings());
+    command.watch_output = station.log_lines().map(|line| line.0.clone()).collect();
     command.cwd.clone_from(&process.cwd);
     command.user.clone_from(&process.user);
     command.group.clone_from(&process.group);
     command
+}
+
+/// Whether what the child says of itself counts: its READY where that is awaited, its phases where
+/// they are its own or have a time, its signs of life.
+fn is_listened_to(settings: &config::Backend) -> bool {
+    let speaks = matches!(settings.ready, Ready::Auto | Ready::Notify);
+    let has_watchdog = settings
+        .process
+        .as_ref()
+        .is_some_and(|process| process.watchdog.is_some());
+    speaks || has_watchdog || settings.phases != phase::Rule::defaults()
 }
 
 /// Says so when the child listens somewhere else than where it is waited for.

@@ -13,7 +13,9 @@ use greenroom_core::starts::Starts;
 
 use super::FAULT;
 use super::prober::Prober;
-use crate::config::{self, Address, Config, Process, Ready};
+use tokio::sync::watch;
+
+use crate::config::{self, Address, Config, Pattern, ProbeKind, Process, Ready};
 use crate::driver::{Driver, Parts, Wants};
 use crate::front::Backend;
 use crate::probe::Of;
@@ -34,6 +36,8 @@ pub(super) struct Station {
     pub(super) generation: Arc<AtomicU64>,
     /// Says when a verdict is wanted, and when a look is.
     pub(super) wants: Wants,
+    /// For each `log` check, in order: the last life in which its line was seen.
+    pub(super) lines: Arc<[watch::Sender<u64>]>,
     /// The log, which names the backend where there are several.
     pub(super) log: Log,
     config: Arc<Config>,
@@ -76,6 +80,7 @@ impl Station {
             pid: Arc::default(),
             generation: Arc::default(),
             wants,
+            lines: log_lines(settings).map(|_| watch::Sender::new(0)).collect(),
             log,
             config: Arc::clone(config),
             index,
@@ -103,6 +108,11 @@ impl Station {
         }
     }
 
+    /// What its `log` checks look for, in order.
+    pub(super) fn log_lines(&self) -> impl Iterator<Item = &Pattern> {
+        log_lines(self.settings())
+    }
+
     fn probe(&self) {
         let prober = Prober {
             ready: self.settings().ready.clone(),
@@ -117,6 +127,13 @@ impl Station {
         };
         tokio::spawn(prober.run(self.wants.clone()));
     }
+}
+
+fn log_lines(settings: &config::Backend) -> impl Iterator<Item = &Pattern> {
+    settings.checks.iter().filter_map(|check| match &check.probe {
+        ProbeKind::Log { line } => Some(line),
+        _ => None,
+    })
 }
 
 /// How its readiness is judged.

@@ -9,6 +9,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use std::time::Duration;
+
+use regex::Regex;
 use rustix::process::Rlimit;
 
 /// Variables that a service manager meant for greenroom, not for its child: a
@@ -27,6 +30,9 @@ pub const WITHHELD: &[&str] = &[
     "MANAGERPID",
     "MANAGERPIDFDID",
 ];
+
+/// Its value is the child's own number, which nobody knows before it is there.
+pub(super) const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
 /// What the supervisor starts, once per generation.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +59,13 @@ pub struct Command {
     pub user: Option<String>,
     /// The group that it runs as, a name or a number; `None`: the user's own.
     pub group: Option<String>,
+    /// How long it may be silent once it is ready (systemd's `WatchdogSec=`): told to it as
+    /// WATCHDOG_USEC, with WATCHDOG_PID. Without [`Command::notify`] it has no effect.
+    pub watchdog: Option<Duration>,
+    /// What is looked for in the lines of its stdout and stderr. If there is anything, both
+    /// come through greenroom, which passes them on byte for byte; else they are our own.
+    /// Each is told once in a life, by its place in this list ([`super::What::Line`]).
+    pub watch_output: Vec<Regex>,
 }
 
 impl Command {
@@ -77,6 +90,10 @@ impl Command {
         all.extend(account.iter().cloned());
         all.extend(self.env.iter().cloned());
         all.extend(notify.map(|path| (OsString::from("NOTIFY_SOCKET"), path.as_os_str().to_owned())));
+        if let (Some(_), Some(interval)) = (notify, self.watchdog) {
+            all.insert("WATCHDOG_USEC".into(), interval.as_micros().to_string().into());
+            all.insert(WATCHDOG_PID.into(), OsString::new()); // known when it is forked
+        }
         all.into_iter().collect()
     }
 
@@ -161,5 +178,17 @@ mod tests {
         ];
         assert_eq!(seen, expected);
         assert!(command.environment(std::iter::empty(), &[], None).len() == 2);
+    }
+
+    #[test]
+    fn a_watchdog_is_told_in_microseconds_and_only_to_who_can_answer_it() {
+        let command = Command {
+            watchdog: Some(Duration::from_millis(1500)),
+            ..Command::new("x")
+        };
+        let seen = command.environment(std::iter::empty(), &[], Some(Path::new("/run/x/notify")));
+        assert!(seen.contains(&("WATCHDOG_USEC".into(), "1500000".into())), "{seen:?}");
+        assert!(seen.contains(&("WATCHDOG_PID".into(), "".into())), "{seen:?}");
+        assert_eq!(command.environment(std::iter::empty(), &[], None), []);
     }
 }

@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use greenroom_core::event::Generation;
 use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::account::Account;
-use super::life::{Ending, Life, Next, Phase, Slot};
+use super::life::{Ending, Life, Phase, Slot};
 use super::notify::{self, NotifySocket};
+use super::output::{Outlets, Output};
 use super::procfs::Process;
 use super::reap::{self, Change, End, News};
 use super::sender::Kin;
@@ -44,6 +45,15 @@ pub(super) enum Request {
         grace: Duration,
         reply: oneshot::Sender<Termination>,
     },
+    /// This life has failed, and is to end.
+    Fail {
+        child: ChildId,
+        generation: Generation,
+        signal: Signal,
+        grace: Duration,
+    },
+    /// The child asks for more time.
+    Extend(ChildId, Generation, Duration),
     /// A warden said something; `None`: it says nothing more.
     Report(ChildId, Generation, Option<Report>),
     /// SIGCHLD came.
@@ -54,15 +64,16 @@ pub(super) enum Request {
 
 /// See the module.
 pub(super) struct Keeper {
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     tell: Tell,
     pending: Arc<Pending>,
     runtime: tokio::runtime::Handle,
     /// For the tasks that read what wardens say.
     requests: Sender<Request>,
     call: Call,
-    family: Family,
+    pub(super) family: Family,
     terminal: Option<Terminal>,
+    outlets: Arc<Outlets>,
 }
 
 impl Keeper {
@@ -72,6 +83,7 @@ impl Keeper {
         tell: Tell,
         pending: Arc<Pending>,
         requests: Sender<Request>,
+        outlets: Arc<Outlets>,
     ) -> Self {
         // Two cannot read from one terminal: it is lent to an only child.
         let terminal = (commands.len() == 1).then(Terminal::at_stdin).flatten();
@@ -84,6 +96,7 @@ impl Keeper {
             call,
             family: Family::new(),
             terminal,
+            outlets,
         }
     }
 
@@ -113,6 +126,13 @@ impl Keeper {
             } => self.spawn(child, generation, reply),
             Request::Forward(child, signal) => self.forward(child, signal),
             Request::Terminate { child, grace, reply } => self.terminate(child, grace, reply),
+            Request::Fail {
+                child,
+                generation,
+                signal,
+                grace,
+            } => self.fail(child, generation, signal, grace),
+            Request::Extend(child, generation, by) => self.extend(child, generation, by),
             Request::Report(child, generation, report) => self.hear(child, generation, report),
             Request::Reap => {
                 self.pending.reap.store(false, Ordering::Release);
@@ -202,8 +222,23 @@ impl Keeper {
             stdin_null: many,
             folder: socket.as_ref().and_then(NotifySocket::folder),
         };
-        let (handle, reports) =
-            warden::start(&self.call, &spec).map_err(|error| SpawnError::new(command, Step::Warden, error))?;
+        let wrong = |step| move |error| SpawnError::new(command, step, error);
+        let (output, ends) = match command.watch_output.is_empty() {
+            true => (None, None),
+            false => Output::new(spec.account.as_ref()).map_err(wrong(Step::Other))?,
+        };
+        let (handle, reports) = warden::start(&self.call, &spec, ends).map_err(wrong(Step::Warden))?;
+        let screens = output.map(|output| {
+            let (tell, patterns) = (self.tell.clone(), &command.watch_output);
+            output.pass_on(&self.runtime, &self.outlets, patterns, move |pattern, line| {
+                let what = What::Line { pattern, line };
+                tell.tell(Happening {
+                    child,
+                    generation,
+                    what,
+                });
+            })
+        });
         let warden = Pid::from_child(&handle);
         self.family.add_warden(warden);
         self.runtime
@@ -219,6 +254,8 @@ impl Keeper {
             uid,
             socket,
             reader: None,
+            held: watch::Sender::new(false),
+            screens: screens.unwrap_or_default(),
             _handle: handle,
         })
     }
@@ -229,6 +266,7 @@ impl Keeper {
         let Some(slot) = self.slots.get_mut(child.0) else {
             return;
         };
+        let is_ending = slot.ending.is_some();
         let Some(life) = slot.life_of(generation) else {
             return; // of a life that was given up
         };
@@ -237,6 +275,9 @@ impl Keeper {
             Some(Report::Failed { step, errno }) => self.failed(child, step, errno),
             Some(Report::Ended(end)) => self.ended(child, end),
             Some(Report::Stopped(signal)) => {
+                if is_by_terminal(signal) {
+                    life.hold_watchdog(true);
+                }
                 let what = What::Stopped { signal };
                 self.tell.tell(Happening {
                     child,
@@ -246,6 +287,7 @@ impl Keeper {
                 self.stop_with_child(child, signal);
             }
             Some(Report::Continued) => {
+                life.hold_watchdog(is_ending);
                 let what = What::Continued;
                 self.tell.tell(Happening {
                     child,
@@ -253,6 +295,7 @@ impl Keeper {
                     what,
                 });
             }
+            Some(Report::Key(signal)) if signal == Signal::WINCH.as_raw() => life.take_size(true),
             Some(Report::Key(signal)) => {
                 let what = What::Key(if signal == Signal::QUIT.as_raw() {
                     Key::Quit
@@ -302,11 +345,25 @@ impl Keeper {
                 child: process,
                 uid: life.uid,
             };
-            let reader = notify::listen(socket, child, generation, kin, self.tell.clone());
+            let requests = self.requests.clone();
+            let reader = notify::listen(
+                socket,
+                notify::Life {
+                    child,
+                    generation,
+                    kin,
+                    tell: self.tell.clone(),
+                    watchdog: slot.command.watchdog,
+                    held: life.held.subscribe(),
+                    extend: Box::new(move |by| {
+                        let _ = requests.send(Request::Extend(child, generation, by)); // the thread never ends
+                    }),
+                },
+            );
             life.reader = Some(self.runtime.spawn(reader).abort_handle());
         }
-        if slot.ending.is_some() {
-            sweep::signal(life.group(), &sweep::below(life.warden), Signal::TERM); // it missed the first
+        if let Some(ending) = &slot.ending {
+            sweep::signal(life.group(), &sweep::below(life.warden), ending.signal); // it missed the first
         }
         let _ = reply.send(Ok(number)); // nobody waits for it: Started was told
     }
@@ -359,7 +416,7 @@ impl Keeper {
 
     // ── Waiting ────────────────────────────────────────────────────────────
 
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         loop {
             match reap::next() {
                 News::Of(pid, Change::Ended(_)) if self.family.remove_warden(pid) => {
@@ -414,6 +471,9 @@ impl Keeper {
         let Some(life) = self.slots.get(child.0).and_then(|slot| slot.life.as_ref()) else {
             return;
         };
+        if signal == Signal::WINCH {
+            life.take_size(false);
+        }
         match (life.child(), life.group()) {
             (Some(_), Some(group)) => sweep::signal_group(group, signal),
             (Some(pid), None) => {
@@ -428,12 +488,9 @@ impl Keeper {
     /// Ctrl-Z went to the child alone; the shell that waits for us must see it too.
     /// A SIGSTOP came from somebody who means the child: we go on serving.
     fn stop_with_child(&mut self, child: ChildId, signal: i32) {
-        let by_terminal = [Signal::TSTP, Signal::TTIN, Signal::TTOU]
-            .iter()
-            .any(|stop| stop.as_raw() == signal);
         let Some(slot) = self.slots.get(child.0) else { return };
         let pid = slot.life.as_ref().and_then(Life::child);
-        let may = by_terminal && slot.ending.is_none();
+        let may = is_by_terminal(signal) && slot.ending.is_none();
         let (Some(terminal), Some(pid)) = (self.terminal.as_ref().filter(|_| may), pid) else {
             return;
         };
@@ -454,82 +511,13 @@ impl Keeper {
             }
         }
     }
-
-    // ── Ending ─────────────────────────────────────────────────────────────
-
-    fn terminate(&mut self, child: ChildId, grace: Duration, reply: oneshot::Sender<Termination>) {
-        let members = self.members(child);
-        let Some(slot) = self.slots.get_mut(child.0) else {
-            let _ = reply.send(Termination::NOBODY);
-            return;
-        };
-        let deadline = Instant::now() + grace;
-        let begins = slot.ending.is_none();
-        slot.ending
-            .get_or_insert_with(|| Ending::new(deadline))
-            .ask(deadline, reply);
-        if begins && !grace.is_zero() {
-            let group = slot.life.as_ref().and_then(Life::group);
-            sweep::signal(group, &members, Signal::TERM);
-            sweep::signal(group, &members, Signal::CONT); // a stopped one could not end
-        }
-        self.reap();
-    }
-
-    /// All who belong to the child now.
-    fn members(&self, child: ChildId) -> Vec<Process> {
-        let Some(slot) = self.slots.get(child.0) else {
-            return Vec::new();
-        };
-        let warden = slot.life.as_ref().filter(|life| !life.reaped).map(|life| life.warden);
-        let mut members = warden.map(sweep::below).unwrap_or_default();
-        if slot.lost {
-            members.extend(self.family.strays());
-        }
-        members
-    }
-
-    fn look_at_all(&mut self) {
-        (0..self.slots.len()).for_each(|n| self.look_at(ChildId(n)));
-    }
-
-    /// Where an ending has got to.
-    fn look_at(&mut self, child: ChildId) {
-        if self.slots.get(child.0).is_none_or(|slot| slot.ending.is_none()) {
-            return;
-        }
-        let members = self.members(child);
-        let Some(slot) = self.slots.get_mut(child.0) else {
-            return;
-        };
-        match slot.look(Instant::now(), members.len()) {
-            Next::Nothing => {}
-            Next::Kill => kill(slot, &members),
-            Next::Finish(left) => {
-                slot.lost &= left > 0;
-                if slot.life.as_ref().is_some_and(Life::is_over) {
-                    slot.life = None; // waited for when it ends
-                }
-                if let Some(ending) = slot.ending.take() {
-                    ending.finish(left);
-                }
-            }
-        }
-    }
 }
 
-/// KILL to all of a child. The group as a whole, as the kernel lets nobody fork
-/// out of that; its warden goes with it, and what had left the group comes to us.
-fn kill(slot: &mut Slot, members: &[Process]) {
-    let group = slot.life.as_ref().and_then(Life::group);
-    sweep::signal(group, members, Signal::KILL);
-    if let Some(life) = &mut slot.life {
-        slot.lost |= group.is_some();
-        if matches!(life.phase, Phase::Starting(_)) {
-            life.dismiss();
-            slot.lost = true;
-        }
-    }
+/// Whether the terminal stops with it: Ctrl-Z, or reading or writing from the background.
+fn is_by_terminal(signal: i32) -> bool {
+    [Signal::TSTP, Signal::TTIN, Signal::TTOU]
+        .iter()
+        .any(|stop| stop.as_raw() == signal)
 }
 
 /// Hands on what a warden says, until it says nothing more.

@@ -10,7 +10,7 @@
 //!
 //! A life lasts until its warden is waited for *and* has said its last word, as
 //! the one comes from the kernel and the other through a socket. Pure but for the
-//! signal that dismisses a warden.
+//! signal that dismisses a warden, and the size of the child's screens.
 
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -18,13 +18,15 @@ use std::time::{Duration, Instant};
 use greenroom_core::event::Generation;
 use greenroom_core::limits;
 use rustix::process::{Pid, Signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::Termination;
 use super::command::Command;
 use super::notify::NotifySocket;
+use super::output::Screen;
 use super::spawn::SpawnError;
+use super::sweep;
 
 /// A child that can be started: at most one life at a time.
 pub(super) struct Slot {
@@ -53,6 +55,10 @@ pub(super) struct Life {
     /// The names of its notify socket, removed with this, and the task that reads it.
     pub(super) socket: Option<NotifySocket>,
     pub(super) reader: Option<AbortHandle>,
+    /// Whether its silence does not count now.
+    pub(super) held: watch::Sender<bool>,
+    /// The terminals that stand for ours while its output is looked through.
+    pub(super) screens: Vec<Screen>,
     /// Keeps nothing alive; the library's handle of the warden, never waited on.
     pub(super) _handle: Child,
 }
@@ -123,6 +129,20 @@ impl Life {
         self.dismissed = true;
     }
 
+    /// Its silence does not count, or counts again, from anew.
+    pub(super) fn hold_watchdog(&self, held: bool) {
+        self.held.send_if_modified(|now| std::mem::replace(now, held) != held);
+    }
+
+    /// Our terminal may have another size: so have those that stand for it. The child may
+    /// have `heard` of it already, and looked at theirs too early: it is told once more.
+    pub(super) fn take_size(&self, heard: bool) {
+        let changed = self.screens.iter().filter(|screen| screen.take_size()).count();
+        if let (true, true, Some(group)) = (heard, changed > 0, self.group()) {
+            sweep::signal_group(group, Signal::WINCH);
+        }
+    }
+
     /// Nothing more is read from its notify socket, and its names go.
     pub(super) fn stop_listening(&mut self) {
         if let Some(reader) = self.reader.take() {
@@ -139,6 +159,10 @@ pub(super) struct Ending {
     pub(super) deadline: Instant,
     pub(super) next_look: Option<Instant>,
     pub(super) killed: bool,
+    /// What it begins with.
+    pub(super) signal: Signal,
+    /// No extension goes beyond.
+    latest: Instant,
     replies: Vec<oneshot::Sender<Termination>>,
 }
 
@@ -154,10 +178,12 @@ pub(super) enum Stage {
 }
 
 impl Ending {
-    pub(super) fn new(deadline: Instant) -> Self {
+    pub(super) fn new(deadline: Instant, signal: Signal) -> Self {
         Self {
             stage: Stage::Grace,
             deadline,
+            signal,
+            latest: deadline + limits::EXTEND_TIMEOUT_MAX,
             next_look: None,
             killed: false,
             replies: Vec::new(),
@@ -169,6 +195,13 @@ impl Ending {
         self.replies.push(reply);
         if self.stage == Stage::Grace {
             self.deadline = self.deadline.min(deadline);
+        }
+    }
+
+    /// The child asks for time until then: EXTEND_TIMEOUT_USEC. Never shortens.
+    pub(super) fn extend(&mut self, until: Instant) {
+        if self.stage == Stage::Grace {
+            self.deadline = self.deadline.max(until.min(self.latest));
         }
     }
 

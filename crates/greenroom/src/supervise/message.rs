@@ -2,8 +2,11 @@
 //!
 //! Lines `NAME=value`, as `sd_notify(3)` has them. What is not understood is
 //! passed over in silence, as the protocol wants it: newer programs send names
-//! that older receivers do not know. Pure; bounded by the size of a datagram
-//! ([`limits::NOTIFY_MAX`]), [`limits::STATUS_MAX`] and [`limits::PHASE_NAME_MAX`].
+//! that older receivers do not know. Of systemd's own names these are of no use to
+//! greenroom, and passed over too: `MONOTONIC_USEC`, `NOTIFYACCESS`, `FDSTORE` and its
+//! kin, `BUSERROR`, `VARLINKERROR`, `EXIT_STATUS`, `MAINPIDFDID`. Pure; bounded by the
+//! size of a datagram ([`limits::NOTIFY_MAX`]), [`limits::STATUS_MAX`] and
+//! [`limits::PHASE_NAME_MAX`].
 
 use std::time::Duration;
 
@@ -29,6 +32,24 @@ pub struct Message {
     pub barrier: bool,
     /// `X_GREENROOM_PHASE=name`: these phases are finished, in this order.
     pub phases: Vec<String>,
+    /// `X_GREENROOM_REASON=…`: why the phase is `failed`; as fit for a log as the status.
+    pub reason: Option<String>,
+    /// `ERRNO=n`: it has failed with this error number. `ERRNO=0` says that it has not.
+    pub errno: Option<u32>,
+    /// `WATCHDOG=…`.
+    pub watchdog: Option<Watchdog>,
+    /// `WATCHDOG_USEC=n`: from now on it may be silent for so long; zero: as long as it likes.
+    /// At the most [`limits::WATCHDOG_MAX`].
+    pub watchdog_interval: Option<Duration>,
+}
+
+/// What a backend says to its watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Watchdog {
+    /// `WATCHDOG=1`: it is well.
+    Ping,
+    /// `WATCHDOG=trigger`: it is not, and wants to be treated as if it had gone silent.
+    Trigger,
 }
 
 impl Message {
@@ -68,7 +89,29 @@ impl Message {
                 let extension = number(value).map(|n| Duration::from_micros(n).min(limits::EXTEND_TIMEOUT_MAX));
                 self.extend_timeout = extension.or(self.extend_timeout);
             }
+            b"ERRNO" => {
+                if let Some(number) = number(value).and_then(|n| u32::try_from(n).ok()) {
+                    self.errno = (number != 0).then_some(number);
+                }
+            }
+            b"WATCHDOG" => {
+                let said = match value {
+                    b"1" => Some(Watchdog::Ping),
+                    b"trigger" => Some(Watchdog::Trigger),
+                    _ => None,
+                };
+                // Whatever else stands beside it: who asks for help is not well.
+                self.watchdog = match (self.watchdog, said) {
+                    (Some(Watchdog::Trigger), _) | (_, None) => self.watchdog,
+                    (_, Some(said)) => Some(said),
+                };
+            }
+            b"WATCHDOG_USEC" => {
+                let interval = number(value).map(|n| Duration::from_micros(n).min(limits::WATCHDOG_MAX));
+                self.watchdog_interval = interval.or(self.watchdog_interval);
+            }
             b"X_GREENROOM_PHASE" => self.phases.extend(phase(value)),
+            b"X_GREENROOM_REASON" => self.reason = Some(printable(value)).filter(|text| !text.is_empty()),
             _ => {}
         }
     }
@@ -109,7 +152,9 @@ mod tests {
     #[test]
     fn every_known_name_is_read() {
         let datagram = b"READY=1\nSTATUS=Warming the cache\nMAINPID=4242\nEXTEND_TIMEOUT_USEC=1500000\n\
-            X_GREENROOM_PHASE=database\nX_GREENROOM_PHASE=cache\nSTOPPING=1\nRELOADING=1\nBARRIER=1\nFDSTORE=1\n";
+            X_GREENROOM_PHASE=database\nX_GREENROOM_PHASE=cache\nSTOPPING=1\nRELOADING=1\nBARRIER=1\nFDSTORE=1\n\
+            MONOTONIC_USEC=77\nNOTIFYACCESS=all\nERRNO=98\nWATCHDOG=1\nWATCHDOG_USEC=20000000\n\
+            X_GREENROOM_REASON=no \x1bdatabase\n";
         assert_eq!(
             Message::parse(datagram),
             Message {
@@ -121,6 +166,10 @@ mod tests {
                 extend_timeout: Some(Duration::from_millis(1500)),
                 barrier: true,
                 phases: vec!["database".into(), "cache".into()],
+                reason: Some("no database".into()),
+                errno: Some(98),
+                watchdog: Some(Watchdog::Ping),
+                watchdog_interval: Some(Duration::from_secs(20)),
             }
         );
     }
@@ -146,7 +195,18 @@ mod tests {
             "X_GREENROOM_PHASE=",
             "X_GREENROOM_PHASE=two words",
             "X_GREENROOM_PHASE=ü",
-            "WATCHDOG=1",
+            "WATCHDOG=0",
+            "WATCHDOG=TRIGGER",
+            "WATCHDOG_USEC=",
+            "WATCHDOG_USEC=-1",
+            "ERRNO=0",
+            "ERRNO=-5",
+            "ERRNO=4294967296",
+            "X_GREENROOM_REASON=",
+            "MONOTONIC_USEC=1",
+            "NOTIFYACCESS=all",
+            "BUSERROR=x",
+            "MAINPIDFDID=1",
         ] {
             assert!(Message::parse(line.as_bytes()).is_empty(), "{line:?}");
         }
@@ -158,6 +218,25 @@ mod tests {
     fn an_extension_is_never_longer_than_its_limit() {
         let message = Message::parse(format!("EXTEND_TIMEOUT_USEC={}", u64::MAX).as_bytes());
         assert_eq!(message.extend_timeout, Some(limits::EXTEND_TIMEOUT_MAX));
+        let message = Message::parse(format!("WATCHDOG_USEC={}", u64::MAX).as_bytes());
+        assert_eq!(message.watchdog_interval, Some(limits::WATCHDOG_MAX));
+    }
+
+    #[test]
+    fn the_last_error_number_counts_and_a_cry_for_help_is_not_taken_back() {
+        assert_eq!(Message::parse(b"ERRNO=5\nERRNO=x").errno, Some(5));
+        assert_eq!(Message::parse(b"ERRNO=5\nERRNO=0").errno, None);
+        for both in ["WATCHDOG=1\nWATCHDOG=trigger", "WATCHDOG=trigger\nWATCHDOG=1"] {
+            assert_eq!(
+                Message::parse(both.as_bytes()).watchdog,
+                Some(Watchdog::Trigger),
+                "{both:?}"
+            );
+        }
+        assert_eq!(
+            Message::parse(b"WATCHDOG_USEC=0").watchdog_interval,
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
@@ -179,7 +258,7 @@ mod tests {
 
         #[test]
         fn no_known_name_with_any_value_breaks_the_reader(
-            name in "(READY|STATUS|MAINPID|EXTEND_TIMEOUT_USEC|X_GREENROOM_PHASE|BARRIER)", value in ".{0,400}",
+            name in "(READY|STATUS|MAINPID|EXTEND_TIMEOUT_USEC|X_GREENROOM_(PHASE|REASON)|BARRIER|ERRNO|WATCHDOG(_USEC)?)", value in ".{0,400}",
         ) {
             let message = Message::parse(format!("{name}={value}").as_bytes());
             let status = message.status.unwrap_or_default();

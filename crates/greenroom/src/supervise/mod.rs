@@ -19,6 +19,9 @@
 //! | `errand` | the commands of checks, which are children beside the children |
 //! | `sweep` | who belongs to a child, and is signalled when all must go |
 //! | `terminal` | who has the terminal |
+//! | `output`, `lines` | how a child's output is passed on, and what is found in it |
+//! | `watchdog` | whether it has gone silent |
+//! | `ending` | how a life ends that is to end |
 //! | [`notify`], `folder`, [`message`], [`sender`] | what the backend says, and whether it is the backend |
 //! | [`port`] | the backend's port, kept |
 //! | [`outer`] | what the service manager outside is told |
@@ -50,13 +53,16 @@
 mod account;
 pub mod command;
 mod datagram;
+mod ending;
 pub(crate) mod errand;
 mod folder;
 mod keeper;
 mod life;
+mod lines;
 pub mod message;
 pub mod notify;
 pub mod outer;
+mod output;
 pub mod port;
 pub mod procfs;
 pub mod reap;
@@ -65,6 +71,7 @@ pub mod spawn;
 mod sweep;
 mod terminal;
 pub mod warden;
+mod watchdog;
 
 use std::io;
 use std::sync::Arc;
@@ -88,6 +95,7 @@ pub use sender::Ignored;
 pub use spawn::SpawnError;
 
 use keeper::{Keeper, Request};
+use output::Outlets;
 
 /// One of the children: the place of its [`Command`] among those that
 /// [`Supervisor::start`] was given.
@@ -140,6 +148,20 @@ pub enum What {
     NotifyUnavailable {
         /// The cause.
         error: NotifyError,
+    },
+    /// It has been silent for so long after it promised not to be; `None`: it asked for help
+    /// itself (`WATCHDOG=trigger`). Nothing has been done about it yet: see [`Supervisor::fail`].
+    Watchdog {
+        /// How long.
+        silence: Option<Duration>,
+    },
+    /// A line of its output is what was looked for. Told once for each pattern and life; it
+    /// may come after the end of that life.
+    Line {
+        /// The pattern, by its place in [`Command::watch_output`].
+        pattern: usize,
+        /// The line, as it was looked at: not fit for a terminal.
+        line: String,
     },
     /// Somebody pressed a key at the terminal that it has. It has got the signal too.
     Key(Key),
@@ -251,6 +273,7 @@ pub struct Supervisor {
     requests: mpsc::Sender<Request>,
     tell: Tell,
     children: usize,
+    outlets: Arc<Outlets>,
 }
 
 impl Supervisor {
@@ -293,7 +316,9 @@ impl Supervisor {
         subscribe(child, &requests, &pending, Pending::reap, || Request::Reap)?;
         subscribe(cont, &requests, &pending, Pending::continued, || Request::Continued)?;
         let children = commands.len();
-        let keeper = Keeper::new(commands, call, tell.clone(), pending, requests.clone());
+        let outlets = Arc::new(Outlets::new());
+        let out = Arc::clone(&outlets);
+        let keeper = Keeper::new(commands, call, tell.clone(), pending, requests.clone(), out);
         let thread = std::thread::Builder::new().name("supervise".into());
         thread
             .spawn(move || keeper.run(&taken))
@@ -304,6 +329,7 @@ impl Supervisor {
             requests,
             tell,
             children,
+            outlets,
         })
     }
 
@@ -354,6 +380,25 @@ impl Supervisor {
             };
         }
         all
+    }
+
+    /// Ends this life of the child as one that has failed: `signal` to all of it (as a rule
+    /// TERM, and ABRT for a watchdog), and KILL to what is left after `grace`. Its end is
+    /// told as any other ([`What::Ended`]), whatever its code: the caller knows that it is a
+    /// failure. Does nothing when that life is over, or is being ended already.
+    pub fn fail(&self, child: ChildId, generation: Generation, signal: Signal, grace: Duration) {
+        let _ = self.requests.send(Request::Fail {
+            child,
+            generation,
+            signal,
+            grace,
+        }); // fails only when the thread has panicked
+    }
+
+    /// Waits until the output of children that are gone is passed on
+    /// ([`Command::watch_output`]), for `longest` at the most. False if some of it is lost.
+    pub async fn flush_output(&self, longest: Duration) -> bool {
+        self.outlets.flush(longest).await
     }
 
     fn ask_to_end(&self, child: ChildId, grace: Duration) -> oneshot::Receiver<Termination> {

@@ -18,14 +18,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use std::time::{Duration, Instant};
+
 use greenroom_core::event::Generation;
 use greenroom_core::limits;
 use tokio::io::Interest;
+use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use super::datagram::{self, Received, Sender};
 use super::folder::{self, Folder, Identity, SOCKET};
 use super::message::Message;
 use super::sender::{Ignored, Kin};
+use super::watchdog::Watchdog;
 use super::{ChildId, Happening, Tell, What};
 
 /// `sockaddr_un.sun_path`, with its closing zero.
@@ -132,50 +137,96 @@ impl Drop for NotifySocket {
     }
 }
 
-/// Reads `socket` for as long as the task lives, and tells what the backend says.
-pub(super) async fn listen(socket: UnixDatagram, child: ChildId, generation: Generation, kin: Kin, tell: Tell) {
+/// Whom the task reads for, and what it is told of them.
+pub(super) struct Life {
+    pub(super) child: ChildId,
+    pub(super) generation: Generation,
+    pub(super) kin: Kin,
+    pub(super) tell: Tell,
+    /// How long the child may be silent.
+    pub(super) watchdog: Option<Duration>,
+    /// Whether its silence does not count now.
+    pub(super) held: watch::Receiver<bool>,
+    /// Called when it asks for more time.
+    pub(super) extend: Box<dyn Fn(Duration) + Send>,
+}
+
+/// How much may still be read in this second.
+struct Pace {
+    budget: u32,
+    second: tokio::time::Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            budget: limits::NOTIFY_PER_SECOND,
+            second: tokio::time::Instant::now() + limits::NOTIFY_WINDOW,
+        }
+    }
+
+    /// One was read. True when it was the last for this second.
+    fn spend(&mut self) -> bool {
+        self.budget = self.budget.saturating_sub(1);
+        if tokio::time::Instant::now() >= self.second {
+            *self = Self::new();
+        }
+        self.budget == 0
+    }
+}
+
+/// Reads `socket` for as long as the task lives, and tells what the backend says, and
+/// when it has been silent for too long.
+pub(super) async fn listen(socket: UnixDatagram, life: Life) {
     // Fails only when the runtime is shutting down.
     let Ok(socket) = tokio::net::UnixDatagram::from_std(socket) else {
         return;
     };
-    let mut reader = Reader {
-        child,
-        generation,
-        kin,
-        tell,
-        said: HashSet::new(),
-        flooded: false,
-        buffer: vec![0; limits::NOTIFY_MAX],
-    };
-    let mut budget = limits::NOTIFY_PER_SECOND;
-    let mut second = tokio::time::Instant::now() + limits::NOTIFY_WINDOW;
+    let mut held = life.held.clone();
+    let mut reader = Reader::new(life);
+    let mut pace = Pace::new();
+    // One timer for all of it, set anew when what it is for has changed.
+    let mut alarm = std::pin::pin!(sleep_until(pace.second));
     loop {
-        let received = socket
-            .async_io(Interest::READABLE, || {
-                datagram::receive(socket.as_fd(), &mut reader.buffer)
-            })
-            .await;
-        match received {
-            Ok(received) => reader.take(received),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // A socket that is bound and never connected has no other error; not a reason to spin.
-            Err(_) => return,
+        let resting = pace.budget == 0;
+        let due = reader.watchdog.due().map(tokio::time::Instant::from_std);
+        let wake = [due, resting.then_some(pace.second)].into_iter().flatten().min();
+        if let Some(wake) = wake.filter(|wake| *wake != alarm.deadline()) {
+            alarm.as_mut().reset(wake);
         }
-        budget -= 1;
-        if tokio::time::Instant::now() >= second {
-            (budget, second) = (
-                limits::NOTIFY_PER_SECOND,
-                tokio::time::Instant::now() + limits::NOTIFY_WINDOW,
-            );
-        } else if budget == 0 {
-            reader.flooded();
-            tokio::time::sleep_until(second).await; // the rest waits in the kernel's queue
-            (budget, second) = (
-                limits::NOTIFY_PER_SECOND,
-                tokio::time::Instant::now() + limits::NOTIFY_WINDOW,
-            );
+        tokio::select! {
+            biased;
+            received = next(&socket, &mut reader.buffer), if !resting => match received {
+                Ok(received) => {
+                    reader.take(received);
+                    if pace.spend() {
+                        reader.flooded();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A socket that is bound and never connected has no other error; not a reason to spin.
+                Err(_) => return,
+            },
+            Ok(()) = held.changed() => {
+                let now_held = *held.borrow_and_update();
+                reader.watchdog.hold(Instant::now(), now_held);
+            }
+            () = &mut alarm, if wake.is_some() => {
+                if due.is_some_and(|due| due <= tokio::time::Instant::now()) {
+                    reader.catch_up(&socket);
+                    reader.check_silence();
+                }
+                if resting && pace.second <= tokio::time::Instant::now() {
+                    pace = Pace::new(); // the rest waited in the kernel's queue
+                }
+            }
         }
     }
+}
+
+async fn next(socket: &tokio::net::UnixDatagram, buffer: &mut [u8]) -> io::Result<Received> {
+    let receive = || datagram::receive(socket.as_fd(), buffer);
+    socket.async_io(Interest::READABLE, receive).await
 }
 
 struct Reader {
@@ -183,6 +234,8 @@ struct Reader {
     generation: Generation,
     kin: Kin,
     tell: Tell,
+    watchdog: Watchdog,
+    extend: Box<dyn Fn(Duration) + Send>,
     /// Each cause is said once per generation and user, and counted in [`Tell`] always.
     said: HashSet<(Ignored, u32)>,
     /// Said once, too.
@@ -191,6 +244,37 @@ struct Reader {
 }
 
 impl Reader {
+    fn new(life: Life) -> Self {
+        Self {
+            child: life.child,
+            generation: life.generation,
+            kin: life.kin,
+            tell: life.tell,
+            watchdog: Watchdog::new(life.watchdog),
+            extend: life.extend,
+            said: HashSet::new(),
+            flooded: false,
+            buffer: vec![0; limits::NOTIFY_MAX],
+        }
+    }
+
+    /// Takes what waits in the socket, at the most what a second may bring: a sign of life that
+    /// was sent in time must not be missed because we rested, or were stopped ourselves.
+    fn catch_up(&mut self, socket: &tokio::net::UnixDatagram) {
+        for _ in 0..limits::NOTIFY_PER_SECOND {
+            match datagram::receive(socket.as_fd(), &mut self.buffer) {
+                Ok(received) => self.take(received),
+                Err(_) => return, // there is none; a fault is met by whoever reads next
+            }
+        }
+    }
+
+    fn check_silence(&mut self) {
+        if let Some(silence) = self.watchdog.silent(Instant::now()) {
+            self.say(What::Watchdog { silence: Some(silence) });
+        }
+    }
+
     fn take(&mut self, received: Received) {
         let at_ns = now_ns();
         let Received {
@@ -219,6 +303,10 @@ impl Reader {
         if message.main_pid.is_some_and(|pid| !self.kin.has(pid)) {
             message.main_pid = None;
         }
+        let asks_for_help = self.watchdog.hear(Instant::now(), &message);
+        if let Some(by) = message.extend_timeout {
+            (self.extend)(by);
+        }
         if !message.is_empty() {
             self.say(What::Notified {
                 from: sender.pid,
@@ -226,6 +314,9 @@ impl Reader {
                 at_ns,
                 barrier,
             });
+        }
+        if asks_for_help {
+            self.say(What::Watchdog { silence: None });
         }
     }
 

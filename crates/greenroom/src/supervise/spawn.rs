@@ -20,7 +20,7 @@
 //! [`super::Supervisor::terminate`].
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -31,7 +31,7 @@ use std::process::{self, Child, Stdio};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use super::account::{Account, AccountError};
-use super::command::Command;
+use super::command::{Command, WATCHDOG_PID};
 use super::warden::spec::Spec;
 
 /// Why the child could not be started.
@@ -213,6 +213,7 @@ struct Plan {
     foreground: bool,
     account: Option<Account>,
     cwd: Option<CString>,
+    env: Environment,
     /// To the thread that joins.
     line: UnixStream,
 }
@@ -224,19 +225,17 @@ struct Plan {
 pub(super) fn spawn(spec: &Spec, tell: impl Fn(Step, i32) + Send + Sync + 'static) -> io::Result<(Child, bool)> {
     let (line, joiner) = UnixStream::pair()?;
     let joiner = std::thread::Builder::new().spawn(move || join_group(joiner))?;
-    let plan = Plan {
+    let mut plan = Plan {
         warden: rustix::process::getpid(),
         nofile: spec.rlimit(),
         foreground: spec.foreground,
         account: spec.account.clone().filter(|account| !account.is_ours()),
         cwd: spec.cwd.as_deref().map(|cwd| c_string(cwd.as_os_str())).transpose()?,
+        env: Environment::new(&spec.env)?,
         line,
     };
     let mut child = process::Command::new(&spec.program);
-    child.args(&spec.args).process_group(0);
-    child
-        .env_clear()
-        .envs(spec.env.iter().map(|(name, value)| (name, value)));
+    child.args(&spec.args).process_group(0); // and no word of variables: see `Environment`
     if spec.stdin_null {
         child.stdin(Stdio::null());
     }
@@ -272,7 +271,7 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 
 impl Plan {
     /// Runs in the child, between fork and exec, in its new process group.
-    fn prepare(&self) -> Result<(), (Step, io::Error)> {
+    fn prepare(&mut self) -> Result<(), (Step, io::Error)> {
         let other = |error: rustix::io::Errno| (Step::Other, error.into());
         // Our group is there: nothing but the warden's word, or its end, is waited for.
         let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -297,8 +296,85 @@ impl Plan {
             rustix::process::chdir(cwd.as_c_str()).map_err(|error| (Step::Cwd, error.into()))?;
         }
         close_on_exec();
+        self.env.enter(pid);
         take_signals();
         Ok(())
+    }
+}
+
+/// The child's environment as exec takes it.
+///
+/// Not given to the library, which would copy it before the fork: the child's own number,
+/// which systemd's WATCHDOG_PID holds, is known only after it. The library finds PATH in
+/// it all the same, as it does with what it inherits.
+struct Environment {
+    strings: Vec<Box<[u8]>>,
+    /// Room for a pointer to each, and the null at the end.
+    pointers: Box<[*const c_char]>,
+    /// The string that ends with the child's number.
+    own_pid: Option<usize>,
+}
+
+// SAFETY: the pointers are null until `enter`, and then into `strings`, which nobody else has.
+unsafe impl Send for Environment {}
+// SAFETY: as above; what is written is written through `&mut`.
+unsafe impl Sync for Environment {}
+
+unsafe extern "C" {
+    static mut environ: *const *const c_char;
+}
+
+/// Digits of the largest process number there can be, and the zero behind them.
+const PID_ROOM: usize = 11;
+
+impl Environment {
+    fn new(pairs: &[(OsString, OsString)]) -> io::Result<Self> {
+        let mut strings: Vec<Box<[u8]>> = Vec::with_capacity(pairs.len());
+        let mut own_pid = None;
+        for (name, value) in pairs {
+            let mut string = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            if string.contains(&0) {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            string.push(0);
+            if name == WATCHDOG_PID && value.is_empty() {
+                own_pid = Some(strings.len());
+                string.resize(string.len() + PID_ROOM, 0);
+            }
+            strings.push(string.into());
+        }
+        Ok(Self {
+            pointers: vec![std::ptr::null(); strings.len() + 1].into(),
+            strings,
+            own_pid,
+        })
+    }
+
+    /// Becomes the environment of the calling process, whose number is `pid`, for the time
+    /// between fork and exec: neither allocates nor locks.
+    fn enter(&mut self, pid: i32) {
+        if let Some(string) = self.own_pid.and_then(|n| self.strings.get_mut(n)) {
+            write_number(&mut string[WATCHDOG_PID.len() + 1..], pid);
+        }
+        for (pointer, string) in self.pointers.iter_mut().zip(&self.strings) {
+            *pointer = string.as_ptr().cast();
+        }
+        // SAFETY: the process has one thread, as it was just forked; the strings end with
+        // zeros and the list with null, and both live until exec.
+        unsafe { environ = self.pointers.as_ptr() };
+    }
+}
+
+/// Decimal digits and a zero; what has no room is left out.
+fn write_number(into: &mut [u8], number: i32) {
+    let mut digits = [0; PID_ROOM];
+    let (mut rest, mut length) = (number.unsigned_abs(), 0);
+    while (rest > 0 || length == 0) && length < digits.len() {
+        digits[length] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        (rest, length) = (rest / 10, length + 1);
+    }
+    for (place, digit) in into.iter_mut().zip(digits[..length].iter().rev()) {
+        *place = *digit;
     }
 }
 
@@ -361,5 +437,21 @@ pub(super) fn stop_own_group() {
         libc::kill(0, libc::SIGTSTP);
         libc::sigaction(libc::SIGTSTP, &raw const before, std::ptr::null_mut());
         libc::raise(libc::SIGSTOP);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_into_the_room_it_has() {
+        for (number, text) in [(0, "0"), (7, "7"), (4_194_304, "4194304"), (i32::MAX, "2147483647")] {
+            let mut room = [0; PID_ROOM + 1];
+            write_number(&mut room, number);
+            assert_eq!(&room[..text.len()], text.as_bytes());
+            assert!(room[text.len()..].iter().all(|byte| *byte == 0));
+        }
+        write_number(&mut [0; 3], i32::MAX);
     }
 }

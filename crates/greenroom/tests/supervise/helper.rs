@@ -15,7 +15,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use greenroom::supervise::{self, ChildId, Happening, Rlimit, Signal, Supervisor, What, procfs::Process, warden};
+use greenroom::supervise::{
+    self, ChildId, Happening, Rlimit, Signal, Supervisor, What, notify, procfs::Process, warden,
+};
 use greenroom_core::event::Generation;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
@@ -80,6 +82,8 @@ fn happening(happening: Happening) {
         What::NotifyIgnored { pid, uid, why } => say(&format!("@ignored {life} {pid} {uid} {why:?}")),
         What::NotifyFlooded => say(&format!("@flooded {life}")),
         What::NotifyUnavailable { error } => say(&format!("@unavailable {life} {error}")),
+        What::Watchdog { silence } => say(&format!("@watchdog {life} {silence:?} {}", notify::now_ns())),
+        What::Line { pattern, line } => say(&format!("@line {life} {pattern} {line}")),
         What::Key(key) => say(&format!("@key {life} {key:?}")),
         What::Stopped { signal } => say(&format!("@stopped {life} {signal}")),
         What::Continued => say(&format!("@continued {life}")),
@@ -101,11 +105,14 @@ fn warden_call() -> warden::Call {
     }
 }
 
-/// One of the children, out of its words: `cwd=…`, `user=…`, `group=…` before the program.
+/// What may stand before the program in the words of a child.
+const SETTINGS: [&str; 5] = ["cwd=", "user=", "group=", "watchdog_ms=", "pattern="];
+
+/// One of the children, out of its words: settings before the program.
 fn command(words: &str) -> supervise::Command {
     let mut words = words.split('\u{1f}').peekable();
     let mut settings = Vec::new();
-    while let Some(setting) = words.next_if(|word| ["cwd=", "user=", "group="].iter().any(|s| word.starts_with(s))) {
+    while let Some(setting) = words.next_if(|word| SETTINGS.iter().any(|s| word.starts_with(s))) {
         settings.push(setting.split_once('=').unwrap());
     }
     let mut command = supervise::Command::new(words.next().unwrap());
@@ -116,6 +123,8 @@ fn command(words: &str) -> supervise::Command {
         match name {
             "cwd" => command.cwd = Some(value.into()),
             "user" => command.user = Some(value.into()),
+            "watchdog_ms" => command.watchdog = Some(Duration::from_millis(value.parse().unwrap())),
+            "pattern" => command.watch_output.push(regex::Regex::new(value).unwrap()),
             _ => command.group = Some(value.into()),
         }
     }
@@ -154,7 +163,7 @@ fn supervisor() {
     std::process::exit(0);
 }
 
-/// `verb value`, for the first child, or `verb value child`.
+/// `verb value` (of `fail`: `SIGNAL,grace,generation`), for the first child, or `verb value child`.
 async fn obey(supervisor: &Supervisor, order: &str) {
     let mut words = order.split(' ');
     let (verb, value) = (words.next().unwrap(), words.next().unwrap_or_default());
@@ -184,6 +193,18 @@ async fn obey(supervisor: &Supervisor, order: &str) {
                 supervisor.orphans_reaped(),
                 supervisor.notify_ignored()
             ));
+        }
+        "fail" => {
+            let (signal, grace) = value.split_once(',').unwrap();
+            let signal = if signal == "ABRT" { Signal::ABORT } else { Signal::TERM };
+            let mut words = grace.split(',');
+            let grace = Duration::from_millis(words.next().unwrap().parse().unwrap());
+            let generation = Generation(words.next().unwrap().parse().unwrap());
+            supervisor.fail(child, generation, signal, grace);
+        }
+        "flush" => {
+            let longest = Duration::from_millis(value.parse().unwrap());
+            say(&format!("@flushed {}", supervisor.flush_output(longest).await));
         }
         "floods" => say(&format!("@floods {}", supervisor.notify_floods())),
         _ => panic!("{order}"),
@@ -301,7 +322,7 @@ impl Helper {
 
     /// Whether a line with `text` has come and was not waited for.
     pub(crate) fn has(&self, text: &str) -> bool {
-        self.lines.find(text, Duration::ZERO).is_some()
+        self.lines.has(text)
     }
 
     /// Starts generation `n`; gives the child's pid.
@@ -377,6 +398,11 @@ impl Lines {
     pub(crate) fn expect(&self, text: &str) -> String {
         self.find(text, PATIENCE)
             .unwrap_or_else(|| panic!("{text:?} did not come; what came: {:#?}", self.kept.borrow()))
+    }
+
+    /// Whether a line with `text` has come and was not waited for.
+    pub(crate) fn has(&self, text: &str) -> bool {
+        self.find(text, Duration::ZERO).is_some()
     }
 
     fn find(&self, text: &str, patience: Duration) -> Option<String> {

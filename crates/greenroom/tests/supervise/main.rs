@@ -12,5 +12,8 @@
 mod children;
 mod helper;
 mod notify;
+mod output;
 mod several;
+mod spoof;
 mod terminal;
+mod watchdog;

@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::helper::Lines;
 
-struct Session {
+pub(super) struct Session {
     leader: Child,
     keyboard: File,
     screen: Lines,
@@ -19,6 +19,11 @@ struct Session {
 
 /// `leader` (a shell script, `$0` the helper) leads a session at a new terminal.
 fn session(leader: &str, child: &str) -> Session {
+    session_of(leader, &["/bin/sh", "-c", child])
+}
+
+/// As [`session`], of a child given by its words.
+pub(super) fn session_of(leader: &str, child: &[&str]) -> Session {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
@@ -33,7 +38,7 @@ fn session(leader: &str, child: &str) -> Session {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", leader]).arg(std::env::current_exe().unwrap());
     command.env("SUPERVISE_ROLE", "supervisor").env("SUPERVISE_TTY", "1");
-    command.env("SUPERVISE_CHILD", ["/bin/sh", "-c", child].join("\u{1f}"));
+    command.env("SUPERVISE_CHILD", child.join("\u{1f}"));
     command.stdin(stdio()).stdout(stdio()).stderr(stdio());
     // SAFETY: two system calls, async-signal-safe, on plain data.
     unsafe {
@@ -53,11 +58,27 @@ fn session(leader: &str, child: &str) -> Session {
 }
 
 impl Session {
-    fn press(&mut self, keys: &[u8]) {
+    /// Whether this has come and was not waited for.
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.screen.has(text)
+    }
+
+    /// The window is drawn larger or smaller.
+    pub(super) fn resize(&self, rows: u16, columns: u16) {
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&self.keyboard, size).unwrap();
+    }
+
+    pub(super) fn press(&mut self, keys: &[u8]) {
         self.keyboard.write_all(keys).unwrap();
     }
 
-    fn see(&self, text: &str) -> String {
+    pub(super) fn see(&self, text: &str) -> String {
         self.screen.expect(text)
     }
 }
@@ -69,8 +90,8 @@ impl Drop for Session {
     }
 }
 
-const HELPER: &str = r#"exec "$0" helper::helper --exact --nocapture"#;
-const JOB: &str =
+pub(super) const HELPER: &str = r#"exec "$0" helper::helper --exact --nocapture"#;
+pub(super) const JOB: &str =
     r#"set -m; "$0" helper::helper --exact --nocapture; echo the shell sees $?; fg >/dev/null; echo after fg $?"#;
 
 #[test]

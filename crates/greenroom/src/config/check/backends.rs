@@ -173,6 +173,7 @@ impl Checker<'_> {
         let group = self.account(&join(path, "group"), process.group);
         let restart = self.word(&join(path, "restart"), process.restart, RestartPolicy::OnFailure);
         model::Process {
+            watchdog: None,
             command,
             env,
             cwd,

@@ -1,7 +1,7 @@
 //! The warden's own process: starts the child, waits, reports, and outlives greenroom.
 //!
 //! One thread (a second one while the child is started), one loop over two descriptors: signals (SIGCHLD, and the terminal's
-//! SIGINT and SIGQUIT) and the socket to greenroom, whose end means that greenroom is
+//! SIGINT, SIGQUIT and SIGWINCH) and the socket to greenroom, whose end means that greenroom is
 //! gone. Bounded: after that end it lives for [`limits::SWEEP_MAX`] at the most.
 #![allow(unsafe_code)]
 
@@ -174,7 +174,7 @@ fn signals() -> io::Result<OwnedFd> {
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGCHLD, libc::SIGINT, libc::SIGQUIT] {
+        for signal in [libc::SIGCHLD, libc::SIGINT, libc::SIGQUIT, libc::SIGWINCH] {
             libc::sigaddset(&raw mut set, signal);
         }
         match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {

@@ -14,8 +14,8 @@
 //!   what the child leaves behind: whoever belongs to this life is below its warden,
 //!   and nobody else is. Sweep, notify and probes go by that.
 //! - *It hears the terminal.* It is a member of the child's group, and so it gets the
-//!   SIGINT and SIGQUIT of Ctrl-C and Ctrl-\ that greenroom, in another group, does
-//!   not. Only those that the kernel itself sent count: a child that signals its own
+//!   SIGINT and SIGQUIT of Ctrl-C and Ctrl-\, and the SIGWINCH of a new size, that
+//!   greenroom, in another group, does not. Only those that the kernel itself sent count: a child that signals its own
 //!   group (`kill -INT 0`) is not the user.
 //! - *It outlives greenroom by a moment.* When greenroom is gone, however it ended, the
 //!   socket between them has an end: then the warden kills all that is below it,
@@ -84,8 +84,9 @@ pub fn main_if_called() -> Option<u8> {
 }
 
 /// Starts a warden for what `spec` describes. It runs when this returns; what
-/// became of its child it reports. Only the supervisor's thread may call this.
-pub(super) fn start(call: &Call, spec: &Spec) -> io::Result<(Child, UnixStream)> {
+/// became of its child it reports. `output` is the child's stdout and stderr; `None`:
+/// they are our own. Only the supervisor's thread may call this.
+pub(super) fn start(call: &Call, spec: &Spec, output: Option<[OwnedFd; 2]>) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?; // both close-on-exec
     let told = File::from(rustix::fs::memfd_create("greenroom-spec", MemfdFlags::CLOEXEC)?);
     (&told).write_all(&spec.encode())?;
@@ -94,6 +95,9 @@ pub(super) fn start(call: &Call, spec: &Spec) -> io::Result<(Child, UnixStream)>
     warden.arg0(&call.name).args(&call.args).env_clear();
     warden.envs(call.env.iter().map(|(name, value)| (name, value)));
     let kept = [theirs.as_raw_fd(), told.as_raw_fd()];
+    if let Some([stdout, stderr]) = output {
+        warden.stdout(stdout).stderr(stderr); // the child inherits them, and the warden lets go
+    }
     warden.env(CALL, format!("{},{}", kept[0], kept[1]));
     guard::prepare(&mut warden, kept);
     let child = warden.spawn()?;

@@ -21,7 +21,7 @@ use crate::supervise::folder::Identity;
 pub(in crate::supervise) struct Spec {
     pub(in crate::supervise) program: OsString,
     pub(in crate::supervise) args: Vec<OsString>,
-    /// All of the child's environment.
+    /// All of the child's environment; `WATCHDOG_PID` in it gets its value from who has its number.
     pub(in crate::supervise) env: Vec<(OsString, OsString)>,
     pub(in crate::supervise) cwd: Option<PathBuf>,
     pub(in crate::supervise) account: Option<Account>,

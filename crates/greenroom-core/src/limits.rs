@@ -142,6 +142,8 @@ pub const SCRAM_ROUNDS_MAX: u32 = 100_000;
 pub const EARLY_ENDS_MAX: usize = 1_024;
 /// Characters of the reason of a failed start that a client is told.
 pub const REASON_MAX: usize = 100;
+/// Bytes of a file of start-up times; one of ours has far less.
+pub const STARTS_FILE_MAX: u64 = 4 * KIB as u64;
 /// Start-up times without which nothing is said of the present one.
 pub const STARTS_NEEDED: usize = 3;
 /// The most that a Retry-After says, whatever start-ups took until now, in seconds.

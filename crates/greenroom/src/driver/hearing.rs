@@ -3,7 +3,7 @@
 //! `greenroom_core::readiness` decides; here its words are carried to the gate, the log,
 //! the prober, the child and whoever looks on ([`Standing`]).
 
-use std::time::Instant;
+use std::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::check::{Level, State};
@@ -92,7 +92,7 @@ impl Driver {
         self.ready_since = now;
         let took = now.since(self.away_since);
         if std::mem::take(&mut self.is_start) {
-            self.starts.took(took);
+            self.starts.send_modify(|starts| starts.took(took));
         }
         self.log.say(Event::Ready {
             by: by.into(),
@@ -200,11 +200,11 @@ impl Driver {
 impl LastVerdict {
     /// Of a look that has just ended.
     #[must_use]
-    pub fn of(good: bool, reason: Option<String>, began: Instant) -> Self {
+    pub fn of(good: bool, reason: Option<String>, took: Duration) -> Self {
         Self {
             good,
             reason,
-            took: began.elapsed(),
+            took,
             at: crate::clock::now(),
         }
     }

@@ -92,7 +92,8 @@ pub struct Driver {
     wanted: watch::Sender<bool>,
     /// How things stand, for whoever shows it.
     standing: watch::Sender<Standing>,
-    starts: Starts,
+    /// What its starts took.
+    starts: watch::Sender<Starts>,
     /// The routes, for what they change in a head.
     config: Arc<Config>,
     /// Host for requests that have none.
@@ -104,7 +105,7 @@ pub struct Driver {
     index: usize,
 }
 
-/// What prober and child are told.
+/// What prober and child are told, and who keeps the start-up times.
 #[derive(Clone, Debug)]
 pub struct Wants {
     /// Whether a verdict is wanted.
@@ -113,6 +114,8 @@ pub struct Wants {
     pub look_now: Arc<Notify>,
     /// The life of the process that is to be ended.
     pub end: watch::Receiver<Option<EndLife>>,
+    /// What its starts took until now.
+    pub learned: watch::Receiver<Starts>,
 }
 
 /// A life of a process that has failed, and is to be ended.
@@ -160,11 +163,13 @@ impl Driver {
         let readiness = Readiness::new(parts.plan, clock::now());
         let (wanted, verdict) = watch::channel(readiness.wants_verdict());
         let (end, ends) = watch::channel(None);
+        let usual = parts.starts.usual();
+        let (starts, learned) = watch::channel(parts.starts);
         let (standing, stands) = watch::channel(Standing {
             gate: Gateway::Shut,
             phase: None,
             since: clock::now(),
-            usual: parts.starts.usual(),
+            usual,
             failure: None,
             degraded: None,
         });
@@ -199,7 +204,7 @@ impl Driver {
             resting: None,
             wanted,
             standing,
-            starts: parts.starts,
+            starts,
             config: parts.config,
             authority,
             pool,
@@ -211,6 +216,7 @@ impl Driver {
             verdict,
             look_now,
             end: ends,
+            learned,
         };
         (driver, seen, wants)
     }
@@ -319,7 +325,7 @@ impl Driver {
         self.inbox
             .set_free(if is_blocked { Needs::default() } else { self.gate.free() });
         let gate = Gateway::from(self.gate.stage());
-        let (since, usual) = (self.away_since, self.starts.usual());
+        let (since, usual) = (self.away_since, self.starts.borrow().usual());
         self.standing.send_if_modified(|standing| {
             let changed = (standing.gate, standing.since, standing.usual) != (gate, since, usual);
             (standing.gate, standing.since, standing.usual) = (gate, since, usual);
@@ -404,7 +410,8 @@ impl Driver {
     /// Whether by all that is known of its starts the backend will not be ready in that time.
     fn is_hopeless(&self, now: Time, deadline: Time) -> bool {
         let elapsed = now.since(self.away_since);
-        let usual = self.starts.usual().filter(|_| self.is_start && !self.gate_is_told);
+        let usual = self.starts.borrow().usual();
+        let usual = usual.filter(|_| self.is_start && !self.gate_is_told);
         usual.is_some_and(|usual| usual.is_hopeless(elapsed, deadline.since(now)))
     }
 

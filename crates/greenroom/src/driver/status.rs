@@ -160,7 +160,7 @@ impl Driver {
             checks: self.checks_status(now),
             held: self.held_status(now),
             dialing: self.gate.dialing(),
-            starts: self.starts.usual().map(|usual| StartsStatus {
+            starts: self.starts.borrow().usual().map(|usual| StartsStatus {
                 count: usual.of,
                 p50_ms: ms(usual.p50),
                 p90_ms: ms(usual.p90),

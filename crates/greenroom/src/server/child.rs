@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use greenroom_core::backend::Input;
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::House;
+use super::lives::Lives;
 use super::station::Station;
 use super::stop::{self, Asked, Signals};
 use crate::clock;
@@ -93,7 +94,7 @@ pub(super) async fn live(house: &House) -> u8 {
             supervisor: supervisor.clone(),
             inbox: Arc::clone(&station.backend.inbox),
             log: station.log.clone(),
-            generation: Arc::clone(&station.generation),
+            lives: Arc::clone(&station.lives),
             backoff: Backoff::new(process.restart),
             grace: house.config.grace,
             is_only: house.stations.len() == 1,
@@ -161,7 +162,7 @@ struct Life {
     supervisor: Supervisor,
     inbox: Arc<Inbox>,
     log: Log,
-    generation: Arc<std::sync::atomic::AtomicU64>,
+    lives: Arc<Lives>,
     backoff: Backoff,
     /// Between the first signal and KILL.
     grace: Duration,
@@ -178,7 +179,7 @@ impl Life {
         loop {
             number += 1;
             let generation = Generation(number);
-            self.generation.store(number, Ordering::SeqCst);
+            self.lives.begin(generation);
             // Told before it is started, so that its first word finds its generation known.
             self.inbox.tell(Message::signal(Input::Started(generation), "start"));
             let mut failed = None;
@@ -292,8 +293,10 @@ struct Teller {
     log: Log,
     pid: Arc<AtomicU32>,
     deaths: mpsc::UnboundedSender<Death>,
-    /// For each `log` check, in order: the last life in which its line was seen.
-    lines: Arc<[watch::Sender<u64>]>,
+    /// For each `log` check, in order: whether its line was seen in the present life.
+    lines: Arc<[watch::Sender<bool>]>,
+    /// The present life: a line of an earlier one may still come late.
+    present: AtomicU64,
     keys: mpsc::Sender<Key>,
 }
 
@@ -306,6 +309,7 @@ impl Teller {
             pid: Arc::clone(&station.pid),
             deaths,
             lines: Arc::clone(&station.lines),
+            present: AtomicU64::new(0),
             keys: keys.clone(),
         };
         (teller, died)
@@ -317,6 +321,10 @@ impl Teller {
                 let pid = u32::try_from(pid).unwrap_or(0);
                 self.pid.store(pid, Ordering::SeqCst);
                 let generation = generation.0;
+                self.present.store(generation, Ordering::SeqCst);
+                for seen in self.lines.iter() {
+                    seen.send_replace(false);
+                }
                 self.log.say(Event::Started { pid, generation });
             }
             What::Notified { message, barrier, .. } => {
@@ -342,8 +350,9 @@ impl Teller {
                 self.inbox.tell(Message::Backend(failed, "watchdog"));
             }
             What::Line { pattern, .. } => {
-                if let Some(seen) = self.lines.get(pattern) {
-                    seen.send_replace(generation.0);
+                let is_present = generation.0 == self.present.load(Ordering::SeqCst);
+                if let Some(seen) = self.lines.get(pattern).filter(|_| is_present) {
+                    seen.send_replace(true);
                 }
             }
             What::Key(key) => {
@@ -406,6 +415,11 @@ fn command(house: &House, station: &Station, process: &Process) -> Command {
     if let Some(port) = station.chosen_port() {
         words = fill_port(&words, port);
         env.push((OsString::from("PORT"), OsString::from(port.to_string())));
+    }
+    if let Some(admin) = &house.admin {
+        // So that `greenroom phase` within it speaks to us, and of itself.
+        env.push((OsString::from("GREENROOM_ADMIN"), admin.path().into()));
+        env.push((OsString::from("GREENROOM_BACKEND"), station.backend.name.as_str().into()));
     }
     env.extend(process.env.iter().cloned());
     let mut words = words.into_iter();

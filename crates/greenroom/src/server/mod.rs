@@ -10,8 +10,11 @@
 //! Every way out leads through `stop`: the held are refused at once, the relayed
 //! closed at their pace, then the children are ended.
 
+mod checker;
 mod child;
+mod lives;
 mod prober;
+mod state;
 mod station;
 mod stop;
 #[cfg(test)]
@@ -23,9 +26,10 @@ use greenroom_core::limits::HOUSE_THREADS;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::admin;
 use crate::clock;
 use crate::config::{Config, LogFormat};
-use crate::front::Front;
+use crate::front::{self, Front};
 use crate::listener;
 use crate::registry::Registry;
 use crate::relay::Drain;
@@ -57,6 +61,10 @@ pub fn run(config: Config) -> u8 {
         Ok(doors) => doors,
         Err(error) => return fail(&log, &error.to_string(), CANNOT_LISTEN),
     };
+    let socket = match admin_socket(&config, &log) {
+        Ok(socket) => socket,
+        Err(message) => return fail(&log, &message, CANNOT_LISTEN),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(HOUSE_THREADS)
         .enable_all()
@@ -65,11 +73,24 @@ pub fn run(config: Config) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return fail(&log, &format!("cannot start: {error}"), CANNOT_LISTEN),
     };
-    let code = runtime.block_on(house(Arc::new(config), doors, nofile, log.clone()));
+    let code = runtime.block_on(house(Arc::new(config), doors, socket, nofile, log.clone()));
     log.flush();
     // Connections that are left have had their time: the process ends with them.
     runtime.shutdown_background();
     code
+}
+
+/// Bound while there is one thread. One that the user has asked for must come about; without one of
+/// our own choice greenroom serves as well, but cannot be asked.
+fn admin_socket(config: &Config, log: &Log) -> Result<Option<admin::Socket>, String> {
+    match (admin::socket(&config.admin), &config.admin.socket) {
+        (Ok(socket), _) => Ok(Some(socket)),
+        (Err(error), Some(path)) => Err(format!("cannot open the admin socket {}: {error}", path.display())),
+        (Err(error), None) => {
+            log.warn(format!("there is no admin socket, so `greenroom status` cannot ask: {error}"));
+            Ok(None)
+        }
+    }
 }
 
 fn fail(log: &Log, message: &str, code: u8) -> u8 {
@@ -87,9 +108,17 @@ struct House {
     outer: Outer,
     log: Log,
     nofile: Option<Rlimit>,
+    /// Where greenroom is asked and told things.
+    admin: Option<admin::Socket>,
 }
 
-async fn house(config: Arc<Config>, doors: Vec<std::net::TcpListener>, nofile: Option<Rlimit>, log: Log) -> u8 {
+async fn house(
+    config: Arc<Config>,
+    doors: Vec<std::net::TcpListener>,
+    socket: Option<admin::Socket>,
+    nofile: Option<Rlimit>,
+    log: Log,
+) -> u8 {
     let threads = match Threads::start() {
         Ok(threads) => Arc::new(threads),
         Err(error) => return fail(&log, &format!("cannot start: {error}"), CANNOT_LISTEN),
@@ -105,20 +134,35 @@ async fn house(config: Arc<Config>, doors: Vec<std::net::TcpListener>, nofile: O
     };
     let (drain, draining) = watch::channel(None);
     let seed = random_seed();
+    let backends: Arc<[Arc<front::Backend>]> = stations.iter().map(|station| Arc::clone(&station.backend)).collect();
+    let mut listeners = Vec::new();
     for (listener, door) in doors.into_iter().enumerate() {
         let front = Arc::new(Front {
             registry: Arc::clone(&registry),
             config: Arc::clone(&config),
-            backends: stations.iter().map(|station| Arc::clone(&station.backend)).collect(),
+            backends: Arc::clone(&backends),
             listener,
             seed,
             drain: draining.clone(),
         });
-        if let Err(error) = open(door, &threads, front, &log) {
-            let address = &config.listeners[listener].address;
-            return fail(&log, &format!("cannot listen on {address}: {error}"), CANNOT_LISTEN);
+        match open(door, &threads, front, &log) {
+            Ok(address) => listeners.push(address),
+            Err(error) => {
+                let address = &config.listeners[listener].address;
+                return fail(&log, &format!("cannot listen on {address}: {error}"), CANNOT_LISTEN);
+            }
         }
     }
+    let asked = Arc::new(admin::Asked {
+        config: Arc::clone(&config),
+        backends,
+        listeners,
+        drain: draining,
+    });
+    let admin = match admin::open(&asked, socket, &log) {
+        Ok(admin) => admin,
+        Err(error) => return fail(&log, &format!("cannot open the admin address: {error}"), CANNOT_LISTEN),
+    };
     let outer = Outer::from_env();
     outer.ready(); // what matters to whoever depends on us: clients may come
     let house = House {
@@ -129,6 +173,7 @@ async fn house(config: Arc<Config>, doors: Vec<std::net::TcpListener>, nofile: O
         outer,
         log,
         nofile,
+        admin,
     };
     let code = if house.stations.iter().any(|station| station.process().is_some()) {
         child::live(&house).await
@@ -140,7 +185,7 @@ async fn house(config: Arc<Config>, doors: Vec<std::net::TcpListener>, nofile: O
 }
 
 /// Takes clients from one door, and says so.
-fn open(door: std::net::TcpListener, threads: &Arc<Threads>, front: Arc<Front>, log: &Log) -> std::io::Result<()> {
+fn open(door: std::net::TcpListener, threads: &Arc<Threads>, front: Arc<Front>, log: &Log) -> std::io::Result<String> {
     let address = door.local_addr()?.to_string();
     let listener = TcpListener::from_std(door)?;
     let (held_max, relayed_max) = front.registry.capacity();
@@ -149,13 +194,13 @@ fn open(door: std::net::TcpListener, threads: &Arc<Threads>, front: Arc<Front>, 
         all => all.iter().map(|backend| backend.name.as_str()).collect(),
     };
     log.say(Event::Listening {
-        address,
+        address: address.clone(),
         backend: backends.join(", "),
         held_max,
         relayed_max,
     });
     tokio::spawn(listener::accept(listener, Arc::clone(threads), front, log.clone()));
-    Ok(())
+    Ok(address)
 }
 
 /// Raises the limit of open files to what we may have; says what it was, for the child.

@@ -5,12 +5,11 @@
 //! grid, and once more before a hold ends, when the owner task says so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use greenroom_core::backend::Input;
-use greenroom_core::event::Generation;
 
+use super::lives::Lives;
 use crate::config::{Address, Ready};
 use crate::driver::{Inbox, Message, Wants};
 use crate::probe::{self, Of, Probe, Verdict};
@@ -21,8 +20,7 @@ pub(super) struct Prober {
     pub(super) ready: Ready,
     pub(super) address: Address,
     pub(super) of: Of,
-    /// The present generation.
-    pub(super) generation: Arc<AtomicU64>,
+    pub(super) lives: Arc<Lives>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) log: Log,
 }
@@ -47,7 +45,7 @@ impl Prober {
                 }
                 // Each one: what was known already the machine knows, and a relay may have been lost since.
                 let up = look.verdict == Verdict::Up;
-                let generation = Generation(self.generation.load(Ordering::SeqCst));
+                let generation = self.lives.of(look.began);
                 self.inbox.tell(Message::signal(Input::Verdict(generation, up), by));
             };
             tokio::select! {

@@ -4,15 +4,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU32;
 
 use greenroom_core::backend::Source;
 use greenroom_core::gate::Trust;
 use greenroom_core::readiness::Plan;
-use greenroom_core::starts::Starts;
 
 use super::FAULT;
+use super::checker::Checker;
+use super::lives::Lives;
 use super::prober::Prober;
+use super::state::StartsFile;
 use tokio::sync::watch;
 
 use crate::config::{self, Address, Config, Pattern, ProbeKind, Process, Ready};
@@ -33,11 +35,11 @@ pub(super) struct Station {
     /// Its process, while there is one; else 0.
     pub(super) pid: Arc<AtomicU32>,
     /// Which life of its process.
-    pub(super) generation: Arc<AtomicU64>,
+    pub(super) lives: Arc<Lives>,
     /// Says when a verdict is wanted, and when a look is.
     pub(super) wants: Wants,
-    /// For each `log` check, in order: the last life in which its line was seen.
-    pub(super) lines: Arc<[watch::Sender<u64>]>,
+    /// For each `log` check, in order: whether its line was seen in the present life.
+    pub(super) lines: Arc<[watch::Sender<bool>]>,
     /// The log, which names the backend where there are several.
     pub(super) log: Log,
     config: Arc<Config>,
@@ -63,13 +65,14 @@ impl Station {
                 (Address::Tcp { host, port }, Some(reserved))
             }
         };
+        let file = config.state_dir.as_ref().map(|folder| StartsFile::of(folder, &settings.name));
         let (driver, backend, wants) = Driver::new(Parts {
             config: Arc::clone(config),
             backend: index,
             names: Names::new(&address, log.clone()),
             address: address.clone(),
             plan: plan(settings),
-            starts: Starts::default(),
+            starts: file.as_ref().map(|file| file.read(&log)).unwrap_or_default(),
             registry: Arc::clone(registry),
             log: log.clone(),
         });
@@ -78,15 +81,19 @@ impl Station {
             backend: Arc::new(backend),
             address,
             pid: Arc::default(),
-            generation: Arc::default(),
+            lives: Arc::default(),
             wants,
-            lines: log_lines(settings).map(|_| watch::Sender::new(0)).collect(),
+            lines: log_lines(settings).map(|_| watch::Sender::new(false)).collect(),
             log,
             config: Arc::clone(config),
             index,
             reserved,
         };
+        if let Some(file) = file {
+            tokio::spawn(file.keep(station.wants.learned.clone(), station.log.clone()));
+        }
         station.probe();
+        station.check();
         Ok(station)
     }
 
@@ -117,15 +124,41 @@ impl Station {
         let prober = Prober {
             ready: self.settings().ready.clone(),
             address: self.address.clone(),
-            of: match self.process() {
-                Some(_) => Of::Children(Arc::clone(&self.pid)),
-                None => Of::Anyone,
-            },
-            generation: Arc::clone(&self.generation),
+            of: self.of(),
+            lives: Arc::clone(&self.lives),
             inbox: Arc::clone(&self.backend.inbox),
             log: self.log.clone(),
         };
         tokio::spawn(prober.run(self.wants.clone()));
+    }
+
+    fn check(&self) {
+        let mut lines = self.lines.iter();
+        for (index, check) in self.settings().checks.iter().enumerate() {
+            let line = match check.probe {
+                ProbeKind::Log { .. } => lines.next().map(watch::Sender::subscribe),
+                _ => None,
+            };
+            let checker = Checker {
+                index,
+                check: check.clone(),
+                address: self.address.clone(),
+                of: self.of(),
+                line,
+                lives: Arc::clone(&self.lives),
+                inbox: Arc::clone(&self.backend.inbox),
+                log: self.log.clone(),
+            };
+            tokio::spawn(checker.run());
+        }
+    }
+
+    /// Whose listeners count.
+    fn of(&self) -> Of {
+        match self.process() {
+            Some(_) => Of::Children(Arc::clone(&self.pid)),
+            None => Of::Anyone,
+        }
     }
 }
 

@@ -343,7 +343,7 @@ async fn a_probe_looks_once_more_before_a_hold_ends_and_the_client_is_let_in() {
         ready: "http:/ready".parse().unwrap(),
         address,
         of: Of::Anyone,
-        generation: Arc::default(),
+        lives: Arc::default(),
         inbox,
         log: Log::start(Format::Json),
     };

@@ -24,10 +24,10 @@ use greenroom_core::phase::Reason;
 use greenroom_core::readiness::Input;
 use serde::{Deserialize, Serialize};
 
+use super::Asked;
 use super::guard::{self, Rule};
 use super::health::{self, Question};
 use super::platform::platform;
-use super::Asked;
 use crate::clock;
 use crate::config::Admin;
 use crate::driver::{Message, Status};
@@ -234,8 +234,16 @@ fn judge(asked: &Asked, backend: &Backend, push: &Push, now: &Status) -> Result<
             "leave `reason` out, or push the phase `failed`",
         );
     }
-    let settings = asked.config.backends.iter().find(|settings| settings.name == backend.name);
-    let own: Vec<_> = settings.iter().flat_map(|settings| &settings.phases).map(|rule| &*rule.name).collect();
+    let settings = asked
+        .config
+        .backends
+        .iter()
+        .find(|settings| settings.name == backend.name);
+    let own: Vec<_> = settings
+        .iter()
+        .flat_map(|settings| &settings.phases)
+        .map(|rule| &*rule.name)
+        .collect();
     if !matches!(phase, "ready" | "complete" | "stopping") && !own.contains(&phase) {
         let shown: String = phase.chars().take(PHASE_NAME_MAX).collect();
         return refuse(

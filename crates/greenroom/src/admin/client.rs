@@ -21,9 +21,7 @@ pub use crate::driver::Status;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// None runs.
-    #[error(
-        "no greenroom of this user is running (there is no socket in {0}); give its socket with --admin PATH"
-    )]
+    #[error("no greenroom of this user is running (there is no socket in {0}); give its socket with --admin PATH")]
     None(PathBuf),
     /// Several run.
     #[error("several greenrooms are running; say which one with --admin PATH:{0}")]
@@ -87,7 +85,12 @@ impl Client {
                 error: "there are several backends".into(),
                 help: format!(
                     "say which one with --backend: {}",
-                    first.into_iter().chain(second).chain(names).collect::<Vec<_>>().join(", ")
+                    first
+                        .into_iter()
+                        .chain(second)
+                        .chain(names)
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 ),
             })),
         }
@@ -99,7 +102,10 @@ impl Client {
 
     fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
         let unreachable = |error| ClientError::Unreachable(self.socket.clone(), error);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(unreachable)?;
         let exchange = self.exchange(method, path, body);
         let (status, bytes) = runtime
             .block_on(async { tokio::time::timeout(ADMIN_TIMEOUT, exchange).await })

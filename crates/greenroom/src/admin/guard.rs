@@ -18,7 +18,9 @@ use crate::config::Secret;
 /// Whether the other end of the socket is of our own user, or root.
 pub(super) fn is_ours(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 /// What the address asks of whoever comes.
@@ -84,7 +86,10 @@ impl Rule {
             Some(end) => &host[..=end],
             None => host.split(':').next().unwrap_or(host),
         };
-        let configured = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        let configured = self
+            .address
+            .rsplit_once(':')
+            .map_or(self.address.as_str(), |(host, _)| host);
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         bare.parse::<std::net::IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
@@ -120,10 +125,23 @@ mod tests {
     #[test]
     fn only_who_brings_the_token_and_is_no_page_of_another_site_is_served() {
         let token = ("authorization", "Bearer sesame");
-        for host in ["127.0.0.1:9090", "[::1]:9090", "localhost", "10.0.0.7:1", "admin.test:9090", "ADMIN.test"] {
+        for host in [
+            "127.0.0.1:9090",
+            "[::1]:9090",
+            "localhost",
+            "10.0.0.7:1",
+            "admin.test:9090",
+            "ADMIN.test",
+        ] {
             assert_eq!(judged(&[("host", host), token]), 200, "{host}");
         }
-        for host in ["evil.test", "evil.test:9090", "127.0.0.1.evil.test", "admin.test.evil", ""] {
+        for host in [
+            "evil.test",
+            "evil.test:9090",
+            "127.0.0.1.evil.test",
+            "admin.test.evil",
+            "",
+        ] {
             assert_eq!(judged(&[("host", host), token]), 403, "{host}");
         }
         assert_eq!(judged(&[token]), 403, "no Host");

@@ -124,7 +124,11 @@ impl Door {
         Arc::clone(&self.room).acquire_owned().await.ok() // it is never closed
     }
 
-    fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, permit: Option<OwnedSemaphorePermit>) {
+    fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
         let service = TowerToHyperService::new(self.router.clone());
         tokio::spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();

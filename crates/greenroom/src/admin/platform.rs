@@ -29,7 +29,12 @@ mod tests {
     use super::*;
 
     fn on(variables: &[(&str, &str)]) -> Option<String> {
-        platform(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()))
+        platform(|name| {
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).into())
+        })
     }
 
     #[test]

@@ -13,7 +13,13 @@ pub fn text(report: &Report) -> String {
     let mut out = String::new();
     let own = &report.greenroom;
     // Writing to a String cannot fail.
-    let _ = write!(out, "greenroom {}, process {}, up {}", own.version, own.pid, spoken(own.uptime_ms));
+    let _ = write!(
+        out,
+        "greenroom {}, process {}, up {}",
+        own.version,
+        own.pid,
+        spoken(own.uptime_ms)
+    );
     if own.stopping {
         out.push_str(", STOPPING");
     }
@@ -81,17 +87,32 @@ fn why(status: &Status) -> String {
     if let Some(failure) = &status.failure {
         return format!("its start has failed: {}", plain(failure));
     }
-    let bad: Vec<_> = status.checks.iter().filter(|check| check.critical && check.state != "good").collect();
-    let names = |checks: &[&CheckStatus]| checks.iter().map(|check| check.check.clone()).collect::<Vec<_>>().join(", ");
+    let bad: Vec<_> = status
+        .checks
+        .iter()
+        .filter(|check| check.critical && check.state != "good")
+        .collect();
+    let names = |checks: &[&CheckStatus]| {
+        checks
+            .iter()
+            .map(|check| check.check.clone())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match (status.condition.as_str(), bad.as_slice()) {
         ("ready", []) if status.gate == "open" => "clients are let in".into(),
         ("ready", []) => "it listens; one client at a time goes first to see whether it answers".into(),
         ("ready", bad) => format!("clients are let in where their route does without {}", names(bad)),
-        (_, []) => match (&status.says, status.phases.iter().find(|phase| phase.state == "current")) {
+        (_, []) => match (
+            &status.says,
+            status.phases.iter().find(|phase| phase.state == "current"),
+        ) {
             (_, Some(phase)) => format!(
                 "it is starting: phase {}{}",
                 phase.phase,
-                phase.since_ms.map_or_else(String::new, |ms| format!(" for {}", spoken(ms)))
+                phase
+                    .since_ms
+                    .map_or_else(String::new, |ms| format!(" for {}", spoken(ms)))
             ),
             (Some(words), None) => format!("it is starting: {}", plain(words)),
             (None, None) => "it is starting: nothing has said that it is ready".into(),
@@ -242,13 +263,22 @@ mod tests {
         assert_eq!(of(&status("ready")), "clients are let in");
         let mut failed = status("failed");
         failed.failure = Some("phase database: not finished within 30s".into());
-        assert_eq!(of(&failed), "its start has failed: phase database: not finished within 30s");
+        assert_eq!(
+            of(&failed),
+            "its start has failed: phase database: not finished within 30s"
+        );
         let mut says = status("starting");
         says.says = Some("loading models".into());
         assert_eq!(of(&says), "it is starting: loading models");
-        assert_eq!(of(&status("starting")), "it is starting: nothing has said that it is ready");
+        assert_eq!(
+            of(&status("starting")),
+            "it is starting: nothing has said that it is ready"
+        );
         let mut partly = status("ready");
         partly.checks = vec![check("bad", true)];
-        assert_eq!(of(&partly), "clients are let in where their route does without database");
+        assert_eq!(
+            of(&partly),
+            "clients are let in where their route does without database"
+        );
     }
 }

@@ -101,7 +101,10 @@ pub fn runtime_folder() -> PathBuf {
 }
 
 fn folder_of(xdg: Option<OsString>, uid: u32) -> PathBuf {
-    match xdg.map(PathBuf::from).filter(|path| path.is_absolute() && path.is_dir()) {
+    match xdg
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute() && path.is_dir())
+    {
         Some(path) => path.join("greenroom"),
         None if uid == 0 => "/run/greenroom".into(),
         None => env::temp_dir().join(format!("greenroom-{uid}")),

@@ -75,7 +75,7 @@ pub(crate) struct Front {
     /// Where clients come to [default: 0.0.0.0:$PORT if PORT is set, else 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// How to learn that the server is ready: auto, notify, listen, tcp, http:/path or websocket:/path [default: auto]
+    /// How to learn that the server is ready: auto, notify, listen, tcp, http:/path, websocket:/path or grpc:service [default: auto]
     #[arg(long, value_name = "SPEC")]
     ready: Option<String>,
     /// What to do with clients that come too early: let them wait, or refuse them with 503 [default: handshake]

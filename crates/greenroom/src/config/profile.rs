@@ -199,7 +199,10 @@ impl Merge<'_> {
                 None => (base.len() == 1).then_some(0),
             };
             if let Some(Value::Table(table)) = index.and_then(|index| base.get_mut(index)).map(|node| &mut node.value) {
-                self.table(one, table, over, path);
+                // By its name it was found: that is the file's word.
+                let mut over = over.clone();
+                over.entries.retain(|(key, _)| key.name != "name");
+                self.table(one, table, &over, path);
                 continue;
             }
             let names: Vec<&str> = known.iter().flatten().map(String::as_str).collect();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use greenroom_core::limits::ROUTE_PATH_MAX;
+use greenroom_core::limits::{CHECK_TEXT_MAX, ROUTE_PATH_MAX};
 
 /// How a backend's readiness is learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Ready {
     Http(String),
     /// An opening handshake for `path` is answered with a valid 101.
     WebSocket(String),
+    /// `grpc.health.v1.Health/Check` of this service (empty: of the whole server) says SERVING.
+    Grpc(String),
 }
 
 impl fmt::Display for Ready {
@@ -32,6 +34,8 @@ impl fmt::Display for Ready {
             Self::Tcp => f.write_str("tcp"),
             Self::Http(path) => write!(f, "http:{path}"),
             Self::WebSocket(path) => write!(f, "websocket:{path}"),
+            Self::Grpc(service) if service.is_empty() => f.write_str("grpc"),
+            Self::Grpc(service) => write!(f, "grpc:{service}"),
         }
     }
 }
@@ -40,11 +44,18 @@ impl fmt::Display for Ready {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadyError {
     /// Not one of the words.
-    #[error("{0:?} is no way to learn readiness: use auto, notify, listen, tcp, http:/path or websocket:/path")]
+    #[error(
+        "{0:?} is no way to learn readiness: use auto, notify, listen, tcp, http:/path, websocket:/path or grpc:service"
+    )]
     Unknown(String),
     /// A path that cannot stand in a request line.
     #[error("{0:?} is not a path: it must begin with / and hold only visible ASCII characters")]
     Path(String),
+    /// What cannot be the name of a service.
+    #[error(
+        "{0:?} is no name of a service: write it in full, such as \"chat.v1.Chat\", or \"grpc\" alone for the whole server"
+    )]
+    Service(String),
 }
 
 /// A path, with or without a query, that can stand in a request line.
@@ -53,6 +64,15 @@ pub(super) fn request_path(text: &str) -> Result<String, ReadyError> {
     legal
         .then(|| text.to_owned())
         .ok_or_else(|| ReadyError::Path(text.into()))
+}
+
+/// The full name of a service of gRPC.
+pub(super) fn grpc_service(text: &str) -> Result<String, ReadyError> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    let legal = (1..=CHECK_TEXT_MAX).contains(&text.len()) && text.bytes().all(legal);
+    legal
+        .then(|| text.to_owned())
+        .ok_or_else(|| ReadyError::Service(text.into()))
 }
 
 impl FromStr for Ready {
@@ -65,10 +85,12 @@ impl FromStr for Ready {
                 "notify" => Ok(Self::Notify),
                 "listen" => Ok(Self::Listen),
                 "tcp" => Ok(Self::Tcp),
+                "grpc" => Ok(Self::Grpc(String::new())),
                 _ => Err(ReadyError::Unknown(text.into())),
             },
             Some(("http", rest)) => request_path(rest).map(Self::Http),
             Some(("websocket", rest)) => request_path(rest).map(Self::WebSocket),
+            Some(("grpc", rest)) => grpc_service(rest).map(Self::Grpc),
             Some(_) => Err(ReadyError::Unknown(text.into())),
         }
     }
@@ -80,7 +102,16 @@ mod tests {
 
     #[test]
     fn reads_and_prints_the_same() {
-        for text in ["auto", "notify", "listen", "tcp", "http:/health?x=1", "websocket:/ws"] {
+        for text in [
+            "auto",
+            "notify",
+            "listen",
+            "tcp",
+            "http:/health?x=1",
+            "websocket:/ws",
+            "grpc",
+            "grpc:chat.v1.Chat",
+        ] {
             assert_eq!(text.parse::<Ready>().unwrap().to_string(), text);
         }
     }
@@ -93,7 +124,9 @@ mod tests {
             "http",
             "http:",
             "http:health",
-            "grpc:/x",
+            "grpc:",
+            "grpc:a b",
+            "grpcs",
             "websocket:/a b",
             "http:/\r\nHost: x",
         ] {

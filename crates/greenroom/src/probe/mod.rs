@@ -218,6 +218,7 @@ impl Probe {
             Ready::Tcp => Some(Self::tcp(address)),
             Ready::Http(path) => Some(Self::http(address, path, None)),
             Ready::WebSocket(path) => Some(Self::websocket(address, path, None)),
+            Ready::Grpc(service) => Some(Self::grpc(address, service)),
         }
     }
 

@@ -66,6 +66,7 @@ impl Prober {
             Ready::Tcp => "tcp",
             Ready::Http(_) => "http",
             Ready::WebSocket(_) => "websocket",
+            Ready::Grpc(_) => "grpc",
             Ready::Auto | Ready::Notify if !self.address.is_local() => "tcp",
             Ready::Auto | Ready::Notify | Ready::Listen => "listen",
         };

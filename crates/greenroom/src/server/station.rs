@@ -185,7 +185,7 @@ fn source(settings: &config::Backend) -> Source {
     match (&settings.ready, settings.process.is_some()) {
         (Ready::Auto, true) => Source::Auto,
         (Ready::Notify, _) => Source::Notify,
-        (Ready::Http(_) | Ready::WebSocket(_), _) => Source::Probe(Trust::Pushed),
+        (Ready::Http(_) | Ready::WebSocket(_) | Ready::Grpc(_), _) => Source::Probe(Trust::Pushed),
         (Ready::Listen | Ready::Tcp, _) | (Ready::Auto, false) => Source::Probe(Trust::Inferred),
     }
 }

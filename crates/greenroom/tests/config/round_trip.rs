@@ -32,6 +32,7 @@ fn ready() -> impl Strategy<Value = Ready> {
         Just(Ready::Tcp),
         "/[a-z?=&\"]{0,8}".prop_map(Ready::Http),
         "/[a-z]{0,8}".prop_map(Ready::WebSocket),
+        "([a-z][a-z.]{0,8})?".prop_map(Ready::Grpc),
     ]
 }
 

@@ -48,16 +48,16 @@ impl Checker<'_> {
             let problem = Problem::new("`admin.token` is for `admin.address`, and there is none");
             self.problems.add(problem.at(place).help(help));
         }
-        if let Some(address) = &address {
-            if token_is_absent && !address.value.is_local() {
-                let help = "add token = \"…\", 16 random letters or more, such as `openssl rand -hex 16` prints; better not in the file but as GREENROOM__ADMIN__TOKEN; or use 127.0.0.1";
-                let problem = format!(
-                    "`admin.address` is {}, which others than this machine may reach, and `admin.token` is missing",
-                    address.value
-                );
-                self.problems
-                    .add(Problem::new(problem).near(address.place.as_ref()).help(help));
-            }
+        if let Some(address) = address.as_ref().filter(|address| !address.value.is_local())
+            && token_is_absent
+        {
+            let help = "add token = \"…\", 16 random letters or more, such as `openssl rand -hex 16` prints; better not in the file but as GREENROOM__ADMIN__TOKEN; or use 127.0.0.1";
+            let problem = format!(
+                "`admin.address` is {}, which others than this machine may reach, and `admin.token` is missing",
+                address.value
+            );
+            self.problems
+                .add(Problem::new(problem).near(address.place.as_ref()).help(help));
         }
         if admin.health_prefix.is_absent() {
             self.note("admin.health_prefix", "none", None);

@@ -4,7 +4,7 @@ use greenroom_core::limits::{CHECK_TEXT_MAX, PATTERN_MEMORY_MAX};
 use regex::RegexBuilder;
 
 use super::super::problem::Problem;
-use super::super::ready::request_path;
+use super::super::ready::{grpc_service, request_path};
 use super::super::source::Place;
 use super::super::words::Kind;
 use super::super::written::{self, Field, Numbers, Words, Written, join};
@@ -337,17 +337,6 @@ fn word(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > CHECK_TEXT_MAX || text.contains(char::is_control) {
         return Err(format!(
             "{text:?} is no name: it must have 1 to {CHECK_TEXT_MAX} bytes, and no control character"
-        ));
-    }
-    Ok(text.to_owned())
-}
-
-/// The full name of a service of gRPC.
-fn grpc_service(text: &str) -> Result<String, String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
-    if text.is_empty() || text.len() > CHECK_TEXT_MAX || !text.bytes().all(legal) {
-        return Err(format!(
-            "{text:?} is no name of a service: write it in full, such as \"chat.v1.Chat\", or \"grpc\" alone for the whole server"
         ));
     }
     Ok(text.to_owned())

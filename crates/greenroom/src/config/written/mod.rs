@@ -123,11 +123,11 @@ written! {
         #[schemars(extend("examples" = ["127.0.0.1:8000", "app.internal:80", "unix:/run/app.sock"]))]
         address: String,
         /// How to learn that it is ready. `notify`: it says so (sd_notify; needs a process) · `http:/path`: GET is answered with 200
-        /// to 399 · `websocket:/path`: an opening handshake is answered with a 101 · `listen`: the kernel's socket table
+        /// to 399 · `websocket:/path`: an opening handshake is answered with a 101 · `grpc`, `grpc:service`: `grpc.health.v1` says SERVING · `listen`: the kernel's socket table
         /// shows a listener, on this machine · `tcp`: a connection is accepted · `auto`: what it says once it says
         /// anything; until then, and without a process, `listen` where that can be, else `tcp`.
-        #[schemars(extend("default" = "auto", "x-values" = "`auto`, `notify`, `listen`, `tcp`, `http:/path`, `websocket:/path`"))]
-        #[schemars(extend("pattern" = "^(auto|notify|listen|tcp|(http|websocket):/.*)$"))]
+        #[schemars(extend("default" = "auto", "x-values" = "`auto`, `notify`, `listen`, `tcp`, `http:/path`, `websocket:/path`, `grpc`, `grpc:service`"))]
+        #[schemars(extend("pattern" = "^(auto|notify|listen|tcp|grpc|grpc:.+|(http|websocket):/.*)$"))]
         ready: String,
         /// The phases of its start, in order. It reports each when it is finished (`X_GREENROOM_PHASE=name` by sd_notify,
         /// `greenroom phase`), or a check proves it. After the last, and for a backend that reports none, it is ready as `ready` says.

@@ -150,7 +150,7 @@ pub(crate) async fn becomes(probe: Probe, wanted: Verdict) -> (Look, Vec<Verdict
     let (tell, mut looks) = mpsc::unbounded_channel();
     let nudge = Notify::new();
     let watching = watch(probe, Duration::from_millis(20), &nudge, |look| {
-        tell.send(look).unwrap()
+        tell.send(look).unwrap();
     });
     let mut before: Vec<Verdict> = Vec::new();
     let story = async {

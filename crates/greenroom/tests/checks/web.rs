@@ -55,7 +55,7 @@ async fn asked(address: &Address, expected: HttpProbe) -> Verdict {
 }
 
 #[tokio::test]
-async fn uvicorn_is_asked_for_status_body_and_phase() {
+async fn uvicorn_is_asked_for_its_phase_and_a_websocket() {
     let folder = Folder::new();
     let address = folder.socket("app.sock");
     let finished = |phase: &str| std::fs::write(folder.path("phases"), phase).unwrap();
@@ -85,6 +85,21 @@ async fn uvicorn_is_asked_for_status_body_and_phase() {
     let no_json = asked(&address, pointer("/plain", "/start")).await;
     assert_eq!(no_json, Verdict::Down(Why::Nonsense("its body is not JSON")));
 
+    let mut websocket = Probe::websocket_ping(&address, "/ws", None);
+    assert_eq!(websocket.once().await, UP);
+    let nowhere = Probe::websocket(&address, "/none", None).once().await;
+    assert_eq!(nowhere, Verdict::Down(Why::Status(403)), "uvicorn's own answer");
+    server.end();
+    assert_eq!(websocket.once().await, Verdict::Down(Why::Refused), "gone");
+}
+
+#[tokio::test]
+async fn uvicorn_is_asked_for_status_and_body() {
+    let folder = Folder::new();
+    let address = folder.socket("app.sock");
+    std::fs::write(folder.path("phases"), "complete").unwrap();
+    let _server = uvicorn(&folder);
+    becomes(Probe::http(&address, "/plain", None), UP).await;
     let body = |path: &str, text: &str| HttpProbe {
         body: pattern(text),
         ..expect(path)
@@ -119,13 +134,6 @@ async fn uvicorn_is_asked_for_status_body_and_phase() {
         Verdict::Down(Why::Status(307))
     );
     assert_eq!(asked(&address, status("/none", (404, 404))).await, UP);
-
-    let mut websocket = Probe::websocket_ping(&address, "/ws", None);
-    assert_eq!(websocket.once().await, UP);
-    let nowhere = Probe::websocket(&address, "/none", None).once().await;
-    assert_eq!(nowhere, Verdict::Down(Why::Status(403)), "uvicorn's own answer");
-    server.end();
-    assert_eq!(websocket.once().await, Verdict::Down(Why::Refused), "gone");
 }
 
 #[tokio::test]

@@ -117,7 +117,8 @@ fn grpc_status(text: &[u8]) -> Result<(), Why> {
 fn why(error: &h2::Error) -> Why {
     match error.get_io() {
         Some(error) => match super::talk::lost(error) {
-            Why::Failed(std::io::ErrorKind::UnexpectedEof) => Why::NoAnswer,
+            // `Other` is what the codec says of an end within a frame.
+            Why::Failed(std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::Other) => Why::NoAnswer,
             // What does not begin with HTTP/2's own first frame.
             Why::Failed(std::io::ErrorKind::InvalidData) => Why::Nonsense("not HTTP/2"),
             other => other,

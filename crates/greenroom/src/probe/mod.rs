@@ -54,7 +54,7 @@ use std::time::{Duration, Instant};
 
 use greenroom_core::limits;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep_until, timeout};
 
 use crate::config::{Address, Check, HttpProbe, ProbeKind, Ready, Secret};
 use dial::{Dialed, Dialer};
@@ -357,22 +357,56 @@ impl fmt::Debug for Never {
     }
 }
 
-/// Looks at once, then on a grid of `every` (1 ms to 60 s) without drift, and at once after
+/// Looks at once, then on a grid of `every` (at least 1 ms) without drift, and at once after
 /// each `nudge.notify_one()`. Reports every look. Ends by being dropped.
 ///
 /// Looks never overlap: those of the grid that fall into a long look are left
-/// out, a nudge during a look makes one more after it.
+/// out, and the next is on the grid again; a nudge during a look makes one more after it.
 pub async fn watch(mut probe: Probe, every: Duration, nudge: &Notify, mut report: impl FnMut(Look)) -> Never {
-    let mut grid = interval(every);
-    grid.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut grid = Grid::new(every);
     loop {
         tokio::select! {
-            _ = grid.tick() => {}
+            () = sleep_until(grid.next) => {}
             () = nudge.notified() => {}
             () = probe.woken() => {}
         }
         report(probe.look().await);
+        grid.pass(tokio::time::Instant::now());
     }
+}
+
+/// Points in time, all multiples of one interval after the first. (tokio's own interval makes up for the
+/// last point missed at once, off the grid: a server that hangs would be asked without a pause.)
+struct Grid {
+    start: tokio::time::Instant,
+    every: u64,
+    next: tokio::time::Instant,
+}
+
+impl Grid {
+    fn new(every: Duration) -> Self {
+        let start = tokio::time::Instant::now();
+        let every = every.max(limits::CHECK_EVERY.0);
+        Self {
+            start,
+            every: nanoseconds(every),
+            next: start,
+        }
+    }
+
+    /// A look has ended: the next point is the first one not before `now` that has had no look.
+    fn pass(&mut self, now: tokio::time::Instant) {
+        let due = nanoseconds(self.next - self.start) / self.every;
+        let passed = nanoseconds(now - self.start).div_ceil(self.every);
+        // A look before the point was nudged, and leaves it as it is.
+        let number = if now < self.next { due } else { passed.max(due + 1) };
+        self.next = self.start + Duration::from_nanos(number.saturating_mul(self.every));
+    }
+}
+
+/// Enough for 584 years.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -150,6 +150,9 @@ impl Errand {
         loop {
             if let Some(end) = take_end(self.pid)? {
                 self.over = true;
+                if !collect_group(self.pid) {
+                    tokio::spawn(collect_group_in_time(self.pid)); // the verdict does not wait for it
+                }
                 return Ok(end);
             }
             wait_for(self.pidfd.as_ref()).await;
@@ -207,12 +210,31 @@ fn take_end(pid: Pid) -> io::Result<Option<End>> {
     let end = waited?
         .and_then(|(_, status)| reap::end_of(status))
         .ok_or(io::ErrorKind::NotFound)?;
-    // What of its group has come to us already, as the first process of a container; where
-    // there is a supervisor it collects the rest.
-    while let Ok(Some(_)) =
-        rustix::process::waitid(WaitId::Pgid(Some(pid)), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-    {}
     Ok(Some(end))
+}
+
+/// Waits for those of a killed group that came to us, as they do to the first process of a container and to
+/// a supervisor, which may be quicker. True when there are none left: who ends has left his own children to us before.
+fn collect_group(group: Pid) -> bool {
+    let mut table = table();
+    if table.running().contains_key(&group.as_raw_nonzero().get()) {
+        return true; // the number is another command's already, so the group is gone
+    }
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    loop {
+        match rustix::process::waitid(WaitId::Pgid(Some(group)), options) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return false,
+            Err(_) => return true, // ECHILD
+        }
+    }
+}
+
+async fn collect_group_in_time(group: Pid) {
+    let until = tokio::time::Instant::now() + limits::SWEEP_MAX;
+    while !collect_group(group) && tokio::time::Instant::now() < until {
+        tokio::time::sleep(limits::SWEEP_EVERY).await;
+    }
 }
 
 impl Drop for Errand {
@@ -233,6 +255,7 @@ impl Drop for Errand {
             while let Ok(None) = take_end(pid) {
                 wait_for(pidfd.as_ref()).await;
             }
+            collect_group_in_time(pid).await;
         };
         // Without a runtime the process is ending, and its children go to another's care.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

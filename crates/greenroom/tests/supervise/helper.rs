@@ -15,6 +15,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use greenroom::probe::Probe;
 use greenroom::supervise::{
     self, ChildId, Happening, Rlimit, Signal, Supervisor, What, notify, procfs::Process, warden,
 };
@@ -206,9 +207,22 @@ async fn obey(supervisor: &Supervisor, order: &str) {
             let longest = Duration::from_millis(value.parse().unwrap());
             say(&format!("@flushed {}", supervisor.flush_output(longest).await));
         }
+        "look" => look(value.parse().unwrap()).await,
+        "look_beside" => drop(tokio::spawn(look(value.parse().unwrap()))),
         "floods" => say(&format!("@floods {}", supervisor.notify_floods())),
         _ => panic!("{order}"),
     }
+}
+
+/// So many looks of an `exec` check with `SUPERVISE_CHECK`, a script that is told the number of the look.
+async fn look(count: u32) {
+    let script = std::env::var("SUPERVISE_CHECK").unwrap();
+    for number in 0..count {
+        let words = ["/bin/sh", "-c", &script, "check", &number.to_string()].map(OsString::from);
+        let verdict = Probe::exec(&words).once().await;
+        say(&format!("@look {number} {verdict:?}."));
+    }
+    say("@looked");
 }
 
 /// A backend that sends one thing (`SUPERVISE_DOES`) to NOTIFY_SOCKET, and ends.

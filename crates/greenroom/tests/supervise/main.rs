@@ -9,6 +9,7 @@
     reason = "all of it is a test, the functions between the tests too"
 )]
 
+mod checks;
 mod children;
 mod helper;
 mod notify;

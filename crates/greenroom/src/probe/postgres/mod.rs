@@ -86,7 +86,7 @@ impl Postgres {
         let mut waiting: Option<Waiting> = None;
         let mut proved = true;
         loop {
-            let (kind, body) = read(talk).await?;
+            let (kind, body) = read(talk, BEFORE_LOGIN).await?;
             if kind != b'R' {
                 continue; // a notice: `read` gives errors as such
             }
@@ -134,7 +134,7 @@ impl Postgres {
     async fn see_recovery(&self, talk: &mut Talk) -> Result<(), Why> {
         let mut standby = None;
         loop {
-            match read(talk).await? {
+            match read(talk, AFTER_LOGIN).await? {
                 (b'S', body) => standby = parameter(&body).or(standby),
                 (b'Z', _) if self.recovery => return Ok(()),
                 (b'Z', _) => break,
@@ -144,7 +144,7 @@ impl Postgres {
         if standby.is_none() {
             talk.send(&message(b'Q', b"SELECT pg_is_in_recovery()\0")).await?;
             loop {
-                match read(talk).await? {
+                match read(talk, AFTER_LOGIN).await? {
                     // One column: its length and `t` or `f`.
                     (b'D', row) => standby = row.last().map(|&value| value == b't'),
                     (b'Z', _) => break,
@@ -162,15 +162,19 @@ impl Postgres {
 
 const NONSENSE: Why = Why::Nonsense("not what PostgreSQL answers");
 
+/// Messages that a server may send before it has let us in: authentication, error, notice, its protocol.
+const BEFORE_LOGIN: &[u8] = b"RENv";
+/// And after that: parameters and a key, a query's answer, errors and notices, notifications.
+const AFTER_LOGIN: &[u8] = b"SKZTDCIENA";
+
 /// The next message; an error as what it means.
-async fn read(talk: &mut Talk) -> Result<Message, Why> {
+async fn read(talk: &mut Talk, expected: &[u8]) -> Result<Message, Why> {
     let head = talk.exactly(5).await?;
     let &[kind, a, b, c, d] = head.as_slice() else {
         return Err(NONSENSE);
     };
     let length = u32::from_be_bytes([a, b, c, d]).checked_sub(4).ok_or(NONSENSE)?;
-    // What a server may send before and after a login.
-    if !b"RSKNEvZTDCAI".contains(&kind) {
+    if !expected.contains(&kind) {
         return Err(NONSENSE);
     }
     let length = usize::try_from(length).unwrap_or(usize::MAX);

@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 use super::account::Account;
 use super::life::{Ending, Life, Phase, Slot};
 use super::notify::{self, NotifySocket};
-use super::output::{Outlets, Output};
+use super::output::{Outlets, Output, Screen};
 use super::procfs::Process;
 use super::reap::{self, Change, End, News};
 use super::sender::Kin;
@@ -223,22 +223,11 @@ impl Keeper {
             folder: socket.as_ref().and_then(NotifySocket::folder),
         };
         let wrong = |step| move |error| SpawnError::new(command, step, error);
-        let (output, ends) = match command.watch_output.is_empty() {
-            true => (None, None),
-            false => Output::new(spec.account.as_ref()).map_err(wrong(Step::Other))?,
-        };
+        let watched = !command.watch_output.is_empty();
+        let output = watched.then(|| Output::new(spec.account.as_ref())).transpose();
+        let (output, ends) = output.map_err(wrong(Step::Other))?.unzip();
         let (handle, reports) = warden::start(&self.call, &spec, ends).map_err(wrong(Step::Warden))?;
-        let screens = output.map(|output| {
-            let (tell, patterns) = (self.tell.clone(), &command.watch_output);
-            output.pass_on(&self.runtime, &self.outlets, patterns, move |pattern, line| {
-                let what = What::Line { pattern, line };
-                tell.tell(Happening {
-                    child,
-                    generation,
-                    what,
-                });
-            })
-        });
+        let screens = output.map(|output| self.look_through(output, command, child, generation));
         let warden = Pid::from_child(&handle);
         self.family.add_warden(warden);
         self.runtime
@@ -258,6 +247,24 @@ impl Keeper {
             screens: screens.unwrap_or_default(),
             _handle: handle,
         })
+    }
+
+    /// Passes on what the child writes, and tells what is found in it; gives its screens.
+    fn look_through(&self, output: Output, command: &Command, child: ChildId, generation: Generation) -> Vec<Screen> {
+        let tell = self.tell.clone();
+        output.pass_on(
+            &self.runtime,
+            &self.outlets,
+            &command.watch_output,
+            move |pattern, line| {
+                let what = What::Line { pattern, line };
+                tell.tell(Happening {
+                    child,
+                    generation,
+                    what,
+                });
+            },
+        )
     }
 
     // ── What the wardens say ───────────────────────────────────────────────

@@ -90,7 +90,7 @@ pub(super) struct Output {
 
 impl Output {
     /// Also gives the child's two ends. They are `account`'s, who may want to open them anew (`/dev/stdout`).
-    pub(super) fn new(account: Option<&Account>) -> io::Result<(Option<Self>, Option<[OwnedFd; 2]>)> {
+    pub(super) fn new(account: Option<&Account>) -> io::Result<(Self, [OwnedFd; 2])> {
         let mut output = Self {
             streams: Vec::new(),
             screens: Vec::new(),
@@ -100,7 +100,7 @@ impl Output {
             true => stdout.try_clone()?,
             false => output.stream(Own::Stderr, account)?,
         };
-        Ok((Some(output), Some([stdout, stderr])))
+        Ok((output, [stdout, stderr]))
     }
 
     /// Gives the child's end.

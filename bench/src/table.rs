@@ -39,7 +39,7 @@ impl Budgets {
         });
     }
 
-    /// Adds `measured`, which must be within `range`, in `unit`; says whether it is.
+    /// Adds `measured`, which must be within `range` (with both ends), in `unit`; says whether it is.
     pub(crate) fn within(
         &mut self,
         what: impl Into<String>,
@@ -52,7 +52,11 @@ impl Budgets {
         self.0.push(Line {
             what: what.into(),
             measured: format!("{measured:.3} {unit}"),
-            budget: format!("{from} to {to} {unit}"),
+            budget: if from == 0.0 {
+                format!("≤ {to} {unit}")
+            } else {
+                format!("{from} to {to} {unit}")
+            },
             met,
         });
         met
@@ -75,7 +79,7 @@ impl Budgets {
         } in &self.0
         {
             println!(
-                "  {what:<62} {measured:>16}  {budget:<14} {}",
+                "  {what:<62} {measured:>16}  {budget:<16} {}",
                 if *met { "met" } else { "MISSED" }
             );
         }

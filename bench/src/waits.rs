@@ -3,9 +3,10 @@
 //! Two polls as they were in use before (`polls`), then greenroom: probing every
 //! 100 ms, every 10 ms, and told. greenroom's part is the real program, one for
 //! each ready time, with a backend that it started (`stub`) and one client that is
-//! held. They run in batches. A batch is started whole, then each stub is told its moment,
-//! so that nothing starts or ends while something is measured; the kinds take turns,
-//! so that whatever else the machine does meets all of them.
+//! held. They run in batches (smaller ones of `listen`, which takes more CPU). A batch is
+//! started whole, then each stub is told its moment, so that nothing starts or ends while
+//! something is measured; the ways take turns, so that whatever else the machine does
+//! meets all of them.
 //!
 //! Three things show whether the machine kept up: how late the stubs were woken
 //! for their own moments, and the CPU that these processes and the machine used meanwhile.
@@ -37,6 +38,8 @@ enum Way {
     Greenroom {
         ready: &'static str,
         by: &'static str,
+        /// In how many parts a batch is run: what needs more CPU while it waits must not be its own load.
+        parts: usize,
     },
 }
 
@@ -71,6 +74,7 @@ const LINES: [Line; 5] = [
         way: Way::Greenroom {
             ready: "http:/ready",
             by: "http",
+            parts: 1,
         },
         figure: |quantiles| quantiles.p99,
         range: 0.0..=101.0,
@@ -81,6 +85,7 @@ const LINES: [Line; 5] = [
         way: Way::Greenroom {
             ready: "listen",
             by: "listen",
+            parts: 2,
         },
         figure: |quantiles| quantiles.p99,
         range: 0.0..=11.0,
@@ -91,6 +96,7 @@ const LINES: [Line; 5] = [
         way: Way::Greenroom {
             ready: "notify",
             by: "notify",
+            parts: 1,
         },
         figure: Quantiles::near_spread,
         range: 0.0..=1.0,
@@ -113,7 +119,7 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
     let times = ready_times(options.seed, options.waits);
     println!(
         "\nFrom ready to released: {} random ready times between 0.5 and 8 s, the same for all (--seed {}), \
-         {} greenrooms at once",
+         up to {} greenrooms at once",
         times.len(),
         options.seed,
         options.at_once
@@ -126,8 +132,10 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
     }
     for times in times.chunks(usize::from(options.at_once)) {
         for (line, measured) in LINES.iter().zip(&mut measured) {
-            if let Way::Greenroom { ready, by } = line.way {
-                measured.batch(options, ready, by, times)?;
+            if let Way::Greenroom { ready, by, parts } = line.way {
+                for times in times.chunks(times.len().div_ceil(parts)) {
+                    measured.batch(options, ready, by, times)?;
+                }
             }
         }
     }
@@ -152,25 +160,37 @@ impl Measured {
     }
 
     fn batch(&mut self, options: &Options, ready: &str, by: &str, times: &[u64]) -> Result<(), Failure> {
-        let mut waits = Vec::with_capacity(times.len());
+        let mut waits = Batch(Vec::with_capacity(times.len()));
         for _ in times {
-            waits.push(Wait::start(options, ready, by)?);
+            waits.0.push(Wait::start(options, ready, by)?);
         }
-        let meter = Meter::start(waits.iter().flat_map(Wait::pids).collect())?;
+        let meter = Meter::start(waits.0.iter().flat_map(Wait::pids).collect())?;
         let start = clock::now() + RUN_UP;
-        for (wait, after) in waits.iter_mut().zip(times) {
+        for (wait, after) in waits.0.iter_mut().zip(times) {
             wait.greenroom.tell(&(start + after).to_string())?;
         }
-        for wait in &waits {
+        for wait in &waits.0 {
             let (delay, late) = wait.released()?;
             self.delays.push(delay);
             self.late.push(late);
         }
-        meter.stop(self)?;
-        // A stub ends with its client and greenroom with its stub: all clients go first, so that they end together.
-        let rest: Vec<Process> = waits.into_iter().map(|wait| wait.greenroom).collect();
-        drop(rest);
-        Ok(())
+        meter.stop(self)
+    }
+}
+
+/// What runs at once.
+struct Batch(Vec<Wait>);
+
+impl Drop for Batch {
+    /// A stub ends with its client and greenroom with its stub. So all clients go first, and
+    /// who has to be stopped after a failure is stopped beside the others.
+    fn drop(&mut self) {
+        let greenrooms: Vec<Process> = self.0.drain(..).map(|wait| wait.greenroom).collect();
+        std::thread::scope(|scope| {
+            for greenroom in greenrooms {
+                scope.spawn(move || drop(greenroom));
+            }
+        });
     }
 }
 
@@ -355,7 +375,7 @@ mod tests {
     #[test]
     fn the_probe_asks_for_the_path_that_the_stub_answers() {
         let asked = LINES.iter().find_map(|line| match line.way {
-            Way::Greenroom { ready, by: "http" } => ready.strip_prefix("http:"),
+            Way::Greenroom { ready, by: "http", .. } => ready.strip_prefix("http:"),
             Way::Greenroom { .. } | Way::Poll(_) => None,
         });
         assert_eq!(asked, Some(READY_PATH));

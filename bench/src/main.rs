@@ -10,20 +10,22 @@ mod bare;
 mod frames;
 mod http;
 mod load;
+mod polls;
 mod process;
 mod requests;
 mod rivals;
 mod runs;
 mod signal;
 mod site;
+mod stub;
 mod table;
+mod waits;
 mod web;
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -53,13 +55,9 @@ enum Part {
     /// (internal) A relay that does nothing but relay.
     #[command(hide = true)]
     Bare(bare::Arguments),
-    /// (internal) The backend of the signal benchmark: one client, then it ends.
+    /// (internal) The backend of the signal and waits benchmarks: one client, then it ends.
     #[command(hide = true)]
-    Stub {
-        /// From listening to READY, in microseconds.
-        #[arg(long)]
-        ready_after: u64,
-    },
+    Stub(stub::Arguments),
 }
 
 /// What to measure, and with what.
@@ -91,6 +89,15 @@ pub(crate) struct Options {
     /// Starts in the signal benchmark.
     #[arg(long, default_value_t = 1_000)]
     starts: usize,
+    /// Seed of the ready times of the waits benchmark.
+    #[arg(long, default_value_t = 1_171)]
+    seed: u64,
+    /// Ready times of the waits benchmark.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
+    waits: u16,
+    /// How many of its greenrooms run at once.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    at_once: u16,
     /// Sizes of the release benchmark.
     #[arg(long, value_delimiter = ',', default_values_t = [200, 1_000, 9_000])]
     release: Vec<usize>,
@@ -114,6 +121,8 @@ enum What {
     Release,
     /// From READY to the head at the backend.
     Signal,
+    /// From ready to released: a growing poll, a fixed one, greenroom probing, and pushed.
+    Waits,
     /// Plain HTTP: CPU per request, added latency, memory of an idle connection.
     Http,
 }
@@ -125,7 +134,7 @@ fn main() -> ExitCode {
         Some(Part::Load(arguments)) => load::main(&arguments).map(|()| true),
         Some(Part::Requests(arguments)) => requests::main(&arguments).map(|()| true),
         Some(Part::Bare(arguments)) => bare::main(&arguments).map(|()| true),
-        Some(Part::Stub { ready_after }) => signal::stub(Duration::from_micros(ready_after)).map(|()| true),
+        Some(Part::Stub(arguments)) => stub::main(&arguments).map(|()| true),
         None => all(&arguments.options),
     };
     match done {
@@ -164,6 +173,9 @@ fn all(options: &Options) -> Result<bool, Failure> {
     }
     if asked(What::Signal) && !options.direct_only {
         signal::run(options, &mut budgets)?;
+    }
+    if asked(What::Waits) && !options.direct_only {
+        waits::run(options, &mut budgets)?;
     }
     if asked(What::Http) {
         http::run(options)?;

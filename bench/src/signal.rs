@@ -7,22 +7,20 @@
 //! bound of *signal → head written*. The client stamps its 101. A thousand
 //! starts take some three minutes.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
-use greenroom_audit::{clock, notify::Notifier};
+use greenroom_audit::clock;
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
 
-use crate::frames::{answer, head_end, is_101, request};
+use crate::frames::{is_101, request};
 use crate::process::{Process, Stream};
 use crate::site::{PATIENCE, address, greenroom};
+use crate::stub::{SOCKET_PATIENCE, read_head};
 use crate::table::Budgets;
-use crate::{Failure, Options, any_port};
+use crate::{Failure, Options};
 
-/// How long a client or the stub waits for the other.
-const SOCKET_PATIENCE: Duration = Duration::from_secs(10);
 /// READY comes this long after listening, in microseconds.
 const READY_AFTER: std::ops::Range<u64> = 20_000..120_000;
 
@@ -81,7 +79,7 @@ struct Start {
 
 fn one(options: &Options, ready_after: u64) -> Result<Start, Failure> {
     let part = ["stub".to_owned(), "--ready-after".into(), ready_after.to_string()];
-    let mut greenroom: Process = greenroom(&options.greenroom, &part)?;
+    let mut greenroom: Process = greenroom(&options.greenroom, "notify", &part)?;
     let address = address(&greenroom.event(Stream::Err, "listening", PATIENCE)?)?;
     let mut client = TcpStream::connect(address)?;
     client.set_nodelay(true)?;
@@ -104,42 +102,4 @@ fn one(options: &Options, ready_after: u64) -> Result<Start, Failure> {
         head: moment("head")?,
         open,
     })
-}
-
-/// The backend's side: listens, is ready after a while, takes one client, and ends with it.
-pub(crate) fn stub(ready_after: Duration) -> Result<(), Failure> {
-    let port: u16 = std::env::var("PORT")?.parse()?;
-    let listener = TcpListener::bind(SocketAddr::from((any_port().ip(), port)))?;
-    let notifier = Notifier::from_env()?.ok_or("NOTIFY_SOCKET is not set: the stub runs under greenroom")?;
-    std::thread::sleep(ready_after);
-    let ready = clock::now();
-    notifier.send("READY=1")?;
-    let (mut client, _) = listener.accept()?;
-    client.set_read_timeout(Some(SOCKET_PATIENCE))?;
-    let head = read_head(&mut client)?;
-    let arrived = clock::now();
-    let mut fields = [httparse::EMPTY_HEADER; 100];
-    let mut parsed = httparse::Request::new(&mut fields);
-    parsed.parse(&head)?;
-    let key = parsed
-        .headers
-        .iter()
-        .find(|field| field.name.eq_ignore_ascii_case("sec-websocket-key"));
-    client.write_all(&answer(key.ok_or("no key")?.value))?;
-    let said: Value = json!({"event": "stub", "ready": ready, "head": arrived});
-    println!("{said}");
-    let mut rest = Vec::new();
-    client.read_to_end(&mut rest).ok();
-    Ok(())
-}
-
-fn read_head(stream: &mut TcpStream) -> Result<Vec<u8>, Failure> {
-    let (mut head, mut chunk) = (Vec::new(), [0; 4096]);
-    while head_end(&head).is_none() {
-        match stream.read(&mut chunk)? {
-            0 => return Err("the connection ended before a whole head".into()),
-            len => head.extend_from_slice(&chunk[..len]),
-        }
-    }
-    Ok(head)
 }

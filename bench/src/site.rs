@@ -59,7 +59,7 @@ impl Site {
         }
         if let Target::Greenroom(program) = target {
             arguments.push("--notify".into());
-            let greenroom = greenroom(program, &arguments)?;
+            let greenroom = greenroom(program, "notify", &arguments)?;
             let address = address(&greenroom.event(Stream::Err, "listening", PATIENCE)?)?;
             greenroom.event(Stream::Out, "listening", PATIENCE)?;
             return Ok(Self {
@@ -164,15 +164,15 @@ pub(crate) struct Echoed {
     pub(crate) latency: Value,
 }
 
-/// Starts greenroom with a part of this program as its child.
-pub(crate) fn greenroom(program: &Path, part: &[String]) -> Result<Process, Failure> {
+/// Starts greenroom with a part of this program as its child; `ready` is how it learns that the child is ready.
+pub(crate) fn greenroom(program: &Path, ready: &str, part: &[String]) -> Result<Process, Failure> {
     let mut command = Command::new(program);
     command.args([
         "run",
         "--listen",
         "127.0.0.1:0",
         "--ready",
-        "notify",
+        ready,
         "--log-format",
         "json",
         "--",

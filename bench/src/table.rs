@@ -1,5 +1,7 @@
 //! The budgets of the design, beside what was measured.
 
+use std::ops::RangeInclusive;
+
 /// Lines for the end of the report.
 #[derive(Default)]
 pub(crate) struct Budgets(Vec<Line>);
@@ -37,6 +39,29 @@ impl Budgets {
         });
     }
 
+    /// Adds `measured`, which must be within `range` (with both ends), in `unit`; says whether it is.
+    pub(crate) fn within(
+        &mut self,
+        what: impl Into<String>,
+        measured: f64,
+        range: RangeInclusive<f64>,
+        unit: &str,
+    ) -> bool {
+        let met = range.contains(&measured);
+        let (from, to) = range.into_inner();
+        self.0.push(Line {
+            what: what.into(),
+            measured: format!("{measured:.3} {unit}"),
+            budget: if from == 0.0 {
+                format!("≤ {to} {unit}")
+            } else {
+                format!("{from} to {to} {unit}")
+            },
+            met,
+        });
+        met
+    }
+
     pub(crate) fn all_met(&self) -> bool {
         self.0.iter().all(|line| line.met)
     }
@@ -54,7 +79,7 @@ impl Budgets {
         } in &self.0
         {
             println!(
-                "  {what:<62} {measured:>16}  {budget:<14} {}",
+                "  {what:<62} {measured:>16}  {budget:<16} {}",
                 if *met { "met" } else { "MISSED" }
             );
         }
@@ -79,6 +104,11 @@ mod tests {
             let mut budgets = Budgets::default();
             budgets.at_least("x", measured, 1.0, "ms");
             assert_eq!(budgets.all_met(), least, "{measured}");
+        }
+        for (measured, met) in [(1.0, true), (2.0, true), (0.9, false), (2.1, false), (f64::NAN, false)] {
+            let mut budgets = Budgets::default();
+            assert_eq!(budgets.within("x", measured, 1.0..=2.0, "ms"), met, "{measured}");
+            assert_eq!(budgets.all_met(), met, "{measured}");
         }
     }
 }

@@ -41,6 +41,10 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Say what is wrong with a configuration file, all at once
     Check(Check),
+    /// Say why clients wait: phases, checks, who is held, of a greenroom that runs
+    Status(Status),
+    /// Tell a greenroom that runs how far a backend's start has come, from a shell or a deploy script
+    Phase(Phase),
     /// See it happen: a slow server and clients that come too early, without and with greenroom
     Demo,
     /// Print the JSON Schema of the configuration file, for editors
@@ -114,6 +118,41 @@ pub(crate) struct Serve {
     /// Where the server listens: host:port or unix:/path
     #[arg(long, value_name = "ADDR", required_unless_present = "config")]
     backend: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// This backend only
+    #[arg(value_name = "BACKEND")]
+    pub(crate) backend: Option<String>,
+    /// As JSON, an interface: docs/readiness.md
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End with code 3 unless all that is shown is ready
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Phase {
+    /// The phase that is finished; or ready, failed or stopping
+    #[arg(value_name = "PHASE")]
+    pub(crate) phase: String,
+    /// Why it has failed; held clients are told
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// The backend [default: $GREENROOM_BACKEND, else the only one]
+    #[arg(long, value_name = "NAME", env = "GREENROOM_BACKEND")]
+    pub(crate) backend: Option<String>,
+    /// Which life of its process is meant; of another one nothing is changed [default: the present one]
+    #[arg(long, value_name = "N")]
+    pub(crate) generation: Option<u64>,
+    /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

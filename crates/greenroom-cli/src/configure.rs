@@ -87,7 +87,7 @@ pub(crate) fn man(folder: &Path) -> u8 {
 }
 
 /// Prints all of it. A reader that has seen enough is no fault.
-fn print(text: &str) -> u8 {
+pub(crate) fn print(text: &str) -> u8 {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let _ = writeln!(io::stderr(), "error: cannot write to standard output: {error}");

@@ -4,6 +4,7 @@
 //! configuration is checked before anything is started.
 
 mod args;
+mod ask;
 mod configure;
 mod demo;
 
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
         args::Command::Run(run) => start(&run.layers()),
         args::Command::Serve(serve) => start(&serve.layers()),
         args::Command::Check(check) => configure::check(check),
+        args::Command::Status(asked) => ask::status(asked),
+        args::Command::Phase(said) => ask::phase(said),
         args::Command::Demo => demo::run(),
         args::Command::Schema => configure::print_schema(),
         args::Command::Completions { shell } => configure::completions(*shell),

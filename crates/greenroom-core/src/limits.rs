@@ -150,6 +150,8 @@ pub const STARTS_NEEDED: usize = 3;
 pub const RETRY_AFTER_MAX_SECONDS: u32 = 300;
 /// The most by which one EXTEND_TIMEOUT_USEC may extend: a wait stays a wait.
 pub const EXTEND_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// The shortest silence that a watchdog may be told not to bear: servers give their sign at half of it.
+pub const WATCHDOG_MIN: Duration = Duration::from_millis(100);
 /// The longest silence that a watchdog may be told to bear: as long as an extension.
 pub const WATCHDOG_MAX: Duration = EXTEND_TIMEOUT_MAX;
 /// Parents looked at on the way from a notify message's sender up to the child;

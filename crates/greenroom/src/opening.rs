@@ -75,6 +75,11 @@ async fn requests(
 ) -> Option<(TcpStream, Kind, usize)> {
     loop {
         let (again, request) = open(client, entry).await?;
+        if let Some(question) = http::asks_health(front, &request) {
+            entry.enter(State::Http);
+            http::tell_health(front, again, &request, question, entry).await;
+            return None;
+        }
         let route = match front.route(&request) {
             Ok(route) => route,
             Err(astray) => {

@@ -222,6 +222,9 @@ impl Page {
             }
         }
         self.line("restart", quoted(process.restart.word()));
+        if let Some(watchdog) = process.watchdog {
+            self.line("watchdog", quoted(&show(watchdog)));
+        }
     }
 
     fn route(&mut self, route: &Route, config: &Config, listeners: &[&str]) {

@@ -29,6 +29,7 @@
 mod exchange;
 mod flow;
 mod gate;
+mod health;
 mod page;
 mod pool;
 #[cfg(test)]
@@ -54,6 +55,7 @@ use crate::stream::Stream;
 
 use exchange::{Exchange, Outcome, Trial};
 use gate::{Gated, Wait};
+pub(crate) use health::{asks_health, tell_health};
 pub(crate) use pool::Pool;
 
 /// One plain request, and all that decides what becomes of it.

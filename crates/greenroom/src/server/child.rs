@@ -419,7 +419,10 @@ fn command(house: &House, station: &Station, process: &Process) -> Command {
     if let Some(admin) = &house.admin {
         // So that `greenroom phase` within it speaks to us, and of itself.
         env.push((OsString::from("GREENROOM_ADMIN"), admin.path().into()));
-        env.push((OsString::from("GREENROOM_BACKEND"), station.backend.name.as_str().into()));
+        env.push((
+            OsString::from("GREENROOM_BACKEND"),
+            station.backend.name.as_str().into(),
+        ));
     }
     env.extend(process.env.iter().cloned());
     let mut words = words.into_iter();

@@ -87,7 +87,9 @@ fn admin_socket(config: &Config, log: &Log) -> Result<Option<admin::Socket>, Str
         (Ok(socket), _) => Ok(Some(socket)),
         (Err(error), Some(path)) => Err(format!("cannot open the admin socket {}: {error}", path.display())),
         (Err(error), None) => {
-            log.warn(format!("there is no admin socket, so `greenroom status` cannot ask: {error}"));
+            log.warn(format!(
+                "there is no admin socket, so `greenroom status` cannot ask: {error}"
+            ));
             Ok(None)
         }
     }

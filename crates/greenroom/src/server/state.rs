@@ -35,7 +35,9 @@ impl StartsFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Starts::default(),
             Err(error) => {
                 let path = self.0.display();
-                log.warn(format!("cannot read the start-up times in {path}: {error}; they are learned anew"));
+                log.warn(format!(
+                    "cannot read the start-up times in {path}: {error}; they are learned anew"
+                ));
                 Starts::default()
             }
         }
@@ -53,7 +55,10 @@ impl StartsFile {
     }
 
     fn write(&self, starts: &Starts) -> io::Result<()> {
-        let lines = starts.times().take(STARTS_KEPT).map(|time| format!("{}\n", time.as_millis()));
+        let lines = starts
+            .times()
+            .take(STARTS_KEPT)
+            .map(|time| format!("{}\n", time.as_millis()));
         let beside = self.0.with_extension(format!("{}.new", std::process::id()));
         std::fs::write(&beside, lines.collect::<String>())?;
         std::fs::rename(&beside, &self.0)

@@ -65,7 +65,10 @@ impl Station {
                 (Address::Tcp { host, port }, Some(reserved))
             }
         };
-        let file = config.state_dir.as_ref().map(|folder| StartsFile::of(folder, &settings.name));
+        let file = config
+            .state_dir
+            .as_ref()
+            .map(|folder| StartsFile::of(folder, &settings.name));
         let (driver, backend, wants) = Driver::new(Parts {
             config: Arc::clone(config),
             backend: index,

@@ -51,23 +51,29 @@ fn process() -> impl Strategy<Value = Process> {
         prop::option::of("/?[a-z \"]{1,8}"),
         account(),
         account(),
-        restart,
-    )
-        .prop_map(|((program, words), env, cwd, user, group, restart)| Process {
-            command: std::iter::once(program)
-                .chain(words)
-                .map(|word| word.replace("{port}", "").into())
-                .collect(),
-            env: env
-                .into_iter()
-                .filter(|(name, _)| name != "PORT")
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-            cwd: cwd.map(Into::into),
-            user,
-            group,
+        (
             restart,
-        })
+            prop::option::of((100_u64..3_600_000).prop_map(Duration::from_millis)),
+        ),
+    )
+        .prop_map(
+            |((program, words), env, cwd, user, group, (restart, watchdog))| Process {
+                command: std::iter::once(program)
+                    .chain(words)
+                    .map(|word| word.replace("{port}", "").into())
+                    .collect(),
+                env: env
+                    .into_iter()
+                    .filter(|(name, _)| name != "PORT")
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect(),
+                cwd: cwd.map(Into::into),
+                user,
+                group,
+                restart,
+                watchdog,
+            },
+        )
 }
 
 /// A name that no other has.

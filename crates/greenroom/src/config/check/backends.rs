@@ -4,15 +4,17 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use greenroom_core::backoff::RestartPolicy;
-use greenroom_core::limits::{BACKENDS_MAX, DIALS_MAX, DIALS_MAX_MOST, HELD_MAX, HELD_MAX_MOST, HTTP_HELD_MAX};
+use greenroom_core::limits::{
+    BACKENDS_MAX, DIALS_MAX, DIALS_MAX_MOST, HELD_MAX, HELD_MAX_MOST, HTTP_HELD_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
+};
 use greenroom_core::readiness::Need;
 
-use super::super::model;
 use super::super::problem::Problem;
 use super::super::source::Place;
 use super::super::tree::Key;
 use super::super::written::{Backend, Field, Named, Process, TextTable, Words, Written, join};
 use super::super::{Address, AddressError, Ready};
+use super::super::{model, units};
 use super::checks::About;
 use super::{Checker, Placed, Purpose};
 
@@ -171,9 +173,15 @@ impl Checker<'_> {
         });
         let user = self.account(&join(path, "user"), process.user);
         let group = self.account(&join(path, "group"), process.group);
+        let watchdog_key = join(path, "watchdog");
+        if process.watchdog.is_absent() {
+            self.note(&watchdog_key, "none", None);
+        }
+        let in_range = |text: &str| units::duration_in(text, WATCHDOG_MIN, WATCHDOG_MAX);
+        let watchdog = self.text(&watchdog_key, process.watchdog, in_range);
         let restart = self.word(&join(path, "restart"), process.restart, RestartPolicy::OnFailure);
         model::Process {
-            watchdog: None,
+            watchdog: watchdog.map(|watchdog| watchdog.value),
             command,
             env,
             cwd,

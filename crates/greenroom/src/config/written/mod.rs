@@ -14,7 +14,7 @@ use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::limits::{
     BACKENDS_MAX, BODY_MAX_MOST, CHECKS_MAX, DEGRADED_MESSAGE_MAX, DIALS_MAX, DIALS_MAX_MOST, GRACE, GRACE_MAX,
     HEADER_EDITS_MAX, HELD_MAX, HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HELD_MAX,
-    HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, ROUTES_MAX,
+    HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, ROUTES_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
 };
 use greenroom_core::phase::DEFAULT_PHASES;
 
@@ -175,6 +175,10 @@ written! {
         /// Whether it is started again when it ends: after 500 ms, and at most 5 times in a minute.
         #[schemars(extend("default" = RestartPolicy::OnFailure.word(), "enum" = super::words::RESTARTS))]
         restart: String,
+        /// Once it has said READY, it must give a sign of life (`WATCHDOG=1`) at least so often; after a longer silence it is ended with
+        /// ABRT, and started again as `restart` says. It is told as `WATCHDOG_USEC`.
+        #[schemars(extend("x-default" = "none", "x-values" = kinds::range_of(WATCHDOG_MIN, WATCHDOG_MAX)))]
+        watchdog: Span,
     }
 }
 

@@ -48,6 +48,15 @@ fn each_planted_mistake_is_found_by_the_invariant_that_it_breaks() {
             Bug::DeadlineLookSkipped => &[8],
             Bug::BodyOverlooked => &[3, 7],
             Bug::SentUntold => &[9],
+            Bug::NeedIgnored => &[13],
+            Bug::LostWakeUpOnNeed => &[9],
+            Bug::DegradedRefusesAll | Bug::RefusedBeforeRestart => &[8],
+            Bug::FlapDrops => &[6],
+            Bug::OverrunMissed => &[9],
+            Bug::CheckOfOldLifeCounts
+            | Bug::PhaseOfOldLifeCounts
+            | Bug::PhaseGoesBack
+            | Bug::OneVerdictFlips => &[12],
         };
         let found = (0..SEEDS).find_map(|seed| run(seed, Some(bug)).err());
         let found = found.unwrap_or_else(|| panic!("{bug:?} is not found within {SEEDS} seeds"));

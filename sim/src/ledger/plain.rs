@@ -60,12 +60,12 @@ impl Ledger {
     /// The first in line, where only such wait as cannot go first on trial.
     pub(super) fn alone(&self, now: Time) -> Option<usize> {
         let due = now >= self.alone_from();
-        self.all(|e| e.at == At::Waiting).next().filter(|_| due)
+        self.all(|e| self.is_in_line(e)).next().filter(|_| due)
     }
 
     /// When such a one may go; at once where somebody else waits.
     pub(super) fn alone_from(&self) -> Time {
-        let able = self.all(|e| e.at == At::Waiting && e.class.repeats()).next();
+        let able = self.all(|e| self.is_in_line(e) && e.class.repeats()).next();
         match able {
             Some(_) => Time::ZERO,
             None => self.seen_since + self.limits.http_alone,

@@ -57,7 +57,6 @@ impl World<'_> {
         }
     }
 
-
     /// A plain request's head is written; the backend answers when it likes.
     pub(crate) fn takes_plain(&mut self, client: usize, dial: u32, reaction: Reaction) {
         let c = &mut self.clients[client];
@@ -75,7 +74,6 @@ impl World<'_> {
             Reaction::Never => {}
         }
     }
-
 
     /// From then on it lies in the shell's socket, unless something else does already.
     pub(crate) fn lies_unread(&mut self, client: usize, at: Time, answer: Answer) {

@@ -26,6 +26,7 @@ impl World<'_> {
     pub(crate) fn tell_readiness(&mut self, input: &Input) {
         let before = self.readiness.generation();
         let is_old = life_of(input).is_some_and(|generation| generation != self.told);
+        self.is_told = true;
         self.model.tell(self.now, input);
         let (met, refused) = self.model.needs();
         self.ledger.is_true(met, refused, self.model.failed);
@@ -45,6 +46,7 @@ impl World<'_> {
 
     /// Time has passed for the readiness.
     pub(crate) fn pass_readiness(&mut self) {
+        self.is_told = true;
         self.model.pass(self.now);
         let (met, refused) = self.model.needs();
         self.ledger.is_true(met, refused, self.model.failed);
@@ -88,8 +90,7 @@ impl World<'_> {
         let mut counts = false;
         while let Some(output) = self.readiness.poll_output() {
             counts = true;
-            self.trace
-                .note(format_args!("{} readiness: {output:?}", self.clock()));
+            self.trace.note(format_args!("{} readiness: {output:?}", self.clock()));
             match output {
                 Output::Needs { met, refused } => self.tell_needs(met, refused),
                 Output::Ready(trust) => {
@@ -153,7 +154,8 @@ impl World<'_> {
     /// The process is ours: it ends soon.
     fn end_process(&mut self) {
         let due = core::mem::take(&mut self.model.to_end);
-        self.ledger.demand(due, 12, || "a process is to be ended without a reason".into());
+        self.ledger
+            .demand(due, 12, || "a process is to be ended without a reason".into());
         let after = self.delay() * 20;
         self.at(after, Event::Ends(self.told));
     }

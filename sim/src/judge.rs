@@ -22,10 +22,13 @@ pub(crate) struct Seen {
 
 impl World<'_> {
     pub(crate) fn judge_readiness(&mut self) {
-        self.judge_whom();
+        // Nothing of this changes but by what is told. The causes come first.
+        if core::mem::take(&mut self.is_told) {
+            self.judge_phases();
+            self.judge_checks();
+            self.judge_whom();
+        }
         self.judge_stage();
-        self.judge_phases();
-        self.judge_checks();
         let (now, overruns) = (self.now, self.model.overruns());
         self.ledger.demand(overruns.is_none_or(|at| at >= now), 9, || {
             format!("a phase was to be over by {overruns:?}")
@@ -48,9 +51,10 @@ impl World<'_> {
         );
         let too_early = told.is_some() && met.is_empty();
         let expected = (!met.is_empty()).then_some(trust);
-        self.ledger.demand(told == expected, if too_early { 13 } else { 9 }, || {
-            format!("the gate is told {told:?}, and by all that is known it is {expected:?}")
-        });
+        self.ledger
+            .demand(told == expected, if too_early { 13 } else { 9 }, || {
+                format!("the gate is told {told:?}, and by all that is known it is {expected:?}")
+            });
         let too_many = told_met.0 & !met.0 != 0;
         self.ledger
             .demand(met.is_empty() || told_met == met, if too_many { 13 } else { 9 }, || {
@@ -81,7 +85,12 @@ impl World<'_> {
     }
 
     fn judge_phases(&mut self) {
-        let past: Vec<bool> = self.readiness.phases().marks().map(|(_, mark)| mark.is_past()).collect();
+        let past: Vec<bool> = self
+            .readiness
+            .phases()
+            .marks()
+            .map(|(_, mark)| mark.is_past())
+            .collect();
         let start = self.model.starts;
         let before = core::mem::take(&mut self.seen_phases);
         let went_back = before.past.iter().zip(&past).any(|(&before, &now)| before && !now);

@@ -411,8 +411,8 @@ impl Ledger {
             .find(after)
             .or_else(|| able(false).next())
             .or_else(|| able(true).find(after))
-            .or_else(|| able(true).next())
             .or_else(|| self.alone(now))
+            .or_else(|| able(true).next())
     }
 
     fn is_looked_at(&mut self, now: Time, client: usize) {

@@ -221,7 +221,11 @@ impl World<'_> {
         let is_calm = self.now > self.origin + SETTLED + Duration::from_secs(2);
         if self.now < self.origin + HORIZON {
             // Nothing changes any more but what a new start has to prove.
-            let every = if is_calm { Duration::from_secs(1) } else { dependency.every };
+            let every = if is_calm {
+                Duration::from_secs(1)
+            } else {
+                dependency.every
+            };
             self.at(every, Event::CheckLooks(index));
         }
         if dependency.busy {

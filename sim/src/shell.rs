@@ -55,7 +55,10 @@ impl World<'_> {
 
     /// When the core wants to be woken.
     fn next_timeout(&self) -> Option<Time> {
-        let overrun = self.readiness.poll_timeout().filter(|_| self.bug != Some(Bug::OverrunMissed));
+        let overrun = self
+            .readiness
+            .poll_timeout()
+            .filter(|_| self.bug != Some(Bug::OverrunMissed));
         [self.gate.poll_timeout(), overrun].into_iter().flatten().min()
     }
 

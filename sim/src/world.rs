@@ -91,6 +91,8 @@ pub(crate) struct World<'t> {
     pub(crate) plan: Plan,
     pub(crate) model: Model,
     pub(crate) seen_phases: judge::Seen,
+    /// The readiness was told something since it was judged.
+    pub(crate) is_told: bool,
     pub(crate) truth: Truth,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) ledger: Ledger,
@@ -159,6 +161,7 @@ impl<'t> World<'t> {
             readiness: Readiness::new(plan.clone(), origin),
             model: Model::new(plan.clone(), origin),
             seen_phases: judge::Seen::default(),
+            is_told: true,
             plan,
             truth,
             dependencies,
@@ -378,10 +381,12 @@ impl<'t> World<'t> {
             return;
         }
         let calm = ready.max(self.origin + CALM) + Duration::from_secs(1);
+        // A poisoned request may keep the gate limited, and there who may not wait is sent away.
+        let poison = self.ledger.entries.iter().any(|entry| entry.poisoned);
         for client in 0..self.clients.len() {
             let entry = self.ledger.entries[client].clone();
             let due = entry.arrived.max(calm) + IN_AFTER;
-            let sound = !entry.poisoned && entry.deadline > due;
+            let sound = !entry.poisoned && entry.deadline > due && (entry.may_wait || !poison);
             let in_time = match entry.at {
                 At::LetIn(_) => entry.ended.is_some_and(|at| at <= due),
                 At::Left => true,

@@ -139,17 +139,13 @@ impl Backend {
                 _,
             ) if generation != self.generation => None,
 
-            (Input::Exited { restarts: true, .. }, _) => {
+            (Input::Exited { restarts, .. }, condition) => {
                 self.over = true;
-                self.lose()
-            }
-            (Input::Exited { restarts: false, .. }, Condition::Starting | Condition::Ready) => {
-                self.over = true;
-                self.fail()
-            }
-            (Input::Exited { restarts: false, .. }, Condition::Failed) => {
-                self.over = true;
-                None
+                match (restarts, condition) {
+                    (true, _) => self.lose(),
+                    (false, Condition::Starting | Condition::Ready) => self.fail(),
+                    (false, Condition::Failed) => None,
+                }
             }
             // Only a start changes that: what is read or seen so late is of a process that is not there.
             (_, _) if self.over => None,
@@ -182,14 +178,13 @@ impl Backend {
             (Input::Unreachable, Condition::Starting | Condition::Ready) | (Input::Restarting, Condition::Ready) => {
                 self.doubt()
             }
-            // Known already. A child that said STOPPING, and now closes its relays, is not to be doubted
+            // Known. A child that said STOPPING, and now closes its relays, is not to be doubted
             // for that: it still listens, and the next verdict would open the gate to it.
-            (Input::Restarting, Condition::Starting) => None,
+            (Input::Restarting | Input::RelayLost, Condition::Starting) => None,
             (Input::RelayLost, Condition::Ready) => {
                 self.looking = true;
                 None
             }
-            (Input::RelayLost, Condition::Starting) => None,
             (Input::Unreachable | Input::RelayLost | Input::Restarting, Condition::Failed) => {
                 self.stale = false;
                 None

@@ -1,3 +1,6 @@
+//! Readiness: what is told, one input after the other, and for whom the backend is ready then.
+//! The table of the backend's own signal is in `backend`, that of the phases in `phase`.
+
 use super::*;
 use crate::limits::{FALL, RISE};
 

@@ -59,14 +59,20 @@ pub(crate) struct Life {
     pub(crate) stops: Option<Time>,
     /// When it ends; `None` for the last one.
     pub(crate) ends: Option<Time>,
+    /// From when on a check of its own finds it good.
+    pub(crate) proves: Time,
 }
 
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Truth {
     pub(crate) source: Source,
+    /// It is started by us.
+    pub(crate) is_ours: bool,
     /// It notifies: the same command does so in each of its lives.
     speaks: bool,
+    /// It tells its phases.
+    pub(crate) reports: bool,
     pub(crate) generation: Generation,
     pub(crate) life: Option<Life>,
 }
@@ -86,27 +92,32 @@ pub(crate) enum Reaction {
 
 impl Truth {
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        let source = rng.pick(&[
-            Source::Auto,
-            Source::Notify,
-            Source::Probe(Trust::Inferred),
-            Source::Probe(Trust::Pushed),
-        ]);
+        let is_ours = !rng.one_in(4);
+        let probe = Source::Probe(rng.pick(&[Trust::Inferred, Trust::Pushed]));
+        let source = match is_ours {
+            true => rng.pick(&[Source::Auto, Source::Notify, probe, probe]),
+            false => probe,
+        };
+        let reports = rng.one_in(3);
         let speaks = match source {
             Source::Notify => true,
             Source::Auto => !rng.one_in(3),
-            Source::Probe(_) => false,
+            // Nobody has to; a script may.
+            Source::Probe(_) => reports && rng.one_in(2),
         };
         Self {
             source,
+            is_ours,
             speaks,
+            reports,
             generation: Generation(0),
             life: None,
         }
     }
 
-    /// Begins the next life. The last one is sound in the end, so that everybody can get in.
-    pub(crate) fn start(&mut self, now: Time, last: bool, rng: &mut Rng) -> Life {
+    /// Begins the next life, which takes at most so long to be ready. The last one is sound in the
+    /// end, so that everybody can get in.
+    pub(crate) fn start(&mut self, now: Time, last: bool, longest: Duration, rng: &mut Rng) -> Life {
         self.generation.0 += 1;
         let closes = ms(rng.range(0, 25));
         let closes_late = ms(rng.range(10, 40));
@@ -119,7 +130,7 @@ impl Truth {
             Early::OneWorker,
             Early::Drops,
         ]);
-        let ready = now + ms(rng.range(20, 3000));
+        let ready = now + ms(rng.range(20, longest.as_millis() as u64));
         let at_once = rng.one_in(3);
         let listens = match early {
             Early::Refuses => ready,
@@ -149,7 +160,7 @@ impl Truth {
         });
         let stops = ends
             .filter(|_| speaks && rng.one_in(2))
-            .map(|at| Time::from_nanos(at.as_nanos().saturating_sub(300_000_000)).max(now));
+            .map(|at| at.before(ms(300)).max(now));
         let life = Life {
             early,
             listens,
@@ -157,6 +168,7 @@ impl Truth {
             notifies,
             stops,
             ends,
+            proves: now + ms(rng.range(0, ready.since(now).as_millis() as u64)),
         };
         self.life = Some(life);
         life

@@ -6,6 +6,8 @@
 //! - *FIFO* (7): an open gate lets in the first that waits, benched ones aside; a
 //!   canary is the next after the last canary of this round, or else the first.
 //!   Benched is who was rejected `rejections_max` times, until the trial is over.
+//! - *Needs* (13): nobody is dialled for whom the backend is not ready by the model at that moment.
+//!   Who waits aside is in nobody's way, and back in its old place when its need is met.
 //! - *Settling* (1): a 101 that comes on trial is passed on when it has settled, for as
 //!   long as the losses that were seen demand, and when a last look has shown nothing.
 //! - Plain requests: see `plain`.
@@ -19,12 +21,14 @@ use core::time::Duration;
 
 use greenroom_core::event::Refusal;
 use greenroom_core::gate::{Change, Class, Output};
-use greenroom_core::limits::{GateLimits, LAST_LOOK, SETTLE_FACTOR};
+use greenroom_core::limits::{GateLimits, SETTLE_FACTOR};
 use greenroom_core::session::{Answer, Verdict};
 use greenroom_core::time::Time;
 
+mod outcome;
 mod plain;
 mod progress;
+mod told;
 
 use crate::Violation;
 
@@ -57,6 +61,7 @@ pub(crate) struct Entry {
     pub(crate) may_wait: bool,
     pub(crate) poisoned: bool,
     pub(crate) class: Class,
+    pub(crate) need: u8,
     /// The last dial of a plain request on which its head was written to a backend.
     written: Option<u32>,
     /// When its current dial began, or a plain request was written on it.
@@ -87,6 +92,7 @@ pub(crate) struct Ledger {
     /// When the answer that was told last was a rejection: when it was told.
     rejected_at: Option<Time>,
     told_ready: bool,
+    told: told::Told,
     spare: usize,
     last_dial: Option<Time>,
     last_canary: Option<Time>,
@@ -114,6 +120,7 @@ impl Ledger {
             seen_since: Time::ZERO,
             rejected_at: None,
             told_ready: false,
+            told: told::Told::default(),
             spare: usize::MAX,
             last_dial: None,
             last_canary: None,
@@ -161,10 +168,23 @@ impl Ledger {
     }
 
     fn first_unbenched(&self) -> Option<usize> {
-        self.all(|e| e.at == At::Waiting && !e.benched).next()
+        self.all(|e| self.is_in_line(e) && !e.benched).next()
     }
 
-    pub(crate) fn arrived(&mut self, now: Time, deadline: Time, may_wait: bool, poisoned: bool, class: Class) {
+    /// It waits, and not aside.
+    fn is_in_line(&self, entry: &Entry) -> bool {
+        entry.at == At::Waiting && self.told_met().has(entry.need.into())
+    }
+
+    pub(crate) fn arrived(
+        &mut self,
+        now: Time,
+        deadline: Time,
+        may_wait: bool,
+        poisoned: bool,
+        class: Class,
+        need: u8,
+    ) {
         let full = self.is_full(class);
         self.entries.push(Entry {
             arrived: now,
@@ -172,6 +192,7 @@ impl Ledger {
             may_wait,
             poisoned,
             class,
+            need,
             written: None,
             waited_from: None,
             at: At::Waiting,
@@ -258,44 +279,6 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn told_spare(&mut self, spare: usize) {
-        self.spare = spare;
-    }
-
-    pub(crate) fn told_wanted(&mut self, now: Time, wanted: bool) {
-        self.wanted_since = wanted.then_some(self.wanted_since.unwrap_or(now));
-    }
-
-    /// Who is refused at the end of its hold had a look of the probe shortly before.
-    fn had_its_look(&mut self, client: usize) {
-        let entry = &self.entries[client];
-        let (from, at) = (entry.deadline.before(LAST_LOOK), entry.at);
-        let waited = at == At::Waiting && entry.arrived <= from && self.wanted_since.is_some_and(|since| since <= from);
-        let looked = self.probed_at;
-        self.demand(!waited || looked.is_some_and(|at| at >= from), 8, || {
-            format!("client {client} is refused, and the last look was at {looked:?}")
-        });
-    }
-
-    pub(crate) fn told_ready(&mut self, ready: bool) {
-        self.told_ready = ready;
-    }
-
-    /// Failed and draining have no word of their own among the changes.
-    pub(crate) fn told_end(&mut self, seen: Seen) {
-        if self.seen != Seen::Draining {
-            self.seen = seen;
-        }
-        self.told_ready = false;
-    }
-
-    /// A new start after a failure.
-    pub(crate) fn told_again(&mut self) {
-        if self.seen == Seen::Failed {
-            self.seen = Seen::Shut;
-        }
-    }
-
     /// What the gate says, of a client where it is about one.
     pub(crate) fn said(&mut self, now: Time, client: Option<usize>, output: Output) {
         match (output, client) {
@@ -372,12 +355,16 @@ impl Ledger {
         self.demand(self.told_ready, 13, || {
             format!("client {client} is dialled and the backend is not ready")
         });
+        let (met, need) = (self.is_met(entry.need), entry.need);
+        self.demand(met, 13, || {
+            format!("client {client} is dialled, and what it needs (need {need}) is not there")
+        });
         let expected = match (seen, canary) {
             (Seen::Limited, true) => self.next_canary(now),
             (Seen::Proving | Seen::Sure, false) => self.first_unbenched(),
             (Seen::Doubt, false) => self
                 .first_unbenched()
-                .or_else(|| self.all(|e| e.at == At::Waiting).next()),
+                .or_else(|| self.all(|e| self.is_in_line(e)).next()),
             (
                 Seen::Limited | Seen::Shut | Seen::Failed | Seen::Draining | Seen::Doubt | Seen::Proving | Seen::Sure,
                 _,
@@ -419,13 +406,13 @@ impl Ledger {
 
     fn next_canary(&self, now: Time) -> Option<usize> {
         let after = |c: &usize| self.round.is_none_or(|last| *c > last);
-        let able = |benched| self.all(move |e| e.at == At::Waiting && e.class.repeats() && e.benched == benched);
+        let able = |benched| self.all(move |e| self.is_in_line(e) && e.class.repeats() && e.benched == benched);
         able(false)
             .find(after)
             .or_else(|| able(false).next())
             .or_else(|| able(true).find(after))
-            .or_else(|| able(true).next())
             .or_else(|| self.alone(now))
+            .or_else(|| able(true).next())
     }
 
     fn is_looked_at(&mut self, now: Time, client: usize) {
@@ -486,58 +473,6 @@ impl Ledger {
         self.unproved = seen == Seen::Limited && matches!(answer, Answer::Switched | Answer::Spoke | Answer::Served);
         let entry = &mut self.entries[client];
         entry.at = At::LetIn(answer);
-        entry.ended = Some(now);
-    }
-
-    fn requeued(&mut self, client: usize, answer: Answer) {
-        let (seen, max) = (self.seen, u32::from(self.limits.rejections_max));
-        let entry = &mut self.entries[client];
-        let was = entry.at;
-        entry.at = At::Waiting;
-        entry.rejections += u32::from(matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped));
-        entry.benched = entry.rejections >= max && seen != Seen::Sure;
-        self.requeued += 1;
-        self.demand(was == At::OnItsWay(Some(answer)), 5, || {
-            format!("client {client} is sent back, and was {was:?}")
-        });
-    }
-
-    fn refused(&mut self, now: Time, client: usize, refusal: Refusal) {
-        let (seen, entry) = (self.seen, self.entries[client].clone());
-        let live = matches!(entry.at, At::Waiting | At::OnItsWay(_));
-        self.demand(live, 5, || {
-            format!("client {client} is refused, and was {:?}", entry.at)
-        });
-        let due = now >= entry.deadline;
-        if refusal == Refusal::HoldTimeout {
-            self.had_its_look(client);
-        }
-        let named = match refusal {
-            Refusal::HoldTimeout => due && entry.at != At::OnItsWay(None),
-            Refusal::Unanswered => due && entry.at == At::OnItsWay(None) && !entry.is_http(),
-            Refusal::HeldFull => entry.full,
-            // Said at the very step that shuts the gate, before the change is said.
-            Refusal::NotReady => !entry.may_wait,
-            Refusal::StartFailed => seen == Seen::Failed,
-            Refusal::Draining => seen == Seen::Draining,
-            Refusal::Degraded
-            | Refusal::Shed
-            | Refusal::Descriptors
-            | Refusal::BadRequest
-            | Refusal::HeadTimeout
-            | Refusal::HeadTooLarge
-            | Refusal::Version
-            | Refusal::Method
-            | Refusal::NoRoute
-            | Refusal::BodyTooLarge
-            | Refusal::BodyTimeout
-            | Refusal::BadAnswer => false,
-        };
-        self.demand(named, 8, || {
-            format!("client {client} ({:?}) is refused: {refusal} ({seen:?})", entry.at)
-        });
-        let entry = &mut self.entries[client];
-        entry.at = At::Refused(refusal);
         entry.ended = Some(now);
     }
 

@@ -1,24 +1,34 @@
 //! A world from a seed that drives `greenroom-core` and checks its invariants after each step.
 //!
 //! [`run`] builds two worlds from one seed. In `world`, clients come, send and
-//! leave while a backend starts, fails, accepts too early, lags and dies; the
-//! gate and the backend machine of the core decide, and `ledger`, which keeps
-//! its own books from what it sees, judges each decision. In `pipe`, one relay
+//! leave while a backend starts, fails, accepts too early, lags and dies, tells its
+//! phases in any order, and lacks what it depends on; the gate and the readiness of
+//! the core decide. `ledger`, which keeps its own books from what it sees, and `model`,
+//! which works out once more what follows from what is told, judge each decision. In `pipe`, one relay
 //! passes frames under random splits of reads and writes, slow peers, and every
 //! kind of end. Time is a number that jumps to the next event.
 //!
 //! The numbers of the invariants are those of the reliability catalogue: 1 no
 //! early forward, 2 exact prefix, 3 at most once, 4 frame atomicity, 5 one outcome, 6
 //! conservation, 7 FIFO, 8 deadlines, 9 progress, 10 limits, 11 pacing, 12
-//! generations, 13 no dial at a shut gate, 14 back-pressure.
+//! generations, phases and checks, 13 no dial at a shut gate or without what it needs, 14
+//! back-pressure.
 //!
 //! A simulator that finds nothing may be blind: [`Bug`] plants known
 //! mistakes, and each must be found. Bounded by
 //! [`STEPS_MAX`] events a seed.
 
 mod backend;
+mod bug;
+mod dependency;
+mod dials;
+mod hearing;
+mod judge;
 mod ledger;
+mod lives;
+mod model;
 mod pipe;
+mod plan;
 mod rng;
 mod shell;
 mod trace;
@@ -27,51 +37,12 @@ mod world;
 use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use bug::Bug;
+use greenroom_core::time::Time;
 pub use rng::Rng;
 
 /// Events of one world at the most: a world that needs more runs in circles.
 pub const STEPS_MAX: u64 = 50_000;
-
-/// A mistake that is planted on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
-    /// Early bytes go to the backend with the head, not after the 101.
-    EarlyForward,
-    /// The shell does not set its timer again.
-    LostWakeUp,
-    /// Who is sent back gets a new number, and so another place.
-    ReorderedRequeue,
-    /// A client leaves and the gate is not told.
-    LeakedPlace,
-    /// A canary's client is shown why the canary failed.
-    CanarySeen,
-    /// However late a backend closes, the next 101 settles no longer.
-    LearnedSettleIgnored,
-    /// The last look is not made, and shows nothing.
-    LastLookSkipped,
-    /// The probe does not look once more before a hold ends.
-    DeadlineLookSkipped,
-    /// A request with a body is told to the gate as one that may be sent twice.
-    BodyOverlooked,
-    /// The gate is not told that a plain request's head is written.
-    SentUntold,
-}
-
-impl Bug {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::EarlyForward,
-        Self::LostWakeUp,
-        Self::ReorderedRequeue,
-        Self::LeakedPlace,
-        Self::CanarySeen,
-        Self::LearnedSettleIgnored,
-        Self::LastLookSkipped,
-        Self::DeadlineLookSkipped,
-        Self::BodyOverlooked,
-        Self::SentUntold,
-    ];
-}
 
 /// What a clean run was like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +59,14 @@ pub struct Report {
     pub refused: u64,
     /// Sessions that went back to their place.
     pub requeued: u64,
+    /// … because the backend was degraded.
+    pub degraded: u64,
+    /// Steps of starts from phase to phase.
+    pub phases: u64,
+    /// Starts that failed.
+    pub failed_starts: u64,
+    /// Checks that became good or bad.
+    pub checks: u64,
     /// Canaries.
     pub canaries: u64,
     /// Bytes that passed the relay.
@@ -103,6 +82,10 @@ impl Report {
         self.let_in += other.let_in;
         self.refused += other.refused;
         self.requeued += other.requeued;
+        self.degraded += other.degraded;
+        self.phases += other.phases;
+        self.failed_starts += other.failed_starts;
+        self.checks += other.checks;
         self.canaries += other.canaries;
         self.relayed += other.relayed;
     }
@@ -147,9 +130,17 @@ impl fmt::Display for Failure {
 /// # Errors
 /// When an invariant is broken.
 pub fn run(seed: u64, bug: Option<Bug>) -> Result<Report, Box<Failure>> {
+    run_from(seed, bug, Time::ZERO)
+}
+
+/// The same in a world that begins at another time, which must make no difference.
+///
+/// # Errors
+/// When an invariant is broken.
+pub fn run_from(seed: u64, bug: Option<Bug>, origin: Time) -> Result<Report, Box<Failure>> {
     let mut trace = trace::Trace::default();
     let judged = catch_unwind(AssertUnwindSafe(|| {
-        let report = world::run(seed, bug, &mut trace)?;
+        let report = world::run(seed, bug, origin, &mut trace)?;
         let relayed = pipe::run(seed, &mut trace)?;
         Ok(Report { relayed, ..report })
     }));

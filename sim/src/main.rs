@@ -41,8 +41,18 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{seeds} seeds from {from}: {} events, {} clients, {} let in, {} refused, {} sent back to their place, {} canaries, {} bytes relayed, 0 violations, trace {:016x}",
-        sum.steps, sum.clients, sum.let_in, sum.refused, sum.requeued, sum.canaries, sum.relayed, sum.hash
+        "{seeds} seeds from {from}: {} events, {} clients, {} let in, {} refused, {} sent back to their place, {} canaries, {} phases, {} failed starts, {} changes of checks, {} bytes relayed, 0 violations, trace {:016x}",
+        sum.steps,
+        sum.clients,
+        sum.let_in,
+        sum.refused,
+        sum.requeued,
+        sum.canaries,
+        sum.phases,
+        sum.failed_starts,
+        sum.checks,
+        sum.relayed,
+        sum.hash
     );
     ExitCode::SUCCESS
 }

@@ -3,13 +3,14 @@
 
 use core::time::Duration;
 
-use greenroom_core::backend::{self, Condition};
+use greenroom_core::backend;
 use greenroom_core::event::SessionId;
 use greenroom_core::gate::{self, Change, Output};
 use greenroom_core::session::Answer;
+use greenroom_core::time::Time;
 
 use crate::Bug;
-use crate::ledger::{At, Seen};
+use crate::ledger::At;
 use crate::world::{Event, World};
 
 impl World<'_> {
@@ -19,11 +20,6 @@ impl World<'_> {
         self.do_outputs();
         self.look_before_a_hold_ends();
         self.rearm();
-    }
-
-    /// Whether a good verdict would let in who waits.
-    pub(crate) fn wants_look(&self) -> bool {
-        self.backend.condition() == Condition::Starting && self.backend.wants_verdict()
     }
 
     fn look_before_a_hold_ends(&mut self) {
@@ -36,71 +32,40 @@ impl World<'_> {
 
     pub(crate) fn wake(&mut self) {
         self.armed = None;
+        self.pass_readiness();
         self.gate.handle_timeout(self.now);
         self.do_outputs();
         self.look_before_a_hold_ends();
-        let again = self.gate.poll_timeout();
+        let again = self.next_timeout();
         self.ledger.demand(again.is_none_or(|at| at > self.now), 9, || {
             "a timer that is due again at once".into()
         });
         self.rearm();
     }
 
-    fn rearm(&mut self) {
+    pub(crate) fn rearm(&mut self) {
         if self.bug == Some(Bug::LostWakeUp) && self.rng.one_in(10) {
             return;
         }
         let look = self
             .wants_look()
             .then(|| self.last_look.due(|after| self.gate.first_deadline(after)));
-        self.armed = [self.gate.poll_timeout(), look.flatten()].into_iter().flatten().min();
+        self.armed = [self.next_timeout(), look.flatten()].into_iter().flatten().min();
     }
 
-    pub(crate) fn tell_backend(&mut self, input: backend::Input) {
-        let old = match input {
-            backend::Input::NotifiedReady(generation)
-            | backend::Input::NotifiedStopping(generation)
-            | backend::Input::NotifiedPhase(generation)
-            | backend::Input::StartFailed(generation)
-            | backend::Input::Verdict(generation, _)
-            | backend::Input::Exited { generation, .. } => generation != self.told,
-            backend::Input::Started(_)
-            | backend::Input::Unreachable
-            | backend::Input::RelayLost
-            | backend::Input::Restarting => false,
-        };
-        let before = self.backend.generation();
-        let output = self.backend.handle(input);
-        let after = self.backend.generation();
-        self.ledger.demand(!old || output.is_none(), 12, || {
-            format!("{input:?} of an earlier life counts: {output:?}")
-        });
-        self.ledger.demand(after >= before && after == self.told, 12, || {
-            format!("generation {after} after {before}")
-        });
-        let Some(output) = output else { return };
-        self.trace.note(format_args!("{} backend: {output:?}", self.now));
-        match output {
-            backend::Output::Ready(trust) => {
-                self.ledger.told_ready(true);
-                self.tell_gate(gate::Input::Ready(trust));
-            }
-            backend::Output::NotReady => {
-                self.ledger.told_ready(false);
-                self.ledger.told_again();
-                self.tell_gate(gate::Input::NotReady);
-            }
-            backend::Output::Failed => {
-                self.ledger.told_end(Seen::Failed);
-                self.tell_gate(gate::Input::Failed);
-            }
-        }
+    /// When the core wants to be woken.
+    fn next_timeout(&self) -> Option<Time> {
+        let overrun = self
+            .readiness
+            .poll_timeout()
+            .filter(|_| self.bug != Some(Bug::OverrunMissed));
+        [self.gate.poll_timeout(), overrun].into_iter().flatten().min()
     }
 
     fn do_outputs(&mut self) {
         let (mut unreachable, mut moved) = (false, Vec::new());
         while let Some(output) = self.gate.poll_output() {
-            self.trace.note(format_args!("{} gate: {output:?}", self.now));
+            self.trace.note(format_args!("{} gate: {output:?}", self.clock()));
             let id = match output {
                 Output::Held(id, _)
                 | Output::Dial { id, .. }
@@ -169,7 +134,7 @@ impl World<'_> {
                 deadline,
                 may_wait,
                 class: entry.class,
-                need: 0,
+                need: entry.need,
             },
         );
         self.do_outputs();

@@ -1,30 +1,37 @@
 //! The world of the gate: a queue of events in virtual time, and what each one does.
 //!
-//! The shell's part (timers, sessions, what goes over the wire) is in `shell`.
+//! The shell's part (timers, sessions, what goes over the wire) is in `shell`, `hearing` and `dials`,
+//! the backend's in `lives`.
 //! Delays between shell, core and backend are drawn from the seed, so that an
 //! answer meets a client that left, and a READY a later generation.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use greenroom_core::backend::{self, Backend};
-use greenroom_core::event::{Generation, SessionId};
+use greenroom_core::backend;
+use greenroom_core::event::{Generation, Refusal, SessionId};
 use greenroom_core::gate::{self, Class, Gate};
 use greenroom_core::limits::GateLimits;
 use greenroom_core::look::LastLook;
+use greenroom_core::readiness::{Plan, Readiness};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 
-use crate::backend::{Poison, Reaction, Truth};
+use crate::backend::{Poison, Truth};
+use crate::dependency::Dependency;
 use crate::ledger::{At, Ledger};
+use crate::lives::Word;
+use crate::model::Model;
 use crate::rng::Rng;
 use crate::trace::Trace;
-use crate::{Bug, Report, STEPS_MAX, Violation};
+use crate::{Bug, Report, STEPS_MAX, Violation, judge, plan};
 
 /// From the last life's readiness on, whoever is sound is in after this long.
 const IN_AFTER: Duration = Duration::from_secs(15);
 /// When the world ends.
-const HORIZON: Time = Time::from_millis(60_000);
+pub(crate) const HORIZON: Duration = Duration::from_secs(60);
+/// After so long the notifications that come late, and the descriptors that come last, are in.
+const CALM: Duration = Duration::from_millis(9_500);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
@@ -36,11 +43,13 @@ pub(crate) enum Event {
     Looks(usize, u32),
     Start,
     Becomes(Generation),
-    Says(Generation, bool),
+    Says(Generation, Word),
     Ends(Generation),
     Exited(Generation, bool),
     Tick,
     Verdict(Generation, bool),
+    CheckLooks(usize),
+    Checked(usize, Generation, bool),
     Spare(usize),
     Drain,
 }
@@ -72,12 +81,20 @@ pub(crate) struct Client {
 }
 
 pub(crate) struct World<'t> {
+    /// When the world began: nothing may depend on it.
+    pub(crate) origin: Time,
     pub(crate) now: Time,
     pub(crate) rng: Rng,
     pub(crate) bug: Option<Bug>,
     pub(crate) gate: Gate,
-    pub(crate) backend: Backend,
+    pub(crate) readiness: Readiness,
+    pub(crate) plan: Plan,
+    pub(crate) model: Model,
+    pub(crate) seen_phases: judge::Seen,
+    /// The readiness was told something since it was judged.
+    pub(crate) is_told: bool,
     pub(crate) truth: Truth,
+    pub(crate) dependencies: Vec<Dependency>,
     pub(crate) ledger: Ledger,
     pub(crate) limits: GateLimits,
     pub(crate) clients: Vec<Client>,
@@ -89,33 +106,35 @@ pub(crate) struct World<'t> {
     queue: BTreeMap<(Time, u64), Event>,
     queued: u64,
     pub(crate) trace: &'t mut Trace,
-    lives: u64,
+    pub(crate) lives: u64,
     hold_refuse: bool,
     hold_max: u64,
-    probe_every: Duration,
+    pub(crate) probe_every: Duration,
     pub(crate) last_look: LastLook,
     drains: bool,
-    fails: bool,
+    pub(crate) fails: bool,
+    /// What happened, for the report.
+    pub(crate) sum: Report,
 }
 
-pub(crate) fn run(seed: u64, bug: Option<Bug>, trace: &mut Trace) -> Result<Report, Violation> {
-    let mut world = World::new(seed, bug, trace);
+pub(crate) fn run(seed: u64, bug: Option<Bug>, origin: Time, trace: &mut Trace) -> Result<Report, Violation> {
+    let mut world = World::new(seed, bug, origin, trace);
     let steps = world.live()?;
     let count = |pred: fn(&At) -> bool| world.ledger.entries.iter().filter(|e| pred(&e.at)).count() as u64;
     Ok(Report {
-        hash: 0,
         steps,
         clients: world.clients.len() as u64,
         let_in: count(|at| matches!(at, At::LetIn(_))),
         refused: count(|at| matches!(at, At::Refused(_))),
+        degraded: count(|at| matches!(at, At::Refused(Refusal::Degraded))),
         requeued: world.ledger.requeued,
         canaries: world.ledger.canaries,
-        relayed: 0,
+        ..world.sum
     })
 }
 
 impl<'t> World<'t> {
-    fn new(seed: u64, bug: Option<Bug>, trace: &'t mut Trace) -> Self {
+    fn new(seed: u64, bug: Option<Bug>, origin: Time, trace: &'t mut Trace) -> Self {
         let mut rng = Rng::new(seed);
         let limits = GateLimits {
             held_max: rng.pick(&[3, 10, 1000, 1000]),
@@ -124,6 +143,10 @@ impl<'t> World<'t> {
             ..GateLimits::default()
         };
         let truth = Truth::new(&mut rng);
+        let plan = plan::draw(&truth, &mut rng);
+        let dependencies = (plan.checks.iter())
+            .map(|rule| Dependency::new(rule, origin, &mut rng))
+            .collect();
         let learns = bug != Some(Bug::LearnedSettleIgnored);
         let known = GateLimits {
             settle_warned: if learns { limits.settle_warned } else { limits.settle },
@@ -131,11 +154,17 @@ impl<'t> World<'t> {
             ..limits
         };
         let mut world = World {
-            now: Time::ZERO,
+            origin,
+            now: origin,
             bug,
             gate: Gate::new(known),
-            backend: Backend::new(truth.source),
+            readiness: Readiness::new(plan.clone(), origin),
+            model: Model::new(plan.clone(), origin),
+            seen_phases: judge::Seen::default(),
+            is_told: true,
+            plan,
             truth,
+            dependencies,
             ledger: Ledger::new(limits),
             limits,
             clients: Vec::new(),
@@ -153,13 +182,14 @@ impl<'t> World<'t> {
             last_look: LastLook::default(),
             drains: rng.one_in(8),
             fails: rng.one_in(8),
+            sum: Report::default(),
             rng,
         };
-        world.plan();
+        world.fill();
         world
     }
 
-    fn plan(&mut self) {
+    fn fill(&mut self) {
         let crowd = self.rng.pick(&[1, 3, 8, 20, 40]);
         let within = self.rng.pick(&[50, 2_000, 8_000]);
         for _ in 0..crowd {
@@ -168,12 +198,15 @@ impl<'t> World<'t> {
         }
         self.at(Duration::ZERO, Event::Start);
         self.at(Duration::ZERO, Event::Tick);
+        for index in 0..self.dependencies.len() {
+            self.at(self.dependencies[index].every, Event::CheckLooks(index));
+        }
         if self.rng.one_in(4) {
             for _ in 0..5 {
                 let (at, spare) = (self.rng.range(0, 9_000), self.rng.size(0, 4));
                 self.at(Duration::from_millis(at), Event::Spare(spare));
             }
-            self.at(Duration::from_millis(9_500), Event::Spare(1_000));
+            self.at(CALM, Event::Spare(1_000));
         }
         if self.drains {
             let at = self.rng.range(0, 9_000);
@@ -184,6 +217,11 @@ impl<'t> World<'t> {
     pub(crate) fn at(&mut self, after: Duration, event: Event) {
         self.queued += 1;
         self.queue.insert((self.now + after, self.queued), event);
+    }
+
+    /// What a trace shows as the time.
+    pub(crate) fn clock(&self) -> Time {
+        Time::ZERO + self.now.since(self.origin)
     }
 
     /// A delay on the way: mostly short, in microseconds.
@@ -207,8 +245,8 @@ impl<'t> World<'t> {
                 (Some(_) | None, Some((key, event))) => {
                     self.queue.remove(&key);
                     self.now = self.now.max(key.0);
-                    if !matches!(event, Event::Tick) {
-                        self.trace.note(format_args!("{} {event:?}", self.now));
+                    if !matches!(event, Event::Tick | Event::CheckLooks(_)) {
+                        self.trace.note(format_args!("{} {event:?}", self.clock()));
                     }
                     self.happen(event);
                 }
@@ -227,6 +265,7 @@ impl<'t> World<'t> {
         self.gate.check_invariants();
         let (held, dialing, timeout) = (self.gate.held(), self.gate.dialing(), self.gate.poll_timeout());
         self.ledger.check(self.now, held, dialing, timeout);
+        self.judge_readiness();
         let wanted = self.wants_look();
         self.ledger.told_wanted(self.now, wanted);
     }
@@ -241,29 +280,13 @@ impl<'t> World<'t> {
             Event::Looks(client, dial) => self.looks(client, dial),
             Event::Start => self.start(),
             Event::Becomes(generation) => self.becomes_ready(generation),
-            Event::Says(generation, ready) => {
-                let said = if ready {
-                    backend::Input::NotifiedReady
-                } else {
-                    backend::Input::NotifiedStopping
-                };
-                self.tell_backend(said(generation));
-            }
+            Event::Says(life, word) => self.hears(life, word),
             Event::Ends(generation) => self.ends(generation),
-            Event::Exited(generation, restarts) => {
-                self.tell_backend(backend::Input::Exited {
-                    generation,
-                    restarts,
-                    code: 1,
-                });
-                if restarts {
-                    let longest = self.rng.pick(&[20, 700]);
-                    let after = Duration::from_millis(self.rng.range(1, longest));
-                    self.at(after, Event::Start);
-                }
-            }
+            Event::Exited(generation, restarts) => self.exited(generation, restarts),
             Event::Tick => self.tick(),
             Event::Verdict(generation, up) => self.tell_backend(backend::Input::Verdict(generation, up)),
+            Event::CheckLooks(index) => self.check_looks(index),
+            Event::Checked(index, generation, good) => self.checked(index, generation, good),
             Event::Spare(spare) => {
                 self.ledger.told_spare(spare);
                 self.tell_gate(gate::Input::Spare(spare));
@@ -293,6 +316,7 @@ impl<'t> World<'t> {
             2..=4 => Class::Http { is_safe: true },
             _ => Class::WebSocket,
         };
+        let need = self.rng.size(0, self.plan.needs.len()) as u8; // there are few
         self.next_id += 1;
         let id = SessionId(self.next_id);
         let client = self.clients.len();
@@ -324,7 +348,7 @@ impl<'t> World<'t> {
             self.at(at, Event::Sends(client));
         }
         self.ledger
-            .arrived(self.now, deadline, may_wait, poison.is_some(), class);
+            .arrived(self.now, deadline, may_wait, poison.is_some(), class, need);
         let class = match class {
             Class::Http { .. } if self.bug == Some(Bug::BodyOverlooked) => Class::Http { is_safe: true },
             class => class,
@@ -334,158 +358,8 @@ impl<'t> World<'t> {
             deadline,
             may_wait,
             class,
-            need: 0,
+            need,
         });
-    }
-
-    fn start(&mut self) {
-        let last = self.truth.generation.0 + 1 >= self.lives;
-        let life = self.truth.start(self.now, last, &mut self.rng);
-        let generation = self.truth.generation;
-        let until = |at: Time, now: Time| at.since(now);
-        self.at(until(life.ready, self.now), Event::Becomes(generation));
-        for (at, ready) in [(life.notifies, true), (life.stops, false)] {
-            if let Some(at) = at {
-                // A notification may be read late, even when the next life has begun.
-                let late = Duration::from_millis(if self.rng.one_in(8) { 900 } else { 0 });
-                let after = until(at, self.now) + self.delay() + if self.lives > 1 { late } else { Duration::ZERO };
-                self.at(after, Event::Says(generation, ready));
-            }
-        }
-        if let Some(at) = life.ends {
-            self.at(until(at, self.now), Event::Ends(generation));
-        }
-        self.told = generation;
-        self.tell_backend(backend::Input::Started(generation));
-    }
-
-    fn becomes_ready(&mut self, generation: Generation) {
-        if generation != self.truth.generation || self.truth.life.is_none() {
-            return;
-        }
-        for client in 0..self.clients.len() {
-            if core::mem::take(&mut self.clients[client].waits) {
-                let (dial, after) = (self.clients[client].dial, self.delay());
-                let answer = match self.clients[client].class {
-                    Class::WebSocket => Answer::Switched,
-                    Class::Http { .. } => Answer::Served,
-                };
-                self.at(after, Event::Answer(client, dial, answer));
-            }
-        }
-    }
-
-    fn ends(&mut self, generation: Generation) {
-        self.truth.life = None;
-        for client in 0..self.clients.len() {
-            let c = &mut self.clients[client];
-            if c.connected.take().is_none() || c.gone {
-                continue;
-            }
-            c.waits = false;
-            let (dial, after) = (c.dial, self.delay());
-            let switched = match self.ledger.entries[client].at {
-                At::OnItsWay(None) | At::LetIn(Answer::Sent) => Answer::Dropped,
-                At::OnItsWay(Some(_)) | At::LetIn(_) | At::Waiting | At::Refused(_) | At::Left => Answer::LostEarly,
-            };
-            if switched == Answer::LostEarly {
-                self.lies_unread(client, self.now, switched);
-            }
-            self.at(after, Event::Answer(client, dial, switched));
-        }
-        let restarts = !(self.fails && generation.0 + 1 == self.lives);
-        let after = self.delay();
-        self.at(after, Event::Exited(generation, restarts));
-    }
-
-    fn tick(&mut self) {
-        if self.now < HORIZON {
-            let wanted = self.backend.wants_verdict();
-            let idle = Duration::from_millis(100); // nobody asks; the next look is soon enough
-            self.at(if wanted { self.probe_every } else { idle }, Event::Tick);
-        }
-        if self.backend.wants_verdict() {
-            self.look();
-        }
-    }
-
-    /// The probe looks; its verdict is told a little later.
-    pub(crate) fn look(&mut self) {
-        let (generation, up, after) = (self.told, self.truth.verdict(self.now), self.delay());
-        self.ledger.probed_at = Some(self.now);
-        self.at(after, Event::Verdict(generation, up));
-    }
-
-    fn dial_reaches(&mut self, client: usize, dial: u32) {
-        let c = &self.clients[client];
-        if c.dial != dial || c.gone || !matches!(self.ledger.entries[client].at, At::OnItsWay(None)) {
-            return; // given up before it got there
-        }
-        let reaction = if self.rng.one_in(60) {
-            Reaction::Answers(Answer::NoDescriptor)
-        } else {
-            self.truth.react(self.now, c.poison, c.class, &mut self.rng)
-        };
-        self.trace
-            .note(format_args!("{} client {client}: {reaction:?}", self.now));
-        let reached = !matches!(
-            reaction,
-            Reaction::Answers(Answer::Refused | Answer::ConnectTimeout | Answer::NoDescriptor)
-        );
-        if reached && self.clients[client].class != Class::WebSocket {
-            return self.takes_plain(client, dial, reaction);
-        }
-        let after = self.delay();
-        let c = &mut self.clients[client];
-        let connected = Some(self.truth.generation);
-        match reaction {
-            Reaction::Answers(Answer::NoDescriptor) => {
-                self.at(after, Event::Answer(client, dial, Answer::NoDescriptor));
-                self.at(after + Duration::from_millis(50), Event::Spare(1_000));
-            }
-            Reaction::Answers(answer) => {
-                c.connected = connected.filter(|_| answer == Answer::Switched);
-                self.at(after, Event::Answer(client, dial, answer));
-            }
-            Reaction::Then(later, answer) => {
-                c.connected = connected;
-                self.at(after, Event::Answer(client, dial, Answer::Switched));
-                // It is read when it comes, unless the shell is kept from running.
-                let late = if self.rng.one_in(8) { self.rng.range(0, 60) } else { 0 };
-                let comes = after + later;
-                self.lies_unread(client, self.now + comes, answer);
-                self.at(comes + Duration::from_millis(late), Event::Answer(client, dial, answer));
-            }
-            Reaction::Waits => (c.connected, c.waits) = (connected, true),
-            Reaction::Never => c.connected = connected,
-        }
-    }
-
-    /// A plain request's head is written; the backend answers when it likes.
-    fn takes_plain(&mut self, client: usize, dial: u32, reaction: Reaction) {
-        let c = &mut self.clients[client];
-        c.connected = Some(self.truth.generation);
-        let id = c.id;
-        self.ledger.wrote(self.now, client);
-        if self.bug != Some(Bug::SentUntold) {
-            self.tell_gate(gate::Input::Answered(id, Answer::Sent));
-        }
-        let after = self.delay();
-        match reaction {
-            Reaction::Answers(answer) => self.at(after, Event::Answer(client, dial, answer)),
-            Reaction::Then(later, answer) => self.at(after + later, Event::Answer(client, dial, answer)),
-            Reaction::Waits => self.clients[client].waits = true,
-            Reaction::Never => {}
-        }
-    }
-
-    /// From then on it lies in the shell's socket, unless something else does already.
-    fn lies_unread(&mut self, client: usize, at: Time, answer: Answer) {
-        let c = &mut self.clients[client];
-        if c.unread.is_none_or(|(before, _)| at < before) {
-            c.unread = Some((at, answer));
-            self.ledger.entries[client].lost_at = Some(at).filter(|_| answer == Answer::LostEarly);
-        }
     }
 
     /// Nothing more happens: everybody has an outcome, and whoever was sound and there for long enough is in.
@@ -506,12 +380,13 @@ impl<'t> World<'t> {
         if self.drains {
             return;
         }
-        // The notifications that come late, and the descriptors that come last, are in by then.
-        let calm = ready.max(Time::from_millis(9_500)) + Duration::from_secs(1);
+        let calm = ready.max(self.origin + CALM) + Duration::from_secs(1);
+        // A poisoned request may keep the gate limited, and there who may not wait is sent away.
+        let poison = self.ledger.entries.iter().any(|entry| entry.poisoned);
         for client in 0..self.clients.len() {
             let entry = self.ledger.entries[client].clone();
             let due = entry.arrived.max(calm) + IN_AFTER;
-            let sound = !entry.poisoned && entry.deadline > due;
+            let sound = !entry.poisoned && entry.deadline > due && (entry.may_wait || !poison);
             let in_time = match entry.at {
                 At::LetIn(_) => entry.ended.is_some_and(|at| at <= due),
                 At::Left => true,

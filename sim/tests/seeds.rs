@@ -4,7 +4,10 @@
 
 #![allow(clippy::panic)] // a test says so by a panic, in helpers too
 
-use sim::{Bug, Report, run};
+use std::time::Duration;
+
+use greenroom_core::time::Time;
+use sim::{Bug, Report, run, run_from};
 
 const SEEDS: u64 = 2_000;
 
@@ -34,6 +37,10 @@ fn no_invariant_breaks() {
             "{sum:?}"
         );
         assert!(sum.canaries > 5_000 && sum.relayed > 1_000_000, "{sum:?}");
+        assert!(
+            sum.phases > 2_000 && sum.failed_starts > 200 && sum.checks > 20_000 && sum.degraded > 200,
+            "{sum:?}"
+        );
     }
 }
 
@@ -48,6 +55,12 @@ fn each_planted_mistake_is_found_by_the_invariant_that_it_breaks() {
             Bug::DeadlineLookSkipped => &[8],
             Bug::BodyOverlooked => &[3, 7],
             Bug::SentUntold => &[9],
+            Bug::NeedIgnored => &[13],
+            Bug::LostWakeUpOnNeed => &[9],
+            Bug::DegradedRefusesAll | Bug::RefusedBeforeRestart => &[8],
+            Bug::FlapDrops => &[6],
+            Bug::OverrunMissed => &[9],
+            Bug::CheckOfOldLifeCounts | Bug::PhaseOfOldLifeCounts | Bug::PhaseGoesBack | Bug::OneVerdictFlips => &[12],
         };
         let found = (0..SEEDS).find_map(|seed| run(seed, Some(bug)).err());
         let found = found.unwrap_or_else(|| panic!("{bug:?} is not found within {SEEDS} seeds"));
@@ -70,4 +83,26 @@ fn the_same_seed_gives_the_same_trace() {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");
     }
     assert_ne!(hash(1), hash(2));
+}
+
+/// The core has no clock: it is given each moment, and a moment counts only by its distance from
+/// others. So whatever a clock shows at the beginning, the same happens, at the same distances. What
+/// a wall clock does meanwhile can then matter only to who reads the clock, and the shell reads
+/// a monotonic one.
+#[test]
+fn an_hour_later_all_is_the_same() {
+    let seeds = one_seed().map_or(0..200, |seed| seed..seed + 1);
+    for seed in seeds {
+        let reports = [0, 1, 3600, 24 * 3600 * 365].map(|seconds| {
+            let origin = Time::ZERO + Duration::from_secs(seconds);
+            match run_from(seed, None, origin) {
+                Ok(report) => report,
+                Err(failure) => panic!("from {origin} on: \n{failure}"),
+            }
+        });
+        assert!(
+            reports.iter().all(|report| *report == reports[0]),
+            "seed {seed}: {reports:?}"
+        );
+    }
 }

@@ -43,7 +43,7 @@ pub enum Input {
     NotifiedStopping(Generation),
     /// It said how far its start has come.
     NotifiedPhase(Generation),
-    /// Its start has failed, while its process, if it is ours, may still be there.
+    /// Its start has failed, and its process is not ours: it may try again.
     StartFailed(Generation),
     /// A probe's verdict: up or down.
     Verdict(Generation, bool),
@@ -100,7 +100,7 @@ pub struct Backend {
     looking: bool,
     /// As far as it was believed when it became ready.
     trust: Trust,
-    /// Its process is over for good.
+    /// Its process is over: nothing of it counts any more until the next one is started.
     over: bool,
     /// It failed, and was not seen to be away since: a good verdict is the old one.
     stale: bool,
@@ -139,17 +139,16 @@ impl Backend {
                 _,
             ) if generation != self.generation => None,
 
-            (Input::Exited { restarts: true, .. }, _) => self.lose(),
-            (Input::Exited { restarts: false, .. }, Condition::Starting | Condition::Ready) => {
+            (Input::Exited { restarts, .. }, condition) => {
                 self.over = true;
-                self.fail()
+                match (restarts, condition) {
+                    (true, _) => self.lose(),
+                    (false, Condition::Starting | Condition::Ready) => self.fail(),
+                    (false, Condition::Failed) => None,
+                }
             }
-            (Input::Exited { restarts: false, .. }, Condition::Failed) => {
-                self.over = true;
-                None
-            }
-            // Gone for good: only a start changes that.
-            (_, Condition::Failed) if self.over => None,
+            // Only a start changes that: what is read or seen so late is of a process that is not there.
+            (_, _) if self.over => None,
             (Input::StartFailed(_), Condition::Starting | Condition::Ready) => self.fail(),
             (Input::StartFailed(_), Condition::Failed) => None,
 
@@ -179,14 +178,13 @@ impl Backend {
             (Input::Unreachable, Condition::Starting | Condition::Ready) | (Input::Restarting, Condition::Ready) => {
                 self.doubt()
             }
-            // Known already. A child that said STOPPING, and now closes its relays, is not to be doubted
+            // Known. A child that said STOPPING, and now closes its relays, is not to be doubted
             // for that: it still listens, and the next verdict would open the gate to it.
-            (Input::Restarting, Condition::Starting) => None,
+            (Input::Restarting | Input::RelayLost, Condition::Starting) => None,
             (Input::RelayLost, Condition::Ready) => {
                 self.looking = true;
                 None
             }
-            (Input::RelayLost, Condition::Starting) => None,
             (Input::Unreachable | Input::RelayLost | Input::Restarting, Condition::Failed) => {
                 self.stale = false;
                 None
@@ -221,9 +219,9 @@ impl Backend {
     #[must_use]
     pub fn wants_verdict(&self) -> bool {
         match self.condition {
-            Condition::Starting => self.verdict_trust().is_some(),
+            _ if self.over => false,
+            Condition::Starting | Condition::Failed => self.verdict_trust().is_some(),
             Condition::Ready => self.looking,
-            Condition::Failed => !self.over && self.verdict_trust().is_some(),
         }
     }
 
@@ -237,6 +235,12 @@ impl Backend {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Whether its process has ended, as far as we know of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Whether the child's own word counts.
@@ -367,6 +371,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_or_seen_of_a_process_that_has_ended_makes_nothing_ready() {
+        for source in [Source::Auto, Source::Notify, Source::Probe(Trust::Pushed)] {
+            let mut backend = started(source);
+            backend.handle(Input::Exited {
+                generation: G1,
+                restarts: true,
+                code: 1,
+            });
+            assert!(!backend.wants_verdict(), "{source:?}");
+            assert_eq!(backend.handle(Input::NotifiedReady(G1)), None, "{source:?}");
+            assert_eq!(backend.handle(Input::Verdict(G1, true)), None, "{source:?}");
+            assert_eq!(backend.condition(), Condition::Starting, "{source:?}");
+        }
+    }
+
+    #[test]
     fn a_word_that_did_not_hold_makes_the_next_verdict_count_as_an_inference() {
         for source in [Source::Auto, Source::Notify, Source::Probe(Trust::Pushed)] {
             let mut backend = started(source);
@@ -443,6 +463,7 @@ mod tests {
                 (Condition::Ready, false),
                 (Condition::Failed, false),
                 (Condition::Failed, true),
+                (Condition::Starting, true),
             ] {
                 for input in inputs {
                     let mut backend = started(source);
@@ -450,7 +471,11 @@ mod tests {
                     (backend.over, backend.stale) = (over, condition == Condition::Failed);
                     let output = backend.handle(input);
                     let said = output.map_or_else(|| "-".into(), |o| format!("{o:?}"));
-                    let there = if over { "Over".into() } else { format!("{condition:?}") };
+                    let there = match (condition, over) {
+                        (Condition::Starting, true) => "Between".into(),
+                        (_, true) => "Over".into(),
+                        (_, false) => format!("{condition:?}"),
+                    };
                     table.push_str(&format!(
                         "{:16} {there:8} {:42} → {:8} {said}\n",
                         format!("{source:?}"),

@@ -177,6 +177,8 @@ pub struct Phases {
     failure: Option<Failure>,
     /// Whether the backend has reported a phase in this start.
     reported: bool,
+    /// Where the start was when it was taken for complete, without a word of the backend.
+    assumed: Option<usize>,
 }
 
 impl Phases {
@@ -192,6 +194,7 @@ impl Phases {
             extended: Time::ZERO,
             failure: None,
             reported: false,
+            assumed: None,
         };
         phases.begin(now);
         phases
@@ -202,6 +205,7 @@ impl Phases {
         self.marks.fill(Mark::Coming);
         self.failure = None;
         self.reported = false;
+        self.assumed = None;
         self.began = now;
         self.enter(now, 0);
     }
@@ -239,11 +243,31 @@ impl Phases {
         }
     }
 
-    /// The backend is ready: whatever lies ahead is passed over. After a failure that changes nothing.
+    /// The backend says that it is ready: whatever lies ahead is passed over. After a failure that changes nothing.
     pub fn complete(&mut self, now: Time) {
+        self.assumed = None;
         if self.failure.is_none() && !self.is_complete() {
             self.marks[self.current..].fill(Mark::Skipped);
             self.enter(now, self.marks.len());
+        }
+    }
+
+    /// The backend seems to be ready, and has reported nothing: the same, until it does.
+    pub fn assume(&mut self, now: Time) {
+        if self.failure.is_none() && !self.is_complete() {
+            let from = self.current;
+            self.complete(now);
+            self.assumed = Some(from);
+        }
+    }
+
+    /// It reports after all: what was only assumed lies ahead again. What was found finished since stays so.
+    pub fn take_back(&mut self, now: Time) {
+        if let (Some(from), None) = (self.assumed.take(), &self.failure) {
+            let finished = self.marks.iter().rposition(|&mark| mark == Mark::Finished);
+            let current = finished.map_or(from, |last| from.max(last + 1));
+            self.marks[current..].fill(Mark::Coming);
+            self.enter(now, current);
         }
     }
 
@@ -437,6 +461,21 @@ mod tests {
             row("process is replaced", &phases, None);
         }
         insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn what_was_only_assumed_is_taken_back_and_what_was_found_is_not() {
+        let mut phases = start(1);
+        phases.assume(at(101));
+        assert!(phases.is_complete());
+        assert_eq!(phases.finish(at(102), 3), Step::Late);
+        phases.take_back(at(103));
+        assert_eq!(shown(&phases), "#--#>..");
+        assert_eq!((phases.deadline(), phases.began()), (Some(at(113)), at(90)));
+        phases.assume(at(104));
+        phases.complete(at(105));
+        phases.take_back(at(106));
+        assert_eq!(shown(&phases), "#--#---", "it has said itself that it is ready");
     }
 
     #[test]

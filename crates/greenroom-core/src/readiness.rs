@@ -188,6 +188,9 @@ pub struct Readiness {
     checks: Box<[Check]>,
     /// The backend's signal, as far as it is believed.
     signal: Option<Trust>,
+    /// It was found away, or said that it stops, and reached no phase since: those that it reached are no
+    /// word to go by.
+    away: bool,
     /// What the gate was told last.
     told: Option<Trust>,
     met: Needs,
@@ -206,6 +209,7 @@ impl Readiness {
             phases: Phases::new(Arc::clone(&plan.phases), now),
             checks,
             signal: None,
+            away: false,
             told: None,
             met: Needs::default(),
             refused: Needs::default(),
@@ -239,7 +243,8 @@ impl Readiness {
 
     /// Takes the passing of time: a phase may have lasted too long.
     pub fn handle_timeout(&mut self, now: Time) {
-        if let Some(reason) = self.phases.overrun(now) {
+        let reason = self.phases.overrun(now).filter(|_| self.is_there());
+        if let Some(reason) = reason {
             self.fail(self.backend.generation(), reason);
             self.put_together();
         }
@@ -248,7 +253,7 @@ impl Readiness {
     /// When [`Readiness::handle_timeout`] is next due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.phases.deadline()
+        self.phases.deadline().filter(|_| self.is_there())
     }
 
     /// What follows, in order.
@@ -271,7 +276,7 @@ impl Readiness {
     /// Whether a verdict of the backend's own probe is wanted now.
     #[must_use]
     pub fn wants_verdict(&self) -> bool {
-        self.backend.wants_verdict()
+        self.backend.wants_verdict() && !self.is_ending()
     }
 
     /// Whether anybody may be let in.
@@ -297,7 +302,21 @@ impl Readiness {
         self.level
     }
 
+    /// Whether its process is there, or may be: that of somebody else always may.
+    fn is_there(&self) -> bool {
+        !self.plan.is_ours || self.backend.generation() > Generation(0) && !self.backend.is_over()
+    }
+
+    /// Whether its process is ours, and is ended as its start has failed: nothing that it says makes it ready again.
+    fn is_ending(&self) -> bool {
+        self.plan.is_ours && self.phases.failure().is_some()
+    }
+
     fn signal(&mut self, now: Time, input: backend::Input) {
+        let is_process = matches!(input, backend::Input::Started(_) | backend::Input::Exited { .. });
+        if self.is_ending() && !is_process {
+            return;
+        }
         let before = self.backend.condition();
         let generation = self.backend.generation();
         let output = self.backend.handle(input);
@@ -310,25 +329,27 @@ impl Readiness {
         let is_new_start = !self.plan.is_ours
             && self.backend.condition() == Condition::Starting
             && (before != Condition::Starting || matches!(input, backend::Input::NotifiedStopping(_)));
-        if is_new_life || is_new_start {
+        let is_back = before == Condition::Failed && self.backend.condition() != Condition::Failed;
+        if is_back {
+            self.outputs.push_back(Output::NotReady); // whoever comes may wait again, ready or not
+        }
+        if is_new_life || is_new_start || is_back {
             self.begin(now);
         }
         match output {
             Some(backend::Output::Ready(trust)) => {
-                if before == Condition::Failed {
-                    self.begin(now);
-                }
                 self.signal = Some(trust);
+                self.away = false;
                 self.told = None; // said again: the gate knows whether it matters
-                if trust == Trust::Pushed || !self.phases.is_reported() {
-                    self.phases.complete(now);
+                match trust {
+                    Trust::Pushed => self.phases.complete(now),
+                    Trust::Inferred if !self.phases.is_reported() => self.phases.assume(now),
+                    Trust::Inferred => {}
                 }
             }
             Some(backend::Output::NotReady) => {
                 self.signal = None;
-                if before == Condition::Ready && matches!(input, backend::Input::NotifiedPhase(_)) {
-                    self.phases.begin(now); // they were passed over because it listens
-                }
+                self.away |= !matches!(input, backend::Input::NotifiedPhase(_));
             }
             Some(backend::Output::Failed) => {
                 self.signal = None;
@@ -348,10 +369,11 @@ impl Readiness {
             }
         }
         self.outputs.push_back(Output::Begun);
+        self.weigh();
     }
 
     fn report(&mut self, now: Time, generation: Generation, name: &str) {
-        if generation != self.backend.generation() {
+        if generation != self.backend.generation() || !self.is_there() {
             return;
         }
         match name {
@@ -367,8 +389,9 @@ impl Readiness {
 
     fn reported(&mut self, now: Time, generation: Generation, index: usize) {
         self.signal(now, backend::Input::NotifiedPhase(generation));
+        self.phases.take_back(now); // they were passed over because it listens
         let step = self.phases.report(now, index);
-        self.outputs.push_back(Output::Phase { index, step });
+        self.stepped(index, step);
         let was_last = matches!(step, Step::Forward { .. }) && self.phases.is_complete();
         let speaks_for_itself = match self.plan.source {
             Source::Auto | Source::Notify => true,
@@ -379,9 +402,14 @@ impl Readiness {
         }
     }
 
+    fn stepped(&mut self, index: usize, step: Step) {
+        self.away &= !matches!(step, Step::Forward { .. });
+        self.outputs.push_back(Output::Phase { index, step });
+    }
+
     fn fail(&mut self, generation: Generation, reason: Reason) {
-        let is_over = self.backend.condition() == Condition::Failed || self.phases.failure().is_some();
-        if generation != self.backend.generation() || is_over {
+        let is_known = self.is_ending() || self.backend.condition() == Condition::Failed;
+        if generation != self.backend.generation() || !self.is_there() || is_known {
             return;
         }
         let failure = self.phases.fail(reason).clone();
@@ -397,11 +425,12 @@ impl Readiness {
     }
 
     fn verdict(&mut self, now: Time, index: usize, generation: Generation, good: bool) {
+        let is_of_this_life = generation == self.backend.generation() && self.is_there();
         let (Some(rule), Some(check)) = (self.plan.checks.get(index), self.checks.get_mut(index)) else {
             return;
         };
-        // What an earlier life has shown proves no phase of this one.
-        if rule.phase.is_some() && generation != self.backend.generation() {
+        // What an earlier life has shown, or one that is over, proves no phase of this one.
+        if rule.phase.is_some() && !is_of_this_life {
             return;
         }
         if !check.take(rule, good) {
@@ -409,12 +438,17 @@ impl Readiness {
         }
         let (state, phase) = (check.state(), rule.phase);
         self.outputs.push_back(Output::Check { index, state });
-        if let (check::State::Good, Some(phase)) = (state, phase)
-            && !self.phases.is_past(phase)
-        {
-            let step = self.phases.finish(now, phase);
-            self.outputs.push_back(Output::Phase { index: phase, step });
+        if let (check::State::Good, Some(phase)) = (state, phase) {
+            match self.phases.finish(now, phase) {
+                step @ Step::Forward { .. } => self.stepped(phase, step),
+                Step::Late | Step::Repeated | Step::TooLate => {}
+            }
         }
+        self.weigh();
+    }
+
+    /// What is missing of it now.
+    fn weigh(&mut self) {
         let level = self.level_now();
         if level != self.level {
             self.level = level;
@@ -472,7 +506,7 @@ impl Readiness {
                     Item::Check(index) => self.checks.get(index).is_some_and(good),
                     Item::Phase(index) => self.phases.is_past(index),
                 };
-                (signal || speaks) && items.iter().all(has)
+                (signal || speaks && !self.away) && items.iter().all(has)
             }
         };
         if !is_there || self.level == Level::None {

@@ -3,7 +3,8 @@
 //! - *At most once* (3): a request that cannot repeat is not dialled again once its head was written.
 //! - *Letting go* (1): the gate passes an answer on unheard only where it is sure, where the answer could
 //!   be nobody else's, or after `canary_patience`; and there it does (9).
-//! - *Alone* (7): one that cannot repeat goes first on trial only if nobody else waits, and not at once.
+//! - *Alone* (7): one that cannot repeat goes first on trial only if nobody else waits or all others were
+//!   rejected too often and had their turn, and not at once.
 
 use greenroom_core::gate::Class;
 use greenroom_core::time::Time;
@@ -57,15 +58,15 @@ impl Ledger {
         entry.is_sent() && (sure || nobodys || waited)
     }
 
-    /// The first in line, where only such wait as cannot go first on trial.
+    /// The first in line, where no other may go first on trial.
     pub(super) fn alone(&self, now: Time) -> Option<usize> {
-        let due = now >= self.alone_from();
-        self.all(|e| e.at == At::Waiting).next().filter(|_| due)
+        let due = now >= self.seen_since + self.limits.http_alone;
+        self.first_unbenched().filter(|_| due)
     }
 
     /// When such a one may go; at once where somebody else waits.
     pub(super) fn alone_from(&self) -> Time {
-        let able = self.all(|e| e.at == At::Waiting && e.class.repeats()).next();
+        let able = self.all(|e| self.is_in_line(e) && e.class.repeats()).next();
         match able {
             Some(_) => Time::ZERO,
             None => self.seen_since + self.limits.http_alone,

@@ -37,7 +37,7 @@ impl Ledger {
     }
 
     fn check_progress(&mut self, now: Time) {
-        if self.spare == 0 || self.held() == 0 {
+        if self.spare == 0 || self.all(|e| self.is_in_line(e)).next().is_none() {
             return;
         }
         let (least, unanswered) = (DIALS_MIN.min(self.limits.dials_max), self.unanswered());

@@ -29,11 +29,16 @@ impl Gate {
         self.waiting.append(&mut self.aside);
         let mut line = std::mem::take(&mut self.waiting);
         let mut bench = std::mem::take(&mut self.bench);
-        let unmet = |_: &SessionId, waiting: &mut Waiting| !met.has(waiting.need.into());
         if self.stage != Stage::Draining {
-            let mut aside: BTreeMap<_, _> = line.extract_if(.., unmet).collect();
-            aside.extend(bench.extract_if(.., unmet));
-            self.aside = aside;
+            let mut stays = |id: &SessionId, waiting: &mut Waiting| {
+                let is_met = met.has(waiting.need.into());
+                if !is_met {
+                    self.aside.insert(*id, *waiting);
+                }
+                is_met
+            };
+            line.retain(&mut stays);
+            bench.retain(&mut stays);
         }
         (self.waiting, self.bench) = (line, bench);
         let sent_away: Vec<_> = (self.aside.iter())

@@ -92,21 +92,25 @@ impl Gate {
     }
 
     /// The next in order that was not tried in this round; at its end a new round begins at the front.
-    /// Those on the bench only go when nobody else is there: somebody has to find out. A request that
-    /// cannot be sent twice goes if only such wait, after `http_alone`.
+    /// Those on the bench only go when nobody else is there who can: somebody has to find out. A request
+    /// that cannot be sent twice goes after `http_alone`, if only such wait, or once all those on the bench
+    /// have had their turn: rejected for ever, they must not keep it waiting for ever.
     fn next_canary(&self, now: Time, after: Option<SessionId>) -> Option<SessionId> {
         let begin = after.map_or(SessionId(0), |SessionId(last)| SessionId(last.saturating_add(1)));
         let first = |map: &BTreeMap<SessionId, Waiting>, from: SessionId| {
             let mut able = map.range(from..).filter(|(_, waiting)| waiting.class.repeats());
             able.next().map(|(&id, _)| id)
         };
-        let in_round = |map| first(map, begin).or_else(|| first(map, SessionId(0)));
         let alone = || {
             let due = now >= self.limited_at + self.limits.http_alone;
             let first = self.waiting.first_key_value().filter(|_| due);
             first.map(|(&id, _)| id)
         };
-        in_round(&self.waiting).or_else(|| in_round(&self.bench)).or_else(alone)
+        first(&self.waiting, begin)
+            .or_else(|| first(&self.waiting, SessionId(0)))
+            .or_else(|| first(&self.bench, begin))
+            .or_else(alone)
+            .or_else(|| first(&self.bench, SessionId(0)))
     }
 
     /// Whether nobody waits who can go first on trial.

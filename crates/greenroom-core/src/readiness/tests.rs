@@ -1,3 +1,6 @@
+//! Readiness: what is told, one input after the other, and for whom the backend is ready then.
+//! The table of the backend's own signal is in `backend`, that of the phases in `phase`.
+
 use super::*;
 use crate::limits::{FALL, RISE};
 
@@ -209,7 +212,8 @@ fn a_phase_that_overruns_ends_a_child_and_fails_a_start_that_is_not_ours() {
         let then = if is_ours { Output::EndProcess } else { Output::Failed };
         assert_eq!(said, [Output::StartFailed(failure), then]);
         assert_eq!(bench.readiness.poll_timeout(), None);
-        assert_eq!(told(&bench.phase("services")), None, "too late, or a start anew");
+        let anew = (!is_ours).then_some(false); // who comes may wait for it
+        assert_eq!(told(&bench.phase("services")), anew, "too late, or a start anew");
     }
 }
 
@@ -341,4 +345,155 @@ fn an_unknown_phase_is_told_and_counts_for_nothing() {
     let mut bench = Bench::new(plan(Source::Notify, true, 0, vec![Need::default()]));
     assert_eq!(bench.phase("warmup"), [Output::NoSuchPhase("warmup".into())]);
     assert!(!bench.readiness.phases().is_reported());
+}
+
+fn exited(restarts: bool) -> backend::Input {
+    backend::Input::Exited {
+        generation: G1,
+        restarts,
+        code: 1,
+    }
+}
+
+/// Need 1: phase 3, `cache`.
+fn needs_the_cache() -> Vec<Need> {
+    let cache = Need {
+        require: Some(vec![Item::Phase(3)]),
+        ..Need::default()
+    };
+    vec![Need::default(), cache]
+}
+
+#[test]
+fn a_phase_that_was_reached_lets_nobody_in_while_the_process_is_away_or_stops() {
+    for away in [
+        exited(true),
+        backend::Input::NotifiedStopping(G1),
+        backend::Input::Unreachable,
+    ] {
+        let mut bench = Bench::new(plan(Source::Notify, true, 0, needs_the_cache()));
+        assert_eq!(told(&bench.phase("cache")), Some(true));
+        assert_eq!(told(&bench.signal(away)), Some(false), "{away:?}");
+    }
+}
+
+#[test]
+fn a_phase_whose_word_did_not_hold_counts_again_when_somebody_listens() {
+    let mut bench = Bench::new(plan(Source::Notify, true, 0, needs_the_cache()));
+    bench.phase("cache");
+    bench.signal(backend::Input::Unreachable);
+    assert!(bench.readiness.wants_verdict());
+    let said = bench.signal(backend::Input::Verdict(G1, true));
+    assert_eq!((told(&said), met(&said)), (Some(true), None), "for the same as before");
+}
+
+#[test]
+fn a_child_whose_start_failed_is_not_made_ready_by_what_comes_before_its_end() {
+    for source in [
+        Source::Auto,
+        Source::Probe(Trust::Inferred),
+        Source::Probe(Trust::Pushed),
+    ] {
+        let mut bench = Bench::new(plan(source, true, 0, vec![Need::default()]));
+        bench.tell(Input::Failed(G1, Reason::Errno(2)));
+        assert!(!bench.readiness.wants_verdict(), "{source:?}");
+        assert_eq!(bench.signal(backend::Input::Verdict(G1, true)), [], "{source:?}");
+        assert_eq!(bench.signal(backend::Input::NotifiedReady(G1)), [], "{source:?}");
+        assert_eq!(
+            bench.tell(Input::Failed(G1, Reason::Errno(3))),
+            [],
+            "{source:?}: it fails once"
+        );
+    }
+}
+
+#[test]
+fn a_child_that_never_speaks_is_found_again_after_a_start_of_it_has_failed() {
+    let mut bench = Bench::new(plan(Source::Auto, true, 0, vec![Need::default()]));
+    bench.tell(Input::Failed(G1, Reason::Overran(SECOND)));
+    bench.signal(exited(true));
+    bench.signal(backend::Input::Started(G2));
+    assert!(bench.readiness.wants_verdict());
+    assert_eq!(told(&bench.signal(backend::Input::Verdict(G2, true))), Some(true));
+}
+
+#[test]
+fn between_two_lives_nothing_overruns_fails_or_is_proved() {
+    let mut plan = plan(Source::Notify, true, 4, needs_the_cache());
+    let mut rules = phase::Rule::defaults();
+    rules[0].timeout = Some(SECOND);
+    plan.phases = rules.into();
+    let mut before = Readiness::new(plan.clone(), Time::ZERO);
+    assert_eq!(before.poll_timeout(), None, "nothing is started yet");
+    before.handle_timeout(Time::ZERO + 2 * SECOND);
+    assert_eq!(before.poll_output(), None);
+    let mut bench = Bench::new(plan);
+    bench.signal(exited(true));
+    assert_eq!(bench.readiness.poll_timeout(), None);
+    bench.readiness.handle_timeout(bench.now + 2 * SECOND);
+    assert_eq!(bench.readiness.poll_output(), None);
+    assert_eq!(bench.tell(Input::Failed(G1, Reason::Errno(2))), []);
+    assert_eq!(bench.phase("cache"), []);
+    assert_eq!(bench.verdict(3, true), [], "a look at a process that is gone");
+}
+
+#[test]
+fn the_gate_of_a_failed_start_is_told_when_it_is_tried_again_ready_or_not() {
+    let mut bench = Bench::new(plan(Source::Notify, true, 0, vec![Need::default()]));
+    assert_eq!(bench.signal(exited(false)).last(), Some(&Output::Failed));
+    let said = bench.signal(backend::Input::Started(G2));
+    assert_eq!(told(&said), Some(false), "{said:?}");
+
+    let mut bench = Bench::new(plan(Source::Probe(Trust::Inferred), false, 1, vec![Need::default()]));
+    let generation = bench.readiness.generation();
+    bench.tell(Input::Failed(generation, Reason::Errno(2)));
+    bench.signal(backend::Input::Verdict(generation, false));
+    let said = bench.signal(backend::Input::Verdict(generation, true));
+    assert!(
+        said.contains(&Output::NotReady),
+        "it is there, and its database is not: {said:?}"
+    );
+}
+
+#[test]
+fn an_optional_check_that_a_new_life_has_to_pass_anew_is_missing_until_then() {
+    let mut plan = plan(
+        Source::Notify,
+        true,
+        0,
+        vec![Need {
+            require: None,
+            degraded: WhenDegraded::Hold,
+        }],
+    );
+    plan.checks = vec![check("warm", false, Some(2))].into();
+    let mut bench = Bench::new(plan);
+    bench.verdict(0, true);
+    assert_eq!(told(&bench.signal(backend::Input::NotifiedReady(G1))), Some(true));
+    let said = bench.signal(backend::Input::Started(G2));
+    assert!(said.contains(&Output::Level(Level::Emergency)), "{said:?}");
+    assert_eq!(told(&bench.signal(backend::Input::NotifiedReady(G2))), None);
+    assert_eq!(told(&bench.verdict(0, true)), Some(true));
+}
+
+#[test]
+fn what_seemed_finished_is_taken_back_by_a_report_and_what_a_check_proved_is_not() {
+    for source in [Source::Auto, Source::Probe(Trust::Inferred)] {
+        let mut bench = Bench::new(plan(source, true, 4, needs_the_cache()));
+        bench.verdict(0, true);
+        bench.verdict(3, true);
+        assert_eq!(
+            told(&bench.signal(backend::Input::Verdict(G1, true))),
+            Some(true),
+            "{source:?}"
+        );
+        assert_eq!(
+            told(&bench.phase("init")),
+            Some(false),
+            "{source:?}: it has just begun, as it says"
+        );
+        assert!(bench.readiness.phases().is_past(2), "{source:?}");
+        assert!(!bench.readiness.phases().is_past(3), "{source:?}");
+        assert_eq!(told(&bench.phase("finalize")), Some(true), "{source:?}");
+    }
 }

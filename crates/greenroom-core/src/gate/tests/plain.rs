@@ -50,6 +50,35 @@ fn all_classes_stand_in_one_line() {
 }
 
 #[test]
+fn a_poisoned_request_on_the_bench_keeps_no_request_waiting_that_cannot_be_repeated() {
+    let (mut bench, first) = limited(&[GET]);
+    assert_eq!(first, [1]);
+    bench.sent(1);
+    bench.answer(1, Answer::Status(503));
+    for _ in 0..2 {
+        assert_eq!(dialled(&bench.pass(CANARY_EVERY)), [1]);
+        bench.sent(1);
+        bench.answer(1, Answer::Status(503));
+    }
+    bench.request(2, POST);
+    let mut tried = Vec::new();
+    for _ in 0..2 * HTTP_ALONE.as_millis() / CANARY_EVERY.as_millis() {
+        for id in dialled(&bench.pass(CANARY_EVERY)) {
+            tried.push(id);
+            if id == 1 {
+                bench.sent(1);
+                bench.answer(1, Answer::Status(503));
+            }
+        }
+        if tried.last() == Some(&2) {
+            break;
+        }
+    }
+    assert_eq!(tried.last(), Some(&2), "{tried:?}");
+    assert!(tried.len() > 3, "not before `http_alone` is over: {tried:?}");
+}
+
+#[test]
 fn each_class_has_its_own_bound() {
     let mut bench = Bench::new(GateLimits {
         held_max: 2,

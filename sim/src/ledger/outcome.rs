@@ -1,0 +1,74 @@
+//! Where a dial or a wait ends: back in its place, or with a refusal that has a reason.
+
+use greenroom_core::event::Refusal;
+use greenroom_core::limits::LAST_LOOK;
+use greenroom_core::session::{Answer, Verdict};
+use greenroom_core::time::Time;
+
+use super::{At, Ledger, Seen};
+
+impl Ledger {
+    pub(super) fn requeued(&mut self, client: usize, answer: Answer) {
+        let (seen, max) = (self.seen, u32::from(self.limits.rejections_max));
+        let in_line = self.told_met().has(self.entries[client].need.into());
+        let entry = &mut self.entries[client];
+        let was = entry.at;
+        entry.at = At::Waiting;
+        entry.rejections += u32::from(matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped));
+        entry.benched = in_line && entry.rejections >= max && seen != Seen::Sure;
+        self.requeued += 1;
+        self.demand(was == At::OnItsWay(Some(answer)), 5, || {
+            format!("client {client} is sent back, and was {was:?}")
+        });
+    }
+
+    /// Who is refused at the end of its hold had a look of the probe shortly before.
+    fn had_its_look(&mut self, client: usize) {
+        let entry = &self.entries[client];
+        let (from, at) = (entry.deadline.before(LAST_LOOK), entry.at);
+        let waited = at == At::Waiting && entry.arrived <= from && self.wanted_since.is_some_and(|since| since <= from);
+        let looked = self.probed_at;
+        self.demand(!waited || looked.is_some_and(|at| at >= from), 8, || {
+            format!("client {client} is refused, and the last look was at {looked:?}")
+        });
+    }
+
+    pub(super) fn refused(&mut self, now: Time, client: usize, refusal: Refusal) {
+        let (seen, entry) = (self.seen, self.entries[client].clone());
+        let live = matches!(entry.at, At::Waiting | At::OnItsWay(_));
+        self.demand(live, 5, || {
+            format!("client {client} is refused, and was {:?}", entry.at)
+        });
+        let due = now >= entry.deadline;
+        if refusal == Refusal::HoldTimeout {
+            self.had_its_look(client);
+        }
+        let named = match refusal {
+            Refusal::HoldTimeout => due && entry.at != At::OnItsWay(None),
+            Refusal::Unanswered => due && entry.at == At::OnItsWay(None) && !entry.is_http(),
+            Refusal::HeldFull => entry.full,
+            // Said at the very step that shuts the gate, before the change is said.
+            Refusal::NotReady => !entry.may_wait,
+            Refusal::StartFailed => seen == Seen::Failed && self.is_lost(),
+            Refusal::Degraded => self.is_refused(entry.need) && !self.is_met(entry.need),
+            Refusal::Draining => seen == Seen::Draining,
+            Refusal::Shed
+            | Refusal::Descriptors
+            | Refusal::BadRequest
+            | Refusal::HeadTimeout
+            | Refusal::HeadTooLarge
+            | Refusal::Version
+            | Refusal::Method
+            | Refusal::NoRoute
+            | Refusal::BodyTooLarge
+            | Refusal::BodyTimeout
+            | Refusal::BadAnswer => false,
+        };
+        self.demand(named, 8, || {
+            format!("client {client} ({:?}) is refused: {refusal} ({seen:?})", entry.at)
+        });
+        let entry = &mut self.entries[client];
+        entry.at = At::Refused(refusal);
+        entry.ended = Some(now);
+    }
+}

@@ -173,6 +173,10 @@ impl Pace {
         }
         self.budget == 0
     }
+
+    fn left(&self) -> Duration {
+        self.second.saturating_duration_since(tokio::time::Instant::now())
+    }
 }
 
 /// Reads `socket` for as long as the task lives, and tells what the backend says, and
@@ -201,6 +205,7 @@ pub(super) async fn listen(socket: UnixDatagram, life: Life) {
                     reader.take(received);
                     if pace.spend() {
                         reader.flooded();
+                        reader.watchdog.put_off(pace.left());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -212,6 +217,7 @@ pub(super) async fn listen(socket: UnixDatagram, life: Life) {
                 reader.watchdog.hold(Instant::now(), now_held);
             }
             () = &mut alarm, if wake.is_some() => {
+                // Never while resting: then it is put off until after that.
                 if due.is_some_and(|due| due <= tokio::time::Instant::now()) {
                     reader.catch_up(&socket);
                     reader.check_silence();
@@ -259,7 +265,7 @@ impl Reader {
     }
 
     /// Takes what waits in the socket, at the most what a second may bring: a sign of life that
-    /// was sent in time must not be missed because we rested, or were stopped ourselves.
+    /// was sent in time must not be missed because we were late, or stopped, ourselves.
     fn catch_up(&mut self, socket: &tokio::net::UnixDatagram) {
         for _ in 0..limits::NOTIFY_PER_SECOND {
             match datagram::receive(socket.as_fd(), &mut self.buffer) {

@@ -64,6 +64,11 @@ impl Watchdog {
         }
     }
 
+    /// So long nothing of what it says is read: that is not its silence.
+    pub(super) fn put_off(&mut self, by: Duration) {
+        self.due = self.due.map(|due| due + by);
+    }
+
     /// When [`Watchdog::silent`] is next to be asked.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due.filter(|_| !self.held)
@@ -148,6 +153,16 @@ mod tests {
         assert_eq!(case.hear(1, "EXTEND_TIMEOUT_USEC=2000000"), Some(10));
         assert_eq!(case.hear(2, "EXTEND_TIMEOUT_USEC=20000000"), Some(22));
         assert_eq!(case.hear(3, "WATCHDOG=1"), Some(13), "as systemd: a sign begins anew");
+    }
+
+    #[test]
+    fn while_nothing_is_read_no_time_passes() {
+        let mut case = Case::new(Some(10));
+        case.watchdog.put_off(S);
+        assert_eq!(case.due(), None);
+        case.hear(0, "READY=1");
+        case.watchdog.put_off(5 * S);
+        assert_eq!(case.due(), Some(15));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use super::helper::{Helper, need_root, send};
+use super::helper::{Helper, need_root, send, until};
 
 const NOTIFY: &str = "import os, signal, socket, sys, time
 sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -54,14 +54,12 @@ fn child(settings: &[&str], program: &str) -> (Helper, i32, i32, PathBuf) {
     (helper, pid, fd.parse().unwrap(), path.into())
 }
 
-/// All that was said until now has been judged.
+/// Waits until all that was said has been judged.
 fn settled(helper: &mut Helper, ignored: u32) {
-    loop {
+    until("all is judged", || {
         helper.order("counts");
-        if helper.expect("@counts ").ends_with(&format!("ignored={ignored}")) {
-            return;
-        }
-    }
+        helper.expect("@counts ").ends_with(&format!("ignored={ignored}"))
+    });
 }
 
 /// The kernel names who sends, not whose socket it is.
@@ -88,7 +86,7 @@ fn who_was_there_before_greenroom_is_no_process_of_the_child() {
         "python3 -c \"import os, socket, time
 while not os.path.exists('{f}'): time.sleep(0.01)
 socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', open('{f}').read())
-time.sleep(1000)\" >/dev/null & echo before $!",
+time.sleep(60)\" >/dev/null 2>&1 & echo before $!",
         f = file.display()
     );
     let program = format!("{NOTIFY}{STAY}");

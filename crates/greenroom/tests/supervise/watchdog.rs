@@ -55,6 +55,23 @@ for n in range(1000): time.sleep(0.06); notify('WATCHDOG=1'); say('sign', n)";
     assert!(!helper.has("@watchdog"));
 }
 
+/// Nor one that waits because more was said in this second than is read.
+#[test]
+fn a_sign_of_life_in_a_flood_is_not_missed() {
+    let program = "notify('READY=1')
+while True:
+    for n in range(50): notify('STATUS=flood')
+    notify('WATCHDOG=1')";
+    let mut helper = of(&["watchdog_ms=300"], program);
+    helper.spawn(1);
+    helper.expect("@flooded 1");
+    until("the rest of two seconds is over", || {
+        helper.order("floods");
+        helper.expect("@floods ").parse::<u32>().unwrap() >= 3
+    });
+    assert!(!helper.has("@watchdog"));
+}
+
 #[test]
 fn a_cry_for_help_is_told_with_or_without_a_watchdog() {
     for settings in [&[][..], &["watchdog_ms=3600000"]] {

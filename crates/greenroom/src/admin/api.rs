@@ -206,6 +206,9 @@ async fn push(
     let now = status(backend).await?.0;
     let input = judge(&asked, backend, &push, &now)?;
     backend.inbox.tell(Message::Backend(input, "admin"));
+    if push.phase == "stopping" {
+        backend.inbox.tell(Message::Said(push.phase));
+    }
     status(backend).await
 }
 

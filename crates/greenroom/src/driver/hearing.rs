@@ -53,6 +53,7 @@ impl Driver {
                 Output::Ready(trust) => self.ready(now, trust, by),
                 Output::NotReady => {
                     self.gate_is_told = false;
+                    self.standing.send_modify(|standing| standing.phase = None);
                     self.gate.handle(now, gate::Input::NotReady);
                 }
                 Output::Failed => {

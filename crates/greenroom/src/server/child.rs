@@ -383,6 +383,7 @@ impl Teller {
                 .tell(Message::signal(Input::NotifiedStopping(generation), "notify"));
             let word = if message.stopping { "stopping" } else { "reloading" };
             said(word, message.status.clone());
+            self.inbox.tell(Message::Said(word.into()));
         }
         for name in message.phases {
             let input = match (name.as_str(), &message.reason) {

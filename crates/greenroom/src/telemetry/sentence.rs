@@ -126,7 +126,10 @@ fn sentence(event: &Event) -> Option<String> {
             phase,
             status: Some(status),
         } => format!("the backend is {phase}: {status}"),
-        Event::Phase { phase, status: None } => format!("the backend is {phase}"),
+        Event::Phase { phase, status: None } if matches!(phase.as_str(), "stopping" | "reloading") => {
+            format!("the backend is {phase}")
+        }
+        Event::Phase { phase, status: None } => format!("phase {phase} is finished"),
         Event::StartFailed {
             phase: Some(phase),
             reason,

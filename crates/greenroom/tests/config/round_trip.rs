@@ -203,9 +203,12 @@ fn config() -> impl Strategy<Value = Config> {
 /// What stands at the top of a configuration.
 type Top = (Duration, LogFormat, Admin, Option<String>, Option<&'static str>);
 
+/// The names of listeners, backends, routes each with its wish, and the top.
+type Parts = (Vec<String>, Vec<Backend>, Vec<(Route, Wish)>, Top);
+
 /// Makes of the parts a configuration that is valid: routes for different clients, and one that
 /// leads to each backend from each listener.
-fn assemble(parts: (Vec<String>, Vec<Backend>, Vec<(Route, Wish)>, Top)) -> Config {
+fn assemble(parts: Parts) -> Config {
     let (names, mut backends, mut routes, (grace, log_format, admin, state_dir, profile)) = parts;
     let listeners: Vec<Listener> = names
         .into_iter()

@@ -168,9 +168,11 @@ fn completions_and_manual_pages_are_there_for_each_command() {
             "greenroom-completions.1",
             "greenroom-demo.1",
             "greenroom-man.1",
+            "greenroom-phase.1",
             "greenroom-run.1",
             "greenroom-schema.1",
             "greenroom-serve.1",
+            "greenroom-status.1",
             "greenroom.1"
         ]
     );

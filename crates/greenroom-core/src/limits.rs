@@ -353,7 +353,7 @@ pub const HEADER_VALUE_MAX: usize = 4 * KIB;
 pub const ROUTE_PATH_MAX: usize = KIB;
 /// Bytes of a text that a check sends or looks for: a user, a password, a service, a regular expression.
 pub const CHECK_TEXT_MAX: usize = KIB;
-/// Bytes that a regular expression may take once it is compiled, and again while it searches: `\w{100}` fits, a trap does not.
+/// Bytes that a regular expression may take once it is compiled, and again while it searches: `\w{10}` fits, a trap does not.
 pub const PATTERN_MEMORY_MAX: usize = 1024 * KIB;
 /// Bytes of the message that tells clients of a degraded backend, before names are put in.
 pub const DEGRADED_MESSAGE_MAX: usize = KIB;

@@ -207,7 +207,7 @@ mod tests {
         ] {
             assert_eq!(message_of(text), Ok(text.to_owned()));
         }
-        for text in ["", "{lvl}", "{levels}", "{Missing}", "{level} {level}"] {
+        for text in ["", "{lvel}", "{levels}", "{Missing}", "{level} {level}"] {
             assert!(message_of(text).is_err(), "{text}");
         }
         assert!(message_of(&"a".repeat(DEGRADED_MESSAGE_MAX)).is_ok());

@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_bounded_before_and_after_it_is_compiled() {
-        for text in ["ready", "^\\d{1,3}$", "(?i)Ünicode", "\\w{100}"] {
+        for text in ["ready", "^\\d{1,3}$", "(?i)Ünicode", "\\w{10}"] {
             assert!(pattern(text).is_ok(), "{text}");
         }
         assert!(pattern("").is_err() && pattern("(a").is_err());

@@ -324,3 +324,19 @@ fn write_all(own: BorrowedFd<'_>, mut bytes: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_all_written_only_when_nobody_reads_any_more() {
+        let outlets = Arc::new(Outlets::new());
+        let short = Duration::from_millis(10);
+        assert!(outlets.flush(short).await, "nobody ever wrote");
+        let reading = outlets.reading();
+        assert!(!outlets.flush(short).await, "more may come");
+        drop(reading);
+        assert!(outlets.flush(Duration::from_secs(10)).await);
+    }
+}

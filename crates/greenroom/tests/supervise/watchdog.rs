@@ -60,7 +60,7 @@ for n in range(1000): time.sleep(0.06); notify('WATCHDOG=1'); say('sign', n)";
 fn a_sign_of_life_in_a_flood_is_not_missed() {
     let program = "notify('READY=1')
 while True:
-    for n in range(50): notify('STATUS=flood')
+    for n in range(200): notify('STATUS=flood')
     notify('WATCHDOG=1')";
     let mut helper = of(&["watchdog_ms=300"], program);
     helper.spawn(1);

@@ -4,6 +4,7 @@
 
 mod plain;
 mod settling;
+mod slots;
 
 use std::collections::BTreeSet;
 

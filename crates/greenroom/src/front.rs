@@ -5,7 +5,7 @@
 //! pool of connections for plain requests at the open gate.
 //!
 //! A request's route is decided by its Host and its path. A path that another
-//! reader could take for a different one is judged by both readings: where they
+//! reader could take for a different one is judged by all readings: where they
 //! lead to different routes the request is refused, as nobody can tell which one
 //! its backend would see (`/public/..%2fadmin`).
 
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Route};
 use crate::driver::{Inbox, Standing};
-use crate::head::{Forward, Kind, other_reading};
+use crate::head::{Forward, Kind, other_readings};
 use crate::http::Pool;
 use crate::registry::Registry;
 use crate::relay::Drain;
@@ -79,11 +79,12 @@ impl Front {
     }
 }
 
-/// The route by both readings of the path.
+/// The route by all readings of the path.
 fn route(config: &Config, listener: usize, host: &str, path: &str) -> Result<usize, Astray> {
     let route = config.route(listener, host, path);
-    if let Some(other) = other_reading(path)
-        && config.route(listener, host, &other) != route
+    if other_readings(path)
+        .iter()
+        .any(|other| config.route(listener, host, other) != route)
     {
         return Err(Astray::Ambiguous);
     }
@@ -160,6 +161,11 @@ mod tests {
             "/admin%2f",
             "/admin%2Fusers",
             "/admin/..",
+            "/x/../admin//..", // Node's URL keeps the empty segment
+            "/x%2fy/../admin", // and does not decode the slash
+            "/x%5cy/../admin",
+            "/x/%2e%2e/admin/a%2f..%2f..",
+            "/x;/../y/../admin",
         ] {
             assert_eq!(leads(&config, "h", path), Err(Astray::Ambiguous), "{path}");
         }

@@ -217,12 +217,13 @@ impl Gate {
         Some(since + self.limits.dial_patience)
     }
 
-    /// Slots of those are free again.
+    /// Slots of those are free again. That they are slow is no failure: the window widens as with answers.
     pub(super) fn free_slots(&mut self, now: Time) {
         while let Some(&(since, _)) = self.asked.first()
             && since + self.limits.dial_patience <= now
         {
             self.asked.pop_first();
+            self.window = (self.window + 1).min(self.limits.dials_max.max(1));
         }
     }
 

@@ -54,3 +54,20 @@ fn who_is_never_answered_is_refused_at_its_deadline_also_without_a_slot() {
     let said = bench.pass(DIAL_PATIENCE * 2);
     assert_eq!(said, [Output::Refuse(SessionId(1), Refusal::Unanswered)]);
 }
+
+#[test]
+fn a_crowd_that_is_answered_late_passes_ever_faster() {
+    let mut bench = Bench::limited(&[1]);
+    assert_eq!(
+        dialled(&bench.tell(Input::Answered(SessionId(1), Answer::Spoke))),
+        [0; 0]
+    );
+    bench.pass(PROVE_FOR);
+    for id in 2..=200 {
+        bench.arrive(id);
+    }
+    let at_first = bench.gate.dialing();
+    let then = dialled(&bench.pass(DIAL_PATIENCE)).len();
+    let later = dialled(&bench.pass(DIAL_PATIENCE)).len();
+    assert!(at_first < then && then < later, "{at_first}, {then}, {later}");
+}

@@ -213,6 +213,9 @@ pub const RETRY_AFTER_SECONDS: (u32, u32) = (1, 5);
 pub const LISTEN_BACKLOG: u32 = 4096;
 /// Descriptors kept back for everything that is not a session.
 pub const DESCRIPTOR_RESERVE: usize = 256;
+/// When this share of the clients' descriptors is left (1/8), each new client sends one away that only waits for
+/// another request: idle connections must not keep others out.
+pub const CROWDED_SHARE: usize = 8;
 /// Descriptors that greenroom counts on where the system sets no limit.
 pub const DESCRIPTORS_MAX: usize = 1_048_576;
 /// Descriptors for which the kernel's table has room from the start: all that may be held, and

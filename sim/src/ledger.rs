@@ -163,8 +163,16 @@ impl Ledger {
         self.count(|e| matches!(e.at, At::OnItsWay(_)))
     }
 
-    fn unanswered(&self) -> usize {
-        self.count(|e| e.at == At::OnItsWay(None))
+    /// Dials without an answer that take a slot.
+    fn unanswered(&self, now: Time) -> usize {
+        self.count(|e| e.at == At::OnItsWay(None)) - self.slow(now)
+    }
+
+    /// Dials without an answer for so long that their slots are free again.
+    fn slow(&self, now: Time) -> usize {
+        let patience = self.limits.dial_patience;
+        let slow = |e: &Entry| e.waited_from.is_some_and(|from| from + patience <= now);
+        self.count(|e| e.at == At::OnItsWay(None) && slow(e))
     }
 
     fn first_unbenched(&self) -> Option<usize> {
@@ -376,7 +384,7 @@ impl Ledger {
         self.demand(self.spare > 0, 10, || {
             format!("client {client} is dialled without a spare descriptor")
         });
-        self.demand(self.unanswered() < self.limits.dials_max, 11, || {
+        self.demand(self.unanswered(now) < self.limits.dials_max, 11, || {
             "more dials than dials_max".into()
         });
         if canary {

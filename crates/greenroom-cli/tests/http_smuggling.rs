@@ -221,6 +221,27 @@ fn a_request_within_a_body_is_no_request() {
     }
 }
 
+/// A14. A server that puts trailer fields among those of the head is told nothing there either.
+#[test]
+fn a14_what_only_the_head_may_say_in_a_trailer_is_400_and_never_whole() {
+    let house = House::pushed(|_| {});
+    for said in [
+        "Greenroom-Session: 1",
+        "X-Forwarded-For: 6.6.6.6",
+        "Content-Length: 5",
+        "X_Real-IP: 6.6.6.6",
+    ] {
+        let (mut client, mut backend) = house.sure();
+        let body = format!("1\r\na\r\n0\r\n{said}\r\n\r\n");
+        client.send(post("Transfer-Encoding: chunked\r\n").replace(SMUGGLED, &body));
+        backend.head();
+        let (head, _) = client.answer();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{said}: {head}");
+        let got = String::from_utf8(backend.rest_or_reset()).unwrap();
+        assert!(!got.contains(':'), "{said}: {got}");
+    }
+}
+
 /// A11 to A14. What is about one hop ends at it, and only greenroom says what only a proxy may say.
 #[test]
 fn a11_fields_of_one_hop_and_of_proxies_end_here_in_both_directions() {

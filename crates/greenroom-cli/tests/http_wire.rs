@@ -137,20 +137,10 @@ fn a_client_that_says_close_is_answered_and_closed() {
 fn an_answer_without_a_body_ends_with_its_head() {
     let (_house, mut client, mut backend) = sure();
     for (request, answer, kept) in [
-        (
-            "HEAD",
-            "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n",
-            Some("10000"),
-        ),
-        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Some("0")),
         ("HEAD", "HTTP/1.1 404 No\r\n\r\n", None),
         ("GET", "HTTP/1.1 204 No Content\r\n\r\n", None),
         ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", None),
-        (
-            "GET",
-            "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 77\r\n\r\n",
-            Some("77"),
-        ),
         ("GET", "HTTP/1.1 304 Not Modified\r\n\r\n", None),
     ] {
         client.send(format!("{request} / HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -166,6 +156,42 @@ fn an_answer_without_a_body_ends_with_its_head() {
     assert!(backend.head().starts_with("GET /last "));
     backend.send(ok("last"));
     assert_eq!(client.answer_with_length().1, "last");
+}
+
+/// A server may send the body that such an answer must not have: nobody else gets it.
+#[test]
+fn an_answer_without_a_body_that_speaks_of_one_ends_its_backend_connection() {
+    let (house, mut client, mut backend) = sure();
+    for (request, answer, kept) in [
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n",
+            Some("10000"),
+        ),
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+        ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n", None),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 77\r\n\r\n",
+            Some("77"),
+        ),
+    ] {
+        client.send(format!("{request} / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(backend.head().starts_with(request));
+        backend.send(answer);
+        let head = client.head();
+        assert_eq!(head.lines().next(), answer.lines().next());
+        assert_eq!(field(&head, "content-length").as_deref(), kept, "{head}");
+        assert_eq!(field(&head, "connection"), None, "the client's goes on: {head}");
+        client.send(get("/next"));
+        let mut next = house.stub.accept();
+        assert!(next.head().starts_with("GET /next "));
+        backend.try_send(ok("evil"));
+        backend.rest_or_reset();
+        next.send(ok("next"));
+        assert_eq!(client.answer_with_length().1, "next");
+        backend = next;
+    }
 }
 
 #[test]

@@ -23,8 +23,12 @@ pub const HELD_MAX: usize = 10_000;
 
 // ── Letting in ─────────────────────────────────────────────────────────────
 
-/// Dials that wait for the backend's answer at one time. A slot is free again at the answer.
+/// Dials that wait for the backend's answer at one time. A slot is free again at the answer, or after
+/// [`DIAL_PATIENCE`].
 pub const DIALS_MAX: usize = 64;
+/// A dial that is unanswered for so long waits on, but its slot is another's: so long do requests that are
+/// answered late hold up the others. Longer than [`CONNECT_TIMEOUT`], so that it is the application that is silent.
+pub const DIAL_PATIENCE: Duration = Duration::from_secs(2);
 /// The dial window shrinks to this on failures, and not below: one slow handshake must not stop the others.
 pub const DIALS_MIN: usize = 8;
 /// Dials begun between two looks at what came in meanwhile, so that the first that are let in
@@ -252,6 +256,9 @@ pub const RETRY_AFTER_SECONDS: (u32, u32) = (1, 5);
 pub const LISTEN_BACKLOG: u32 = 4096;
 /// Descriptors kept back for everything that is not a session.
 pub const DESCRIPTOR_RESERVE: usize = 256;
+/// When this share of the clients' descriptors is left (1/8), each new client sends one away that only waits for
+/// another request: idle connections must not keep others out.
+pub const CROWDED_SHARE: usize = 8;
 /// Descriptors that greenroom counts on where the system sets no limit.
 pub const DESCRIPTORS_MAX: usize = 1_048_576;
 /// Descriptors for which the kernel's table has room from the start: all that may be held, and
@@ -378,6 +385,8 @@ pub struct GateLimits {
     pub http_alone: Duration,
     /// Dials without an answer at one time.
     pub dials_max: usize,
+    /// See [`DIAL_PATIENCE`].
+    pub dial_patience: Duration,
     /// [`SETTLE`] and [`SETTLE_SLACK`].
     pub settle: Duration,
     /// See [`SETTLE_WARNED`].
@@ -403,6 +412,7 @@ impl Default for GateLimits {
             http_held_max: HTTP_HELD_MAX,
             http_alone: HTTP_ALONE,
             dials_max: DIALS_MAX,
+            dial_patience: DIAL_PATIENCE,
             settle: SETTLE.saturating_add(SETTLE_SLACK),
             settle_warned: SETTLE_WARNED,
             settle_max: SETTLE_MAX,

@@ -5,7 +5,7 @@
 //! pool of connections for plain requests at the open gate.
 //!
 //! A request's route is decided by its Host and its path. A path that another
-//! reader could take for a different one is judged by both readings: where they
+//! reader could take for a different one is judged by all readings: where they
 //! lead to different routes the request is refused, as nobody can tell which one
 //! its backend would see (`/public/..%2fadmin`).
 
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::{Config, Route, TellClients};
 use crate::driver::{Degraded, Inbox, Standing};
-use crate::head::{Forward, Kind, With, other_reading};
+use crate::head::{Forward, Kind, With, other_readings};
 use crate::http::Pool;
 use crate::registry::Registry;
 use crate::relay::Drain;
@@ -131,11 +131,12 @@ impl Saying {
     }
 }
 
-/// The route by both readings of the path.
+/// The route by all readings of the path.
 fn route(config: &Config, listener: usize, host: &str, path: &str) -> Result<usize, Astray> {
     let route = config.route(listener, host, path);
-    if let Some(other) = other_reading(path)
-        && config.route(listener, host, &other) != route
+    if other_readings(path)
+        .iter()
+        .any(|other| config.route(listener, host, other) != route)
     {
         return Err(Astray::Ambiguous);
     }
@@ -214,6 +215,11 @@ mod tests {
             "/admin%2f",
             "/admin%2Fusers",
             "/admin/..",
+            "/x/../admin//..", // Node's URL keeps the empty segment
+            "/x%2fy/../admin", // and does not decode the slash
+            "/x%5cy/../admin",
+            "/x/%2e%2e/admin/a%2f..%2f..",
+            "/x;/../y/../admin",
         ] {
             assert_eq!(leads(&config, "h", path), Err(Astray::Ambiguous), "{path}");
         }

@@ -39,7 +39,7 @@ use crate::clock;
 use crate::front::{Astray, Front};
 use crate::head::{Fault, Kind, With, head_end, parse_head};
 use crate::http;
-use crate::registry::Entry;
+use crate::registry::{Entry, Registry};
 use crate::relay;
 use crate::scratch::with_scratch;
 
@@ -95,7 +95,7 @@ async fn requests(
                 entry.enter(State::Opening);
             }
         }
-        if !wants_more(front.drain.clone(), &client).await {
+        if !wants_more(front.drain.clone(), &front.registry, &client).await {
             entry.ends(CloseCause::Served);
             return None;
         }
@@ -103,7 +103,7 @@ async fn requests(
 }
 
 /// Waits for the first byte of another request. False: there is none, and the connection may be closed.
-async fn wants_more(mut drain: watch::Receiver<Option<relay::Drain>>, client: &TcpStream) -> bool {
+async fn wants_more(mut drain: watch::Receiver<Option<relay::Drain>>, registry: &Registry, client: &TcpStream) -> bool {
     let next = async {
         loop {
             client.readable().await?;
@@ -114,9 +114,11 @@ async fn wants_more(mut drain: watch::Receiver<Option<relay::Drain>>, client: &T
         }
     };
     tokio::select! {
+        biased;
         seen = next => seen.is_ok_and(|seen| seen > 0),
         () = tokio::time::sleep(HTTP_KEEP_ALIVE) => false,
         _ = drain.wait_for(Option::is_some) => false,
+        () = registry.sent_away() => false,
     }
 }
 
@@ -237,6 +239,7 @@ const READ_ANSWER: Duration = LINGER;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::{Format, Log};
     use tokio::io::AsyncWriteExt as _;
 
     async fn pair() -> (TcpStream, TcpStream) {
@@ -245,13 +248,41 @@ mod tests {
         (client, listener.accept().await.unwrap().0)
     }
 
+    fn registry(descriptors: usize) -> Arc<Registry> {
+        Registry::new(Log::start(Format::Json), descriptors)
+    }
+
+    /// A41. Whoever only waits for another request makes room for who has one.
+    #[tokio::test]
+    async fn where_descriptors_are_few_the_connection_that_was_idle_longest_makes_room() {
+        let registry = registry(64);
+        let (_stop, drain) = watch::channel(None);
+        let mut entries = Vec::new();
+        let crowd = registry.clients_max() - registry.clients_max() / greenroom_core::limits::CROWDED_SHARE;
+        while entries.len() < crowd {
+            entries.push(registry.accept().unwrap());
+        }
+        let idle = |registry: Arc<Registry>, drain: watch::Receiver<Option<relay::Drain>>| async move {
+            let (_client, ours) = pair().await;
+            wants_more(drain, &registry, &ours).await
+        };
+        let mut first = Box::pin(idle(Arc::clone(&registry), drain.clone()));
+        let mut second = Box::pin(idle(Arc::clone(&registry), drain.clone()));
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, &mut first).await.is_err(), "not yet");
+        assert!(tokio::time::timeout(soon, &mut second).await.is_err());
+        entries.push(registry.accept().unwrap());
+        assert!(!first.await, "closed");
+        assert!(tokio::time::timeout(soon, &mut second).await.is_err(), "one for one");
+    }
+
     /// Time goes by itself where nothing else happens.
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_kept_for_its_time_and_not_longer() {
         let (_client, ours) = pair().await;
         let (_stop, drain) = watch::channel(None);
         let begun = tokio::time::Instant::now();
-        assert!(!wants_more(drain, &ours).await);
+        assert!(!wants_more(drain, &registry(64), &ours).await);
         let kept = begun.elapsed();
         assert!(
             kept >= HTTP_KEEP_ALIVE && kept < HTTP_KEEP_ALIVE + Duration::from_millis(10),
@@ -264,15 +295,18 @@ mod tests {
         let (mut client, ours) = pair().await;
         let (stop, drain) = watch::channel(None);
         client.write_all(b"G").await.unwrap();
-        assert!(wants_more(drain.clone(), &ours).await);
-        assert!(wants_more(drain.clone(), &ours).await, "the byte stays where it is");
+        assert!(wants_more(drain.clone(), &registry(64), &ours).await);
+        assert!(
+            wants_more(drain.clone(), &registry(64), &ours).await,
+            "the byte stays where it is"
+        );
 
         let (client, ours) = pair().await;
         drop(client);
-        assert!(!wants_more(drain.clone(), &ours).await);
+        assert!(!wants_more(drain.clone(), &registry(64), &ours).await);
 
         let (_client, ours) = pair().await;
-        let waits = tokio::spawn(async move { wants_more(drain, &ours).await });
+        let waits = tokio::spawn(async move { wants_more(drain, &registry(64), &ours).await });
         stop.send_replace(Some(relay::Drain {
             count: 0,
             spread: Duration::ZERO,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
-use greenroom_core::limits::{DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX};
+use greenroom_core::limits::{CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX};
 use greenroom_core::time::Time;
 use tokio::sync::Notify;
 
@@ -37,6 +37,10 @@ pub struct Registry {
     budget: usize,
     /// Somebody waits for a descriptor.
     starved: AtomicBool,
+    /// Clients' connections that wait for another request: the first to go where descriptors are few.
+    idle: AtomicUsize,
+    /// Tells the one that waits longest to go.
+    go: Notify,
     /// Told when a descriptor came free while somebody waited for one, and when no connection is engaged any more.
     pub(crate) changed: Notify,
 }
@@ -55,6 +59,8 @@ impl Registry {
             descriptors: AtomicUsize::new(0),
             budget: descriptors.saturating_sub(DESCRIPTOR_RESERVE.min(descriptors / 2)),
             starved: AtomicBool::new(false),
+            idle: AtomicUsize::new(0),
+            go: Notify::new(),
             changed: Notify::new(),
         })
     }
@@ -73,12 +79,29 @@ impl Registry {
             detail: None,
             _descriptor: self.descriptor(),
         };
-        if self.descriptors.load(Ordering::Relaxed) > self.clients_max() {
+        let (used, most) = (self.descriptors.load(Ordering::Relaxed), self.clients_max());
+        if used > most - most / CROWDED_SHARE {
+            self.send_idle_away();
+        }
+        if used > most {
             let mut entry = entry;
             entry.refused(Refusal::Descriptors, None);
             return None;
         }
         Some(entry)
+    }
+
+    /// One connection that only waits for another request makes room. Whose turn it is: the one that waits longest.
+    fn send_idle_away(&self) {
+        if self.idle.load(Ordering::Relaxed) > 0 {
+            self.go.notify_one();
+        }
+    }
+
+    /// Ends when descriptors are few and the connection that waits for this has waited longest of all that do.
+    pub async fn sent_away(&self) {
+        let _one = Idle::of(&self.idle);
+        self.go.notified().await;
     }
 
     /// Clients that may be connected at one time.
@@ -155,6 +178,22 @@ fn is_engaged(state: State) -> bool {
     match state {
         State::Opening | State::Closed => false,
         State::Http | State::Held | State::Dialing | State::Relaying | State::Parked | State::Closing => true,
+    }
+}
+
+/// Counted as waiting for another request until it is dropped.
+struct Idle<'r>(&'r AtomicUsize);
+
+impl<'r> Idle<'r> {
+    fn of(count: &'r AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

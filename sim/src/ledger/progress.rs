@@ -40,12 +40,12 @@ impl Ledger {
         if self.spare == 0 || self.all(|e| self.is_in_line(e)).next().is_none() {
             return;
         }
-        let (least, unanswered) = (DIALS_MIN.min(self.limits.dials_max), self.unanswered());
+        let (least, unanswered) = (DIALS_MIN.min(self.limits.dials_max), self.unanswered(now));
         let next = self.first_unbenched();
         match self.seen {
             Seen::Doubt | Seen::Proving | Seen::Sure => {
                 let out = if self.seen == Seen::Proving {
-                    self.on_its_way()
+                    self.on_its_way() - self.slow(now)
                 } else {
                     unanswered
                 };

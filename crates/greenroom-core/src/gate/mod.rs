@@ -249,6 +249,8 @@ pub struct Gate {
     http_dialing: usize,
     /// Deadlines of all that wait and of all opening handshakes without an answer.
     deadlines: BTreeSet<(Time, SessionId)>,
+    /// Dials without an answer that take a slot, by their beginning: all but those of `dial_patience`.
+    asked: BTreeSet<(Time, SessionId)>,
     /// When the settling ones are looked at.
     settling: BTreeSet<(Time, SessionId)>,
     /// How many are looked at by the shell at this moment.
@@ -286,6 +288,7 @@ impl Gate {
             http_held: 0,
             http_dialing: 0,
             deadlines: BTreeSet::new(),
+            asked: BTreeSet::new(),
             settling: BTreeSet::new(),
             looked_at: 0,
             lessons: Lessons::default(),
@@ -330,6 +333,7 @@ impl Gate {
             Input::Spare(spare) => self.spare = spare,
         }
         self.lose_patience(now);
+        self.free_slots(now);
         self.release(now);
         self.check_invariants();
     }
@@ -339,6 +343,7 @@ impl Gate {
         self.settle(now);
         self.expire(now);
         self.lose_patience(now);
+        self.free_slots(now);
         self.end_trial(now);
         self.release(now);
         self.check_invariants();
@@ -361,7 +366,7 @@ impl Gate {
             Stage::Limited { next, .. } => self.canary_due(next),
             Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
         };
-        [deadline, settled, trial, self.impatient_at()]
+        [deadline, settled, trial, self.impatient_at(), self.slot_due()]
             .into_iter()
             .flatten()
             .min()
@@ -563,7 +568,7 @@ impl Gate {
     pub fn check_invariants(&self) {
         let held_max = self.limits.held_max + self.limits.http_held_max;
         debug_assert!(self.held() + self.dialing.len() <= held_max + 2 * self.limits.dials_max);
-        debug_assert!(self.unanswered() <= self.limits.dials_max.max(1));
+        debug_assert!(self.asked.len() <= self.limits.dials_max.max(1).min(self.unanswered().max(1)));
         let asked = |d: &&Dialing| matches!(d.way, Way::Asked | Way::Sent);
         debug_assert_eq!(self.unanswered(), self.dialing.values().filter(asked).count());
         debug_assert_eq!(

@@ -56,7 +56,7 @@ impl Gate {
         match dialing.way {
             Way::Settling { until, .. } => drop(self.settling.remove(&(until, id))),
             Way::LookedAt { .. } => self.looked_at -= 1,
-            Way::Asked | Way::Sent => {}
+            Way::Asked | Way::Sent => drop(self.asked.remove(&(dialing.since, id))),
         }
         Some(dialing)
     }

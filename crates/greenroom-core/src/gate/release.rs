@@ -44,12 +44,12 @@ impl Gate {
     /// first of them is closed.
     fn has_room(&self) -> bool {
         let out = match self.stage {
-            Stage::Open(Trial::Proving { .. }) => self.dialing.len(),
+            Stage::Open(Trial::Proving { .. }) => self.dialing.len() - self.slow(),
             Stage::Open(Trial::Over | Trial::Doubt { .. })
             | Stage::Limited { .. }
             | Stage::Shut
             | Stage::Failed
-            | Stage::Draining => self.unanswered(),
+            | Stage::Draining => self.asked.len(),
         };
         out < self.window
     }
@@ -76,6 +76,7 @@ impl Gate {
         waiting.attempts = waiting.attempts.saturating_add(1);
         self.spare = self.spare.saturating_sub(1);
         self.dialled_at = now;
+        self.asked.insert((now, id));
         self.dialing.insert(
             id,
             Dialing {
@@ -121,7 +122,7 @@ impl Gate {
 
     /// When the next canary may go, if one waits.
     pub(super) fn canary_due(&self, next: Time) -> Option<Time> {
-        if !self.is_wanted() || self.spare == 0 || self.unanswered() >= self.limits.dials_max {
+        if !self.is_wanted() || self.spare == 0 || self.asked.len() >= self.limits.dials_max.max(1) {
             return None;
         }
         let patience = if self.dialing.is_empty() {
@@ -141,7 +142,7 @@ impl Gate {
     /// unless it has been unanswered for `canary_patience`.
     pub(super) fn may_send_canary(&self, now: Time, next: Time) -> bool {
         let alone = self.dialing.is_empty() || now >= self.dialled_at + self.limits.canary_patience;
-        now >= next && alone && self.spare > 0 && self.unanswered() < self.limits.dials_max.max(1)
+        now >= next && alone && self.spare > 0 && self.asked.len() < self.limits.dials_max.max(1)
     }
 
     /// Deadlines: whoever waits is refused, and so is whoever has no answer.
@@ -206,6 +207,30 @@ impl Gate {
         Some(sent.map(|dialing| dialing.since).min()? + self.limits.canary_patience)
     }
 
+    /// How many dials are unanswered for so long that they take no slot any more.
+    fn slow(&self) -> usize {
+        self.unanswered() - self.asked.len()
+    }
+
+    /// When the oldest dial has been unanswered for `dial_patience`, if anybody waits for its slot. The session
+    /// keeps waiting on its connection: its deadline stays, its slot is another's. Else a handful of requests that
+    /// are answered late, and any long poll can be asked as an opening handshake, would hold up everybody.
+    pub(super) fn slot_due(&self) -> Option<Time> {
+        let waits = self.held() > 0 && matches!(self.stage, Stage::Open(_) | Stage::Limited { .. });
+        let &(since, _) = self.asked.first().filter(|_| waits)?;
+        Some(since + self.limits.dial_patience)
+    }
+
+    /// Slots of those are free again. That they are slow is no failure: the window widens as with answers.
+    pub(super) fn free_slots(&mut self, now: Time) {
+        while let Some(&(since, _)) = self.asked.first()
+            && since + self.limits.dial_patience <= now
+        {
+            self.asked.pop_first();
+            self.window = (self.window + 1).min(self.limits.dials_max.max(1));
+        }
+    }
+
     /// Waits no longer for those.
     pub(super) fn lose_patience(&mut self, now: Time) {
         if self.impatient_at().is_some_and(|at| at <= now) {
@@ -222,6 +247,9 @@ impl Gate {
         let Some(dialing) = self.dialing.get_mut(&id) else {
             return;
         };
+        if self.asked.remove(&(dialing.since, id)) {
+            self.asked.insert((now, id));
+        }
         dialing.since = now; // what the connect took is no silence of the application
         match self.stage {
             Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => self.forward(id),

@@ -100,6 +100,7 @@ impl Gate {
         }
         let until = now + self.settle_time().max(self.first_canary());
         self.deadlines.remove(&(dialing.waiting.deadline, id));
+        self.asked.remove(&(dialing.since, id));
         self.settling.insert((until, id));
         dialing.way = Way::Settling { since: now, until };
         self.dialing.insert(id, dialing);

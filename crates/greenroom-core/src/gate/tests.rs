@@ -5,6 +5,7 @@
 mod needs;
 mod plain;
 mod settling;
+mod slots;
 
 use std::collections::BTreeSet;
 

@@ -65,6 +65,9 @@ pub enum BodyFault {
     /// A trailer field that is none.
     #[error("the body has a malformed trailer field")]
     Trailer,
+    /// A trailer field of a request that a server could take for one of its head.
+    #[error("the body has a trailer field that may only stand in the head")]
+    TrailerField,
     /// The trailer fields are too long.
     #[error("the body has trailer fields of more than {TRAILER_MAX} bytes")]
     TrailerTooLong,
@@ -74,6 +77,8 @@ pub enum BodyFault {
 #[derive(Clone, Debug)]
 pub struct BodyReader {
     state: State,
+    /// It is a client's: its trailer fields are judged by their names.
+    is_request: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +89,8 @@ enum State {
     Chunk { at: Chunk, size: u64, line: u16 },
 }
 
-/// Where in a chunked body. The `size` beside it is of the current chunk, `line` counts a line or the trailer.
+/// Where in a chunked body. The `size` beside it is of the current chunk, or what is made of a trailer field's name
+/// so far; `line` counts a line or the trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
     Size,
@@ -115,7 +121,19 @@ impl BodyReader {
             },
             BodyFraming::UntilClose => State::UntilClose,
         };
-        Self { state }
+        let is_request = false;
+        Self { state, is_request }
+    }
+
+    /// The same for the body of a client: a trailer field that only the head may have, or only greenroom say, is a
+    /// fault. Servers are in use that put trailer fields among those of the head (lighttpd's CVE-2025-12642).
+    #[must_use]
+    pub fn of_request(framing: BodyFraming) -> Self {
+        let is_request = true;
+        Self {
+            is_request,
+            ..Self::new(framing)
+        }
     }
 
     /// Whether the body is complete. Ask before the first read: a body may be empty.
@@ -197,7 +215,10 @@ impl BodyReader {
     }
 
     fn step(&mut self, at: Chunk, size: u64, line: u16, byte: u8) -> Result<State, BodyFault> {
-        let next = step(at, size, line, byte);
+        let mut next = step(at, size, line, byte);
+        if self.is_request && next.is_ok_and(|next| is_for_the_head(at, size, byte, next)) {
+            next = Err(BodyFault::TrailerField);
+        }
         if next.is_err() {
             self.state = State::Done;
         }
@@ -245,7 +266,8 @@ fn step(at: Chunk, size: u64, line: u16, byte: u8) -> Result<State, BodyFault> {
         (Chunk::DataCr, b'\r') => (Chunk::DataLf, 0),
         (Chunk::DataLf, b'\n') => (Chunk::Size, 0),
         (Chunk::Line, b'\r') => (Chunk::LastLf, 0),
-        (Chunk::Line | Chunk::Name, byte) if is_token_byte(byte) => (Chunk::Name, 0),
+        (Chunk::Line, byte) if is_token_byte(byte) => (Chunk::Name, mixed(MIX_BEGIN, byte)),
+        (Chunk::Name, byte) if is_token_byte(byte) => (Chunk::Name, mixed(size, byte)),
         (Chunk::Name, b':') => (Chunk::Value, 0),
         (Chunk::Value, b'\r') => (Chunk::NameLf, 0),
         (Chunk::Value, _) if text => (Chunk::Value, 0),
@@ -273,6 +295,62 @@ fn step(at: Chunk, size: u64, line: u16, byte: u8) -> Result<State, BodyFault> {
         Chunk::End => State::Done,
         at => State::Chunk { at, size, line },
     })
+}
+
+/// Trailer fields that a request must not have: framing, routing, who asks (RFC 9110 §6.5.1), and what ends at this hop.
+const HEADS_OWN: [u64; 19] = [
+    whole("connection"),
+    whole("keep-alive"),
+    whole("proxy-connection"),
+    whole("proxy-authorization"),
+    whole("te"),
+    whole("trailer"),
+    whole("transfer-encoding"),
+    whole("upgrade"),
+    whole("http2-settings"),
+    whole("content-length"),
+    whole("host"),
+    whole("origin"),
+    whole("authorization"),
+    whole("cookie"),
+    whole("expect"),
+    whole("proxy"),
+    whole("forwarded"),
+    whole("x-forwarded"),
+    whole("x-real-ip"),
+];
+/// How the names of others begin.
+const BEGINS: [u64; 2] = [whole("greenroom-"), whole("x-forwarded-")];
+
+/// Whether `byte` makes a trailer field's name one of those. An underscore becomes the same CGI variable as a dash.
+fn is_for_the_head(at: Chunk, name: u64, byte: u8, next: State) -> bool {
+    match (at, next) {
+        (
+            Chunk::Line | Chunk::Name,
+            State::Chunk {
+                at: Chunk::Name, size, ..
+            },
+        ) => byte == b'_' || byte == b'-' && BEGINS.contains(&size),
+        (Chunk::Name, _) => HEADS_OWN.contains(&name),
+        _ => false,
+    }
+}
+
+/// A name as one number, without case, so that no buffer is needed (FNV-1a). Two names with one number
+/// exist; who finds one has his own request refused.
+const fn whole(name: &str) -> u64 {
+    let (mut number, mut at) = (MIX_BEGIN, 0);
+    while at < name.len() {
+        number = mixed(number, name.as_bytes()[at]);
+        at += 1;
+    }
+    number
+}
+
+const MIX_BEGIN: u64 = 0xcbf2_9ce4_8422_2325;
+
+const fn mixed(number: u64, byte: u8) -> u64 {
+    (number ^ byte.to_ascii_lowercase() as u64).wrapping_mul(0x0000_0100_0000_01b3)
 }
 
 #[cfg(test)]
@@ -367,6 +445,59 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A14 and A11, for those servers that put trailer fields among those of the head.
+    #[test]
+    fn a_client_says_nothing_in_a_trailer_that_it_must_not_say_in_the_head() {
+        let read = |name: &str, size: usize| {
+            let body = format!("3\r\nabc\r\n0\r\nX-Sum: 1\r\n{name}: 6.6.6.6\r\n\r\n");
+            let mut reader = BodyReader::of_request(BodyFraming::Chunked);
+            for piece in body.as_bytes().chunks(size) {
+                reader.take(piece)?;
+            }
+            Ok(reader.is_done())
+        };
+        for size in [1, 7, 100] {
+            for name in [
+                "X-Forwarded-For",
+                "x-forwarded-anything",
+                "X-Forwarded",
+                "Forwarded",
+                "X-Real-IP",
+                "Greenroom-Session",
+                "GREENROOM-x",
+                "X_Forwarded_For",
+                "Content-Length",
+                "transfer-encoding",
+                "Host",
+                "Cookie",
+                "Authorization",
+                "Connection",
+                "Proxy",
+                "TE",
+            ] {
+                assert_eq!(read(name, size), Err(BodyFault::TrailerField), "{name}");
+            }
+            for name in [
+                "X-Sum",
+                "Digest",
+                "Hosts",
+                "xforwarded-for",
+                "X-Greenroom-x",
+                "Grpc-Status",
+                "t",
+            ] {
+                assert_eq!(read(name, size), Ok(true), "{name}");
+            }
+        }
+        let answer = b"0\r\nSet_Cookie: x\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(
+            super::BodyReader::new(BodyFraming::Chunked)
+                .take(answer)
+                .map(|taken| taken.done),
+            Ok(true)
+        );
     }
 
     #[test]

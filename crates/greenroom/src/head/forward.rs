@@ -162,7 +162,10 @@ fn passes(all: &[Header<'_>], field: &Header<'_>, rest: Rest, forward: &Forward<
     let is_surplus = rest == Rest::Upgrade && name.eq_ignore_ascii_case("content-length");
     // A name with an underscore becomes the same CGI variable as one with a dash.
     // A trusted proxy need not have looked for them, so they are never passed.
-    let dropped = replaced || is_surplus || fields::is_own(name) || name.contains('_') || fields::is_hop_by_hop(name);
+    // `Proxy` is no field of HTTP: as the CGI variable HTTP_PROXY it names a proxy to the
+    // backend's own requests (CVE-2016-5385).
+    let is_trap = name.contains('_') || name.eq_ignore_ascii_case("proxy");
+    let dropped = replaced || is_surplus || is_trap || fields::is_own(name) || fields::is_hop_by_hop(name);
     !dropped && (forward.trusted_peer || !is_proxys(name)) && !fields::is_nominated(all, name)
 }
 

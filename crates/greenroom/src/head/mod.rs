@@ -58,7 +58,7 @@ pub use request::{Http, Kind, Request, Upgrade, parse_head, parse_request};
 pub use response::{Answer, Asked, Interim, Status, Switched, parse_answer, parse_response};
 pub use scan::{answer_end, head_end};
 pub use switched::{After, Edits, UNCHANGED};
-pub use target::other_reading;
+pub use target::other_readings;
 
 #[cfg(test)]
 mod tests;

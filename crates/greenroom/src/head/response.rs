@@ -140,7 +140,8 @@ impl<'b> Status<'b> {
         self.body
     }
 
-    /// Whether the backend's connection may carry another request after this answer (RFC 9112 §9.3).
+    /// Whether the backend's connection may carry another request after this answer (RFC 9112 §9.3). Not
+    /// where a body is spoken of that may not come: some servers send it.
     #[must_use]
     pub fn persists(&self) -> bool {
         self.persists
@@ -201,11 +202,15 @@ fn read<'b>(head: &'b [u8], asked: Asked<'_>) -> Result<Answer<'b>, Nonsense> {
                 (_, body) => body,
             };
             let option = |option| fields::lists(parts.fields, "connection", option);
+            let in_doubt = body == BodyFraming::None && speaks_of_a_body(&parts);
             Ok(Answer::Status(Status {
                 head,
                 status: parts.code,
                 body,
-                persists: body != BodyFraming::UntilClose && !option("close") && (parts.http11 || option("keep-alive")),
+                persists: body != BodyFraming::UntilClose
+                    && !in_doubt
+                    && !option("close")
+                    && (parts.http11 || option("keep-alive")),
             }))
         }
         _ => Err(Nonsense::StatusLine),
@@ -246,6 +251,14 @@ fn check_connection(all: &[Header<'_>]) -> Result<(), Nonsense> {
         return Err(Nonsense::Connection);
     }
     Ok(())
+}
+
+/// Whether a head behind which no body may come has the fields of one. Servers are in use that send it all
+/// the same, to HEAD as to GET: whoever asked next on that connection would take it for the answer.
+fn speaks_of_a_body(parts: &Parts<'_, '_>) -> bool {
+    let mut lengths = fields::values(parts.fields, "content-length");
+    let has_coding = fields::values(parts.fields, "transfer-encoding").next().is_some();
+    has_coding || lengths.any(|length| plain_number(length) != Some(0))
 }
 
 /// Where the body ends (RFC 9112 §6.3), strictly: what two readers could read in two ways is nonsense.

@@ -59,38 +59,73 @@ pub(super) fn is_host(text: &str) -> bool {
     name_is_legal && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
-/// How a reader that tidies paths up would see `path`, if not as it stands: percent-encoded
-/// letters, dots and slashes decoded, backslashes taken for slashes, parameters
-/// (`;x=1`) dropped, empty and dot segments resolved.
+/// What a reader that tidies paths up may do beside decoding percent-encoded letters and dots and resolving dot segments.
+#[derive(Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // each reader does some of these, and no two the same
+struct Tidying {
+    /// `%2f` and `%5c` are decoded.
+    slashes: bool,
+    /// A backslash is a slash.
+    backslash: bool,
+    /// Parameters (`;x=1`) are dropped.
+    params: bool,
+    /// Empty segments are dropped.
+    merge: bool,
+}
+
+/// How readers that tidy paths up would see `path`, where not as it stands. They differ: Node's `URL` keeps
+/// empty segments, nginx merges them; some decode `%2f` before they resolve dot segments, some never.
 #[must_use]
-pub fn other_reading(path: &str) -> Option<String> {
+pub fn other_readings(path: &str) -> Vec<String> {
     let is_plain = !path.contains(['%', ';', '\\']) && !path.contains("//") && !path.contains("/.");
     if is_plain {
-        return None;
+        return Vec::new();
     }
-    let decoded = decode(path);
+    let mut others = Vec::new();
+    for bits in 0..16_u8 {
+        let other = tidied(
+            path,
+            Tidying {
+                slashes: bits & 1 != 0,
+                backslash: bits & 2 != 0,
+                params: bits & 4 != 0,
+                merge: bits & 8 != 0,
+            },
+        );
+        if other != path && !others.contains(&other) {
+            others.push(other);
+        }
+    }
+    others
+}
+
+fn tidied(path: &str, how: Tidying) -> String {
+    let decoded = decode(path, how.slashes);
+    let is_end = |c| c == '/' || how.backslash && c == '\\';
     let mut segments: Vec<&str> = Vec::new();
-    let mut ends_open = true;
-    for segment in decoded.split(['/', '\\']) {
-        let segment = segment.split(';').next().unwrap_or_default();
-        ends_open = matches!(segment, "" | "." | "..");
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            segment => segments.push(segment),
+    let mut ends_open = false;
+    for segment in decoded.strip_prefix('/').unwrap_or(&decoded).split(is_end) {
+        let bare = match segment.split_once(';') {
+            Some((bare, _)) if how.params => bare,
+            Some(_) | None => segment,
+        };
+        ends_open = matches!(bare, "." | "..") || bare.is_empty() && how.merge;
+        match bare {
+            ".." => drop(segments.pop()),
+            _ if ends_open => {}
+            bare => segments.push(bare),
         }
     }
     let mut other = format!("/{}", segments.join("/"));
     if ends_open && other.len() > 1 {
         other.push('/');
     }
-    (other != path).then_some(other)
+    other
 }
 
-/// Decodes what stands for itself in a path or separates its segments; the rest keeps its meaning only encoded.
-fn decode(path: &str) -> String {
+/// Decodes what stands for itself in a path, and, with `slashes`, what separates its segments; the rest
+/// keeps its meaning only encoded.
+fn decode(path: &str, slashes: bool) -> String {
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find('%') {
@@ -99,7 +134,7 @@ fn decode(path: &str) -> String {
             .get(at + 1..at + 3)
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match byte {
-            Some(byte) if byte.is_ascii_graphic() && byte != b'%' => {
+            Some(byte) if byte.is_ascii_graphic() && byte != b'%' && (slashes || !matches!(byte, b'/' | b'\\')) => {
                 out.push(char::from(byte));
                 rest = &rest[at + 3..];
             }
@@ -156,7 +191,7 @@ mod tests {
             "/a/...",
             "/.well-known/x",
         ] {
-            assert_eq!(other_reading(same), None, "{same}");
+            assert_eq!(other_readings(same), [""; 0], "{same}");
         }
         for (path, other) in [
             ("/ws/../admin", "/admin"),
@@ -176,7 +211,7 @@ mod tests {
         .into_iter()
         .filter(|(path, other)| path != other)
         {
-            assert_eq!(other_reading(path).as_deref(), Some(other), "{path}");
+            assert!(other_readings(path).iter().any(|reading| reading == other), "{path}");
         }
     }
 

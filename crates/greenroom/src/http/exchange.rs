@@ -107,7 +107,7 @@ impl<'r> Exchange<'r> {
         let http = request.http();
         let upload = Upload {
             unsent: head,
-            reader: BodyReader::new(http.map_or(BodyFraming::None, Http::body)),
+            reader: BodyReader::of_request(http.map_or(BodyFraming::None, Http::body)),
             left: request.route.body_max,
             patience: HTTP_ANSWER,
             is_untouched: true,

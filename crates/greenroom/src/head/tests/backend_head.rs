@@ -41,6 +41,7 @@ fn what_a_client_must_not_say_never_arrives() {
         "TE: trailers",
         "Trailer: x",
         "HTTP2-Settings: AAMAAABk",
+        "Proxy: evil",
         "X-Forwarded-For: 10.0.0.1",
         "x-forwarded-for: 10.0.0.1\nX-Forwarded-For: 10.0.0.2",
         "X-Forwarded-Proto: https",

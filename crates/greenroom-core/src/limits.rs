@@ -329,6 +329,8 @@ pub const KEYS_MAX: usize = 4;
 
 /// Connections served at one admin door at a time; more wait in its backlog.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// How long an admin door rests after the kernel had no descriptor or memory for a connection.
+pub const ADMIN_REST: Duration = Duration::from_secs(1);
 /// How long one admin connection may last.
 pub const ADMIN_IDLE: Duration = Duration::from_secs(60);
 /// Bytes of an admin request's body, and of an answer that the command line reads: one line for each backend and check.

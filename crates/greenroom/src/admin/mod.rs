@@ -23,10 +23,9 @@ pub mod socket;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use greenroom_core::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE, HEAD_TIMEOUT};
+use greenroom_core::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE, ADMIN_REST, HEAD_TIMEOUT};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -141,7 +140,7 @@ impl Door {
     }
 
     async fn rest(&self, error: &io::Error) {
-        self.log.warn(format!("the admin door rests for a second: {error}"));
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.log.warn(format!("the admin door rests for a moment: {error}"));
+        tokio::time::sleep(ADMIN_REST).await;
     }
 }

@@ -1,6 +1,6 @@
 //! Looks from outside whether a backend is ready: one module for each kind of check.
 //!
-//! A [`Probe`] is asked with [`Probe::look`] and answers with a [`Look`]; [`watch`] asks it on a
+//! A [`Probe`] is asked with [`Probe::look`] and answers with a [`Look`]; [`watch()`] asks it on a
 //! fixed grid, and at once when it is nudged or when something happened that makes a look worth
 //! while (inotify saw the socket file appear, a line of the log matched). It reports every
 //! look: who decides how many in a row count is not decided here.
@@ -188,7 +188,7 @@ impl Probe {
     }
 
     /// Up while `matched` is true: a line of the child's output has matched in its present life. Who reads the
-    /// output sends it, and false when a life begins. A change wakes [`watch`]. When the sender is gone its last word stays.
+    /// output sends it, and false when a life begins. A change wakes [`watch()`]. When the sender is gone its last word stays.
     #[must_use]
     pub fn log(matched: watch::Receiver<bool>) -> Self {
         Self::new(Kind::Log(matched))
@@ -348,7 +348,7 @@ impl Probe {
     }
 }
 
-/// Never returned: [`watch`] ends by being dropped.
+/// Never returned: [`watch()`] ends by being dropped.
 pub enum Never {}
 
 impl fmt::Debug for Never {

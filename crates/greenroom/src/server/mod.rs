@@ -121,10 +121,6 @@ async fn house(
     nofile: Option<Rlimit>,
     log: Log,
 ) -> u8 {
-    let threads = match Threads::start() {
-        Ok(threads) => Arc::new(threads),
-        Err(error) => return fail(&log, &format!("cannot start: {error}"), CANNOT_LISTEN),
-    };
     let registry = Registry::new(log.clone(), descriptor_limit());
     let stations = (0..config.backends.len()).map(|backend| Station::open(&config, backend, &registry, &log));
     let stations: Vec<Station> = match stations.collect() {
@@ -135,35 +131,16 @@ async fn house(
         }
     };
     let (drain, draining) = watch::channel(None);
-    let seed = random_seed();
-    let backends: Arc<[Arc<front::Backend>]> = stations.iter().map(|station| Arc::clone(&station.backend)).collect();
-    let mut listeners = Vec::new();
-    for (listener, door) in doors.into_iter().enumerate() {
-        let front = Arc::new(Front {
-            registry: Arc::clone(&registry),
-            config: Arc::clone(&config),
-            backends: Arc::clone(&backends),
-            listener,
-            seed,
-            drain: draining.clone(),
-        });
-        match open(door, &threads, front, &log) {
-            Ok(address) => listeners.push(address),
-            Err(error) => {
-                let address = &config.listeners[listener].address;
-                return fail(&log, &format!("cannot listen on {address}: {error}"), CANNOT_LISTEN);
-            }
-        }
-    }
-    let asked = Arc::new(admin::Asked {
-        config: Arc::clone(&config),
-        backends,
-        listeners,
-        drain: draining,
-    });
-    let admin = match admin::open(&asked, socket, &log) {
+    let parts = Parts {
+        config: &config,
+        registry: &registry,
+        stations: &stations,
+        draining,
+        log: &log,
+    };
+    let admin = match parts.open(doors, socket) {
         Ok(admin) => admin,
-        Err(error) => return fail(&log, &format!("cannot open the admin address: {error}"), CANNOT_LISTEN),
+        Err(message) => return fail(&log, &message, CANNOT_LISTEN),
     };
     let outer = Outer::from_env();
     outer.ready(); // what matters to whoever depends on us: clients may come
@@ -184,6 +161,51 @@ async fn house(
     };
     house.log.say(house.registry.ledger(code));
     code
+}
+
+/// What is behind all doors.
+struct Parts<'a> {
+    config: &'a Arc<Config>,
+    registry: &'a Arc<Registry>,
+    stations: &'a [Station],
+    draining: watch::Receiver<Option<Drain>>,
+    log: &'a Log,
+}
+
+impl Parts<'_> {
+    /// Opens the doors for clients, then that for who asks about greenroom itself.
+    fn open(
+        self,
+        doors: Vec<std::net::TcpListener>,
+        socket: Option<admin::Socket>,
+    ) -> Result<Option<admin::Socket>, String> {
+        let threads = Arc::new(Threads::start().map_err(|error| format!("cannot start: {error}"))?);
+        let backends: Arc<[Arc<front::Backend>]> = (self.stations.iter())
+            .map(|station| Arc::clone(&station.backend))
+            .collect();
+        let seed = random_seed();
+        let mut listeners = Vec::new();
+        for (listener, door) in doors.into_iter().enumerate() {
+            let front = Arc::new(Front {
+                registry: Arc::clone(self.registry),
+                config: Arc::clone(self.config),
+                backends: Arc::clone(&backends),
+                listener,
+                seed,
+                drain: self.draining.clone(),
+            });
+            let opened = open(door, &threads, front, self.log);
+            let address = &self.config.listeners[listener].address;
+            listeners.push(opened.map_err(|error| format!("cannot listen on {address}: {error}"))?);
+        }
+        let asked = Arc::new(admin::Asked {
+            config: Arc::clone(self.config),
+            backends,
+            listeners,
+            drain: self.draining,
+        });
+        admin::open(&asked, socket, self.log).map_err(|error| format!("cannot open the admin address: {error}"))
+    }
 }
 
 /// Takes clients from one door, and says so.

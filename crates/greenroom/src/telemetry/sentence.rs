@@ -122,6 +122,49 @@ fn sentence(event: &Event) -> Option<String> {
         ),
         Event::Started { pid, generation: 1 } => format!("started the backend (process {pid})"),
         Event::Started { pid, generation } => format!("started the backend again (process {pid}, life {generation})"),
+        Event::Phase { .. }
+        | Event::StartFailed { .. }
+        | Event::Check { .. }
+        | Event::Degraded { .. }
+        | Event::Ready { .. } => return of_readiness(event),
+        Event::Gate { gate, why, .. } => format!("the gate is {gate}: {why}"),
+        Event::Refused {
+            refusal,
+            status,
+            detail: Some(detail),
+            ..
+        } => {
+            format!("refused a client with {status} ({refusal}): {detail}")
+        }
+        Event::Refused {
+            refusal,
+            status,
+            detail: None,
+            ..
+        } => format!("refused a client with {status} ({refusal})"),
+        Event::Exited {
+            code,
+            restart_ms: Some(ms),
+            ..
+        } => {
+            format!("the backend ended with code {code}; it is started again in {ms} ms, clients wait")
+        }
+        Event::Exited {
+            code, restart_ms: None, ..
+        } => format!("the backend ended with code {code}"),
+        Event::Warning { message } => message.clone(),
+        Event::Fatal { code, message } => format!("{message} (exit code {code})"),
+        Event::Stopping { signal, held, relayed } => {
+            format!("stopping on {signal}: {held} waiting are refused, {relayed} relayed are closed with 1001")
+        }
+        Event::Stopped { code, accepted, .. } => format!("stopped with code {code} after {accepted} connections"),
+        Event::Held { .. } | Event::Released { .. } | Event::Closed { .. } | Event::Requeued { .. } => return None,
+    })
+}
+
+/// How far the backend's start has come, and what it lacks.
+fn of_readiness(event: &Event) -> Option<String> {
+    Some(match event {
         Event::Phase {
             phase,
             status: Some(status),
@@ -155,37 +198,6 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Ready { by, held, after } => {
             format!("the backend is ready after {after:.3} s ({by}); {held} waiting are let in, in order")
         }
-        Event::Gate { gate, why, .. } => format!("the gate is {gate}: {why}"),
-        Event::Refused {
-            refusal,
-            status,
-            detail: Some(detail),
-            ..
-        } => {
-            format!("refused a client with {status} ({refusal}): {detail}")
-        }
-        Event::Refused {
-            refusal,
-            status,
-            detail: None,
-            ..
-        } => format!("refused a client with {status} ({refusal})"),
-        Event::Exited {
-            code,
-            restart_ms: Some(ms),
-            ..
-        } => {
-            format!("the backend ended with code {code}; it is started again in {ms} ms, clients wait")
-        }
-        Event::Exited {
-            code, restart_ms: None, ..
-        } => format!("the backend ended with code {code}"),
-        Event::Warning { message } => message.clone(),
-        Event::Fatal { code, message } => format!("{message} (exit code {code})"),
-        Event::Stopping { signal, held, relayed } => {
-            format!("stopping on {signal}: {held} waiting are refused, {relayed} relayed are closed with 1001")
-        }
-        Event::Stopped { code, accepted, .. } => format!("stopped with code {code} after {accepted} connections"),
-        Event::Held { .. } | Event::Released { .. } | Event::Closed { .. } | Event::Requeued { .. } => return None,
+        _ => return None,
     })
 }

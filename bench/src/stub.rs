@@ -172,3 +172,24 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> Result<Vec<u8>, Failure> {
     }
     Ok(head)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_answered_and_broken_ones_stepped_over_until_a_client_comes() {
+        let listener = TcpListener::bind(crate::any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(TcpStream::connect(address).unwrap());
+        let mut look = TcpStream::connect(address).unwrap();
+        write!(look, "GET {READY_PATH} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut comes = TcpStream::connect(address).unwrap();
+        comes.write_all(&crate::frames::request("a")).unwrap();
+        let (head, _client) = client(&listener).unwrap();
+        assert_eq!(key(&head).unwrap(), b"dGhlIHNhbXBsZSBub25jZQ==");
+        let mut answer = String::new();
+        look.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Commands of `exec` checks beside supervised children: each end comes to whoever asked.
 
 use std::fs;
+use std::io::Write;
 
 use crate::helper::{Helper, kill, parent_of, until};
 
@@ -66,7 +67,9 @@ fn the_command_of_a_check_is_no_stray_of_a_child_and_outlives_its_sweep() {
     kill(parent_of(child));
     helper.expect("@ended 1 ");
     assert!(helper.terminate(1000).ends_with("left=0"));
-    fs::write(&gate, "go\n").unwrap();
+    // For reading too, so that this does not wait for a reader who may be gone.
+    let mut open = fs::File::options().read(true).write(true).open(&gate).unwrap();
+    open.write_all(b"go\n").unwrap();
     assert_eq!(helper.expect("@look 0 "), "Down(Exit(4)).");
     fs::remove_dir_all(folder).unwrap();
 }

@@ -101,6 +101,7 @@ impl Model {
 
     /// The machine is told this.
     pub(crate) fn tell(&mut self, now: Time, input: &Input) {
+        self.notifies |= self.is_ending() && self.is_its_word(input);
         match input {
             Input::Backend(input) => self.hear(now, *input),
             Input::Phase(generation, name) if self.hears(*generation) => match &**name {
@@ -142,6 +143,23 @@ impl Model {
     /// Whether a word of that life counts now.
     pub(crate) fn hears(&self, generation: Generation) -> bool {
         generation == self.generation && self.there && !self.is_ending()
+    }
+
+    /// The process speaks, whatever it says: from then on its word counts, also in its next life.
+    fn is_its_word(&self, input: &Input) -> bool {
+        use backend::Input::{NotifiedReady, NotifiedStopping};
+        let is_known = |name: &str| self.plan.phases.iter().any(|rule| &*rule.name == name);
+        let generation = match input {
+            Input::Backend(NotifiedReady(generation) | NotifiedStopping(generation)) => *generation,
+            Input::Phase(generation, name) if matches!(&**name, "ready" | "complete" | "stopping") => *generation,
+            Input::Phase(generation, name) if is_known(name) && self.speaks_for_itself() => *generation,
+            _ => return false,
+        };
+        self.there && generation == self.generation
+    }
+
+    fn speaks_for_itself(&self) -> bool {
+        !matches!(self.plan.source, Source::Probe(_))
     }
 
     /// It is ours, and ends because its start has failed.
@@ -248,7 +266,7 @@ impl Model {
     }
 
     fn reports(&mut self, now: Time, index: usize) {
-        let speaks = !matches!(self.plan.source, Source::Probe(_));
+        let speaks = self.speaks_for_itself();
         if self.failed {
             (self.failed, self.signal) = (false, None);
             self.begins(now); // it tries again

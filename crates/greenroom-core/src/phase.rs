@@ -10,7 +10,8 @@
 //! A report that a later phase is finished passes over those between: the order is
 //! strict, so whoever is past a phase needs it no more. A late report of such a phase
 //! is taken down, and nothing goes back. Only [`Phases::begin`] goes back: a new
-//! start goes through all of them again.
+//! start goes through all of them again. A start that was only taken for complete, because
+//! somebody listens ([`Phases::assume`]), is where it really is once the backend reports.
 //!
 //! Pure; bounded by `PHASES_MAX` rules.
 

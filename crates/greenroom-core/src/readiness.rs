@@ -243,8 +243,7 @@ impl Readiness {
 
     /// Takes the passing of time: a phase may have lasted too long.
     pub fn handle_timeout(&mut self, now: Time) {
-        let reason = self.phases.overrun(now).filter(|_| self.is_there());
-        if let Some(reason) = reason {
+        if let Some(reason) = self.phases.overrun(now) {
             self.fail(self.backend.generation(), reason);
             self.put_together();
         }
@@ -307,16 +306,12 @@ impl Readiness {
         !self.plan.is_ours || self.backend.generation() > Generation(0) && !self.backend.is_over()
     }
 
-    /// Whether its process is ours, and is ended as its start has failed: nothing that it says makes it ready again.
+    /// Whether its process is ours, and is ended as its start has failed: there is nothing to look for.
     fn is_ending(&self) -> bool {
         self.plan.is_ours && self.phases.failure().is_some()
     }
 
     fn signal(&mut self, now: Time, input: backend::Input) {
-        let is_process = matches!(input, backend::Input::Started(_) | backend::Input::Exited { .. });
-        if self.is_ending() && !is_process {
-            return;
-        }
         let before = self.backend.condition();
         let generation = self.backend.generation();
         let output = self.backend.handle(input);
@@ -408,7 +403,7 @@ impl Readiness {
     }
 
     fn fail(&mut self, generation: Generation, reason: Reason) {
-        let is_known = self.is_ending() || self.backend.condition() == Condition::Failed;
+        let is_known = self.phases.failure().is_some() || self.backend.condition() == Condition::Failed;
         if generation != self.backend.generation() || !self.is_there() || is_known {
             return;
         }

@@ -1,7 +1,7 @@
 """An echo server whose first life goes wrong, and whose next ones are well. Plain requests get `hello`.
 
 PORT. LIVES: a file; it is there once a life has begun. FIRST: what the first life does: `overrun` never finishes its start,
-`errno` says ERRNO=5, `hang` serves and says READY=1, but gives no sign of life; any other word: it is well. Who is well says
+`errno` says that `init` is finished, and ERRNO=5, `hang` serves and says READY=1, but gives no sign of life; any other word: it is well. Who is well says
 READY=1 and gives a sign of life as often as WATCHDOG_USEC asks for. LOG: see ledger.py.
 """
 
@@ -46,7 +46,7 @@ async def main():
     first = "well" if lives.exists() else os.environ["FIRST"]
     lives.touch()
     if first == "errno":
-        notify("ERRNO=5")
+        notify("X_GREENROOM_PHASE=init\nERRNO=5")
     if first in ("errno", "overrun"):
         await asyncio.Event().wait()
     async with serve(echo, "127.0.0.1", int(os.environ["PORT"]), process_request=opening, ping_interval=None):

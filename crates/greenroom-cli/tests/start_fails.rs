@@ -7,7 +7,9 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    Clients, fixture, one_at_a_time, python,
+    Clients, fixture, one_at_a_time,
+    process::until,
+    python,
     raw::{SOON, Stub, field, nobody, switching},
     rig::Rig,
 };
@@ -87,7 +89,7 @@ fn who_waits_for_a_start_that_overruns_stays_and_gets_in_with_the_next_life() {
 fn an_error_number_fails_the_start_at_once() {
     let mut rig = lives("errno", "restart = \"never\"");
     let mut socket = rig.knock("/ws");
-    refused(&socket.answer(), "phase init: the server reported error number 5");
+    refused(&socket.answer(), "phase database: the server reported error number 5");
     assert_eq!(rig.greenroom.wait_exit_code(SOON), 143);
 
     let rig = lives("errno", "restart = \"on-failure\"");
@@ -119,17 +121,18 @@ fn a_deploy_script_fails_a_start_with_words_of_its_own_and_takes_it_back() {
     let place = nobody();
     let rig = Rig::start(
         "serve",
-        &format!("[backend.app]\naddress = \"{place}\"\nready = \"listen\"\nphases = [\"migrations\"]\n"),
+        &format!("[backend.app]\naddress = \"{place}\"\nready = \"listen\"\nphases = [\"migrations\", \"warm\"]\n"),
     );
     let mut held = rig.knock("/ws");
     rig.held(1);
+    rig.tell(&["phase", "migrations"]);
     rig.tell(&["phase", "failed", "--reason", "no license"]);
-    refused(&held.answer(), "phase migrations: no license");
-    refused(&rig.knock("/ws").answer(), "phase migrations: no license");
-    refused(&rig.get("/").answer(), "phase migrations: no license");
+    refused(&held.answer(), "phase warm: no license");
+    refused(&rig.knock("/ws").answer(), "phase warm: no license");
+    refused(&rig.get("/").answer(), "phase warm: no license");
     let status = rig.status();
     assert_eq!(status["condition"], "failed");
-    assert_eq!(status["failure"], "phase migrations: no license");
+    assert_eq!(status["failure"], "phase warm: no license");
     assert_eq!(status["gate"], "failed");
 
     // It tries again: who comes now waits, and gets in when it listens.
@@ -139,11 +142,14 @@ fn a_deploy_script_fails_a_start_with_words_of_its_own_and_takes_it_back() {
     rig.held(1);
     assert!(!late.has_bytes());
     let stub = Stub::at(&place);
+    rig.until("it listens, and has not said its last phase", |status| {
+        status["phases"][1]["state"] == "current"
+    });
+    assert!(!late.has_bytes());
+    rig.tell(&["phase", "warm"]);
     let (mut backend, _) = stub.request();
     backend.send(switching(""));
     assert!(late.head().starts_with("HTTP/1.1 101 "));
-    rig.tell(&["phase", "stopping"]);
-    assert_ne!(rig.status()["condition"], "ready");
 }
 
 /// Only what the program prints is asked for: the line comes when its test lets it.
@@ -180,4 +186,34 @@ fn a_line_of_the_log_finishes_its_phase_and_lets_clients_in() {
         rig.greenroom.stdout().contains("Server is up (worker 1)"),
         "it is passed on"
     );
+}
+
+/// gunicorn, Puma and others say READY=1 whenever there is somebody to say it to. Where `ready` asks for more, more counts.
+#[test]
+fn a_ready_that_nobody_asked_for_opens_no_gate() {
+    let stub = Stub::listen();
+    let script = "import os, signal, sdnotify\nsay = sdnotify.SystemdNotifier().notify\n\
+        say(\"X_GREENROOM_PHASE=init\")\nsay(\"READY=1\")\nsay(\"STATUS=said\")\nsignal.pause()";
+    let config = format!(
+        "[backend.app]\naddress = \"{}\"\nready = \"http:/health\"\nphases = [\"init\", \"rest\"]\n\n[backend.app.process]\n\
+         command = [\"{}\", \"-c\", '''{script}''']\n",
+        stub.address(),
+        python("python")
+    );
+    let rig = Rig::start("run", &config);
+    rig.greenroom.wait_for(|event| event["status"] == "said", SOON);
+    let status = rig.status();
+    assert_eq!(status["condition"], "starting", "{status}");
+    assert_eq!(status["phases"][0]["state"], "finished", "its phases count: {status}");
+    let mut answered = Vec::new();
+    until("a good answer at /health makes it ready", || {
+        if let Some(mut probe) = stub.try_accept() {
+            assert!(probe.head().starts_with("GET /health "));
+            probe.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            answered.push(probe);
+        }
+        rig.greenroom.events().iter().any(|event| event["event"] == "ready")
+    });
+    let ready = rig.greenroom.wait_for_event("ready", SOON);
+    assert_eq!(ready["by"], "http");
 }

@@ -17,6 +17,7 @@
 pub mod browser;
 pub mod house;
 pub mod process;
+pub mod rig;
 pub mod script;
 pub mod wire;
 

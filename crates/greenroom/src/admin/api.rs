@@ -98,7 +98,10 @@ fn refuse<T>(status: StatusCode, error: impl Into<String>, help: impl Into<Strin
 
 /// Everything, for who comes to the socket.
 pub(super) fn at_socket(asked: &Arc<Asked>) -> Router {
-    api().merge(health()).fallback(nothing).with_state(Arc::clone(asked))
+    let router = api().merge(health()).fallback(nothing);
+    router
+        .method_not_allowed_fallback(other_method)
+        .with_state(Arc::clone(asked))
 }
 
 /// Everything for who brings the token; health for everybody.
@@ -109,6 +112,7 @@ pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
     };
     let guarded = api()
         .fallback(nothing)
+        .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(rule, guard::at_address));
     health().merge(guarded).with_state(Arc::clone(asked))
 }
@@ -142,6 +146,14 @@ async fn nothing() -> Refused {
         help: "ask for /v1/status, /v1/backends/NAME, /livez, /readyz or /startupz".into(),
     };
     (StatusCode::NOT_FOUND, Json(problem))
+}
+
+async fn other_method() -> Refused {
+    let problem = Problem {
+        error: "this path does not know the method".into(),
+        help: "GET what is asked for; POST to /v1/backends/NAME/phases".into(),
+    };
+    (StatusCode::METHOD_NOT_ALLOWED, Json(problem))
 }
 
 async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {

@@ -87,7 +87,7 @@ impl Standing {
 pub struct Degraded {
     /// The level.
     pub level: Level,
-    /// The names of the optional checks that are not good.
+    /// The names of the optional checks that are not good, with commas between them.
     pub missing: String,
     /// The field's value: the level, and the names as a parameter (RFC 8941: an item with a parameter).
     pub field: String,
@@ -97,11 +97,14 @@ impl Degraded {
     /// Of these checks. Names are words of the configuration: letters, digits, `-`, `_` and `.`.
     #[must_use]
     pub fn new(level: Level, missing: &[String]) -> Self {
-        let missing = missing.join(" ");
         let mut field = String::new();
         // Writing to a String cannot fail.
-        let _ = write!(field, "{level};missing=\"{missing}\"");
-        Self { level, missing, field }
+        let _ = write!(field, "{level};missing=\"{}\"", missing.join(" "));
+        Self {
+            level,
+            missing: missing.join(","),
+            field,
+        }
     }
 }
 
@@ -126,6 +129,7 @@ mod tests {
     fn what_is_missing_is_one_structured_field() {
         let degraded = Degraded::new(Level::Moderate, &["cache".into(), "search".into()]);
         assert_eq!(degraded.field, "moderate;missing=\"cache search\"");
+        assert_eq!(degraded.missing, "cache,search");
     }
 
     #[test]

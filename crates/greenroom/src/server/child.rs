@@ -295,6 +295,9 @@ struct Teller {
     deaths: mpsc::UnboundedSender<Death>,
     /// For each `log` check, in order: whether its line was seen in the present life.
     lines: Arc<[watch::Sender<bool>]>,
+    /// Whether READY=1 is what makes it ready. Many servers say it to whoever listens; where something else was
+    /// configured to decide, that decides.
+    awaits_ready: bool,
     /// The present life: a line of an earlier one may still come late.
     present: AtomicU64,
     keys: mpsc::Sender<Key>,
@@ -309,6 +312,7 @@ impl Teller {
             pid: Arc::clone(&station.pid),
             deaths,
             lines: Arc::clone(&station.lines),
+            awaits_ready: matches!(station.settings().ready, Ready::Auto | Ready::Notify),
             present: AtomicU64::new(0),
             keys: keys.clone(),
         };
@@ -376,8 +380,10 @@ impl Teller {
             self.log.say(Event::Phase { phase, status });
         };
         if message.ready {
-            self.inbox
-                .tell(Message::signal(Input::NotifiedReady(generation), "notify"));
+            if self.awaits_ready {
+                self.inbox
+                    .tell(Message::signal(Input::NotifiedReady(generation), "notify"));
+            }
         } else if message.stopping || message.reloading {
             self.inbox
                 .tell(Message::signal(Input::NotifiedStopping(generation), "notify"));

@@ -1,0 +1,128 @@
+//! The program with a configuration of the test's own, and its admin socket.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use super::{
+    Greenroom, Ledger,
+    process::until,
+    raw::{Raw, SOON, upgrade},
+};
+
+/// See the module's head. Its folder is gone when dropped.
+pub struct Rig {
+    pub greenroom: Greenroom,
+    pub address: String,
+    /// What a backend of `tests/e2e` saw; its folder is that of all files.
+    pub ledger: Ledger,
+    /// Where the files are.
+    pub folder: PathBuf,
+}
+
+impl Rig {
+    /// `greenroom VERB --config` with this text; `{folder}` in it is a folder of its own. Say what comes before
+    /// tables first: `[listener.main]` is put behind.
+    pub fn start(verb: &str, config: &str) -> Self {
+        Self::with(verb, config, |_| {}, |_| {})
+    }
+
+    /// The same, with files that are there before and more of an environment.
+    pub fn with(
+        verb: &str,
+        config: &str,
+        files: impl FnOnce(&std::path::Path),
+        environment: impl FnOnce(&mut Command),
+    ) -> Self {
+        let ledger = Ledger::new();
+        let folder = ledger.beside("");
+        files(&folder);
+        let listener = "\n[listener.main]\naddress = \"127.0.0.1:0\"\n";
+        let config = config.replace("{folder}", folder.to_str().unwrap().trim_end_matches('/'));
+        fs::write(folder.join("greenroom.toml"), config + listener).unwrap();
+        let file = folder.join("greenroom.toml");
+        let mut command = Greenroom::command(&[verb, "--config", file.to_str().unwrap()]);
+        // A folder of its own for the socket too: no other greenroom is found there.
+        command
+            .env("XDG_RUNTIME_DIR", &folder)
+            .env("LOG", ledger.path())
+            .env("LIVES", folder.join("lives"));
+        environment(&mut command);
+        let greenroom = Greenroom::spawn(&mut command);
+        let address = greenroom.address();
+        Self {
+            greenroom,
+            address,
+            ledger,
+            folder,
+        }
+    }
+
+    /// `greenroom ARGS` as somebody at a shell would say it.
+    pub fn say(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_greenroom"));
+        command
+            .args(args)
+            .env("XDG_RUNTIME_DIR", &self.folder)
+            .env_remove("GREENROOM_ADMIN")
+            .env_remove("GREENROOM_BACKEND");
+        command.output().unwrap()
+    }
+
+    /// The same, and it must work.
+    pub fn tell(&self, args: &[&str]) {
+        let said = self.say(args);
+        assert!(said.status.success(), "{args:?}: {said:?}");
+    }
+
+    /// `greenroom status --json` of the only backend.
+    pub fn status(&self) -> Value {
+        let said = self.say(&["status", "--json"]);
+        assert!(said.status.success(), "{said:?}");
+        let report: Value = serde_json::from_slice(&said.stdout).unwrap();
+        report["backends"][0].clone()
+    }
+
+    /// Waits until the status is so.
+    pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
+        until(what, || holds(&self.status()));
+    }
+
+    /// A file that a check looks for comes.
+    pub fn create(&self, name: &str) {
+        fs::write(self.folder.join(name), "").unwrap();
+    }
+
+    /// It goes.
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.folder.join(name)).unwrap();
+    }
+
+    /// A client that has sent its opening handshake for a path.
+    pub fn knock(&self, path: &str) -> Raw {
+        self.sent(&upgrade("").replacen("/ws", path, 1))
+    }
+
+    /// A client that has sent a plain request for a path.
+    pub fn get(&self, path: &str) -> Raw {
+        self.sent(&format!(
+            "GET {path} HTTP/1.1\r\nHost: example.test\r\nConnection: close\r\n\r\n"
+        ))
+    }
+
+    fn sent(&self, text: &str) -> Raw {
+        let mut client = Raw::connect(&self.address);
+        client.send(text);
+        client
+    }
+
+    /// Waits until so many are held, as the log tells.
+    pub fn held(&self, count: usize) {
+        self.greenroom
+            .wait_for(|event| event["event"] == "held" && event["count"] == count, SOON);
+    }
+}

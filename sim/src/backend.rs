@@ -43,6 +43,8 @@ pub(crate) enum Poison {
     Says503,
     Hangs,
     Drops,
+    /// The process dies of it, but in its last life, where it is dropped.
+    Crashes,
     /// 101, and lost within the time to settle.
     Closes,
 }
@@ -223,7 +225,7 @@ impl Truth {
         match (now >= life.ready, poison, life.early) {
             (true, Some(Poison::Says500), _) => Reaction::Answers(Answer::Status(500)),
             (true, Some(Poison::Says503), _) => Reaction::Answers(Answer::Status(503)),
-            (true, Some(Poison::Drops), _) => Reaction::Answers(Answer::Dropped),
+            (true, Some(Poison::Drops | Poison::Crashes), _) => Reaction::Answers(Answer::Dropped),
             (_, Some(Poison::Hangs), _) => Reaction::Never,
             (true, Some(Poison::Closes), _) => Reaction::Then(ms(rng.range(0, 25)), Answer::LostEarly),
             (true, None, _) => sound,

@@ -45,11 +45,13 @@ pub enum Bug {
     PhaseGoesBack,
     /// One verdict counts as many in a row.
     OneVerdictFlips,
+    /// Each dropped connection is told as a death of the backend.
+    DropTakenForDeath,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::EarlyForward,
         Self::LostWakeUp,
         Self::ReorderedRequeue,
@@ -70,5 +72,6 @@ impl Bug {
         Self::PhaseOfOldLifeCounts,
         Self::PhaseGoesBack,
         Self::OneVerdictFlips,
+        Self::DropTakenForDeath,
     ];
 }

@@ -7,7 +7,7 @@ use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 
 use crate::Bug;
-use crate::backend::Reaction;
+use crate::backend::{Poison, Reaction};
 use crate::ledger::At;
 use crate::world::{Event, World};
 
@@ -16,6 +16,9 @@ impl World<'_> {
         let c = &self.clients[client];
         if c.dial != dial || c.gone || !matches!(self.ledger.entries[client].at, At::OnItsWay(None)) {
             return; // given up before it got there
+        }
+        if c.poison == Some(Poison::Crashes) && self.may_crash() {
+            return self.crashes(client, dial);
         }
         let reaction = if self.rng.one_in(60) {
             Reaction::Answers(Answer::NoDescriptor)
@@ -55,6 +58,23 @@ impl World<'_> {
             Reaction::Waits => (c.connected, c.waits) = (connected, true),
             Reaction::Never => c.connected = connected,
         }
+    }
+
+    /// In its last life everybody has to get in.
+    fn may_crash(&self) -> bool {
+        let ends = self.truth.life.is_some_and(|life| life.ends.is_some());
+        self.truth.is_ours && ends && self.truth.is_ready(self.now)
+    }
+
+    /// The process dies of what this client asks of it.
+    fn crashes(&mut self, client: usize, dial: u32) {
+        if self.clients[client].class == Class::WebSocket {
+            self.clients[client].connected = Some(self.truth.generation);
+        } else {
+            self.takes_plain(client, dial, Reaction::Never);
+        }
+        self.sum.crashes += 1;
+        self.ends(self.truth.generation);
     }
 
     /// A plain request's head is written; the backend answers when it likes.

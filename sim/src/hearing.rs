@@ -25,6 +25,8 @@ impl World<'_> {
 
     pub(crate) fn tell_readiness(&mut self, input: &Input) {
         let before = self.readiness.generation();
+        let died = matches!(input, Input::Backend(backend::Input::Exited { generation, .. }) if *generation == before)
+            && self.readiness.phases().failure().is_none();
         let is_old = life_of(input).is_some_and(|generation| generation != self.told);
         self.is_told = true;
         self.model.tell(self.now, input);
@@ -34,6 +36,10 @@ impl World<'_> {
         self.readiness.handle(self.now, told);
         let after = self.readiness.generation();
         let counts = self.follow();
+        if died {
+            self.ledger.told_died();
+            self.tell_gate(gate::Input::Died);
+        }
         self.ledger.demand(!is_old || !counts, 12, || {
             format!("{input:?} of an earlier life counts")
         });

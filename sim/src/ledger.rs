@@ -14,6 +14,7 @@
 //! - *Deadline* (8): nobody waits past it, held or dialled without an answer, and
 //!   nobody is refused before it but by a limit with a name that holds; shortly before it
 //!   a probe that is in use looks once more.
+//! - *Deaths* (8): only who was alone with a backend that died, `deaths_max` times, is refused for that.
 //! - *Progress* (9): at an open gate with a spare descriptor either nobody waits
 //!   or `DIALS_MIN` are on their way; at a limited one a canary is never overdue.
 
@@ -70,6 +71,8 @@ pub(crate) struct Entry {
     /// When it was let in or refused.
     pub(crate) ended: Option<Time>,
     rejections: u32,
+    /// Deaths of the backend that may be its own doing.
+    deaths: u32,
     benched: bool,
     attempts: u32,
     full: bool,
@@ -104,6 +107,8 @@ pub(crate) struct Ledger {
     wanted_since: Option<Time>,
     /// When the probe looked last.
     pub(crate) probed_at: Option<Time>,
+    /// Who was dropped last, while nobody was dialled afresh since.
+    last_dropped: Option<usize>,
     /// A 101 was passed on at a limited gate, and no proof was announced yet.
     unproved: bool,
     pub(crate) canaries: u64,
@@ -128,6 +133,7 @@ impl Ledger {
             slowest: (None, None),
             wanted_since: None,
             probed_at: None,
+            last_dropped: None,
             unproved: false,
             canaries: 0,
             requeued: 0,
@@ -206,6 +212,7 @@ impl Ledger {
             at: At::Waiting,
             ended: None,
             rejections: 0,
+            deaths: 0,
             benched: false,
             attempts: 0,
             full,
@@ -321,7 +328,7 @@ impl Ledger {
     fn changed(&mut self, now: Time, change: Change) {
         let seen = match change {
             Change::Opened => Seen::Doubt,
-            Change::Limited | Change::Doubted | Change::Lagging => Seen::Limited,
+            Change::Limited | Change::Wary | Change::Doubted | Change::Lagging => Seen::Limited,
             Change::Proved(_) => Seen::Proving,
             Change::Trusted => Seen::Sure,
             Change::Shut | Change::Unreachable => match self.seen {
@@ -401,6 +408,9 @@ impl Ledger {
             self.last_canary = Some(now);
             self.round = Some(client);
             self.canaries += 1;
+        }
+        if self.on_its_way() == 0 && self.last_dropped != Some(client) {
+            self.last_dropped = None;
         }
         self.spare = self.spare.saturating_sub(1);
         self.last_dial = Some(now);

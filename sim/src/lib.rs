@@ -67,6 +67,10 @@ pub struct Report {
     pub failed_starts: u64,
     /// Checks that became good or bad.
     pub checks: u64,
+    /// Deaths that a client's request caused.
+    pub crashes: u64,
+    /// Sessions that were refused for them.
+    pub culprits: u64,
     /// Canaries.
     pub canaries: u64,
     /// Bytes that passed the relay.
@@ -86,6 +90,8 @@ impl Report {
         self.phases += other.phases;
         self.failed_starts += other.failed_starts;
         self.checks += other.checks;
+        self.crashes += other.crashes;
+        self.culprits += other.culprits;
         self.canaries += other.canaries;
         self.relayed += other.relayed;
     }

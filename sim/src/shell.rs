@@ -267,6 +267,9 @@ impl World<'_> {
                 let id = c.id;
                 self.ledger.answered(self.now, client, answer);
                 self.tell_gate(gate::Input::Answered(id, answer));
+                if self.bug == Some(Bug::DropTakenForDeath) && answer == Answer::Dropped {
+                    self.tell_gate(gate::Input::Died);
+                }
             }
             (At::LetIn(_) | At::Waiting, _) => {}
         }

@@ -127,6 +127,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, origin: Time, trace: &mut Trace) 
         let_in: count(|at| matches!(at, At::LetIn(_))),
         refused: count(|at| matches!(at, At::Refused(_))),
         degraded: count(|at| matches!(at, At::Refused(Refusal::Degraded))),
+        culprits: count(|at| matches!(at, At::Refused(Refusal::BadAnswer))),
         requeued: world.ledger.requeued,
         canaries: world.ledger.canaries,
         ..world.sum
@@ -308,6 +309,7 @@ impl<'t> World<'t> {
             Poison::Says503,
             Poison::Hangs,
             Poison::Drops,
+            Poison::Crashes,
             Poison::Closes,
         ]);
         let poison = Some(poison).filter(|p| self.rng.one_in(8) && (*p != Poison::Hangs || hangs < 2));

@@ -36,6 +36,7 @@ fn no_invariant_breaks() {
             sum.let_in > 5_000 && sum.refused > 5_000 && sum.requeued > 5_000,
             "{sum:?}"
         );
+        assert!(sum.crashes > 0 && sum.culprits > 0, "{sum:?}");
         assert!(sum.canaries > 5_000 && sum.relayed > 1_000_000, "{sum:?}");
         assert!(
             sum.phases > 2_000 && sum.failed_starts > 200 && sum.checks > 20_000 && sum.degraded > 200,
@@ -60,6 +61,7 @@ fn each_planted_mistake_is_found_by_the_invariant_that_it_breaks() {
             Bug::DegradedRefusesAll | Bug::RefusedBeforeRestart => &[8],
             Bug::FlapDrops => &[6],
             Bug::OverrunMissed => &[9],
+            Bug::DropTakenForDeath => &[8],
             Bug::CheckOfOldLifeCounts | Bug::PhaseOfOldLifeCounts | Bug::PhaseGoesBack | Bug::OneVerdictFlips => &[12],
         };
         let found = (0..SEEDS).find_map(|seed| run(seed, Some(bug)).err());

@@ -66,6 +66,9 @@ pub const CANARY_EVERY: Duration = Duration::from_millis(100);
 pub const CANARY_PATIENCE: Duration = Duration::from_secs(1);
 /// After so many rejections a session is no longer used as a canary.
 pub const REJECTIONS_MAX: u8 = 3;
+/// After so many deaths of the backend's process while a session was alone with it, the session is refused:
+/// it is what kills the server. One death is no proof, as an unlucky moment happens once.
+pub const DEATHS_MAX: u8 = 2;
 /// A pushed READY is doubted when the first dial after it is unanswered for so long.
 pub const READY_DOUBT: Duration = Duration::from_millis(250);
 
@@ -403,6 +406,8 @@ pub struct GateLimits {
     pub canary_patience: Duration,
     /// See [`REJECTIONS_MAX`].
     pub rejections_max: u8,
+    /// See [`DEATHS_MAX`].
+    pub deaths_max: u8,
     /// See [`READY_DOUBT`].
     pub ready_doubt: Duration,
 }
@@ -422,6 +427,7 @@ impl Default for GateLimits {
             canary_every: CANARY_EVERY,
             canary_patience: CANARY_PATIENCE,
             rejections_max: REJECTIONS_MAX,
+            deaths_max: DEATHS_MAX,
             ready_doubt: READY_DOUBT,
         }
     }

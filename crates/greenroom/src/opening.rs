@@ -20,7 +20,7 @@
 
 mod answer;
 mod hold;
-mod refuse;
+pub(crate) mod refuse;
 mod watched;
 
 use std::io;

@@ -17,6 +17,9 @@ impl Ledger {
         entry.rejections += u32::from(matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped));
         entry.benched = in_line && entry.rejections >= max && seen != Seen::Sure;
         self.requeued += 1;
+        if matches!(answer, Answer::Dropped | Answer::LostEarly) {
+            self.last_dropped = Some(client);
+        }
         self.demand(was == At::OnItsWay(Some(answer)), 5, || {
             format!("client {client} is sent back, and was {was:?}")
         });
@@ -31,6 +34,21 @@ impl Ledger {
         self.demand(!waited || looked.is_some_and(|at| at >= from), 8, || {
             format!("client {client} is refused, and the last look was at {looked:?}")
         });
+    }
+
+    /// The gate is told that the backend died: who was alone with it, then or just before, may have done it.
+    pub(crate) fn told_died(&mut self) {
+        let mut there = self.all(|e| matches!(e.at, At::OnItsWay(_)));
+        let alone = match (there.next(), there.next()) {
+            (Some(client), None) => Some(client),
+            (None, _) => self.last_dropped,
+            (Some(_), Some(_)) => None,
+        };
+        drop(there);
+        self.last_dropped = None;
+        if let Some(client) = alone {
+            self.entries[client].deaths += 1;
+        }
     }
 
     pub(super) fn refused(&mut self, now: Time, client: usize, refusal: Refusal) {
@@ -61,8 +79,8 @@ impl Ledger {
             | Refusal::Method
             | Refusal::NoRoute
             | Refusal::BodyTooLarge
-            | Refusal::BodyTimeout
-            | Refusal::BadAnswer => false,
+            | Refusal::BodyTimeout => false,
+            Refusal::BadAnswer => entry.deaths >= u32::from(self.limits.deaths_max),
         };
         self.demand(named, 8, || {
             format!("client {client} ({:?}) is refused: {refusal} ({seen:?})", entry.at)

@@ -18,6 +18,7 @@ impl Gate {
         if answer == Answer::LostEarly {
             self.learn_from(now, dialing);
         }
+        self.notes(id, answer);
         let verdict = answer.verdict();
         match verdict {
             Verdict::Switched => self.switched(now, id, dialing),

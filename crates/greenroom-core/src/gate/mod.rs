@@ -29,6 +29,7 @@
 //! Bounded by [`GateLimits`]; the sockets live in the shell.
 
 mod answer;
+mod deaths;
 mod needs;
 mod places;
 mod release;
@@ -40,6 +41,7 @@ use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use deaths::Suspect;
 pub use needs::Held;
 use settle::{Lessons, Way};
 
@@ -104,6 +106,10 @@ pub enum Input {
     Answered(SessionId, Answer),
     /// A plain request that went past the open gate did not reach the backend.
     Unreached,
+    /// This one, which arrived just now, went past the open gate before and was dropped there without an answer.
+    DroppedPast(SessionId),
+    /// The backend's process died by itself. Told after whatever shuts the gate for that.
+    Died,
     /// A session was lost by its backend soon after its 101 was passed on: so long after the backend gave it.
     LostEarly(Duration),
     /// For whom the backend is ready, and who is refused as it is degraded.
@@ -163,6 +169,8 @@ pub enum Change {
     Proved(SessionId),
     /// The trial is over.
     Trusted,
+    /// Limited whatever the backend says, as it died under several clients.
+    Wary,
     /// A pushed ready signal came too early: limited.
     Doubted,
     /// During the trial a dial was rejected (another worker lags): limited again.
@@ -218,6 +226,8 @@ struct Waiting {
     deadline: Time,
     attempts: u32,
     rejections: u8,
+    /// Deaths of the backend while it was there alone.
+    deaths: u8,
     may_wait: bool,
     class: Class,
     need: u8,
@@ -262,6 +272,9 @@ pub struct Gate {
     spare: usize,
     /// The last session that was dropped at the open gate, while nobody else was answered since.
     last_dropped: Option<SessionId>,
+    suspect: Suspect,
+    /// The backend died under several: one goes first, whatever its next life says.
+    wary: bool,
     /// When the youngest dial began.
     dialled_at: Time,
     /// The next canary is not dialled before this, however often the gate shuts in between.
@@ -294,6 +307,8 @@ impl Gate {
             lessons: Lessons::default(),
             spare: usize::MAX,
             last_dropped: None,
+            suspect: Suspect::Nobody,
+            wary: false,
             dialled_at: Time::ZERO,
             canary_after: Time::ZERO,
             limited_at: Time::ZERO,
@@ -315,6 +330,7 @@ impl Gate {
                     deadline,
                     attempts: 0,
                     rejections: 0,
+                    deaths: 0,
                     may_wait,
                     class,
                     need,
@@ -324,6 +340,8 @@ impl Gate {
             Input::Left(id) => self.forget(id),
             Input::Answered(id, answer) => self.answered(now, id, answer),
             Input::Unreached => self.unreached(now),
+            Input::DroppedPast(id) => self.suspect(id),
+            Input::Died => self.died(),
             Input::LostEarly(delay) => self.lost_early(now, delay),
             Input::Needs { met, refused } => self.needs(met, refused),
             Input::Ready(trust) => self.ready(now, trust),
@@ -448,6 +466,9 @@ impl Gate {
         let refusal = match self.stage {
             Stage::Failed => Some(Refusal::StartFailed),
             Stage::Draining => Some(Refusal::Draining),
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if waiting.deaths >= self.limits.deaths_max => {
+                Some(Refusal::BadAnswer)
+            }
             // Its deadline passed while its 101 settled.
             Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if waiting.deadline <= now => {
                 Some(Refusal::HoldTimeout)
@@ -467,6 +488,8 @@ impl Gate {
 
     fn ready(&mut self, now: Time, trust: Trust) {
         match (trust, self.stage) {
+            (Trust::Pushed, Stage::Shut | Stage::Failed) if self.wary => self.go_one_by_one(now, Change::Wary),
+            (Trust::Pushed, Stage::Limited { .. }) if self.wary => {}
             (Trust::Pushed, Stage::Shut | Stage::Limited { .. } | Stage::Failed) => {
                 self.stage = Stage::Open(Trial::Doubt {
                     opened: now,
@@ -475,16 +498,18 @@ impl Gate {
                 self.window = self.limits.dials_max.max(1);
                 self.outputs.push_back(Output::Changed(Change::Opened));
             }
-            (Trust::Inferred, Stage::Shut | Stage::Failed) => {
-                let next = now.max(self.canary_after);
-                self.stage = Stage::Limited { next, after: None };
-                self.limited_at = now;
-                self.outputs.push_back(Output::Changed(Change::Limited));
-            }
+            (Trust::Inferred, Stage::Shut | Stage::Failed) => self.go_one_by_one(now, Change::Limited),
             // A repeated or a weaker signal; and nothing opens a gate that drains.
             (Trust::Inferred, Stage::Limited { .. } | Stage::Open(_) | Stage::Draining)
             | (Trust::Pushed, Stage::Open(_) | Stage::Draining) => {}
         }
+    }
+
+    fn go_one_by_one(&mut self, now: Time, change: Change) {
+        let next = now.max(self.canary_after);
+        self.stage = Stage::Limited { next, after: None };
+        self.limited_at = now;
+        self.outputs.push_back(Output::Changed(change));
     }
 
     fn not_ready(&mut self) {
@@ -562,26 +587,6 @@ impl Gate {
     fn widen(&mut self) {
         self.window = (self.window + 1).min(self.limits.dials_max.max(1));
         self.last_dropped = None;
-    }
-
-    /// Asserted after each step of a debug build; the ledger of `sim` judges in any build.
-    pub fn check_invariants(&self) {
-        let held_max = self.limits.held_max + self.limits.http_held_max;
-        debug_assert!(self.held() + self.dialing.len() <= held_max + 2 * self.limits.dials_max);
-        debug_assert!(self.asked.len() <= self.limits.dials_max.max(1).min(self.unanswered().max(1)));
-        let asked = |d: &&Dialing| matches!(d.way, Way::Asked | Way::Sent);
-        debug_assert_eq!(self.unanswered(), self.dialing.values().filter(asked).count());
-        debug_assert_eq!(
-            self.deadlines.len(),
-            self.held() + self.unanswered() - self.http_dialing
-        );
-        debug_assert!(self.http_held <= self.held() && self.http_dialing <= self.unanswered());
-        debug_assert!(self.bench.is_empty() || self.stage != Stage::Open(Trial::Over));
-        debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Draining) || self.held() == 0);
-    }
-
-    fn unanswered(&self) -> usize {
-        self.dialing.len() - self.settling.len() - self.looked_at
     }
 
     /// When a pushed ready signal is doubted, if an opening handshake waits for its answer. The first

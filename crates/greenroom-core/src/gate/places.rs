@@ -5,7 +5,7 @@
 //! `http_held_max`; those on their way count, as each of them may come back.
 
 use super::settle::Way;
-use super::{Class, Dialing, Gate, Output, Waiting};
+use super::{Class, Dialing, Gate, Output, Stage, Trial, Waiting};
 use crate::event::SessionId;
 
 impl Gate {
@@ -64,5 +64,26 @@ impl Gate {
     pub(super) fn forward(&mut self, id: SessionId) {
         self.take_dialing(id);
         self.outputs.push_back(Output::Forward(id));
+    }
+
+    /// Asserted after each step of a debug build; the ledger of `sim` judges in any build.
+    pub fn check_invariants(&self) {
+        let held_max = self.limits.held_max + self.limits.http_held_max;
+        debug_assert!(self.held() + self.dialing.len() <= held_max + 2 * self.limits.dials_max);
+        debug_assert!(self.asked.len() <= self.limits.dials_max.max(1).min(self.unanswered().max(1)));
+        let asked = |d: &&Dialing| matches!(d.way, Way::Asked | Way::Sent);
+        debug_assert_eq!(self.unanswered(), self.dialing.values().filter(asked).count());
+        debug_assert_eq!(
+            self.deadlines.len(),
+            self.held() + self.unanswered() - self.http_dialing
+        );
+        debug_assert!(self.http_held <= self.held() && self.http_dialing <= self.unanswered());
+        debug_assert!(self.bench.is_empty() || self.stage != Stage::Open(Trial::Over));
+        debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Draining) || self.held() == 0);
+    }
+
+    /// How many are dialled and have no answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.dialing.len() - self.settling.len() - self.looked_at
     }
 }

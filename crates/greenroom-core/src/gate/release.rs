@@ -68,6 +68,7 @@ impl Gate {
         let Some(mut waiting) = self.take_held(id) else {
             return;
         };
+        self.clears(id);
         if waiting.class.is_http() {
             self.http_dialing += 1; // how long its answer may take is nothing to the gate
         } else {

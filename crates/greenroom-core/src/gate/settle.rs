@@ -193,6 +193,7 @@ impl Gate {
     pub(super) fn proved(&mut self, now: Time, id: SessionId) {
         match self.stage {
             Stage::Limited { .. } => {
+                self.wary = false;
                 self.stage = Stage::Open(Trial::Proving {
                     until: now + self.limits.prove_for,
                 });

@@ -2,6 +2,7 @@
 //!
 //! `Bench` drives one gate by hand: each step gives what the gate said.
 
+mod deaths;
 mod needs;
 mod plain;
 mod settling;

@@ -19,8 +19,20 @@ use crate::telemetry::Event;
 impl Driver {
     /// Something about the backend's readiness; `by` is what told it.
     pub(super) fn hear(&mut self, now: Time, input: Input, by: &'static str) {
+        let died = self.is_death(&input);
         self.readiness.handle(now, input);
         self.follow(now, by);
+        if died {
+            self.gate.handle(now, gate::Input::Died);
+            self.carry_out(now);
+        }
+    }
+
+    /// Whether the backend's process died by itself, and was not ended for a start that failed.
+    fn is_death(&self, input: &Input) -> bool {
+        let current = self.readiness.generation();
+        matches!(input, Input::Backend(backend::Input::Exited { generation, .. }) if *generation == current)
+            && self.readiness.phases().failure().is_none()
     }
 
     /// Time has passed: a phase may have lasted too long.

@@ -80,6 +80,8 @@ pub enum Message {
     Answered(SessionId, Answer),
     /// A plain request that went past the open gate did not reach the backend.
     Unreached(Answer),
+    /// This one, which has just arrived, went past the open gate before, and the backend dropped it without an answer.
+    DroppedPast(SessionId),
     /// What the backend says of its start-up in its own words.
     Said(String),
     /// What a check found.

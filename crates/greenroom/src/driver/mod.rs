@@ -361,6 +361,7 @@ impl Driver {
                     self.gate.handle(now, Input::Unreached);
                 }
             }
+            Message::DroppedPast(id) => self.gate.handle(now, Input::DroppedPast(id)),
             Message::Said(words) => self.hear_words(&words),
             Message::Checked(input, verdict) => self.hear_check(now, input, verdict),
             Message::Ask(answer) => {
@@ -549,6 +550,7 @@ impl Driver {
             Change::Limited => "the backend listens; one client goes first to see whether it answers",
             Change::Proved(_) => "the first client came through",
             Change::Trusted => return,
+            Change::Wary => "the backend died while several clients were on their way; one client goes first",
             Change::Doubted => "READY came too early: the backend does not answer yet; one client at a time goes first",
             Change::Lagging => "a part of the backend is not ready yet; one client at a time goes first",
             Change::Shut => "the backend is not ready",
@@ -565,7 +567,7 @@ impl Driver {
                 self.unreachable(now);
             }
             Change::Shut | Change::Doubted | Change::Lagging => self.recall(now),
-            Change::Opened | Change::Limited | Change::Proved(_) | Change::Trusted => {}
+            Change::Opened | Change::Limited | Change::Wary | Change::Proved(_) | Change::Trusted => {}
         }
         self.log.say(Event::Gate {
             gate,

@@ -23,7 +23,7 @@ use super::flow::{Cut, Download, Upload, write_to_client};
 use super::{Connection, Request};
 use crate::driver::{Message, Order};
 use crate::head::{self, After, BodyFraming, BodyReader, Edits, Http};
-use crate::opening::{NoHead, Place, next_head};
+use crate::opening::{NoHead, Place, next_head, refuse};
 use crate::registry::Entry;
 use crate::stream::Stream;
 
@@ -368,7 +368,7 @@ fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind
 fn worded(word: Result<Order, oneshot::error::RecvError>) -> Outcome {
     match word {
         Ok(Order::Requeued { next } | Order::Dialled { next, .. } | Order::Look { next }) => Outcome::Requeued(next),
-        Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal, None),
+        Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal, refuse::why(refusal)),
         Ok(Order::Forward) => Outcome::Refused(Refusal::BadAnswer, None), // taken before
         Err(_) => Outcome::Refused(Refusal::Draining, None),
     }

@@ -18,13 +18,13 @@ use crate::config::HttpMode;
 use crate::dial::Dialled;
 use crate::driver::{Arrival, Order};
 use crate::head::Http;
-use crate::opening::Place;
+use crate::opening::{Place, refuse};
 use crate::registry::Entry;
 
 /// What the gate said, or the client did.
 pub(super) enum Gated {
     Dialled(Dialled, oneshot::Receiver<Order>),
-    Refused(Refusal),
+    Refused(Refusal, Option<String>),
     Left,
     ShowPage,
 }
@@ -82,14 +82,14 @@ impl<'r> Wait<'r> {
                 Ok(Order::Requeued { next } | Order::Look { next }) => self.next = next,
                 Ok(Order::Refuse(refusal)) => {
                     self.place.settle();
-                    return Gated::Refused(refusal);
+                    return Gated::Refused(refusal, refuse::why(refusal));
                 }
                 // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
                 Ok(Order::Forward) => {
                     self.place.settle();
-                    return Gated::Refused(Refusal::BadAnswer);
+                    return Gated::Refused(Refusal::BadAnswer, Some(refuse::DROPPED_EACH_TIME.to_owned()));
                 }
-                Err(_) => return Gated::Refused(Refusal::Draining), // the owner task is gone: greenroom ends
+                Err(_) => return Gated::Refused(Refusal::Draining, None), // the owner task is gone: greenroom ends
             }
         }
     }

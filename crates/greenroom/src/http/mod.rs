@@ -148,10 +148,11 @@ impl Request<'_> {
                 Tried::Dropped if passes => return self.end(Outcome::Dropped { untouched: true }),
                 // It is not there: the gate hears so, shuts, and this request waits like everybody.
                 Tried::Unreached(answer) => self.backend.inbox.tell(Message::Unreached(answer)),
-                Tried::Dropped => {} // once more, from there: the gate sees whether others fare like this one
+                // Once more, from there: the gate sees whether others fare like this one.
+                Tried::Dropped => return self.at_gate(entry, true).await,
             }
         }
-        self.at_gate(entry).await
+        self.at_gate(entry, false).await
     }
 
     /// Past the gate: on a connection of the pool, or a fresh one.
@@ -204,13 +205,17 @@ impl Request<'_> {
     }
 
     /// Waits at the gate, as often as the gate wants.
-    async fn at_gate(&self, entry: &mut Entry) -> End {
+    async fn at_gate(&self, entry: &mut Entry, was_dropped: bool) -> End {
         entry.enter(State::Held);
         let mut wait = Wait::arrive(self, entry);
+        if was_dropped {
+            let place = wait.place();
+            place.tell(Message::DroppedPast(place.id));
+        }
         loop {
             let (dialled, order) = match wait.next().await {
                 Gated::Dialled(dialled, order) => (dialled, order),
-                Gated::Refused(refusal) => return End::Refused(refusal, None),
+                Gated::Refused(refusal, why) => return End::Refused(refusal, why),
                 Gated::Left => return End::Over(CloseCause::LeftHeld, None),
                 Gated::ShowPage => {
                     wait.leave();

@@ -73,7 +73,7 @@ enum Done {
     /// The client may have what the backend said.
     Answered(Received),
     /// It is sent away.
-    Refused(Refusal),
+    Refused(Refusal, Option<String>),
     /// It left.
     Left,
 }
@@ -141,8 +141,8 @@ async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> 
             }
             Box::pin(answer::pass_on(client, received, entry)).await
         }
-        Done::Refused(refusal) => {
-            entry.refused(refusal, None);
+        Done::Refused(refusal, why) => {
+            entry.refused(refusal, why);
             entry.enter(State::Closing);
             let saying = front.saying(waiting.route, refusal, id);
             Box::pin(refuse::plain(client, refusal, saying.with())).await;
@@ -184,7 +184,7 @@ impl Waiting {
                             entry.enter(State::Held);
                             self.next = next;
                         }
-                        Outcome::Refused(refusal) => return Done::Refused(refusal),
+                        Outcome::Refused(refusal) => return Done::Refused(refusal, refuse::why(refusal)),
                         Outcome::Left => return Done::Left,
                     }
                 }
@@ -194,10 +194,12 @@ impl Waiting {
                     self.next = next;
                     self.place.tell(Message::Answered(self.place.id, Answer::LostEarly));
                 }
-                Ok(Order::Refuse(refusal)) => return Done::Refused(refusal),
+                Ok(Order::Refuse(refusal)) => return Done::Refused(refusal, refuse::why(refusal)),
                 // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
-                Ok(Order::Forward) => return Done::Refused(Refusal::BadAnswer),
-                Err(_) => return Done::Refused(Refusal::Draining), // the owner task is gone: greenroom ends
+                Ok(Order::Forward) => {
+                    return Done::Refused(Refusal::BadAnswer, Some(refuse::DROPPED_EACH_TIME.to_owned()));
+                }
+                Err(_) => return Done::Refused(Refusal::Draining, None), // the owner task is gone: greenroom ends
             }
         }
     }

@@ -13,6 +13,15 @@ use tokio::net::TcpStream;
 use super::READ_ANSWER;
 use crate::head::{self, Fault, With};
 
+/// Why a session is refused that the backend closed on each time, although it serves others.
+pub(crate) const DROPPED_EACH_TIME: &str = "the backend closed the connection without an answer each time";
+
+/// What is to be said in the log of a refusal of the gate, beside its name.
+pub(crate) fn why(refusal: Refusal) -> Option<String> {
+    (refusal == Refusal::BadAnswer)
+        .then(|| "the backend died each time it had this request and no other: it is not sent again".to_owned())
+}
+
 /// Refuses before the 101.
 pub(crate) async fn plain(client: TcpStream, refusal: Refusal, with: With<'_>) {
     let mut answer = Vec::new();

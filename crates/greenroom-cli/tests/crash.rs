@@ -1,0 +1,90 @@
+//! A request that crashes the server does not take the service from everybody else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::{fs, path::PathBuf};
+
+use common::{
+    Greenroom, Ledger, fixture, python,
+    raw::{Raw, SOON, field, upgrade},
+};
+
+const GET_CRASH: &str = "GET /crash HTTP/1.1\r\nHost: example.test\r\n\r\n";
+const GET: &str = "GET /fine HTTP/1.1\r\nHost: example.test\r\nConnection: close\r\n\r\n";
+
+fn crasher(ledger: &Ledger, notifies: bool) -> Greenroom {
+    let args = ["run", "--listen", "127.0.0.1:0", "--"].map(str::to_owned);
+    let args: Vec<String> = args
+        .into_iter()
+        .chain([python("python"), fixture("crasher.py")])
+        .collect();
+    let mut command = Greenroom::command(&args);
+    command.env("LOG", ledger.path());
+    if notifies {
+        command.env("NOTIFY", "1");
+    }
+    Greenroom::spawn(&mut command)
+}
+
+fn executions(log: PathBuf) -> usize {
+    let text = fs::read_to_string(log).unwrap();
+    text.lines().filter(|line| line.starts_with("/crash ")).count()
+}
+
+/// The culprit hears 502 after three executions at the most; three behind it get in, and greenroom lives on.
+fn is_survived(greenroom: &Greenroom, ledger: &Ledger, culprit: impl AsRef<[u8]>) {
+    let address = greenroom.address();
+    let mut culprit_client = Raw::connect(&address);
+    culprit_client.send(culprit);
+    greenroom.wait_for_event("exited", SOON);
+    let mut behind: Vec<Raw> = (0..3).map(|_| Raw::connect(&address)).collect();
+    behind.iter_mut().for_each(|client| client.send(GET));
+    let (head, _) = culprit_client.answer();
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}\n{}", greenroom.stderr());
+    assert_eq!(field(&head, "greenroom-refusal").as_deref(), Some("bad_answer"), "{head}");
+    for client in &mut behind {
+        let (head, _) = client.answer();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}\n{}", greenroom.stderr());
+    }
+    let count = executions(ledger.path());
+    assert!(count <= 3, "{count} executions\n{}", greenroom.stderr());
+    let refused = greenroom.wait_for_event("refused", SOON);
+    let detail = refused["detail"].as_str().expect("it says why");
+    assert!(detail.contains("the backend died each time"), "{refused}");
+    let mut later = Raw::connect(&address);
+    later.send(GET);
+    assert!(later.answer().0.starts_with("HTTP/1.1 200 "));
+}
+
+/// The gate is open and sure, as somebody was served.
+fn warm(greenroom: &Greenroom) {
+    let mut client = Raw::connect(&greenroom.address());
+    client.send(GET);
+    let (head, _) = client.answer();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+}
+
+#[test]
+fn a_plain_request_that_crashes_a_cold_server() {
+    let ledger = Ledger::new();
+    let greenroom = crasher(&ledger, false);
+    is_survived(&greenroom, &ledger, GET_CRASH);
+}
+
+#[test]
+fn a_plain_request_that_crashes_a_server_that_says_when_it_is_ready() {
+    let ledger = Ledger::new();
+    let greenroom = crasher(&ledger, true);
+    warm(&greenroom);
+    is_survived(&greenroom, &ledger, GET_CRASH);
+}
+
+#[test]
+fn a_handshake_that_crashes_a_server() {
+    let ledger = Ledger::new();
+    let greenroom = crasher(&ledger, false);
+    warm(&greenroom);
+    is_survived(&greenroom, &ledger, upgrade("").replace("/ws", "/crash"));
+}

@@ -62,8 +62,9 @@ pub(crate) struct Model {
     pub(crate) starts: u64,
     /// The phases that somebody has named in this start.
     named: Vec<bool>,
-    /// The backend itself has named one.
+    /// The backend itself has named one, and the last.
     reported: bool,
+    named_last: bool,
     /// All are over: as it said READY, or as it seems to be.
     whole: Option<Trust>,
     /// The first that is not over, since when, and how long it may at least last.
@@ -90,6 +91,7 @@ impl Model {
             starts: 0,
             named: vec![false; plan.phases.len()],
             reported: false,
+            named_last: false,
             whole: None,
             current: 0,
             since: now,
@@ -281,17 +283,18 @@ impl Model {
             self.whole = None; // it only seemed so
         }
         self.reported = true;
-        if self.names(index) && self.is_whole() && speaks {
+        let is_last = index + 1 == self.named.len() && !self.named_last && self.whole.is_none();
+        self.named_last |= is_last;
+        self.names(index);
+        if is_last && speaks {
             self.says_ready(now);
         }
     }
 
-    /// A phase is named; says whether the start went on by that.
-    fn names(&mut self, index: usize) -> bool {
-        let goes_on = !self.is_past(index);
+    /// A phase is named; where the start goes on by that, the backend is there.
+    fn names(&mut self, index: usize) {
+        self.away &= self.is_past(index);
         self.named[index] = true;
-        self.away &= !goes_on;
-        goes_on
     }
 
     fn fails(&mut self) {
@@ -310,7 +313,8 @@ impl Model {
     fn begins(&mut self, now: Time) {
         self.starts += 1;
         self.named.fill(false);
-        (self.reported, self.whole, self.start_failed) = (false, None, false);
+        (self.reported, self.named_last) = (false, false);
+        (self.whole, self.start_failed) = (None, false);
         (self.current, self.since, self.extended) = (0, now, Time::ZERO);
         for (rule, run) in self.plan.checks.iter().zip(&mut self.runs) {
             if rule.phase.is_some() {

@@ -178,6 +178,8 @@ pub struct Phases {
     failure: Option<Failure>,
     /// Whether the backend has reported a phase in this start.
     reported: bool,
+    /// Whether it has said itself that all is finished: by its last phase, or otherwise.
+    said_all: bool,
     /// Where the start was when it was taken for complete, without a word of the backend.
     assumed: Option<usize>,
 }
@@ -195,6 +197,7 @@ impl Phases {
             extended: Time::ZERO,
             failure: None,
             reported: false,
+            said_all: false,
             assumed: None,
         };
         phases.begin(now);
@@ -206,6 +209,7 @@ impl Phases {
         self.marks.fill(Mark::Coming);
         self.failure = None;
         self.reported = false;
+        self.said_all = false;
         self.assumed = None;
         self.began = now;
         self.enter(now, 0);
@@ -220,6 +224,7 @@ impl Phases {
     /// The phase is finished, as the backend itself reports.
     pub fn report(&mut self, now: Time, index: usize) -> Step {
         self.reported |= self.failure.is_none();
+        self.said_all |= self.failure.is_none() && index + 1 == self.rules.len();
         self.finish(now, index)
     }
 
@@ -247,6 +252,11 @@ impl Phases {
     /// The backend says that it is ready: whatever lies ahead is passed over. After a failure that changes nothing.
     pub fn complete(&mut self, now: Time) {
         self.assumed = None;
+        self.said_all |= self.failure.is_none();
+        self.pass_over(now);
+    }
+
+    fn pass_over(&mut self, now: Time) {
         if self.failure.is_none() && !self.is_complete() {
             self.marks[self.current..].fill(Mark::Skipped);
             self.enter(now, self.marks.len());
@@ -256,9 +266,8 @@ impl Phases {
     /// The backend seems to be ready, and has reported nothing: the same, until it does.
     pub fn assume(&mut self, now: Time) {
         if self.failure.is_none() && !self.is_complete() {
-            let from = self.current;
-            self.complete(now);
-            self.assumed = Some(from);
+            self.assumed = Some(self.current);
+            self.pass_over(now);
         }
     }
 
@@ -325,6 +334,12 @@ impl Phases {
     #[must_use]
     pub fn is_reported(&self) -> bool {
         self.reported
+    }
+
+    /// Whether the backend has said itself in this start that all is finished.
+    #[must_use]
+    pub fn has_said_all(&self) -> bool {
+        self.said_all
     }
 
     /// The first phase that is not past.

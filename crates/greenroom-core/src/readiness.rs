@@ -385,9 +385,11 @@ impl Readiness {
     fn reported(&mut self, now: Time, generation: Generation, index: usize) {
         self.signal(now, backend::Input::NotifiedPhase(generation));
         self.phases.take_back(now); // they were passed over because it listens
+        let had_said_all = self.phases.has_said_all();
         let step = self.phases.report(now, index);
         self.stepped(index, step);
-        let was_last = matches!(step, Step::Forward { .. }) && self.phases.is_complete();
+        // A check may have found the last phase finished before: that was not the backend's word.
+        let was_last = !had_said_all && self.phases.has_said_all();
         let speaks_for_itself = match self.plan.source {
             Source::Auto | Source::Notify => true,
             Source::Probe(_) => false,

@@ -497,3 +497,14 @@ fn what_seemed_finished_is_taken_back_by_a_report_and_what_a_check_proved_is_not
         assert_eq!(told(&bench.phase("finalize")), Some(true), "{source:?}");
     }
 }
+
+#[test]
+fn the_last_phase_is_its_ready_also_where_a_check_had_found_it_finished() {
+    let mut plan = plan(Source::Notify, true, 0, vec![Need::default()]);
+    plan.checks = vec![check("warm", true, Some(phase::DEFAULT_PHASES.len() - 1))].into();
+    let mut bench = Bench::new(plan);
+    assert_eq!(told(&bench.verdict(0, true)), None, "it speaks for itself");
+    assert_eq!(told(&bench.phase("finalize")), Some(true));
+    bench.signal(backend::Input::NotifiedStopping(G1));
+    assert_eq!(told(&bench.phase("finalize")), None, "said before that it stops");
+}

@@ -300,6 +300,9 @@ pub const QUICK_STOP: Duration = Duration::from_millis(100);
 pub const GRACE_MAX: Duration = Duration::from_secs(3600);
 /// Delay before a dead child is started again: fixed, so that a deploy is never slowed by an earlier failure.
 pub const RESTART_DELAY: Duration = Duration::from_millis(500);
+/// A life that ended within this time and never listened may not have got its port, if greenroom keeps that: long
+/// enough for a server that loads a lot before it binds.
+pub const PORT_DOUBT: Duration = Duration::from_secs(60);
 /// Restarts within [`RESTART_WINDOW`] before greenroom gives up.
 pub const RESTARTS_MAX: usize = 5;
 /// See [`RESTARTS_MAX`].

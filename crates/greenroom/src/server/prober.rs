@@ -46,6 +46,9 @@ impl Prober {
                 // Each one: what was known already the machine knows, and a relay may have been lost since.
                 let up = look.verdict == Verdict::Up;
                 let generation = self.lives.of(look.began);
+                if up {
+                    self.lives.listens(generation);
+                }
                 self.inbox.tell(Message::signal(Input::Verdict(generation, up), by));
             };
             tokio::select! {

@@ -53,3 +53,33 @@ fn where_it_has_one_life_only_the_user_is_told_what_to_do() {
     );
     greenroom.wait_exit(SOON);
 }
+
+/// What the probe is said to have found.
+fn found(greenroom: &Greenroom) -> String {
+    let event = greenroom.wait_for_event("probe", SOON);
+    event["reason"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_probe_that_is_not_good_is_explained_and_no_other_place_is_suspected() {
+    let greenroom = run(&["--ready", "http:/nope"], "not_found.py");
+    assert_eq!(
+        found(&greenroom),
+        "GET /nope is answered with status 404 (200 to 399 is ready)"
+    );
+    let told = warnings(&greenroom);
+    assert!(!told.iter().any(|text| text.contains("CMD listens on")), "{told:?}");
+}
+
+#[test]
+fn who_listens_and_does_not_say_that_it_is_ready_is_told_of() {
+    let greenroom = run(&["--ready", "notify"], "not_found.py");
+    assert_eq!(found(&greenroom), "CMD listens, and has not said READY=1");
+}
+
+#[test]
+fn that_nobody_listens_is_told_where_nothing_is_started() {
+    let nobody = common::raw::nobody();
+    let greenroom = Greenroom::start(&["serve", "--listen", "127.0.0.1:0", "--backend", &nobody]);
+    assert_eq!(found(&greenroom), format!("{nobody}: nobody listens there"));
+}

@@ -83,6 +83,10 @@ pub const LISTEN_EVERY: Duration = Duration::from_millis(10);
 pub const LAST_LOOK: Duration = Duration::from_millis(50);
 /// How long one probe may take; a probe that hangs is a bad verdict.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a backend is not ready before the log says what its probe found: longer than a quick start takes.
+pub const UNREADY_AFTER: Duration = Duration::from_secs(1);
+/// The least time between two such lines: a server that starts says one thing after the other.
+pub const UNREADY_EVERY: Duration = Duration::from_secs(10);
 /// How long a child listens elsewhere before greenroom says so.
 pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 /// How often the child's sockets are looked through for that.

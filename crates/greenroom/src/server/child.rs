@@ -9,14 +9,12 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use greenroom_core::backend::Input;
 use greenroom_core::backoff::{Backoff, GiveUp, Next};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{
-    ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, OUTPUT_FLUSH, PORT_DOUBT, REASON_MAX, RESTART_DELAY,
-};
+use greenroom_core::limits::{KEYS_MAX, NOTIFY_PER_SECOND, OUTPUT_FLUSH, PORT_DOUBT, REASON_MAX, RESTART_DELAY};
 use greenroom_core::phase::{self, Reason};
 use greenroom_core::readiness;
 use tokio::sync::{mpsc, watch};
@@ -24,12 +22,12 @@ use tokio::task::JoinSet;
 
 use super::House;
 use super::lives::Lives;
+use super::places::Places;
 use super::station::Station;
 use super::stop::{self, Asked, Signals};
 use crate::clock;
-use crate::config::{self, Address, Process, Ready};
+use crate::config::{self, Process, Ready};
 use crate::driver::{EndLife, Inbox, Message};
-use crate::probe::{Elsewhere, elsewhere};
 use crate::supervise::{
     self, ChildId, Command, End, Happening, Key, ReservedPort, Signal, Supervisor, What, fill_port,
 };
@@ -110,14 +108,7 @@ pub(super) async fn live(house: &House) -> u8 {
             end: station.wants.end.clone(),
         };
         lives.spawn(life.live());
-        tokio::spawn(watch_elsewhere(
-            station.address.clone(),
-            station.chosen_port().is_some(),
-            Arc::clone(&station.pid),
-            Arc::clone(&station.lives),
-            station.wants.verdict.clone(),
-            station.log.clone(),
-        ));
+        Places::watch(station);
     }
     let fate = until_fate(house, &supervisor, &mut signals, &mut lives).await;
     lives.abort_all();
@@ -410,7 +401,7 @@ impl Teller {
             self.log.say(Event::Phase { phase, status });
         };
         if message.ready {
-            self.lives.listens(generation);
+            self.lives.says_ready(generation);
             if self.awaits_ready {
                 self.inbox
                     .tell(Message::signal(Input::NotifiedReady(generation), "notify"));
@@ -486,34 +477,4 @@ fn is_listened_to(settings: &config::Backend) -> bool {
         .as_ref()
         .is_some_and(|process| process.watchdog.is_some());
     speaks || has_watchdog || settings.phases != phase::Rule::defaults()
-}
-
-/// Says so when the child listens somewhere else than where it is waited for.
-async fn watch_elsewhere(
-    expected: Address,
-    chosen: bool,
-    pid: Arc<AtomicU32>,
-    lives: Arc<Lives>,
-    mut wants: watch::Receiver<bool>,
-    log: Log,
-) {
-    let mut decider = Elsewhere::new(&expected, chosen);
-    loop {
-        if wants.wait_for(|wanted| *wanted).await.is_err() {
-            return;
-        }
-        let child = pid.load(Ordering::SeqCst);
-        if child != 0 {
-            let began = Instant::now();
-            let places = elsewhere(child).await;
-            if !places.is_empty() {
-                lives.listens(lives.of(began));
-            }
-            if let Some(sentence) = decider.observe(clock::now(), !*wants.borrow(), &places) {
-                log.warn(sentence);
-                return; // once is enough
-            }
-        }
-        tokio::time::sleep(ELSEWHERE_EVERY).await;
-    }
 }

@@ -18,6 +18,8 @@ struct Present {
     began: Instant,
     /// It was seen to listen, somewhere.
     listened: bool,
+    /// It said READY=1.
+    spoke: bool,
 }
 
 impl Default for Lives {
@@ -32,6 +34,7 @@ impl Present {
             life,
             began: Instant::now(),
             listened: false,
+            spoke: false,
         }
     }
 }
@@ -50,6 +53,19 @@ impl Lives {
     pub(super) fn listens(&self, life: Generation) {
         let mut present = self.present();
         present.listened |= present.life == life;
+    }
+
+    /// This life said READY=1.
+    pub(super) fn says_ready(&self, life: Generation) {
+        let mut present = self.present();
+        let is_this = present.life == life;
+        present.listened |= is_this;
+        present.spoke |= is_this;
+    }
+
+    /// Whether the present life said READY=1.
+    pub(super) fn spoke(&self) -> bool {
+        self.present().spoke
     }
 
     /// The present life ended so soon, and was never seen to listen.

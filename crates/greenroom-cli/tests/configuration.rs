@@ -94,7 +94,10 @@ fn explain_names_the_origin_and_toml_reads_back() {
     assert!(out.contains("TOKEN") && !out.contains("hunter2"), "{out}");
 
     let (_, hidden, _) = ran(&mut greenroom(&["check", &file, "--toml"]));
-    assert!(hidden.contains("TOKEN") && !hidden.contains("hunter2"), "{hidden}");
+    // A comment that says what is missing, and no value that would pass for one.
+    assert!(hidden.contains("\n# env.TOKEN = (hidden: --show-secrets)\n"), "{hidden}");
+    assert!(hidden.starts_with("# 1 value is left out"), "{hidden}");
+    assert!(!hidden.contains("hunter2") && !hidden.contains("[hidden]"), "{hidden}");
     let (_, shown, _) = ran(&mut greenroom(&["check", &file, "--toml", "--show-secrets"]));
     assert!(shown.contains("hunter2"));
     let copy = folder.file("copy.toml", &shown);

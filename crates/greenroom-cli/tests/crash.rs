@@ -43,7 +43,11 @@ fn is_survived(greenroom: &Greenroom, ledger: &Ledger, culprit: impl AsRef<[u8]>
     behind.iter_mut().for_each(|client| client.send(GET));
     let (head, _) = culprit_client.answer();
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}\n{}", greenroom.stderr());
-    assert_eq!(field(&head, "greenroom-refusal").as_deref(), Some("bad_answer"), "{head}");
+    assert_eq!(
+        field(&head, "greenroom-refusal").as_deref(),
+        Some("bad_answer"),
+        "{head}"
+    );
     for client in &mut behind {
         let (head, _) = client.answer();
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}\n{}", greenroom.stderr());

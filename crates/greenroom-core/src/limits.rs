@@ -83,6 +83,10 @@ pub const LISTEN_EVERY: Duration = Duration::from_millis(10);
 pub const LAST_LOOK: Duration = Duration::from_millis(50);
 /// How long one probe may take; a probe that hangs is a bad verdict.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a backend is not ready before the log says what its probe found: longer than a quick start takes.
+pub const UNREADY_AFTER: Duration = Duration::from_secs(1);
+/// The least time between two such lines: a server that starts says one thing after the other.
+pub const UNREADY_EVERY: Duration = Duration::from_secs(10);
 /// How long a child listens elsewhere before greenroom says so.
 pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 /// How often the child's sockets are looked through for that.
@@ -300,6 +304,9 @@ pub const QUICK_STOP: Duration = Duration::from_millis(100);
 pub const GRACE_MAX: Duration = Duration::from_secs(3600);
 /// Delay before a dead child is started again: fixed, so that a deploy is never slowed by an earlier failure.
 pub const RESTART_DELAY: Duration = Duration::from_millis(500);
+/// A life that ended within this time and never listened may not have got its port, if greenroom keeps that: long
+/// enough for a server that loads a lot before it binds.
+pub const PORT_DOUBT: Duration = Duration::from_secs(60);
 /// Restarts within [`RESTART_WINDOW`] before greenroom gives up.
 pub const RESTARTS_MAX: usize = 5;
 /// See [`RESTARTS_MAX`].

@@ -85,6 +85,13 @@ pub enum Event {
         /// How many wait now.
         count: usize,
     },
+    /// The backend is not ready, and that lasts: what was seen of it.
+    Probe {
+        /// The probe, or `notify`.
+        by: &'static str,
+        /// What it found.
+        reason: String,
+    },
     /// The backend is ready.
     Ready {
         /// `notify`, or the probe that found it.

@@ -108,14 +108,18 @@ fn why(status: &Status) -> String {
             status.phases.iter().find(|phase| phase.state == "current"),
         ) {
             (_, Some(phase)) => format!(
-                "it is starting: phase {}{}",
+                "it is starting: phase {}{}{}",
                 phase.phase,
                 phase
                     .since_ms
-                    .map_or_else(String::new, |ms| format!(" for {}", spoken(ms)))
+                    .map_or_else(String::new, |ms| format!(" for {}", spoken(ms))),
+                also(status)
             ),
-            (Some(words), None) => format!("it is starting: {}", plain(words)),
-            (None, None) => "it is starting: nothing has said that it is ready".into(),
+            (Some(words), None) => format!("it is starting: {}{}", plain(words), also(status)),
+            (None, None) => match &status.reason {
+                Some(reason) => format!("it is starting: {}", plain(reason)),
+                None => "it is starting: nothing has said that it is ready".into(),
+            },
         },
         (_, bad) => {
             let each = bad.iter().map(|check| match &check.reason {
@@ -125,6 +129,12 @@ fn why(status: &Status) -> String {
             format!("it is not ready without {}", each.collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+/// What its probe found, beside what it says itself.
+fn also(status: &Status) -> String {
+    let reason = status.reason.as_deref();
+    reason.map_or_else(String::new, |reason| format!("; {}", plain(reason)))
 }
 
 fn phase(phase: &PhaseStatus) -> String {
@@ -187,6 +197,7 @@ mod tests {
             gate: if condition == "ready" { "open" } else { "shut" }.into(),
             on_trial: false,
             says: None,
+            reason: None,
             phases: Vec::new(),
             failure: None,
             level: "none".into(),
@@ -270,6 +281,11 @@ mod tests {
         let mut says = status("starting");
         says.says = Some("loading models".into());
         assert_eq!(of(&says), "it is starting: loading models");
+        let asked = "GET /nope is answered with status 404 (200 to 399 is ready)";
+        says.reason = Some(asked.into());
+        assert_eq!(of(&says), format!("it is starting: loading models; {asked}"));
+        says.says = None;
+        assert_eq!(of(&says), format!("it is starting: {asked}"));
         assert_eq!(
             of(&status("starting")),
             "it is starting: nothing has said that it is ready"

@@ -1,7 +1,8 @@
 //! Writes a configuration as TOML that reads back as the same: `greenroom check --toml`.
 //!
 //! Every value is written out, defaults too, so that nothing changes when a later
-//! greenroom has others.
+//! greenroom has others. A value that may be a secret is left out unless it is asked for, and a
+//! comment stands in its place: a file that lacks it says so, where a wrong value would pass for right.
 
 use std::ffi::OsStr;
 use std::fmt::{Display, Write as _};
@@ -9,7 +10,7 @@ use std::fmt::{Display, Write as _};
 use greenroom_core::readiness::Item;
 
 use super::check::derived_name;
-use super::explain::{HIDDEN, Secrets};
+use super::explain::Secrets;
 use super::model::{Backend, Config, HeaderEdits, Process, Route};
 use super::units::{show, show_size};
 use super::words::{Readyz, Tell, Word};
@@ -22,6 +23,7 @@ pub fn to_toml(config: &Config, secrets: Secrets) -> String {
     let mut page = Page {
         text: String::new(),
         secrets,
+        hidden: 0,
     };
     page.line("grace", quoted(&show(config.grace)));
     page.line("log_format", quoted(config.log_format.word()));
@@ -40,12 +42,24 @@ pub fn to_toml(config: &Config, secrets: Secrets) -> String {
     for route in &config.routes {
         page.route(route, config, &listeners);
     }
-    page.text
+    match page.hidden {
+        0 => page.text,
+        1 => format!(
+            "# 1 value is left out, as it may be a secret: --show-secrets writes it\n{}",
+            page.text
+        ),
+        count => format!(
+            "# {count} values are left out, as they may be secrets: --show-secrets writes them\n{}",
+            page.text
+        ),
+    }
 }
 
 struct Page {
     text: String,
     secrets: Secrets,
+    /// Values that were left out.
+    hidden: usize,
 }
 
 impl Page {
@@ -193,13 +207,16 @@ impl Page {
     }
 
     fn secret(&mut self, key: &str, secret: Option<&Secret>) {
-        let shown = secret.map(|secret| match self.secrets {
-            Secrets::Shown => quoted(&secret.0),
-            Secrets::Hidden => quoted(HIDDEN),
-        });
-        if let Some(shown) = shown {
-            self.line(key, shown);
+        match (secret, self.secrets) {
+            (Some(secret), Secrets::Shown) => self.line(key, quoted(&secret.0)),
+            (Some(_), Secrets::Hidden) => self.leave_out(key),
+            (None, _) => {}
         }
+    }
+
+    fn leave_out(&mut self, key: &str) {
+        self.hidden += 1;
+        let _ = writeln!(self.text, "# {key} = (hidden: --show-secrets)");
     }
 
     fn process(&mut self, process: &Process) {
@@ -210,8 +227,7 @@ impl Page {
                 .env
                 .iter()
                 .map(|(name, value)| (name.to_string_lossy(), text(value)));
-            let table = self.secret_table(pairs);
-            self.line("env", table);
+            self.secret_table("env", pairs);
         }
         if let Some(cwd) = &process.cwd {
             self.line("cwd", text(cwd.as_os_str()));
@@ -290,22 +306,26 @@ impl Page {
             .set
             .iter()
             .map(|(name, value)| (name.as_str().into(), quoted(value)));
-        let table = self.secret_table(pairs);
-        self.line("set", table);
+        self.secret_table("set", pairs);
         self.line("remove", array(edits.remove.iter().map(|name| quoted(name))));
     }
 
-    fn secret_table<'a>(&self, pairs: impl Iterator<Item = (std::borrow::Cow<'a, str>, String)>) -> String {
-        let pairs: Vec<String> = pairs
-            .map(|(name, value)| match self.secrets {
-                Secrets::Shown => format!("{} = {value}", key(&name)),
-                Secrets::Hidden => format!("{} = {}", key(&name), quoted(HIDDEN)),
-            })
-            .collect();
-        if pairs.is_empty() {
-            "{}".into()
-        } else {
-            format!("{{ {} }}", pairs.join(", "))
+    fn secret_table<'a>(&mut self, of: &str, pairs: impl Iterator<Item = (std::borrow::Cow<'a, str>, String)>) {
+        match self.secrets {
+            Secrets::Shown => {
+                let pairs: Vec<String> = pairs.map(|(name, value)| format!("{} = {value}", key(&name))).collect();
+                let table = if pairs.is_empty() {
+                    "{}".into()
+                } else {
+                    format!("{{ {} }}", pairs.join(", "))
+                };
+                self.line(of, table);
+            }
+            Secrets::Hidden => {
+                for (name, _) in pairs {
+                    self.leave_out(&format!("{of}.{}", key(&name)));
+                }
+            }
         }
     }
 }

@@ -51,11 +51,29 @@ pub enum ReadyError {
     /// A path that cannot stand in a request line.
     #[error("{0:?} is not a path: it must begin with / and hold only visible ASCII characters")]
     Path(String),
+    /// A URL, of which only the path is chosen here.
+    #[error("{found:?} names an address, and that is the backend's: write {meant}")]
+    Url {
+        /// As it was written.
+        found: String,
+        /// The same without the address.
+        meant: String,
+    },
     /// What cannot be the name of a service.
     #[error(
         "{0:?} is no name of a service: write it in full, such as \"chat.v1.Chat\", or \"grpc\" alone for the whole server"
     )]
     Service(String),
+}
+
+/// Of a URL, from the two slashes on, the path is meant.
+fn url(found: &str, kind: &str, rest: &str) -> ReadyError {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    let path = path.find('/').map_or("/", |at| path.get(at..).unwrap_or("/"));
+    ReadyError::Url {
+        found: found.to_owned(),
+        meant: format!("{kind}:{path}"),
+    }
 }
 
 /// A path, with or without a query, that can stand in a request line.
@@ -88,6 +106,8 @@ impl FromStr for Ready {
                 "grpc" => Ok(Self::Grpc(String::new())),
                 _ => Err(ReadyError::Unknown(text.into())),
             },
+            Some(("http" | "https", rest)) if rest.starts_with("//") => Err(url(text, "http", rest)),
+            Some(("websocket" | "ws" | "wss", rest)) if rest.starts_with("//") => Err(url(text, "websocket", rest)),
             Some(("http", rest)) => request_path(rest).map(Self::Http),
             Some(("websocket", rest)) => request_path(rest).map(Self::WebSocket),
             Some(("grpc", rest)) => grpc_service(rest).map(Self::Grpc),
@@ -113,6 +133,22 @@ mod tests {
             "grpc:chat.v1.Chat",
         ] {
             assert_eq!(text.parse::<Ready>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn of_a_url_the_path_is_meant() {
+        for (text, meant) in [
+            ("http://127.0.0.1/health", "http:/health"),
+            ("http://localhost:9000/health?x=1", "http:/health?x=1"),
+            ("https://localhost", "http:/"),
+            ("http:///health", "http:/health"),
+            ("ws://localhost:9000/ws", "websocket:/ws"),
+            ("websocket://localhost:9000/ws", "websocket:/ws"),
+        ] {
+            let said = text.parse::<Ready>().unwrap_err().to_string();
+            let expected = format!("{text:?} names an address, and that is the backend's: write {meant}");
+            assert_eq!(said, expected);
         }
     }
 

@@ -84,6 +84,8 @@ pub enum Message {
     DroppedPast(SessionId),
     /// What the backend says of its start-up in its own words.
     Said(String),
+    /// What was seen last of a backend that is not ready, in words; `None`: nothing that is bad.
+    Unready(Option<String>),
     /// What a check found.
     Checked(Input, LastVerdict),
     /// How do things stand?

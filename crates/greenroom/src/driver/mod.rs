@@ -70,6 +70,8 @@ pub struct Driver {
     readiness: Readiness,
     /// The last verdict of each check.
     verdicts: Box<[Option<LastVerdict>]>,
+    /// Why the backend's own probe does not find it ready.
+    unready: Option<String>,
     /// The gate was told that the backend is ready, and not the contrary since.
     gate_is_told: bool,
     gate: Gate,
@@ -191,6 +193,7 @@ impl Driver {
             registry: parts.registry,
             log: parts.log,
             verdicts: vec![None; settings.checks.len()].into(),
+            unready: None,
             readiness,
             gate_is_told: false,
             gate: Gate::new(limits),
@@ -363,6 +366,7 @@ impl Driver {
             }
             Message::DroppedPast(id) => self.gate.handle(now, Input::DroppedPast(id)),
             Message::Said(words) => self.hear_words(&words),
+            Message::Unready(reason) => self.unready = reason,
             Message::Checked(input, verdict) => self.hear_check(now, input, verdict),
             Message::Ask(answer) => {
                 let _ = answer.send(self.status().into()); // whoever asked may have gone

@@ -35,6 +35,9 @@ pub struct Status {
     /// What it said last of its start-up, or its current phase.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub says: Option<String>,
+    /// While it is not ready: what its own probe found last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
     /// The phases, in order, if any was reported or has a timeout.
     pub phases: Vec<PhaseStatus>,
     /// Why its last start failed.
@@ -154,6 +157,7 @@ impl Driver {
                 Stage::Limited { .. } | Stage::Open(Trial::Doubt { .. } | Trial::Proving { .. })
             ),
             says: standing.phase.as_deref().map(str::to_owned),
+            reason: self.unready.clone().filter(|_| !self.gate_is_told),
             phases: self.phases_status(now),
             failure: standing.failure.as_deref().map(str::to_owned),
             level: self.readiness.level().word().into(),

@@ -42,6 +42,20 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// Whether who connects to `address` comes here. A name may mean any address of this machine.
+    fn is_at(&self, address: &Address) -> bool {
+        match (self, address) {
+            (Self::Unix(here), Address::Unix(there)) => here == there,
+            (Self::Tcp(at), Address::Tcp { host, port }) => {
+                let is_there = |there: IpAddr| there.is_unspecified() || at.ip().to_canonical() == there.to_canonical();
+                at.port() == *port && (at.ip().is_unspecified() || host.parse().map_or(true, is_there))
+            }
+            (Self::Unix(_), Address::Tcp { .. }) | (Self::Tcp(_), Address::Unix(_)) => false,
+        }
+    }
+}
+
 /// Where the processes of the child's family listen, sorted; empty when that cannot be seen.
 ///
 /// Reads the whole process table: for now and then, not for each look of a probe.
@@ -90,11 +104,12 @@ impl Elsewhere {
         }
     }
 
-    /// Takes one look: whether somebody listens at the expected address, and
+    /// Takes one look: whether the backend is seen to be ready, and
     /// where the child's family listens. Answers with the sentence, once, after
-    /// [`limits::ELSEWHERE_AFTER`] without a look that says otherwise.
+    /// [`limits::ELSEWHERE_AFTER`] without a look that says otherwise: a child that listens
+    /// at the expected address too is only not ready.
     pub fn observe(&mut self, now: Time, expected_up: bool, places: &[Place]) -> Option<String> {
-        if expected_up || self.told {
+        if expected_up || self.told || places.iter().any(|place| place.is_at(&self.expected)) {
             self.since.clear();
             return None;
         }
@@ -191,6 +206,29 @@ mod tests {
             None,
             "anew"
         );
+    }
+
+    #[test]
+    fn who_listens_where_it_is_expected_is_only_not_ready() {
+        for (expected, seen, warned) in [
+            ("127.0.0.1:41234", "127.0.0.1:41234", false),
+            ("127.0.0.1:41234", "0.0.0.0:41234", false),
+            ("127.0.0.1:41234", "[::]:41234", false),
+            ("localhost:41234", "[::1]:41234", false),
+            ("127.0.0.1:41234", "[::1]:41234", true),
+            ("127.0.0.1:41234", "127.0.0.1:41235", true),
+            ("unix:/run/a.sock", "unix:/run/a.sock", false),
+            ("unix:/run/a.sock", "unix:/run/b.sock", true),
+        ] {
+            let mut elsewhere = Elsewhere::new(&expected.parse().unwrap(), true);
+            let seen = places(&[seen, "127.0.0.1:9229"]);
+            let is_warned = (0..3).any(|times| {
+                elsewhere
+                    .observe(START + ELSEWHERE_AFTER * times, false, &seen)
+                    .is_some()
+            });
+            assert_eq!(is_warned, warned, "{expected} {seen:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | `exec` | exit code 0 |
 //! | `file` | something is there |
 //! | `talk` | no kind: reads what a server says, in bounds |
+//! | `unready` | no kind: when to say why a backend is not ready |
 //! | `verdict` | no kind: what a look showed, and why it was bad |
 //!
 //! Bounds: one look at a time, and at most its probe's timeout for it; one
@@ -42,6 +43,7 @@ mod redis;
 mod sock_diag;
 mod table;
 mod talk;
+mod unready;
 mod verdict;
 mod websocket;
 
@@ -61,6 +63,7 @@ use dial::{Dialed, Dialer};
 use listen::Listen;
 
 pub use elsewhere::{Elsewhere, Place, elsewhere};
+pub use unready::{Unready, reason};
 pub use verdict::{Look, Note, Said, Verdict, Why};
 
 /// Whose listeners count for `listen`.

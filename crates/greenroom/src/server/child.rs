@@ -14,7 +14,7 @@ use std::time::Duration;
 use greenroom_core::backend::Input;
 use greenroom_core::backoff::{Backoff, GiveUp, Next};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ELSEWHERE_EVERY, KEYS_MAX, NOTIFY_PER_SECOND, OUTPUT_FLUSH, REASON_MAX, RESTART_DELAY};
+use greenroom_core::limits::{KEYS_MAX, NOTIFY_PER_SECOND, OUTPUT_FLUSH, PORT_DOUBT, REASON_MAX, RESTART_DELAY};
 use greenroom_core::phase::{self, Reason};
 use greenroom_core::readiness;
 use tokio::sync::{mpsc, watch};
@@ -22,14 +22,19 @@ use tokio::task::JoinSet;
 
 use super::House;
 use super::lives::Lives;
+use super::places::Places;
 use super::station::Station;
 use super::stop::{self, Asked, Signals};
 use crate::clock;
-use crate::config::{self, Address, Process, Ready};
+use crate::config::{self, Process, Ready};
 use crate::driver::{EndLife, Inbox, Message};
-use crate::probe::{Elsewhere, elsewhere};
-use crate::supervise::{self, ChildId, Command, End, Happening, Key, Signal, Supervisor, What, fill_port};
+use crate::supervise::{
+    self, ChildId, Command, End, Happening, Key, ReservedPort, Signal, Supervisor, What, fill_port,
+};
 use crate::telemetry::{Event, Log};
+
+/// What to do where our keeping of the port may be in CMD's way.
+const PORT_HINT: &str = "; if CMD said that its address is in use, it binds without SO_REUSEADDR: give it a port of its own, with --backend or as `address` in the file";
 
 /// How one life of a child ended.
 struct Death {
@@ -98,17 +103,12 @@ pub(super) async fn live(house: &House) -> u8 {
             backoff: Backoff::new(process.restart),
             grace: house.config.grace,
             is_only: house.stations.len() == 1,
+            reserved: station.reserved.clone(),
             died,
             end: station.wants.end.clone(),
         };
         lives.spawn(life.live());
-        tokio::spawn(watch_elsewhere(
-            station.address.clone(),
-            station.chosen_port().is_some(),
-            Arc::clone(&station.pid),
-            station.wants.verdict.clone(),
-            station.log.clone(),
-        ));
+        Places::watch(station);
     }
     let fate = until_fate(house, &supervisor, &mut signals, &mut lives).await;
     lives.abort_all();
@@ -168,6 +168,8 @@ struct Life {
     grace: Duration,
     /// There is no other backend: with it greenroom ends.
     is_only: bool,
+    /// Its port, where we have chosen it.
+    reserved: Option<Arc<ReservedPort>>,
     died: mpsc::UnboundedReceiver<Death>,
     /// Says which life is to be ended, as its start has failed or it has gone silent.
     end: watch::Receiver<Option<EndLife>>,
@@ -258,7 +260,8 @@ impl Life {
         });
         match next {
             Next::GiveUp(reason) => {
-                let message = format!("CMD is not started again: {reason}");
+                let hint = if self.is_port_in_the_way() { PORT_HINT } else { "" };
+                let message = format!("CMD is not started again: {reason}{hint}");
                 match reason {
                     GiveUp::TooOften if self.is_only => self.log.fatal(code, message),
                     GiveUp::TooOften | GiveUp::Never | GiveUp::Succeeded => self.log.warn(message),
@@ -268,9 +271,25 @@ impl Life {
             Next::Restart { at } => {
                 // What it left behind may hold its port: it is ended before the next life begins.
                 self.supervisor.terminate(self.id, RESTART_DELAY).await;
+                self.clear_the_way();
                 clock::until(Some(at)).await;
                 true
             }
+        }
+    }
+
+    /// It ended soon, without ever having listened, at a port that we keep: a server that binds without
+    /// SO_REUSEADDR cannot have it.
+    fn is_port_in_the_way(&self) -> bool {
+        let is_kept = self.reserved.as_ref().is_some_and(|reserved| reserved.is_kept());
+        is_kept && self.lives.never_listened(PORT_DOUBT)
+    }
+
+    fn clear_the_way(&self) {
+        if self.is_port_in_the_way() && self.reserved.as_ref().is_some_and(|reserved| reserved.give_up()) {
+            self.log.warn(
+                "CMD ended without having listened: greenroom keeps its port no longer, as a server that binds without SO_REUSEADDR cannot take a port that is kept",
+            );
         }
     }
 }
@@ -292,6 +311,7 @@ struct Teller {
     inbox: Arc<Inbox>,
     log: Log,
     pid: Arc<AtomicU32>,
+    lives: Arc<Lives>,
     deaths: mpsc::UnboundedSender<Death>,
     /// For each `log` check, in order: whether its line was seen in the present life.
     lines: Arc<[watch::Sender<bool>]>,
@@ -310,6 +330,7 @@ impl Teller {
             inbox: Arc::clone(&station.backend.inbox),
             log: station.log.clone(),
             pid: Arc::clone(&station.pid),
+            lives: Arc::clone(&station.lives),
             deaths,
             lines: Arc::clone(&station.lines),
             awaits_ready: matches!(station.settings().ready, Ready::Auto | Ready::Notify),
@@ -380,6 +401,7 @@ impl Teller {
             self.log.say(Event::Phase { phase, status });
         };
         if message.ready {
+            self.lives.says_ready(generation);
             if self.awaits_ready {
                 self.inbox
                     .tell(Message::signal(Input::NotifiedReady(generation), "notify"));
@@ -455,29 +477,4 @@ fn is_listened_to(settings: &config::Backend) -> bool {
         .as_ref()
         .is_some_and(|process| process.watchdog.is_some());
     speaks || has_watchdog || settings.phases != phase::Rule::defaults()
-}
-
-/// Says so when the child listens somewhere else than where it is waited for.
-async fn watch_elsewhere(
-    expected: Address,
-    chosen: bool,
-    pid: Arc<AtomicU32>,
-    mut wants: watch::Receiver<bool>,
-    log: Log,
-) {
-    let mut decider = Elsewhere::new(&expected, chosen);
-    loop {
-        if wants.wait_for(|wanted| *wanted).await.is_err() {
-            return;
-        }
-        let child = pid.load(Ordering::SeqCst);
-        if child != 0 {
-            let places = elsewhere(child).await;
-            if let Some(sentence) = decider.observe(clock::now(), !*wants.borrow(), &places) {
-                log.warn(sentence);
-                return; // once is enough
-            }
-        }
-        tokio::time::sleep(ELSEWHERE_EVERY).await;
-    }
 }

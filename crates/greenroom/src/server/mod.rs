@@ -13,6 +13,7 @@
 mod checker;
 mod child;
 mod lives;
+mod places;
 mod prober;
 mod state;
 mod station;

@@ -10,10 +10,11 @@ use std::time::Duration;
 use greenroom_core::backend::Input;
 
 use super::lives::Lives;
+use crate::clock;
 use crate::config::{Address, Ready};
 use crate::driver::{Inbox, Message, Wants};
-use crate::probe::{self, Of, Probe, Verdict};
-use crate::telemetry::Log;
+use crate::probe::{self, Of, Probe, Unready, Verdict, Why};
+use crate::telemetry::{Event, Log};
 
 /// What to probe, and as whose verdict.
 pub(super) struct Prober {
@@ -38,18 +39,37 @@ impl Prober {
                 return; // the owner task is gone
             }
             let (probe, by) = self.probe();
+            let (mut unready, mut last) = (Unready::default(), None);
             let every = every.unwrap_or_else(|| probe.every());
-            let report = |look: probe::Look| {
+            let mut report = |look: probe::Look| {
                 if let Some(note) = look.note {
                     self.log.warn(note.to_string());
                 }
                 // Each one: what was known already the machine knows, and a relay may have been lost since.
                 let up = look.verdict == Verdict::Up;
                 let generation = self.lives.of(look.began);
+                if up {
+                    self.lives.listens(generation);
+                }
+                let why = match look.verdict {
+                    Verdict::Up | Verdict::Down(Why::NoChild) => None, // its end was told
+                    Verdict::Down(why) => Some(why),
+                };
+                if why != last {
+                    last = why;
+                    let reason = why.map(|why| probe::reason(&self.ready, &self.address, why));
+                    self.inbox.tell(Message::Unready(reason));
+                }
+                if unready.observe(clock::now(), why)
+                    && let Some(why) = why
+                {
+                    let reason = probe::reason(&self.ready, &self.address, why);
+                    self.log.say(Event::Probe { by, reason });
+                }
                 self.inbox.tell(Message::signal(Input::Verdict(generation, up), by));
             };
             tokio::select! {
-                never = probe::watch(probe, every, &wants.look_now, report) => match never {},
+                never = probe::watch(probe, every, &wants.look_now, &mut report) => match never {},
                 left = wants.verdict.wait_for(|wanted| !*wanted) => {
                     if left.is_err() {
                         return;

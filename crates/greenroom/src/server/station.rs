@@ -44,8 +44,8 @@ pub(super) struct Station {
     pub(super) log: Log,
     config: Arc<Config>,
     index: usize,
-    /// A chosen port stays ours for as long as we live.
-    reserved: Option<ReservedPort>,
+    /// A chosen port stays ours for as long as we live, or until it seems to be in its server's way.
+    pub(super) reserved: Option<Arc<ReservedPort>>,
 }
 
 impl Station {
@@ -62,7 +62,7 @@ impl Station {
             None => {
                 let (reserved, port) = ReservedPort::new()?;
                 let host = "127.0.0.1".into();
-                (Address::Tcp { host, port }, Some(reserved))
+                (Address::Tcp { host, port }, Some(Arc::new(reserved)))
             }
         };
         let file = config

@@ -6,20 +6,22 @@
 //! do: asyncio, uvicorn, gunicorn, Node, Go, Rust's std, the JVM) can bind and listen there,
 //! any number of lives in a row. A server that does not set it gets EADDRINUSE,
 //! just as it would after its own restart, with connections in TIME_WAIT;
-//! it needs `--backend` with a port of its own choice.
+//! so after a life that ended without having listened the socket is given up ([`ReservedPort::give_up`]).
+//! From then on the number is only as safe as any that is not in use: the kernel may give it away.
 //!
 //! No guard against a process of the same machine that asks for this very
 //! number on purpose: what a listener belongs to is checked by the probes.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-/// A loopback port that is ours until this is dropped.
+/// A loopback port that is ours until this is dropped, or given up.
 #[derive(Debug)]
 pub struct ReservedPort {
-    _socket: Socket,
+    socket: Mutex<Option<Socket>>,
 }
 
 impl ReservedPort {
@@ -32,7 +34,20 @@ impl ReservedPort {
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
         let port = socket.local_addr()?.as_socket_ipv4().map(|address| address.port());
-        Ok((Self { _socket: socket }, port.ok_or(io::ErrorKind::AddrNotAvailable)?))
+        let socket = Mutex::new(Some(socket));
+        Ok((Self { socket }, port.ok_or(io::ErrorKind::AddrNotAvailable)?))
+    }
+
+    /// Whether it is still kept.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Keeps it no longer: whoever asks for this number may have it. False if that was so already.
+    pub fn give_up(&self) -> bool {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        socket.is_some()
     }
 }
 
@@ -64,14 +79,17 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_reuseaddr_is_told_that_the_address_is_in_use() {
-        let (_reserved, port) = ReservedPort::new().unwrap();
+    fn a_server_without_reuseaddr_is_told_that_the_address_is_in_use_until_it_is_given_up() {
+        let (reserved, port) = ReservedPort::new().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
         assert_eq!(
             socket(false).bind(&address).unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
         socket(true).bind(&address).unwrap();
+        assert!(reserved.is_kept() && reserved.give_up());
+        assert!(!reserved.is_kept() && !reserved.give_up());
+        socket(false).bind(&address).unwrap();
     }
 
     #[test]

@@ -126,6 +126,7 @@ fn sentence(event: &Event) -> Option<String> {
         | Event::StartFailed { .. }
         | Event::Check { .. }
         | Event::Degraded { .. }
+        | Event::Probe { .. }
         | Event::Ready { .. } => return of_readiness(event),
         Event::Gate { gate, why, .. } => format!("the gate is {gate}: {why}"),
         Event::Refused {
@@ -194,6 +195,7 @@ fn of_readiness(event: &Event) -> Option<String> {
         Event::Degraded { level, missing } => {
             format!("the backend is degraded ({level}): {} missing", missing.join(", "))
         }
+        Event::Probe { reason, .. } => format!("not ready yet: {reason}"),
         Event::Ready { by, held: 0, after } => format!("the backend is ready after {after:.3} s ({by})"),
         Event::Ready { by, held, after } => {
             format!("the backend is ready after {after:.3} s ({by}); {held} waiting are let in, in order")

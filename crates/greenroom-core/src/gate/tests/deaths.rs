@@ -43,7 +43,11 @@ fn the_death_may_be_heard_before_the_drop() {
         bench.pass(CANARY_EVERY);
         assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Inferred))), [1]);
         assert_eq!(refused(&bench.dies()), [], "its answer may be on the way");
-        let expected: &[_] = if death < DEATHS_MAX { &[] } else { &[(1, Refusal::BadAnswer)] };
+        let expected: &[_] = if death < DEATHS_MAX {
+            &[]
+        } else {
+            &[(1, Refusal::BadAnswer)]
+        };
         assert_eq!(refused(&bench.answer(1, Answer::Dropped)), expected, "death {death}");
     }
     let mut answered = Bench::shut();
@@ -104,7 +108,11 @@ fn a_wary_gate_is_so_until_somebody_came_through() {
     let said = bench.tell(Input::Ready(Trust::Pushed));
     assert!(said.contains(&Output::Changed(Change::Wary)), "{said:?}");
     assert_eq!(dialled(&said), [1]);
-    assert_eq!(bench.tell(Input::Ready(Trust::Pushed)), GONE, "a repeated word changes nothing");
+    assert_eq!(
+        bench.tell(Input::Ready(Trust::Pushed)),
+        GONE,
+        "a repeated word changes nothing"
+    );
     assert_eq!(dialled(&bench.answer(1, Answer::Spoke)), [2, 3]);
     bench.tell(Input::NotReady);
     let said = bench.tell(Input::Ready(Trust::Pushed));
@@ -149,7 +157,11 @@ fn a_request_that_was_dropped_past_the_gate_counts() {
     (1..=2).for_each(|id| drop(arrive(&mut two, id)));
     (1..=2).for_each(|id| drop(two.answer(id, Answer::Refused)));
     two.dies();
-    assert_eq!(refused(&two.crashed_by_1()), [], "of the first death nobody is to blame");
+    assert_eq!(
+        refused(&two.crashed_by_1()),
+        [],
+        "of the first death nobody is to blame"
+    );
 }
 
 #[test]

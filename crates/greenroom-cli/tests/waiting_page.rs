@@ -113,7 +113,7 @@ fn the_waiting_page_says_the_phase_and_goes_to_the_application_within_a_second()
         let page = browser.page();
         page.size(width, 720);
         page.prefers(&[("color-scheme", scheme)]);
-        stage.says("X_GREENROOM_PHASE=database");
+        stage.says("X_GREENROOM_PHASE=dependencies");
         page.goto(&stage.url());
         shows(&page, "database");
         is_laid_out(&page);

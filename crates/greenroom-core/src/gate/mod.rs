@@ -46,9 +46,9 @@ pub use needs::Held;
 use settle::{Lessons, Way};
 
 use crate::event::{Refusal, SessionId};
-use crate::limits::{DIALS_MIN, GateLimits};
+use crate::limits::GateLimits;
 use crate::readiness::Needs;
-use crate::session::{Answer, Verdict};
+use crate::session::Answer;
 use crate::time::Time;
 
 /// How far a ready signal is believed.
@@ -569,24 +569,6 @@ impl Gate {
         if !was_shut {
             self.outputs.push_back(Output::Changed(Change::Shut));
         }
-    }
-
-    /// Down by half on a failure, up by one with each answer.
-    fn adapt(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::NotReady | Verdict::Dropped | Verdict::Unreachable => {
-                self.window = (self.window / 2).max(DIALS_MIN.min(self.limits.dials_max)).max(1);
-            }
-            // On trial a 101 says nothing yet: it widens when it has settled.
-            Verdict::Switched if matches!(self.stage, Stage::Open(Trial::Proving { .. }) | Stage::Limited { .. }) => {}
-            Verdict::Switched | Verdict::Proved | Verdict::Neutral => self.widen(),
-            Verdict::Sent | Verdict::Stood | Verdict::Starved | Verdict::Recalled => {}
-        }
-    }
-
-    fn widen(&mut self) {
-        self.window = (self.window + 1).min(self.limits.dials_max.max(1));
-        self.last_dropped = None;
     }
 
     /// When a pushed ready signal is doubted, if an opening handshake waits for its answer. The first

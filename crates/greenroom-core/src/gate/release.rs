@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use super::{Change, Dialing, Gate, Output, Stage, Trial, Waiting};
 use crate::event::{Refusal, SessionId};
+use crate::limits::DIALS_MIN;
+use crate::session::Verdict;
 use crate::time::Time;
 
 impl Gate {
@@ -52,6 +54,24 @@ impl Gate {
             | Stage::Draining => self.asked.len(),
         };
         out < self.window
+    }
+
+    /// Down by half on a failure, up by one with each answer.
+    pub(super) fn adapt(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::NotReady | Verdict::Dropped | Verdict::Unreachable => {
+                self.window = (self.window / 2).max(DIALS_MIN.min(self.limits.dials_max)).max(1);
+            }
+            // On trial a 101 says nothing yet: it widens when it has settled.
+            Verdict::Switched if matches!(self.stage, Stage::Open(Trial::Proving { .. }) | Stage::Limited { .. }) => {}
+            Verdict::Switched | Verdict::Proved | Verdict::Neutral => self.widen(),
+            Verdict::Sent | Verdict::Stood | Verdict::Starved | Verdict::Recalled => {}
+        }
+    }
+
+    pub(super) fn widen(&mut self) {
+        self.window = (self.window + 1).min(self.limits.dials_max.max(1));
+        self.last_dropped = None;
     }
 
     /// The first in order; one from the bench only where a doubt has nobody else to end it.

@@ -11,6 +11,7 @@ mod slots;
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::limits::DIALS_MIN;
 use crate::limits::{
     CANARY_EVERY, CANARY_PATIENCE, PROVE_FOR, READY_DOUBT, SETTLE as PROMISED, SETTLE_FACTOR, SETTLE_SLACK,
 };

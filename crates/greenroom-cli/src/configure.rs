@@ -73,7 +73,8 @@ pub(crate) fn completions(shell: Shell) -> u8 {
 
 /// `greenroom man`.
 pub(crate) fn man(folder: &Path) -> u8 {
-    match clap_mangen::generate_to(Cli::command(), folder) {
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    match written {
         Ok(()) => 0,
         Err(error) => {
             let _ = writeln!(

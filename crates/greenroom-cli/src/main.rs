@@ -39,6 +39,14 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { args::USAGE } else { 0 });
         }
     };
+    if let Some(lacks) = cli.lacks() {
+        use std::io::Write;
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: {lacks}\n\nFor more information, try '--help'."
+        );
+        return ExitCode::from(args::USAGE);
+    }
     let code = match &cli.command {
         args::Command::Run(run) => start(&run.layers()),
         args::Command::Serve(serve) => start(&serve.layers()),

@@ -95,7 +95,10 @@ fn explain_names_the_origin_and_toml_reads_back() {
 
     let (_, hidden, _) = ran(&mut greenroom(&["check", &file, "--toml"]));
     // A comment that says what is missing, and no value that would pass for one.
-    assert!(hidden.contains("\n# env.TOKEN = (hidden: --show-secrets)\n"), "{hidden}");
+    assert!(
+        hidden.contains("\n# env.TOKEN = (hidden: --show-secrets)\n"),
+        "{hidden}"
+    );
     assert!(hidden.starts_with("# 1 value is left out"), "{hidden}");
     assert!(!hidden.contains("hunter2") && !hidden.contains("[hidden]"), "{hidden}");
     let (_, shown, _) = ran(&mut greenroom(&["check", &file, "--toml", "--show-secrets"]));

@@ -65,9 +65,8 @@ fn main() -> ExitCode {
 
 /// Starts the server, if all of its configuration is right.
 fn start(layers: &Layers<'_>) -> u8 {
-    let config = match configure::config(layers) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    greenroom::server::run(config)
+    match configure::loaded(layers) {
+        Ok(loaded) => greenroom::server::run(loaded.config, loaded.notes),
+        Err(code) => code,
+    }
 }

@@ -56,7 +56,7 @@ pub(crate) enum Command {
     },
     /// Write the manual pages into a folder
     Man {
-        /// The folder; it must be there
+        /// The folder; it is made if it is not there
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
@@ -82,7 +82,7 @@ pub(crate) struct Front {
     /// How to learn that the server is ready: auto, notify, listen, tcp, http:/path, websocket:/path or grpc:service [default: auto]
     #[arg(long, value_name = "SPEC")]
     ready: Option<String>,
-    /// What to do with clients that come too early: let them wait, or refuse them with 503 [default: handshake]
+    /// What to do with WebSocket clients that come too early: let them wait, or refuse them with 503. Plain requests wait in any case; the key `http` of a route is theirs [default: handshake]
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(HOLDS))]
     hold: Option<String>,
     /// How long a client waits at the most, such as 30s (from 1ms to 1h) [default: 1m]
@@ -106,8 +106,8 @@ pub(crate) struct Run {
     /// Whether CMD is started again when it ends [default: on-failure]
     #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(RESTARTS))]
     restart: Option<String>,
-    /// The server's command line; {port} in it becomes the port to listen on
-    #[arg(value_name = "CMD", required_unless_present = "config", num_args = 1.., trailing_var_arg = true)]
+    /// The server's command line; {port} in it becomes the port to listen on. Not needed with --config
+    #[arg(value_name = "CMD", num_args = 1.., trailing_var_arg = true)]
     cmd: Vec<OsString>,
 }
 
@@ -115,8 +115,8 @@ pub(crate) struct Run {
 pub(crate) struct Serve {
     #[command(flatten)]
     front: Front,
-    /// Where the server listens: host:port or unix:/path
-    #[arg(long, value_name = "ADDR", required_unless_present = "config")]
+    /// Where the server listens: host:port or unix:/path. Not needed with --config
+    #[arg(long, value_name = "ADDR")]
     backend: Option<String>,
 }
 
@@ -190,6 +190,23 @@ impl Front {
                 ..flags
             },
             purpose,
+        }
+    }
+}
+
+/// Why a command line without a server is refused.
+const NOTHING_TO_RUN: &str = "there is nothing to run: give the server's command, as in `greenroom run -- CMD…`, or a file of servers, as in `greenroom run --config FILE`";
+const NOTHING_TO_SERVE: &str = "there is nothing to stand in front of: say where the server listens, as in `greenroom serve --backend 127.0.0.1:9000`, or give a file of servers, as in `greenroom serve --config FILE`";
+
+impl Cli {
+    /// What is missing on the command line, if something is.
+    pub(crate) fn lacks(&self) -> Option<&'static str> {
+        match &self.command {
+            Command::Run(run) => (run.cmd.is_empty() && run.front.config.is_none()).then_some(NOTHING_TO_RUN),
+            Command::Serve(serve) => {
+                (serve.backend.is_none() && serve.front.config.is_none()).then_some(NOTHING_TO_SERVE)
+            }
+            _ => None,
         }
     }
 }
@@ -284,6 +301,9 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         let refused = |words: &[&str]| {
             let parsed = Cli::try_parse_from(std::iter::once(&"greenroom").chain(words));
+            if let Some(lacks) = parsed.as_ref().ok().and_then(Cli::lacks) {
+                return lacks.to_owned();
+            }
             match parsed.map(|cli| cli.command) {
                 Err(error) => error.to_string(),
                 Ok(Command::Run(run)) => load(&run.layers()).unwrap_err().render(false),
@@ -291,8 +311,9 @@ mod tests {
                 Ok(other) => panic!("{other:?}"),
             }
         };
-        assert!(refused(&["run"]).contains("CMD"));
-        assert!(refused(&["serve"]).contains("--backend"));
+        assert!(refused(&["run"]).contains("CMD") && refused(&["run"]).contains("--config FILE"));
+        let serve = refused(&["serve"]);
+        assert!(serve.contains("--backend") && serve.contains("--config FILE"));
         assert!(refused(&["serve", "--backend", "h:1", "--ready", "notify"]).contains("process"));
         assert!(refused(&["serve", "--backend", "h:1", "--ready", "listen"]).contains("socket table"));
         assert!(refused(&["serve", "--backend", "h:1", "--listen", "unix:/x"]).contains("TCP"));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use greenroom::config::{Config, Invalid, Layers, Secrets, load, reference, schema, summary, to_toml};
+use greenroom::config::{Invalid, Layers, Loaded, Secrets, load, reference, schema, summary, to_toml};
 
 use crate::args::{Check, Cli, USAGE};
 
@@ -14,14 +14,11 @@ use crate::args::{Check, Cli, USAGE};
 const WRONG: u8 = 1;
 
 /// The configuration, or the exit code after all that is wrong was said.
-pub(crate) fn config(layers: &Layers<'_>) -> Result<Config, u8> {
-    match load(layers) {
-        Ok(loaded) => Ok(loaded.config),
-        Err(invalid) => {
-            complain(&invalid);
-            Err(USAGE)
-        }
-    }
+pub(crate) fn loaded(layers: &Layers<'_>) -> Result<Loaded, u8> {
+    load(layers).map_err(|invalid| {
+        complain(&invalid);
+        USAGE
+    })
 }
 
 fn complain(invalid: &Invalid) {
@@ -40,6 +37,9 @@ pub(crate) fn check(check: &Check) -> u8 {
             return WRONG;
         }
     };
+    for note in &loaded.notes {
+        let _ = writeln!(io::stderr(), "note: {note}");
+    }
     let secrets = if check.show_secrets {
         Secrets::Shown
     } else {
@@ -73,7 +73,8 @@ pub(crate) fn completions(shell: Shell) -> u8 {
 
 /// `greenroom man`.
 pub(crate) fn man(folder: &Path) -> u8 {
-    match clap_mangen::generate_to(Cli::command(), folder) {
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    match written {
         Ok(()) => 0,
         Err(error) => {
             let _ = writeln!(

@@ -39,6 +39,14 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { args::USAGE } else { 0 });
         }
     };
+    if let Some(lacks) = cli.lacks() {
+        use std::io::Write;
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: {lacks}\n\nFor more information, try '--help'."
+        );
+        return ExitCode::from(args::USAGE);
+    }
     let code = match &cli.command {
         args::Command::Run(run) => start(&run.layers()),
         args::Command::Serve(serve) => start(&serve.layers()),
@@ -57,9 +65,8 @@ fn main() -> ExitCode {
 
 /// Starts the server, if all of its configuration is right.
 fn start(layers: &Layers<'_>) -> u8 {
-    let config = match configure::config(layers) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    greenroom::server::run(config)
+    match configure::loaded(layers) {
+        Ok(loaded) => greenroom::server::run(loaded.config, loaded.notes),
+        Err(code) => code,
+    }
 }

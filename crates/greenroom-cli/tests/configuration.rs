@@ -109,6 +109,27 @@ fn explain_names_the_origin_and_toml_reads_back() {
 }
 
 #[test]
+fn what_is_right_and_may_not_be_meant_is_a_note() {
+    let folder = Folder::new("notes");
+    let file = folder.file(
+        "a.toml",
+        "[backend.app.process]\ncommand = [\"app\", \"--port\", \"{prot}\"]\ncwd = \"/no/such/folder\"\n\
+         [[route]]\npath = \"/ws\"\n[[route]]\npath = \"/ws/\"\n",
+    );
+    let (code, _, err) = ran(greenroom(&["check", &file]).env("GREENROOM_GRACE", "3s"));
+    assert_eq!(code, 0, "{err}");
+    for said in [
+        "note: the variable GREENROOM_GRACE is no setting",
+        "did you mean {port}?",
+        "\"--port\" chooses a port, and so does greenroom",
+        "/no/such/folder is no folder on this machine",
+        "the first takes what is below /ws/, the second /ws alone",
+    ] {
+        assert!(err.contains(said), "{said}: {err}");
+    }
+}
+
+#[test]
 fn run_and_serve_refuse_what_they_cannot_use_before_anything_is_started() {
     let folder = Folder::new("refuse");
     let witness = folder.0.join("started");

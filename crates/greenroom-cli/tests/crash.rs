@@ -9,7 +9,9 @@ use std::{fs, path::PathBuf};
 use common::{
     Greenroom, Ledger, fixture, python,
     raw::{Raw, SOON, field, upgrade},
+    wire::Wire,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 const GET_CRASH: &str = "GET /crash HTTP/1.1\r\nHost: example.test\r\n\r\n";
 const GET: &str = "GET /fine HTTP/1.1\r\nHost: example.test\r\nConnection: close\r\n\r\n";
@@ -91,4 +93,37 @@ fn a_handshake_that_crashes_a_server() {
     let greenroom = crasher(&ledger, false);
     warm(&greenroom);
     is_survived(&greenroom, &ledger, upgrade("").replace("/ws", "/crash"));
+}
+
+#[test]
+fn the_relayed_who_lose_a_killed_server_are_one_line_and_the_signal_is_named() {
+    let ledger = Ledger::new();
+    let (python, server) = (python("python"), fixture("notifier.py"));
+    let args = [
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--ready",
+        "notify",
+        "--",
+        &python,
+        &server,
+    ];
+    let greenroom = Greenroom::spawn(Greenroom::command(&args).env("LOG", ledger.path()).env("READY", "now"));
+    let address = greenroom.address();
+    let started = greenroom.wait_for_event("started", SOON);
+    let mut clients: Vec<Wire> = (0..3).map(|_| Wire::knock(&address)).collect();
+    for client in &mut clients {
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+    }
+    let pid = i32::try_from(started["pid"].as_i64().unwrap()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let lost = greenroom.wait_for_event("relays_lost", SOON);
+    assert_eq!(lost["count"], 3, "{lost}");
+    let exited = greenroom.wait_for_event("exited", SOON);
+    assert_eq!(
+        (&exited["code"], &exited["signal"]),
+        (&137.into(), &9.into()),
+        "{exited}"
+    );
 }

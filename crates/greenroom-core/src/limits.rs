@@ -287,6 +287,10 @@ pub const HOUSE_THREADS: usize = 2;
 
 /// Log lines that wait for standard error; more are dropped and counted.
 pub const LOG_QUEUE: usize = 16_384;
+/// How long lost relays are counted before the log tells of them: a process that dies loses all of its own at once.
+pub const LOST_GATHER: Duration = Duration::from_millis(100);
+/// Characters of a request's Host, and of its path, in a log line.
+pub const LOG_TEXT_MAX: usize = 100;
 /// How long log lines are gathered before they are written.
 pub const LOG_GATHER: Duration = Duration::from_millis(2);
 /// Bytes of log that are gathered for one write.

@@ -31,6 +31,8 @@ use crate::resolve::Names;
 pub struct Backend {
     /// Its name in the configuration.
     pub name: String,
+    /// Its name in the log, where there are several.
+    pub(crate) label: Option<Arc<str>>,
     /// Its address as text: Host for a request that has none.
     pub authority: String,
     /// The way to its owner task.

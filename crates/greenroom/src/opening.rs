@@ -83,7 +83,7 @@ async fn requests(
         let route = match front.route(&request) {
             Ok(route) => route,
             Err(astray) => {
-                go_astray(again, astray, entry).await;
+                go_astray(again, astray, &request, entry).await;
                 return None;
             }
         };
@@ -122,7 +122,7 @@ async fn wants_more(mut drain: watch::Receiver<Option<relay::Drain>>, registry: 
     }
 }
 
-async fn go_astray(client: TcpStream, astray: Astray, entry: &mut Entry) {
+async fn go_astray(client: TcpStream, astray: Astray, request: &Kind, entry: &mut Entry) {
     let (refusal, detail) = match astray {
         Astray::NoRoute => (Refusal::NoRoute, None),
         Astray::Ambiguous => (
@@ -130,7 +130,8 @@ async fn go_astray(client: TcpStream, astray: Astray, entry: &mut Entry) {
             Some("the path can be read in two ways that lead to different routes".to_owned()),
         ),
     };
-    entry.refused(refusal, detail);
+    entry.asks(None);
+    entry.refused_for(refusal, detail, Some(request));
     entry.enter(State::Closing);
     refuse::plain(client, refusal, With::default()).await;
 }

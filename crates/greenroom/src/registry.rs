@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
-use greenroom_core::limits::{CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX};
+use greenroom_core::limits::{CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX};
 use greenroom_core::time::Time;
 use tokio::sync::Notify;
 
 use crate::clock;
-use crate::telemetry::{Event, Log};
+use crate::front::Backend;
+use crate::head::Kind;
+use crate::telemetry::{Event, Log, printable};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl Registry {
             registry: Arc::clone(self),
             state: State::Opening,
             session: None,
+            of: None,
             accepted_at: clock::now(),
             cause: None,
             detail: None,
@@ -216,6 +219,8 @@ pub struct Entry {
     registry: Arc<Registry>,
     state: State,
     session: Option<SessionId>,
+    /// Its backend, where there are several.
+    of: Option<Arc<str>>,
     accepted_at: Time,
     cause: Option<CloseCause>,
     detail: Option<Box<str>>,
@@ -248,6 +253,11 @@ impl Entry {
     /// Gives it the number under which the backend and the log know it.
     pub fn set_session(&mut self, id: SessionId) {
         self.session = Some(id);
+    }
+
+    /// Its request is for this backend, or for none: so the log names it.
+    pub(crate) fn asks(&mut self, backend: Option<&Backend>) {
+        self.of = backend.and_then(|backend| backend.label.clone());
     }
 
     /// Its number, if it has arrived.
@@ -283,15 +293,24 @@ impl Entry {
 
     /// Counts a refusal; the caller writes the answer.
     pub fn refused(&mut self, refusal: Refusal, detail: Option<String>) {
+        self.refused_for(refusal, detail, None);
+    }
+
+    /// The same, with what it asked for.
+    pub(crate) fn refused_for(&mut self, refusal: Refusal, detail: Option<String>, request: Option<&Kind>) {
         self.ends(CloseCause::Refused);
         self.registry.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
         let session = self.session.map(|id| id.0);
-        self.registry.log.say(Event::Refused {
+        let shown = |text: &str| Some(printable(text, LOG_TEXT_MAX)).filter(|text| !text.is_empty());
+        let event = Event::Refused {
             session,
             refusal: refusal.word(),
             status: refusal.status(),
+            host: request.and_then(|request| shown(request.host())),
+            path: request.and_then(|request| shown(request.path())),
             detail,
-        });
+        };
+        self.registry.log.say_of(self.of.clone(), event);
     }
 }
 
@@ -302,12 +321,13 @@ impl Drop for Entry {
         self.enter(State::Closed);
         self.registry.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
         if cause != CloseCause::Silent {
-            self.registry.log.say(Event::Closed {
+            let closed = Event::Closed {
                 session: self.session.map(|id| id.0),
                 cause: cause.word(),
                 detail: self.detail.take().map(String::from),
                 lasted_ms: u64::try_from(clock::now().since(self.accepted_at).as_millis()).unwrap_or(u64::MAX),
-            });
+            };
+            self.registry.log.say_of(self.of.take(), closed);
         }
         if was_engaged {
             self.registry.disengage(); // all is told and counted

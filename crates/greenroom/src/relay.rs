@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::clock;
-use crate::driver::Message;
+use crate::driver::{Message, RELAY};
 use crate::front::Front;
 use crate::opening::Switched101;
 use crate::registry::{Descriptor, Entry};
@@ -129,7 +129,7 @@ async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) {
         } else {
             Input::RelayLost
         };
-        front.backend(session.route).inbox.tell(Message::signal(input, "relay"));
+        front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
     }
     Box::pin(ending::finish(&front, session, end)).await;
 }

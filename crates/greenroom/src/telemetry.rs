@@ -120,6 +120,9 @@ pub enum Event {
         held_ms: u64,
         /// Whether it went alone, on trial.
         canary: bool,
+        /// Whether it had to wait before: for the text, which tells of nobody else.
+        #[serde(skip)]
+        waited: bool,
     },
     /// A session is back in its place, unseen by its client.
     Requeued {
@@ -137,6 +140,12 @@ pub enum Event {
         refusal: &'static str,
         /// The HTTP status.
         status: u16,
+        /// Whom it asked for, where its head was read: its Host.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// The path, without its query.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
         /// What was wrong, where more is known.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
@@ -154,12 +163,20 @@ pub enum Event {
         /// Milliseconds since it was accepted.
         lasted_ms: u64,
     },
+    /// Relayed clients whose backend connection was lost, together: they are closed with 1012.
+    RelaysLost {
+        /// How many.
+        count: usize,
+    },
     /// The child ended.
     Exited {
         /// Which life of the backend.
         generation: u64,
         /// Its exit code, or 128 + the signal.
         code: i32,
+        /// The signal that ended it, if one did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
         /// Why greenroom has ended it, if it has.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<Box<str>>,
@@ -284,13 +301,23 @@ impl Log {
         }
     }
 
+    /// The backend that it names, if there are several.
+    #[must_use]
+    pub fn label(&self) -> Option<Arc<str>> {
+        self.of.clone()
+    }
+
     /// Says what happened. Never waits: a line that does not fit is counted as lost.
     pub fn say(&self, event: Event) {
+        self.say_of(self.of.clone(), event);
+    }
+
+    /// The same of the backend that is named.
+    pub(crate) fn say_of(&self, of: Option<Arc<str>>, event: Event) {
         let ts = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |d| d.as_secs_f64());
         let at = clock::now().since(greenroom_core::time::Time::ZERO).as_secs_f64();
-        let of = self.of.clone();
         let told = Message::Event(Told { ts, at, of, event });
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(told) {
             self.lost.fetch_add(1, Ordering::Relaxed);

@@ -211,13 +211,16 @@ impl Stage {
         let screen = Arc::clone(&self.screen);
         let arriving = arrive(&plan, move |client, stage| screen.client(client, &stage));
         let journal = Arc::clone(running.journal());
-        let clients = {
+        let (clients, late) = {
             let drawing = self.screen.draw(&journal);
             tokio::pin!(arriving, drawing);
-            tokio::select! {
+            let mut late = Duration::ZERO;
+            let clients = tokio::select! {
                 clients = &mut arriving => clients,
                 error = &mut drawing => return Err(error.into()),
-            }
+                never = lateness(&mut late) => match never {},
+            };
+            (clients, late)
         };
         // The last records may still be on their way through the pipe.
         let done = |records: &[Record]| recorded(records, &clients);
@@ -228,7 +231,17 @@ impl Stage {
             expected: self.clients,
             clients,
             records: journal.records(),
+            late,
         })
+    }
+}
+
+/// Sleeps again and again, and keeps the most by which it woke too late: how busy the machine is.
+async fn lateness(most: &mut Duration) -> std::convert::Infallible {
+    loop {
+        let began = clock::now();
+        tokio::time::sleep(limits::DEMO_PULSE).await;
+        *most = (*most).max(clock::between(began, clock::now()).saturating_sub(limits::DEMO_PULSE));
     }
 }
 

@@ -75,8 +75,18 @@ pub enum AddressError {
     #[error("{0:?} is a URL: write host:port alone, such as 127.0.0.1:8000")]
     Url(String),
     /// A port alone.
-    #[error("{0:?} is a port alone: write host:port, such as 127.0.0.1:{0}")]
-    PortAlone(String),
+    #[error(
+        "{found:?} is a port alone: write host:port, such as 127.0.0.1:{port}, or 0.0.0.0:{port} to listen at all addresses of this machine"
+    )]
+    PortAlone {
+        /// As it was written.
+        found: String,
+        /// The port.
+        port: String,
+    },
+    /// A host without a port.
+    #[error("{0:?} has no port: write host:port, such as {0}:8000")]
+    HostAlone(String),
     /// The port is not a number from 0 to 65535.
     #[error("{port:?} in {found:?} is not a port: it must be a number from 0 to 65535")]
     Port {
@@ -110,11 +120,23 @@ impl FromStr for Address {
         }
         let alone = text.strip_prefix(':').unwrap_or(text);
         if alone.parse::<u16>().is_ok() && alone.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(AddressError::PortAlone(alone.into()));
+            return Err(AddressError::PortAlone {
+                found: text.into(),
+                port: alone.into(),
+            });
         }
-        let (host, port) = text
-            .rsplit_once(':')
-            .ok_or_else(|| AddressError::Unreadable(text.into()))?;
+        let Some((host, port)) = text.rsplit_once(':') else {
+            let is_host = !text.is_empty()
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+            let error = if is_host {
+                AddressError::HostAlone
+            } else {
+                AddressError::Unreadable
+            };
+            return Err(error(text.into()));
+        };
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
             Some(_) => return Err(AddressError::Unreadable(text.into())),
@@ -170,6 +192,7 @@ mod tests {
             "unix:app.sock",
             "a b:1",
             "http://x:1",
+            "localhost",
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             insta::assert_snapshot!(

@@ -109,7 +109,7 @@ fn imply_named(tree: &mut Table, kind: &str, name: &str) {
 }
 
 /// A name as it stands in a variable's name.
-fn as_variable(name: &str) -> String {
+pub(super) fn as_variable(name: &str) -> String {
     name.to_uppercase().replace('-', "_")
 }
 

@@ -8,6 +8,7 @@ use super::check::{self, Around, Purpose};
 use super::explain::{Effective, Secrets, explain};
 use super::layers::{Flags, Layer, imply};
 use super::model::Config;
+use super::notes::notes;
 use super::problem::{Invalid, Problem, Problems};
 use super::profile::{self, Asked};
 use super::source::{self, Sources};
@@ -35,6 +36,8 @@ pub struct Loaded {
     pub config: Config,
     /// Each value in effect.
     pub effective: Vec<Effective>,
+    /// What is right and may not be meant: one sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Loaded {
@@ -95,7 +98,12 @@ fn load_text(file: Option<(&str, &str)>, layers: &Layers<'_>) -> Result<Loaded, 
         others(&tree, asked.as_ref(), layers, &mut sources, &mut problems);
     }
     if problems.is_empty() {
-        Ok(Loaded { config, effective })
+        let notes = notes(&config, layers);
+        Ok(Loaded {
+            config,
+            effective,
+            notes,
+        })
     } else {
         Err(Invalid::new(sources, problems))
     }

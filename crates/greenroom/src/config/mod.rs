@@ -20,6 +20,7 @@ mod explain;
 mod layers;
 mod load;
 mod model;
+mod notes;
 mod print;
 mod problem;
 mod profile;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::check::{Level, State};
-use greenroom_core::gate;
+use greenroom_core::gate::{self, Stage};
+use greenroom_core::limits::LOST_GATHER;
 use greenroom_core::phase::Step;
 use greenroom_core::readiness::{Input, Output};
 use greenroom_core::time::Time;
@@ -194,6 +195,21 @@ impl Driver {
         let level = self.readiness.level();
         let degraded = (level != Level::None).then(|| Degraded::new(level, &self.missing()).into());
         self.standing.send_modify(|standing| standing.degraded = degraded);
+    }
+
+    /// A relay was lost. Those that are lost with it are told in one line.
+    pub(super) fn loses(&mut self, now: Time) {
+        self.lost.0 += 1;
+        self.lost.1.get_or_insert(now + LOST_GATHER);
+    }
+
+    pub(super) fn tell_lost(&mut self, now: Time) {
+        if self.lost.1.is_some_and(|at| now >= at) {
+            let (count, _) = std::mem::replace(&mut self.lost, (0, None));
+            if self.gate.stage() != Stage::Draining {
+                self.log.say(Event::RelaysLost { count }); // else they are closed with 1001
+            }
+        }
     }
 
     fn end_life(&self) -> Option<EndLife> {

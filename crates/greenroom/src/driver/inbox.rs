@@ -23,6 +23,9 @@ use super::status::Status;
 use crate::dial::Dialled;
 use crate::head::Kind;
 
+/// Who tells that a relay was lost.
+pub(crate) const RELAY: &str = "relay";
+
 /// What a session is told by the gate. Where it stays at the gate, it is given
 /// the ear for the next word.
 #[derive(Debug)]

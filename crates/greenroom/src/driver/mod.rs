@@ -32,6 +32,7 @@ use greenroom_core::starts::Starts;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot, watch};
 
+pub(crate) use inbox::RELAY;
 pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
 pub use status::{CheckStatus, HeldStatus, PhaseStatus, StartsStatus, Status};
@@ -56,6 +57,8 @@ struct Client {
     route: usize,
     peer: std::net::IpAddr,
     arrived: Time,
+    /// It had to wait at the gate.
+    waited: bool,
     order: oneshot::Sender<Order>,
     /// Its dial under way: which one, and whether it is a canary.
     dial: (u32, bool),
@@ -72,6 +75,8 @@ pub struct Driver {
     verdicts: Box<[Option<LastVerdict>]>,
     /// Why the backend's own probe does not find it ready.
     unready: Option<String>,
+    /// Relays that were lost and not told of yet, and when they are.
+    lost: (usize, Option<Time>),
     /// The gate was told that the backend is ready, and not the contrary since.
     gate_is_told: bool,
     gate: Gate,
@@ -181,6 +186,7 @@ impl Driver {
         let look_now = Arc::new(Notify::new());
         let seen = front::Backend {
             name: settings.name.clone(),
+            label: parts.log.label(),
             authority: authority.clone(),
             inbox: Arc::clone(&inbox),
             names: parts.names.clone(),
@@ -194,6 +200,7 @@ impl Driver {
             log: parts.log,
             verdicts: vec![None; settings.checks.len()].into(),
             unready: None,
+            lost: (0, None),
             readiness,
             gate_is_told: false,
             gate: Gate::new(limits),
@@ -270,10 +277,15 @@ impl Driver {
         let look = self
             .wants_look()
             .then(|| self.last_look.due(|after| self.gate.first_deadline(after)));
-        [self.gate.poll_timeout(), self.readiness.poll_timeout(), look.flatten()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.gate.poll_timeout(),
+            self.readiness.poll_timeout(),
+            look.flatten(),
+            self.lost.1,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Descriptors for further dials: what is ordered and not begun has its own promised already.
@@ -299,6 +311,7 @@ impl Driver {
             self.take(now, message);
             self.carry_out(now);
         }
+        self.tell_lost(now);
         self.hear_timeout(now);
         self.gate.handle_timeout(now);
         self.carry_out(now);
@@ -372,7 +385,12 @@ impl Driver {
                 let _ = answer.send(self.status().into()); // whoever asked may have gone
             }
             Message::LostEarly(delay) => self.gate.handle(now, Input::LostEarly(delay)),
-            Message::Backend(input, by) => self.hear(now, input, by),
+            Message::Backend(input, by) => {
+                if by == RELAY {
+                    self.loses(now);
+                }
+                self.hear(now, input, by);
+            }
             Message::Drain => self.gate.handle(now, Input::Drain),
         }
     }
@@ -398,6 +416,7 @@ impl Driver {
             route,
             peer,
             arrived,
+            waited: false,
             order,
             dial: (0, false),
         };
@@ -431,7 +450,12 @@ impl Driver {
                 Output::Dial { id, attempt, canary } => {
                     self.due.insert(id, (attempt, canary));
                 }
-                Output::Held(id, count) => self.log.say(Event::Held { session: id.0, count }),
+                Output::Held(id, count) => {
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.waited = true;
+                    }
+                    self.log.say(Event::Held { session: id.0, count });
+                }
                 Output::Look(id) => self.order(id, |next| Order::Look { next }),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {
@@ -443,6 +467,9 @@ impl Driver {
                         session: id.0,
                         answer: answer.word(),
                     });
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.waited = true;
+                    }
                     self.order(id, |next| Order::Requeued { next });
                 }
                 Output::Refuse(id, refusal) => {
@@ -512,6 +539,7 @@ impl Driver {
                 attempt,
                 held_ms,
                 canary,
+                waited: client.waited,
             });
         }
         let is_http = self
@@ -557,6 +585,8 @@ impl Driver {
             Change::Wary => "the backend died while several clients were on their way; one client goes first",
             Change::Doubted => "READY came too early: the backend does not answer yet; one client at a time goes first",
             Change::Lagging => "a part of the backend is not ready yet; one client at a time goes first",
+            Change::Shut if self.gate.stage() == Stage::Draining => "greenroom stops",
+            Change::Shut if self.gate.stage() == Stage::Failed => "the backend has failed, and is not started again",
             Change::Shut => "the backend is not ready",
             Change::Unreachable => "the backend cannot be reached",
         };

@@ -316,12 +316,14 @@ impl Answering {
                 head::Answer::Interim(interim) if http.is_http11() => interim.to_client(&mut self.interim),
                 head::Answer::Interim(_) => {} // HTTP/1.0 knows none
                 head::Answer::Nonsense(why) => return First::Nonsense(why.to_string()),
-                head::Answer::Switched(_) | head::Answer::Partial => return First::Nonsense("it is no answer".into()),
+                head::Answer::Switched(_) | head::Answer::Partial => {
+                    return First::Nonsense("the backend's answer is none to a plain request".into());
+                }
             }
             self.count += 1;
             self.bytes = behind;
         }
-        First::Nonsense(format!("more than {INTERIM_MAX} interim answers"))
+        First::Nonsense(format!("the backend gave more than {INTERIM_MAX} interim answers"))
     }
 }
 

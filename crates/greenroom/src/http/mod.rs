@@ -108,6 +108,7 @@ pub(crate) async fn serve(
         kind: Arc::new(kind),
         client: Watched::new(client),
     };
+    entry.asks(Some(request.backend));
     let end = Box::pin(request.run(entry)).await;
     request.finish(end, entry).await
 }
@@ -297,7 +298,7 @@ impl Request<'_> {
                 let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO)); // else it looks whole: nothing to be done
             }
             End::Refused(refusal, detail) => {
-                entry.refused(refusal, detail);
+                entry.refused_for(refusal, detail, Some(&self.kind));
                 entry.enter(State::Closing);
                 let id = entry.session().unwrap_or(SessionId(0));
                 let saying = self.front.saying(self.route_index, refusal, id);

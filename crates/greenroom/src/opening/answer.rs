@@ -235,13 +235,13 @@ async fn read_answer(stream: &mut Stream, rest: &[u8], asked: Asked<'_>, edits: 
                     Parsed::Nothing("the backend closed the connection without an answer".into()),
                 );
             }
-            Err(NoHead::Nonsense(why)) => return nonsense(&why),
+            Err(NoHead::Nonsense(why)) => return nonsense(why),
         }
         if interim == INTERIM_MAX {
             break;
         }
     }
-    nonsense(&format!("more than {INTERIM_MAX} interim answers"))
+    nonsense(format!("the backend gave more than {INTERIM_MAX} interim answers"))
 }
 
 /// Why there is no head.
@@ -274,7 +274,11 @@ pub(crate) async fn next_head(stream: &Stream, bytes: &mut Vec<u8>, is_first: bo
         match read.await {
             Err(error) if std::io::Error::kind(&error) == std::io::ErrorKind::WouldBlock => {}
             Ok(0) | Err(_) if bytes.is_empty() && is_first => return Err(NoHead::Dropped),
-            Ok(0) | Err(_) => return Err(NoHead::Nonsense("the connection ended within the head".into())),
+            Ok(0) | Err(_) => {
+                return Err(NoHead::Nonsense(
+                    "the backend closed the connection within the head of its answer".into(),
+                ));
+            }
             Ok(_) => {}
         }
     }
@@ -309,17 +313,14 @@ fn parsed(answer: &head::Answer<'_>, edits: Edits<'_>, behind: &[u8]) -> Option<
                 },
             )
         }
-        head::Answer::Nonsense(why) => nonsense(&why.to_string()),
-        head::Answer::Partial => nonsense("its head has no end"),
+        head::Answer::Nonsense(why) => nonsense(why.to_string()),
+        head::Answer::Partial => nonsense("the backend's answer has a head without an end".into()),
         head::Answer::Interim(_) => return None,
     })
 }
 
-fn nonsense(why: &str) -> (Answer, Parsed) {
-    (
-        Answer::Nonsense,
-        Parsed::Nothing(format!("the backend's answer is invalid: {why}")),
-    )
+fn nonsense(why: String) -> (Answer, Parsed) {
+    (Answer::Nonsense, Parsed::Nothing(why))
 }
 
 /// Gives the client what the backend said. A 101 leads to the relay; anything

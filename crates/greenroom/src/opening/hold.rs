@@ -112,6 +112,7 @@ pub(super) fn wait<'a>(
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
     entry.set_session(place.id);
+    entry.asks(Some(front.backend(route)));
     let waiting = Waiting {
         place,
         watched: Watched::new(client),
@@ -142,7 +143,7 @@ async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> 
             Box::pin(answer::pass_on(client, received, entry)).await
         }
         Done::Refused(refusal, why) => {
-            entry.refused(refusal, why);
+            entry.refused_for(refusal, why, Some(&waiting.request));
             entry.enter(State::Closing);
             let saying = front.saying(waiting.route, refusal, id);
             Box::pin(refuse::plain(client, refusal, saying.with())).await;

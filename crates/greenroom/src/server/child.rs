@@ -185,6 +185,7 @@ impl Life {
             // Told before it is started, so that its first word finds its generation known.
             self.inbox.tell(Message::signal(Input::Started(generation), "start"));
             let mut failed = None;
+            let mut signal = None;
             let code = match self.supervisor.spawn(self.id, generation).await {
                 Err(error) => {
                     if number == 1 {
@@ -203,12 +204,17 @@ impl Life {
                 }
                 Ok(_) => match self.death(generation, &mut failed).await {
                     Some(death) if death.interrupted => return Last::Interrupted,
-                    Some(death) => death.end.exit_code(),
+                    Some(death) => {
+                        if let End::Signalled(number) = death.end {
+                            signal = Some(number);
+                        }
+                        death.end.exit_code()
+                    }
                     None => return Last::Ended(1), // the supervisor's thread is gone: nothing can be kept
                 },
             };
             let is_failure = code != 0 || failed.is_some();
-            if !self.between(generation, code, failed).await {
+            if !self.between(generation, (code, signal), failed).await {
                 return Last::Ended(if is_failure { code.max(1) } else { 0 });
             }
         }
@@ -239,7 +245,12 @@ impl Life {
     }
 
     /// After one life: tells its end, and waits until the next may begin, if there is one.
-    async fn between(&mut self, generation: Generation, code: u8, failed: Option<Box<str>>) -> bool {
+    async fn between(
+        &mut self,
+        generation: Generation,
+        (code, signal): (u8, Option<i32>),
+        failed: Option<Box<str>>,
+    ) -> bool {
         let next = self.backoff.ended(clock::now(), code == 0 && failed.is_none());
         let restart_ms = match next {
             Next::Restart { at } => u64::try_from(at.since(clock::now()).as_millis()).ok(),
@@ -255,6 +266,7 @@ impl Life {
         self.log.say(Event::Exited {
             generation: generation.0,
             code: code.into(),
+            signal,
             reason: failed,
             restart_ms,
         });

@@ -47,8 +47,9 @@ pub const CANNOT_LISTEN: u8 = 69;
 pub const FAULT: u8 = 70;
 
 /// Runs until it is told to stop, or until all its children have ended for good. Returns the exit code.
+/// `notes` are said as warnings first.
 #[must_use]
-pub fn run(config: Config) -> u8 {
+pub fn run(config: Config, notes: Vec<String>) -> u8 {
     let _ = clock::now(); // moment zero
     let nofile = raise_descriptors();
     make_room(); // before there is a second thread
@@ -57,6 +58,9 @@ pub fn run(config: Config) -> u8 {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     });
+    for note in notes {
+        log.warn(note);
+    }
     let doors: Result<Vec<_>, _> = config.listeners.iter().map(|l| listener::bind(&l.address)).collect();
     let doors = match doors {
         Ok(doors) => doors,

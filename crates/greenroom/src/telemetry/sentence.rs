@@ -12,18 +12,30 @@ use super::Event;
 
 /// One story for each backend, where there are several, and one for the house.
 #[derive(Debug, Default)]
-pub(super) struct Stories(BTreeMap<Option<Arc<str>>, Story>);
+pub(super) struct Stories {
+    of: BTreeMap<Option<Arc<str>>, Story>,
+    /// greenroom ends for a reason that was told: what follows from it need not be.
+    fatal: bool,
+}
 
 impl Stories {
     /// Adds the sentence for an event of a backend, if it deserves one.
     pub(super) fn tell(&mut self, out: &mut Vec<u8>, at: f64, backend: Option<&Arc<str>>, event: &Event) {
-        let story = self.0.entry(backend.cloned()).or_default();
+        let follows = matches!(
+            event,
+            Event::Stopping { .. } | Event::Gate { .. } | Event::StartFailed { .. } | Event::Exited { .. }
+        );
+        if self.fatal && follows {
+            return;
+        }
+        self.fatal |= matches!(event, Event::Fatal { .. });
+        let story = self.of.entry(backend.cloned()).or_default();
         story.tell(&mut Line { out, at, backend }, event);
     }
 
     /// Tells how many were let in since it was told last.
     pub(super) fn pause(&mut self, out: &mut Vec<u8>, at: f64) {
-        for (backend, story) in &mut self.0 {
+        for (backend, story) in &mut self.of {
             let backend = backend.as_ref();
             story.pause(&mut Line { out, at, backend });
         }
@@ -71,8 +83,8 @@ impl Story {
                     line.write(&format!("{count} {clients} {wait} at the gate"));
                 }
             }
-            Event::Released { held_ms, .. } => {
-                self.released += 1;
+            Event::Released { held_ms, waited, .. } => {
+                self.released += u64::from(*waited);
                 self.longest_ms = self.longest_ms.max(*held_ms);
                 self.held_told = 0;
             }
@@ -129,30 +141,26 @@ fn sentence(event: &Event) -> Option<String> {
         | Event::Probe { .. }
         | Event::Ready { .. } => return of_readiness(event),
         Event::Gate { gate, why, .. } => format!("the gate is {gate}: {why}"),
-        Event::Refused {
-            refusal,
-            status,
-            detail: Some(detail),
-            ..
-        } => {
-            format!("refused a client with {status} ({refusal}): {detail}")
-        }
-        Event::Refused {
-            refusal,
-            status,
-            detail: None,
-            ..
-        } => format!("refused a client with {status} ({refusal})"),
+        Event::Refused { .. } => refused(event)?,
         Event::Exited {
             code,
-            restart_ms: Some(ms),
+            signal,
+            restart_ms,
             ..
         } => {
-            format!("the backend ended with code {code}; it is started again in {ms} ms, clients wait")
+            let how = match signal {
+                Some(signal) => format!("the backend was killed by signal {}", named(*signal)),
+                None => format!("the backend ended with code {code}"),
+            };
+            match restart_ms {
+                Some(ms) => format!("{how}; it is started again in {ms} ms"),
+                None => how,
+            }
         }
-        Event::Exited {
-            code, restart_ms: None, ..
-        } => format!("the backend ended with code {code}"),
+        Event::RelaysLost { count: 1 } => "a relayed client has lost the backend: it is closed with 1012".into(),
+        Event::RelaysLost { count } => {
+            format!("{count} relayed clients have lost the backend: they are closed with 1012")
+        }
         Event::Warning { message } => message.clone(),
         Event::Fatal { code, message } => format!("{message} (exit code {code})"),
         Event::Stopping { signal, held, relayed } => {
@@ -161,6 +169,52 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Stopped { code, accepted, .. } => format!("stopped with code {code} after {accepted} connections"),
         Event::Held { .. } | Event::Released { .. } | Event::Closed { .. } | Event::Requeued { .. } => return None,
     })
+}
+
+/// Who was sent away, what it asked for, and why.
+fn refused(event: &Event) -> Option<String> {
+    let Event::Refused {
+        session,
+        refusal,
+        status,
+        host,
+        path,
+        detail,
+    } = event
+    else {
+        return None;
+    };
+    let who = session.map_or_else(|| "a client".into(), |session| format!("session {session}"));
+    let mut sentence = format!("refused {who} with {status} ({refusal})");
+    let (host, path) = (host.as_deref().unwrap_or(""), path.as_deref().unwrap_or(""));
+    if !(host.is_empty() && path.is_empty()) {
+        sentence.push_str(&format!(" at {host}{path}"));
+    }
+    if let Some(detail) = detail {
+        sentence.push_str(&format!(": {detail}"));
+    }
+    Some(sentence)
+}
+
+/// A signal by its number, and its name where it has one that people know.
+fn named(signal: i32) -> String {
+    let name = match signal {
+        1 => "HUP",
+        2 => "INT",
+        3 => "QUIT",
+        4 => "ILL",
+        6 => "ABRT",
+        7 => "BUS",
+        8 => "FPE",
+        9 => "KILL",
+        11 => "SEGV",
+        13 => "PIPE",
+        15 => "TERM",
+        24 => "XCPU",
+        31 => "SYS",
+        _ => return signal.to_string(),
+    };
+    format!("{signal} ({name})")
 }
 
 /// How far the backend's start has come, and what it lacks.
@@ -202,4 +256,120 @@ fn of_readiness(event: &Event) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(events: &[Event]) -> Vec<String> {
+        let (mut stories, mut out) = (Stories::default(), Vec::new());
+        for event in events {
+            stories.tell(&mut out, 1.0, None, event);
+        }
+        stories.pause(&mut out, 1.0);
+        let text = String::from_utf8(out).unwrap();
+        let sentence = |line: &str| line.split_once("s  ").unwrap().1.to_owned();
+        text.lines().map(sentence).collect()
+    }
+
+    fn released(waited: bool) -> Event {
+        Event::Released {
+            session: 1,
+            attempt: 1,
+            held_ms: 3,
+            canary: false,
+            waited,
+        }
+    }
+
+    fn exited(code: i32, signal: Option<i32>, restart_ms: Option<u64>) -> Event {
+        Event::Exited {
+            generation: 1,
+            code,
+            signal,
+            reason: None,
+            restart_ms,
+        }
+    }
+
+    #[test]
+    fn who_did_not_have_to_wait_is_not_told_of() {
+        assert!(told(&[released(false), released(false)]).is_empty());
+        assert_eq!(
+            told(&[released(false), released(true)]),
+            ["1 client let in (longest hold 0.0 s)"]
+        );
+    }
+
+    #[test]
+    fn an_end_by_a_signal_names_it() {
+        let ends = [
+            exited(137, Some(9), Some(500)),
+            exited(3, None, None),
+            exited(190, Some(62), None),
+        ];
+        assert_eq!(
+            told(&ends),
+            [
+                "the backend was killed by signal 9 (KILL); it is started again in 500 ms",
+                "the backend ended with code 3",
+                "the backend was killed by signal 62",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_who_what_and_why() {
+        let refused = |session, host: Option<&str>, detail: Option<&str>| Event::Refused {
+            session,
+            refusal: "no_route",
+            status: 404,
+            host: host.map(str::to_owned),
+            path: host.map(|_| "/ws".to_owned()),
+            detail: detail.map(str::to_owned),
+        };
+        assert_eq!(
+            told(&[
+                refused(Some(7), Some("example.test"), Some("why")),
+                refused(None, Some("example.test"), None),
+                refused(None, None, None),
+            ]),
+            [
+                "refused session 7 with 404 (no_route) at example.test/ws: why",
+                "refused a client with 404 (no_route) at example.test/ws",
+                "refused a client with 404 (no_route)",
+            ]
+        );
+    }
+
+    #[test]
+    fn after_a_fatal_line_nothing_is_told_that_follows_from_it() {
+        let fatal = Event::Fatal {
+            code: 127,
+            message: "cannot start `x`".into(),
+        };
+        let stopping = Event::Stopping {
+            signal: "the child's end",
+            held: 0,
+            relayed: 0,
+        };
+        let gate = Event::Gate {
+            gate: "shut",
+            why: "greenroom stops",
+            held: 0,
+        };
+        assert_eq!(
+            told(&[fatal, exited(127, None, None), gate, stopping]),
+            ["cannot start `x` (exit code 127)"]
+        );
+    }
+
+    #[test]
+    fn lost_relays_are_one_sentence() {
+        assert_eq!(
+            told(&[Event::RelaysLost { count: 3 }]),
+            ["3 relayed clients have lost the backend: they are closed with 1012"]
+        );
+    }
 }

@@ -21,6 +21,7 @@ impl Checker<'_> {
         self.at_most("listeners", &mut named, LISTENERS_MAX, |(key, _)| {
             Some(key.place.clone())
         });
+        self.alike("listener", named.iter().map(|(key, _)| key));
         named
             .into_iter()
             .map(|(key, listener)| self.listener(key, listener))

@@ -29,6 +29,7 @@ impl Checker<'_> {
             self.no_backend();
         }
         self.at_most("backends", &mut named, BACKENDS_MAX, |(key, _)| Some(key.place.clone()));
+        self.alike("backend", named.iter().map(|(key, _)| key));
         named
             .into_iter()
             .map(|(key, backend)| self.backend(key, backend))

@@ -77,6 +77,7 @@ impl Checker<'_> {
         self.at_most(&format!("checks in `{path}`"), &mut named, CHECKS_MAX, |(key, _)| {
             Some(key.place.clone())
         });
+        self.alike("check", named.iter().map(|(key, _)| key));
         let mut checks: Vec<Check> = Vec::new();
         let mut proofs: Vec<(usize, Place, String)> = Vec::new();
         for (key, written) in named {

@@ -17,6 +17,7 @@ mod routes;
 
 pub(super) use routes::derived_name;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,12 @@ use std::time::Duration;
 use greenroom_core::limits::{CONFIG_NAME_MAX, GRACE, GRACE_MAX};
 
 use super::explain::Effective;
+use super::layers::as_variable;
 use super::model::{Backend, Config, Listener, LogFormat};
 use super::problem::{Problem, Problems};
 use super::source::{Origin, Place, Sources};
 use super::suggest::{closest, listed};
+use super::tree::Key;
 use super::words::Word;
 use super::written::{Field, Number, Profiles, Root, Span, Written};
 use super::{Address, units};
@@ -294,6 +297,24 @@ impl Checker<'_> {
                         "use letters, digits, - and _, at most {CONFIG_NAME_MAX} of them"
                     )),
             );
+        }
+    }
+
+    /// Names that a variable could not tell apart.
+    fn alike<'k>(&mut self, kind: &str, keys: impl Iterator<Item = &'k Key>) {
+        let mut seen: BTreeMap<String, &Key> = BTreeMap::new();
+        for key in keys {
+            if let Some(other) = seen.insert(as_variable(&key.name), key) {
+                self.problems.add(
+                    Problem::new(format!(
+                        "the {kind}s `{}` and `{}` differ in case, - and _ only: a variable GREENROOM__… could mean either",
+                        other.name, key.name
+                    ))
+                    .at(&key.place)
+                    .related(Some(&other.place), "the other is here")
+                    .help("give one of them another name"),
+                );
+            }
         }
     }
 

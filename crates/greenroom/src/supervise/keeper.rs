@@ -243,6 +243,7 @@ impl Keeper {
             uid,
             socket,
             reader: None,
+            missed: Vec::new(),
             held: watch::Sender::new(false),
             screens: screens.unwrap_or_default(),
             _handle: handle,
@@ -372,7 +373,11 @@ impl Keeper {
         if let Some(ending) = &slot.ending {
             sweep::signal(life.group(), &sweep::below(life.warden), ending.signal); // it missed the first
         }
+        let missed = std::mem::take(&mut life.missed);
         let _ = reply.send(Ok(number)); // nobody waits for it: Started was told
+        for signal in missed {
+            self.forward(child, signal);
+        }
     }
 
     fn failed(&mut self, child: ChildId, step: Step, errno: i32) {
@@ -474,8 +479,8 @@ impl Keeper {
 
     // ── Signals ────────────────────────────────────────────────────────────
 
-    fn forward(&self, child: ChildId, signal: Signal) {
-        let Some(life) = self.slots.get(child.0).and_then(|slot| slot.life.as_ref()) else {
+    fn forward(&mut self, child: ChildId, signal: Signal) {
+        let Some(life) = self.slots.get_mut(child.0).and_then(|slot| slot.life.as_mut()) else {
             return;
         };
         if signal == Signal::WINCH {
@@ -487,6 +492,11 @@ impl Keeper {
                 if let Some(process) = Process::read(pid.as_raw_nonzero().get()) {
                     sweep::signal_one(&process, signal); // it left its own group
                 }
+            }
+            // It may run already, and have said so to others, before its warden is heard.
+            (None, _) if matches!(life.phase, Phase::Starting(_)) => {
+                life.missed.retain(|missed| *missed != signal);
+                life.missed.push(signal);
             }
             (None, _) => {}
         }

@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use greenroom_core::event::Generation;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, getuid};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
@@ -207,14 +207,12 @@ impl Keeper {
             None
         });
         let foreground = self.terminal.as_ref().is_some_and(Terminal::is_ours);
-        let uid = account
-            .as_ref()
-            .map_or_else(|| rustix::process::getuid().as_raw(), |account| account.uid);
-        let notify = socket.as_ref().map(NotifySocket::path);
+        let uid = account.as_ref().map_or(getuid().as_raw(), |account| account.uid);
+        let path = socket.as_ref().map(NotifySocket::path);
         let spec = Spec {
             program: command.program.clone(),
             args: command.args.clone(),
-            env: command.environment(std::env::vars_os(), &variables.unwrap_or_default(), notify),
+            env: command.environment(std::env::vars_os(), &variables.unwrap_or_default(), path),
             cwd: command.cwd.clone(),
             account,
             nofile: command.nofile.map(|limit| (limit.current, limit.maximum)),

@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use greenroom_core::event::Generation;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, getuid};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
@@ -207,14 +207,12 @@ impl Keeper {
             None
         });
         let foreground = self.terminal.as_ref().is_some_and(Terminal::is_ours);
-        let uid = account
-            .as_ref()
-            .map_or_else(|| rustix::process::getuid().as_raw(), |account| account.uid);
-        let notify = socket.as_ref().map(NotifySocket::path);
+        let uid = account.as_ref().map_or(getuid().as_raw(), |account| account.uid);
+        let path = socket.as_ref().map(NotifySocket::path);
         let spec = Spec {
             program: command.program.clone(),
             args: command.args.clone(),
-            env: command.environment(std::env::vars_os(), &variables.unwrap_or_default(), notify),
+            env: command.environment(std::env::vars_os(), &variables.unwrap_or_default(), path),
             cwd: command.cwd.clone(),
             account,
             nofile: command.nofile.map(|limit| (limit.current, limit.maximum)),
@@ -243,6 +241,7 @@ impl Keeper {
             uid,
             socket,
             reader: None,
+            missed: Vec::new(),
             held: watch::Sender::new(false),
             screens: screens.unwrap_or_default(),
             _handle: handle,
@@ -372,7 +371,11 @@ impl Keeper {
         if let Some(ending) = &slot.ending {
             sweep::signal(life.group(), &sweep::below(life.warden), ending.signal); // it missed the first
         }
+        let missed = std::mem::take(&mut life.missed);
         let _ = reply.send(Ok(number)); // nobody waits for it: Started was told
+        for signal in missed {
+            self.forward(child, signal);
+        }
     }
 
     fn failed(&mut self, child: ChildId, step: Step, errno: i32) {
@@ -474,8 +477,8 @@ impl Keeper {
 
     // ── Signals ────────────────────────────────────────────────────────────
 
-    fn forward(&self, child: ChildId, signal: Signal) {
-        let Some(life) = self.slots.get(child.0).and_then(|slot| slot.life.as_ref()) else {
+    fn forward(&mut self, child: ChildId, signal: Signal) {
+        let Some(life) = self.slots.get_mut(child.0).and_then(|slot| slot.life.as_mut()) else {
             return;
         };
         if signal == Signal::WINCH {
@@ -487,6 +490,11 @@ impl Keeper {
                 if let Some(process) = Process::read(pid.as_raw_nonzero().get()) {
                     sweep::signal_one(&process, signal); // it left its own group
                 }
+            }
+            // It may run already, and have said so to others, before its warden is heard.
+            (None, _) if matches!(life.phase, Phase::Starting(_)) => {
+                life.missed.retain(|missed| *missed != signal);
+                life.missed.push(signal);
             }
             (None, _) => {}
         }

@@ -55,6 +55,8 @@ pub(super) struct Life {
     /// The names of its notify socket, removed with this, and the task that reads it.
     pub(super) socket: Option<NotifySocket>,
     pub(super) reader: Option<AbortHandle>,
+    /// Signals that came for it before it was known to run: it gets each of them once, then.
+    pub(super) missed: Vec<Signal>,
     /// Whether its silence does not count now.
     pub(super) held: watch::Sender<bool>,
     /// The terminals that stand for ours while its output is looked through.

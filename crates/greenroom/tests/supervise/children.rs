@@ -50,6 +50,13 @@ fn a_stopped_child_is_ended_within_the_grace() {
 }
 
 #[test]
+fn a_signal_that_comes_before_the_child_is_known_to_run_is_not_lost() {
+    let mut helper = Helper::new(&["sleep", "1000"], &[], "");
+    helper.order("begin 1\nforward HUP\nforward HUP");
+    assert_eq!(helper.expect("@ended 1 "), "129 interrupted=false");
+}
+
+#[test]
 fn a_daemon_that_left_the_group_gets_term_and_the_grace() {
     let mut helper = Helper::of(&format!("{DAEMON}; exec sleep 1000"));
     helper.spawn(1);

@@ -175,6 +175,16 @@ async fn obey(supervisor: &Supervisor, order: &str) {
                 say(&format!("@error {} {error}", error.exit_code()));
             }
         }
+        // As `spawn`, and what is ordered next does not wait for it.
+        "begin" => {
+            let (supervisor, generation) = (supervisor.clone(), Generation(value.parse().unwrap()));
+            let mut begun = Box::pin(async move { supervisor.spawn(child, generation).await.unwrap() });
+            tokio::select! {
+                biased; // it is asked for when this returns
+                _ = &mut begun => {}
+                () = std::future::ready(()) => drop(tokio::spawn(begun)),
+            }
+        }
         "forward" => supervisor.forward(child, if value == "HUP" { Signal::HUP } else { Signal::STOP }),
         "terminate" | "terminate_all" => {
             let (supervisor, all) = (supervisor.clone(), verb == "terminate_all");

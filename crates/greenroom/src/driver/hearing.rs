@@ -205,7 +205,7 @@ impl Driver {
 
     pub(super) fn tell_lost(&mut self, now: Time) {
         if self.lost.1.is_some_and(|at| now >= at) {
-            let (count, _) = std::mem::replace(&mut self.lost, (0, None));
+            let (count, _) = std::mem::take(&mut self.lost);
             if self.gate.stage() != Stage::Draining {
                 self.log.say(Event::RelaysLost { count }); // else they are closed with 1001
             }

@@ -12,6 +12,7 @@
 //! A pushed ready signal costs one wake-up and then dials at once: no timer lies
 //! in the path.
 
+mod change;
 mod hearing;
 mod inbox;
 mod standing;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use greenroom_core::backend::Condition;
 use greenroom_core::event::{Generation, Refusal, SessionId};
-use greenroom_core::gate::{Change, Gate, Input, Output, Stage, Trial};
+use greenroom_core::gate::{Gate, Input, Output};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
 use greenroom_core::look::LastLook;
 use greenroom_core::phase::Reason;
@@ -180,8 +181,7 @@ impl Driver {
             failure: None,
             degraded: None,
         });
-        let pool = Arc::new(Pool::default());
-        let inbox = Arc::new(Inbox::default());
+        let (pool, inbox) = (Arc::new(Pool::default()), Arc::new(Inbox::default()));
         let authority = parts.address.to_string();
         let look_now = Arc::new(Notify::new());
         let seen = front::Backend {
@@ -574,39 +574,5 @@ impl Driver {
             let (sender, next) = oneshot::channel();
             let _ = std::mem::replace(&mut client.order, sender).send(order(next)); // gone: its Left is on the way
         }
-    }
-
-    fn changed(&mut self, now: Time, change: Change) {
-        let why = match change {
-            Change::Opened => "the backend says that it is ready",
-            Change::Limited => "the backend listens; one client goes first to see whether it answers",
-            Change::Proved(_) => "the first client came through",
-            Change::Trusted => return,
-            Change::Wary => "the backend died while several clients were on their way; one client goes first",
-            Change::Doubted => "READY came too early: the backend does not answer yet; one client at a time goes first",
-            Change::Lagging => "a part of the backend is not ready yet; one client at a time goes first",
-            Change::Shut if self.gate.stage() == Stage::Draining => "greenroom stops",
-            Change::Shut if self.gate.stage() == Stage::Failed => "the backend has failed, and is not started again",
-            Change::Shut => "the backend is not ready",
-            Change::Unreachable => "the backend cannot be reached",
-        };
-        let gate = match self.gate.stage() {
-            Stage::Open(Trial::Over | Trial::Doubt { .. } | Trial::Proving { .. }) => "open",
-            Stage::Limited { .. } => "limited",
-            Stage::Shut | Stage::Failed | Stage::Draining => "shut",
-        };
-        match change {
-            Change::Unreachable => {
-                self.recall(now);
-                self.unreachable(now);
-            }
-            Change::Shut | Change::Doubted | Change::Lagging => self.recall(now),
-            Change::Opened | Change::Limited | Change::Wary | Change::Proved(_) | Change::Trusted => {}
-        }
-        self.log.say(Event::Gate {
-            gate,
-            why,
-            held: self.gate.held(),
-        });
     }
 }

@@ -1,0 +1,43 @@
+//! What follows from a change of the gate, and how the log tells it.
+
+use greenroom_core::gate::{Change, Stage, Trial};
+use greenroom_core::time::Time;
+
+use super::Driver;
+use crate::telemetry::Event;
+
+impl Driver {
+    pub(super) fn changed(&mut self, now: Time, change: Change) {
+        let why = match change {
+            Change::Opened => "the backend says that it is ready",
+            Change::Limited => "the backend listens; one client goes first to see whether it answers",
+            Change::Proved(_) => "the first client came through",
+            Change::Trusted => return,
+            Change::Wary => "the backend died while several clients were on their way; one client goes first",
+            Change::Doubted => "READY came too early: the backend does not answer yet; one client at a time goes first",
+            Change::Lagging => "a part of the backend is not ready yet; one client at a time goes first",
+            Change::Shut if self.gate.stage() == Stage::Draining => "greenroom stops",
+            Change::Shut if self.gate.stage() == Stage::Failed => "the backend has failed, and is not started again",
+            Change::Shut => "the backend is not ready",
+            Change::Unreachable => "the backend cannot be reached",
+        };
+        let gate = match self.gate.stage() {
+            Stage::Open(Trial::Over | Trial::Doubt { .. } | Trial::Proving { .. }) => "open",
+            Stage::Limited { .. } => "limited",
+            Stage::Shut | Stage::Failed | Stage::Draining => "shut",
+        };
+        match change {
+            Change::Unreachable => {
+                self.recall(now);
+                self.unreachable(now);
+            }
+            Change::Shut | Change::Doubted | Change::Lagging => self.recall(now),
+            Change::Opened | Change::Limited | Change::Wary | Change::Proved(_) | Change::Trusted => {}
+        }
+        self.log.say(Event::Gate {
+            gate,
+            why,
+            held: self.gate.held(),
+        });
+    }
+}

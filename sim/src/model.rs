@@ -11,6 +11,7 @@ use greenroom_core::backend::{self, Source};
 use greenroom_core::check::State;
 use greenroom_core::event::Generation;
 use greenroom_core::gate::Trust;
+use greenroom_core::limits::STOPPING_MAX;
 use greenroom_core::readiness::{Input, Item, Need, Needs, Plan, WhenDegraded};
 use greenroom_core::time::Time;
 
@@ -58,6 +59,8 @@ pub(crate) struct Model {
     stale: bool,
     /// It was found away, or said that it stops, and has said nothing new since.
     away: bool,
+    /// It said that it stops, and was not seen away since.
+    stops_until: Time,
     /// How many starts there were.
     pub(crate) starts: u64,
     /// The phases that somebody has named in this start.
@@ -88,6 +91,7 @@ impl Model {
             looking: false,
             stale: false,
             away: false,
+            stops_until: Time::ZERO,
             starts: 0,
             named: vec![false; plan.phases.len()],
             reported: false,
@@ -175,6 +179,7 @@ impl Model {
             backend::Input::Started(generation) if generation > self.generation => {
                 self.generation = generation;
                 (self.there, self.failed, self.doubted) = (true, false, false);
+                self.stops_until = Time::ZERO;
                 self.loses();
                 self.begins(now);
             }
@@ -182,6 +187,7 @@ impl Model {
                 generation, restarts, ..
             } if generation == self.generation => {
                 self.there = false;
+                self.stops_until = Time::ZERO;
                 self.loses();
                 self.failed = !restarts;
                 self.start_failed |= !restarts;
@@ -199,6 +205,10 @@ impl Model {
     }
 
     fn looked_at(&mut self, now: Time, good: bool) {
+        if good && now < self.stops_until {
+            return; // of who stops
+        }
+        self.stops_until = Time::ZERO;
         let counts = self.looking || self.worth().is_some();
         match (self.signal, good) {
             (None, false) => self.stale = false,
@@ -241,6 +251,7 @@ impl Model {
     }
 
     fn says_ready(&mut self, now: Time) {
+        self.stops_until = Time::ZERO;
         (self.notifies, self.doubted) = (true, false);
         self.is_ready(now, Trust::Pushed);
     }
@@ -249,12 +260,14 @@ impl Model {
         (self.notifies, self.doubted) = (true, false);
         self.loses();
         self.failed = false;
+        self.stops_until = now + STOPPING_MAX;
         if !self.plan.is_ours {
             self.begins(now); // what follows is a new start, as nobody says more
         }
     }
 
     fn is_doubted(&mut self, now: Time) {
+        self.stops_until = Time::ZERO;
         self.doubted = true;
         let was_ready = self.signal.is_some();
         self.loses();
@@ -268,6 +281,7 @@ impl Model {
     }
 
     fn reports(&mut self, now: Time, index: usize) {
+        self.stops_until = Time::ZERO;
         let speaks = self.speaks_for_itself();
         if self.failed {
             (self.failed, self.signal) = (false, None);
@@ -300,6 +314,9 @@ impl Model {
     fn fails(&mut self) {
         if self.failed || self.start_failed {
             return;
+        }
+        if !self.plan.is_ours {
+            self.stops_until = Time::ZERO;
         }
         self.start_failed = true;
         if self.plan.is_ours {

@@ -151,6 +151,9 @@ pub const CHECK_BODY_MAX: usize = 64 * KIB;
 pub const SCRAM_ROUNDS_MAX: u32 = 100_000;
 /// Ends of children that are kept while a check's command is being started: it may be one of them.
 pub const EARLY_ENDS_MAX: usize = 1_024;
+/// How long a backend that said it stops is believed over good looks at it, if none shows it away: as long as
+/// systemd waits for a stop. It may never be seen away, where its listener is somebody else's (socket activation).
+pub const STOPPING_MAX: Duration = Duration::from_secs(90);
 /// Characters of the reason of a failed start that a client is told.
 pub const REASON_MAX: usize = 100;
 /// Bytes of a file of start-up times; one of ours has far less.

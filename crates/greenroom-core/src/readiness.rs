@@ -26,6 +26,7 @@ use crate::backend::{self, Backend, Condition, Source};
 use crate::check::{self, Check, Level};
 use crate::event::Generation;
 use crate::gate::Trust;
+use crate::limits::STOPPING_MAX;
 use crate::phase::{self, Failure, Phases, Reason, Step};
 use crate::time::Time;
 
@@ -191,6 +192,8 @@ pub struct Readiness {
     /// It was found away, or said that it stops, and reached no phase since: those that it reached are no
     /// word to go by.
     away: bool,
+    /// It said that it stops, and was not seen away since: until then good looks at it are of who stops.
+    stopping_until: Time,
     /// What the gate was told last.
     told: Option<Trust>,
     met: Needs,
@@ -210,6 +213,7 @@ impl Readiness {
             checks,
             signal: None,
             away: false,
+            stopping_until: Time::ZERO,
             told: None,
             met: Needs::default(),
             refused: Needs::default(),
@@ -312,6 +316,9 @@ impl Readiness {
     }
 
     fn signal(&mut self, now: Time, input: backend::Input) {
+        if self.is_of_who_stops(now, input) {
+            return;
+        }
         let before = self.backend.condition();
         let generation = self.backend.generation();
         let output = self.backend.handle(input);
@@ -353,6 +360,32 @@ impl Readiness {
             }
             None => {}
         }
+    }
+
+    /// Whether this is a good look at a backend that has just said it stops: it is there still, and will not be.
+    fn is_of_who_stops(&mut self, now: Time, input: backend::Input) -> bool {
+        match input {
+            // Of an earlier life: it counts for nothing.
+            backend::Input::NotifiedReady(generation)
+            | backend::Input::NotifiedStopping(generation)
+            | backend::Input::NotifiedPhase(generation)
+            | backend::Input::StartFailed(generation)
+            | backend::Input::Verdict(generation, _)
+            | backend::Input::Exited { generation, .. }
+                if generation != self.backend.generation() => {}
+            backend::Input::Verdict(_, true) => return now < self.stopping_until,
+            backend::Input::NotifiedStopping(_) => self.stopping_until = now + STOPPING_MAX,
+            backend::Input::Started(_)
+            | backend::Input::NotifiedReady(_)
+            | backend::Input::NotifiedPhase(_)
+            | backend::Input::StartFailed(_)
+            | backend::Input::Verdict(_, false)
+            | backend::Input::Unreachable
+            | backend::Input::Restarting
+            | backend::Input::Exited { .. } => self.stopping_until = Time::ZERO,
+            backend::Input::RelayLost => {}
+        }
+        false
     }
 
     /// A new start: the phases, and the checks that prove one, begin anew.

@@ -275,6 +275,36 @@ fn what_somebody_else_starts_may_try_again_after_a_failed_start() {
 }
 
 #[test]
+fn who_says_that_it_stops_is_not_found_ready_before_it_was_away() {
+    let stopped = || {
+        let mut bench = Bench::new(plan(Source::Probe(Trust::Pushed), false, 0, vec![Need::default()]));
+        let generation = bench.readiness.generation();
+        bench.signal(backend::Input::Verdict(generation, true));
+        assert_eq!(told(&bench.phase("stopping")), Some(false));
+        assert_eq!(
+            told(&bench.signal(backend::Input::Verdict(generation, true))),
+            None,
+            "it still answers"
+        );
+        (bench, generation)
+    };
+    let (mut bench, generation) = stopped();
+    bench.signal(backend::Input::Verdict(generation, false));
+    assert_eq!(
+        told(&bench.signal(backend::Input::Verdict(generation, true))),
+        Some(true)
+    );
+
+    let (mut bench, _) = stopped();
+    assert_eq!(told(&bench.phase("ready")), Some(true), "its word is enough");
+
+    let (mut bench, generation) = stopped();
+    bench.now = bench.now + STOPPING_MAX;
+    let said = bench.signal(backend::Input::Verdict(generation, true));
+    assert_eq!(told(&said), Some(true), "somebody else's listener is never away");
+}
+
+#[test]
 fn a_check_that_proves_a_phase_proves_it_anew_in_each_life() {
     let mut bench = Bench::new(plan(Source::Notify, true, 4, vec![Need::default()]));
     bench.verdict(0, true);

@@ -137,6 +137,24 @@ fn what_is_missing_is_told_to_the_backend_and_to_clients_that_ask() {
 }
 
 #[test]
+fn what_was_never_answered_is_missing_from_the_first_client_on() {
+    let stub = Stub::listen();
+    let slow = "[backend.app.check.slow]\nprobe = \"exec\"\ncommand = [\"sleep\", \"60\"]\ntimeout = \"60s\"\n\
+                critical = false\n\n";
+    let config = format!(
+        "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n\n{slow}",
+        stub.address()
+    );
+    let rig = Rig::start("serve", &config);
+    let _client = rig.knock("/ws");
+    let (_backend, _, head) = next(&stub);
+    assert_eq!(
+        field(&head, "greenroom-degraded").as_deref(),
+        Some("emergency;missing=\"slow\"")
+    );
+}
+
+#[test]
 fn a_route_refuses_or_holds_while_something_is_missing() {
     let stub = Stub::listen();
     let routes = "[[route]]\npath = \"/strict\"\ndegraded = \"refuse\"\n\n[[route]]\npath = \"/patient\"\n\
@@ -333,6 +351,23 @@ fn the_admin_socket_is_for_its_own_user_whatever_its_mode() {
     rig.greenroom.wait_for(refused, SOON);
     let own = rig.say(&["status", "--admin", place]);
     assert!(own.status.success(), "{own:?}");
+}
+
+#[test]
+fn who_holds_connections_to_the_admin_door_and_asks_nothing_keeps_nobody_out() {
+    let (stub, door) = (Stub::listen(), nobody());
+    let rig = with(&stub, &format!("[admin]\naddress = \"{door}\"\n"), &["database"]);
+    rig.until("it is asked", |status| status["backend"] == "app");
+    let slow = |_| {
+        let mut client = Raw::connect(&door);
+        client.send("GET /livez HTTP/1.1\r\nHost: localhost\r\n");
+        client
+    };
+    let began = Instant::now();
+    let _crowd: Vec<Raw> = (0..200).map(slow).collect();
+    assert_eq!(health(&door, "/livez").0, 200);
+    assert!(began.elapsed() < SOON, "nobody's head had to be given up for it");
+    assert_eq!(rig.status()["backend"], "app");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use common::{
     rig::Rig,
 };
 use rustix::process::Signal;
+use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -186,6 +187,43 @@ fn a_line_of_the_log_finishes_its_phase_and_lets_clients_in() {
         rig.greenroom.stdout().contains("Server is up (worker 1)"),
         "it is passed on"
     );
+}
+
+/// The first life prints its line before anything else, quicker than its start is told; the second listens long before.
+#[test]
+fn a_line_of_the_log_counts_for_its_own_life_however_early_it_comes() {
+    let script = "if [ ! -e \"$AGAIN\" ]; then echo up; touch \"$AGAIN\"; read line < \"$PIPE\"; exit; fi; \
+                  \"$PY\" \"$APP\" & read line < \"$PIPE\"; echo up; wait";
+    let config = format!(
+        "[backend.app]\nphases = [\"boot\"]\nready = \"listen\"\n\n[backend.app.process]\nrestart = \"always\"\n\
+         command = [\"sh\", \"-c\", '{script}']\n\
+         env = {{ PY = \"{}\", APP = \"{}\", PIPE = \"{{folder}}/pipe\", AGAIN = \"{{folder}}/again\" }}\n\n\
+         [backend.app.check.up]\nprobe = \"log\"\nline = 'up'\n",
+        python("python"),
+        fixture("lives.py")
+    );
+    let pipe = |folder: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(folder.join("pipe")).status();
+        assert!(made.unwrap().success());
+    };
+    let rig = Rig::with("run", &config, pipe, |command| {
+        command.env("FIRST", "well");
+    });
+    let is_good = |event: &Value| event["event"] == "check" && event["state"] == "good";
+    rig.greenroom.wait_for(is_good, SOON);
+    std::fs::write(rig.folder.join("pipe"), "go\n").unwrap();
+    let began = |event: &Value| event["event"] == "started" && event["generation"] == 2;
+    rig.greenroom.wait_for(began, SOON);
+    rig.until("it listens", |_| rig.ledger.beside("lives").exists());
+    let mut client = rig.knock("/ws");
+    rig.held(1);
+    std::fs::write(rig.folder.join("pipe"), "go\n").unwrap();
+    assert!(client.head().starts_with("HTTP/1.1 101 "));
+    let mut events = rig.greenroom.events().into_iter().skip_while(|event| !began(event));
+    let first = events
+        .find(|event| is_good(event) || event["event"] == "ready")
+        .unwrap();
+    assert!(is_good(&first), "ready by the line of the life before: {first}");
 }
 
 /// gunicorn, Puma and others say READY=1 whenever there is somebody to say it to. Where `ready` asks for more, more counts.

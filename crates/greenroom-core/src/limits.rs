@@ -344,7 +344,7 @@ pub const KEYS_MAX: usize = 4;
 
 // ── Admin ──────────────────────────────────────────────────────────────────
 
-/// Connections served at one admin door at a time; more wait in its backlog.
+/// Connections served at one admin door at a time; for one more the first of them is closed.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// How long an admin door rests after the kernel had no descriptor or memory for a connection.
 pub const ADMIN_REST: Duration = Duration::from_secs(1);

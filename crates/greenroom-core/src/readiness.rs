@@ -240,7 +240,11 @@ impl Readiness {
                 index,
                 generation,
                 good,
-            } => self.verdict(now, index, generation, good),
+            } => {
+                if !self.verdict(now, index, generation, good) {
+                    return; // as most of them: there may be thousands in a second
+                }
+            }
         }
         self.put_together();
     }
@@ -454,17 +458,18 @@ impl Readiness {
         }
     }
 
-    fn verdict(&mut self, now: Time, index: usize, generation: Generation, good: bool) {
+    /// Whether it has changed anything.
+    fn verdict(&mut self, now: Time, index: usize, generation: Generation, good: bool) -> bool {
         let is_of_this_life = generation == self.backend.generation() && self.is_there();
         let (Some(rule), Some(check)) = (self.plan.checks.get(index), self.checks.get_mut(index)) else {
-            return;
+            return false;
         };
         // What an earlier life has shown, or one that is over, proves no phase of this one.
         if rule.phase.is_some() && !is_of_this_life {
-            return;
+            return false;
         }
         if !check.take(rule, good) {
-            return;
+            return false;
         }
         let (state, phase) = (check.state(), rule.phase);
         self.outputs.push_back(Output::Check { index, state });
@@ -475,6 +480,7 @@ impl Readiness {
             }
         }
         self.weigh();
+        true
     }
 
     /// What is missing of it now.

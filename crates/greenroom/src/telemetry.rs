@@ -426,17 +426,24 @@ fn append(format: Format, stories: &mut sentence::Stories, out: &mut Vec<u8>, to
     }
 }
 
+/// Whether a character writes over no terminal and turns no line around: no control character, no line break, no
+/// direction mark.
+#[must_use]
+pub fn is_safe(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Makes text of a peer or a child fit for a log: control characters, line
 /// breaks and direction marks are escaped, and it is cut at `max` characters.
 #[must_use]
 pub fn printable(text: &str, max: usize) -> String {
     let mut out = String::new();
     for c in text.chars().take(max) {
-        let bidi = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || bidi {
-            out.extend(c.escape_unicode());
-        } else {
+        if is_safe(c) {
             out.push(c);
+        } else {
+            out.extend(c.escape_unicode());
         }
     }
     out

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -32,6 +32,7 @@ use crate::clock;
 use crate::config::Admin;
 use crate::driver::{Message, Status};
 use crate::front::Backend;
+use crate::telemetry::is_safe;
 
 /// greenroom and all its backends.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -176,7 +177,13 @@ async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
     })
 }
 
-fn backend<'a>(asked: &'a Asked, name: &str) -> Result<&'a Arc<Backend>, Refused> {
+type Name = Result<Path<String>, PathRejection>;
+
+fn backend(asked: &Asked, name: Name) -> Result<&Arc<Backend>, Refused> {
+    let Path(name) = match name {
+        Ok(name) => name,
+        Err(rejection) => return refuse(rejection.status(), rejection.body_text(), "write the name of a backend"),
+    };
     if let Some(found) = asked.backends.iter().find(|backend| backend.name == name) {
         return Ok(found);
     }
@@ -195,16 +202,16 @@ async fn status(backend: &Backend) -> Result<Json<Status>, Refused> {
     }
 }
 
-async fn one(State(asked): State<Arc<Asked>>, Path(name): Path<String>) -> Result<Json<Status>, Refused> {
-    status(backend(&asked, &name)?).await
+async fn one(State(asked): State<Arc<Asked>>, name: Name) -> Result<Json<Status>, Refused> {
+    status(backend(&asked, name)?).await
 }
 
 async fn push(
     State(asked): State<Arc<Asked>>,
-    Path(name): Path<String>,
+    name: Name,
     push: Result<Json<Push>, JsonRejection>,
 ) -> Result<Json<Status>, Refused> {
-    let backend = backend(&asked, &name)?;
+    let backend = backend(&asked, name)?;
     let Json(push) = match push {
         Ok(push) => push,
         Err(rejection) => {
@@ -239,7 +246,7 @@ fn judge(asked: &Asked, backend: &Backend, push: &Push, now: &Status) -> Result<
     let phase = push.phase.as_str();
     if phase == "failed" {
         let words = push.reason.as_deref().unwrap_or("the server said so");
-        let words: String = words.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();
+        let words: String = words.chars().filter(|&c| is_safe(c)).take(REASON_MAX).collect();
         return Ok(Input::Failed(generation, Reason::Said(words.into())));
     }
     if push.reason.is_some() {

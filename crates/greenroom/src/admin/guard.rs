@@ -57,7 +57,11 @@ impl Rule {
                 "ask with a program such as curl",
             );
         }
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(only), None) => only.to_str().ok(),
+            (None, _) | (Some(_), Some(_)) => None,
+        };
         if !host.is_some_and(|host| self.is_own(host)) {
             return refuse(
                 StatusCode::FORBIDDEN,
@@ -145,6 +149,8 @@ mod tests {
             assert_eq!(judged(&[("host", host), token]), 403, "{host}");
         }
         assert_eq!(judged(&[token]), 403, "no Host");
+        let two = [("host", "localhost"), ("host", "evil.test"), token];
+        assert_eq!(judged(&two), 403, "whose is it?");
         let host = ("host", "localhost");
         for origin in ["http://localhost:9090", "null", "https://evil.test"] {
             assert_eq!(judged(&[host, token, ("origin", origin)]), 403, "{origin}");

@@ -21,6 +21,7 @@ pub mod platform;
 pub mod report;
 pub mod socket;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::config::{Address, Admin, Config};
 use crate::front::Backend;
@@ -80,11 +82,10 @@ pub fn socket(settings: &Admin) -> io::Result<Socket> {
 }
 
 async fn serve_unix(listener: UnixListener, router: Router, log: Log) {
-    let door = Door::new(router, log);
+    let mut door = Door::new(router, log);
     loop {
-        let permit = door.permit().await;
         match listener.accept().await {
-            Ok((stream, _)) if guard::is_ours(&stream) => door.serve(stream, permit),
+            Ok((stream, _)) if guard::is_ours(&stream) => door.serve(stream),
             Ok(_) => door.log.warn("refused a process of another user at the admin socket"),
             Err(error) => door.rest(&error).await,
         }
@@ -92,11 +93,10 @@ async fn serve_unix(listener: UnixListener, router: Router, log: Log) {
 }
 
 async fn serve_tcp(listener: TcpListener, router: Router, log: Log) {
-    let door = Door::new(router, log);
+    let mut door = Door::new(router, log);
     loop {
-        let permit = door.permit().await;
         match listener.accept().await {
-            Ok((stream, _)) => door.serve(stream, permit),
+            Ok((stream, _)) => door.serve(stream),
             Err(error) => door.rest(&error).await,
         }
     }
@@ -105,7 +105,8 @@ async fn serve_tcp(listener: TcpListener, router: Router, log: Log) {
 /// One place to come in by, with its bound.
 struct Door {
     router: Router,
-    room: Arc<Semaphore>,
+    /// Who is served, in the order in which they came.
+    served: VecDeque<AbortHandle>,
     log: Log,
 }
 
@@ -113,30 +114,29 @@ impl Door {
     fn new(router: Router, log: Log) -> Self {
         Self {
             router,
-            room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)),
+            served: VecDeque::new(),
             log,
         }
     }
 
-    /// Room for one more connection. Whoever comes meanwhile waits in the backlog.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.room).acquire_owned().await.ok() // it is never closed
-    }
-
-    fn serve(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        permit: Option<OwnedSemaphorePermit>,
-    ) {
+    /// Serves one more. Where there are too many the one who came first gives way: a platform that asks for health
+    /// has its answer in a moment, and must not wait behind those who hold connections and ask nothing.
+    fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        self.served.retain(|served| !served.is_finished());
+        if self.served.len() >= ADMIN_CONNECTIONS_MAX
+            && let Some(first) = self.served.pop_front()
+        {
+            first.abort();
+        }
         let service = TowerToHyperService::new(self.router.clone());
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
             let connection = http.serve_connection(TokioIo::new(stream), service);
             // Whoever is slow or breaks off has chosen so; nobody waits for it.
             let _ = tokio::time::timeout(ADMIN_IDLE, connection).await;
-            drop(permit);
         });
+        self.served.push_back(serving.abort_handle());
     }
 
     async fn rest(&self, error: &io::Error) {

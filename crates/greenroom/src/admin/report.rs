@@ -1,11 +1,12 @@
 //! `greenroom status` as text: one screen that answers "why is my client waiting?".
 //!
-//! Words chosen by a backend are printed without control characters: they cannot drive the terminal.
+//! It is printed without control characters and direction marks: no words chosen by a backend drive the terminal.
 
 use std::fmt::Write as _;
 
 use super::api::Report;
 use crate::driver::{CheckStatus, PhaseStatus, Status};
+use crate::telemetry::is_safe;
 
 /// The screen.
 #[must_use]
@@ -33,6 +34,8 @@ pub fn text(report: &Report) -> String {
         out.push('\n');
         backend(&mut out, status);
     }
+    // Whatever answered may be no greenroom at all.
+    out.retain(|c| c == '\n' || is_safe(c));
     out
 }
 
@@ -168,7 +171,7 @@ fn check(check: &CheckStatus) -> String {
 }
 
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    text.chars().filter(|&c| is_safe(c)).collect()
 }
 
 /// Milliseconds as people say them.
@@ -266,6 +269,15 @@ mod tests {
             },
         ];
         insta::assert_snapshot!(shown(waiting));
+    }
+
+    #[test]
+    fn nothing_that_answers_drives_the_terminal() {
+        let mut fake = status("ready\u{9b}31m");
+        fake.backend = "\u{1b}]0;app\u{7}\u{202e}".into();
+        let screen = shown(fake);
+        assert!(screen.contains("\n]0;app  "), "{screen}");
+        assert!(screen.chars().all(|c| c == '\n' || is_safe(c)), "{screen:?}");
     }
 
     #[test]

@@ -13,11 +13,13 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use greenroom_core::limits::STALE_LOOKS_MAX;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// A socket of our own, bound; removed when dropped.
 #[derive(Debug)]
@@ -33,13 +35,24 @@ impl Socket {
     pub fn at(path: &Path) -> io::Result<Self> {
         let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
         if is_socket {
-            if UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    "somebody answers there already; is another greenroom running?",
-                ));
+            match knock(path) {
+                Err(Errno::CONNREFUSED) => fs::remove_file(path)?,
+                Err(Errno::NOENT) => {} // it went just now
+                Ok(()) | Err(Errno::AGAIN) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::AddrInUse,
+                        "somebody answers there already; is another greenroom running?",
+                    ));
+                }
+                // A socket of another kind, or of somebody who does not let us in: theirs.
+                Err(error) => {
+                    let error = io::Error::from(error);
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!("there is a socket that greenroom has not made ({error}); say another place"),
+                    ));
+                }
             }
-            fs::remove_file(path)?;
         }
         Self::bind(path)
     }
@@ -117,14 +130,24 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made,
     }
-    let there = fs::symlink_metadata(folder)?;
-    let ours = there.is_dir() && there.uid() == rustix::process::geteuid().as_raw() && there.mode() & 0o022 == 0;
-    if ours {
+    if is_our_own(&fs::symlink_metadata(folder)?) {
         return Ok(());
     }
     let path = folder.display();
     let message = format!("{path} is no folder of our own that only we can write to; say where with admin.socket");
     Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+}
+
+/// Whether it is a folder of our user, to which nobody else can write.
+fn is_our_own(folder: &fs::Metadata) -> bool {
+    folder.is_dir() && folder.uid() == rustix::process::geteuid().as_raw() && folder.mode() & 0o022 == 0
+}
+
+/// Whether somebody listens at a socket, without ever waiting: who listens may be too busy to take anybody (`AGAIN`).
+fn knock(path: &Path) -> Result<(), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 /// The sockets in a folder, with the process that made each.
@@ -151,8 +174,17 @@ fn is_alive(pid: u32) -> bool {
 /// The sockets of this user's greenrooms that run.
 #[must_use]
 pub fn running() -> Vec<PathBuf> {
-    let mut all = sockets(&runtime_folder());
-    all.retain(|&(pid, _)| is_alive(pid));
+    running_in(&runtime_folder())
+}
+
+/// In a folder that somebody else has made, such as one in `/tmp` under our name, is nothing that we speak to.
+fn running_in(folder: &Path) -> Vec<PathBuf> {
+    if !fs::symlink_metadata(folder).is_ok_and(|folder| is_our_own(&folder)) {
+        return Vec::new();
+    }
+    let mut all = sockets(folder);
+    // The number of one that was killed may be another process's by now.
+    all.retain(|(pid, path)| is_alive(*pid) && matches!(knock(path), Ok(()) | Err(Errno::AGAIN)));
     all.sort_unstable();
     all.into_iter().map(|(_, path)| path).collect()
 }
@@ -191,6 +223,45 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert!(Socket::at(&path).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_dir_all(place).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_stream_socket_of_ours_is_kept_and_who_is_too_busy_answers() {
+        let place = place();
+        let path = place.join("notify");
+        let _datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        assert!(Socket::at(&path).is_err(), "systemd's, say");
+        assert!(path.exists());
+
+        let path = place.join("busy");
+        let flags = SocketFlags::CLOEXEC;
+        let listener = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap(); // one has room, whatever was said
+        let error = Socket::at(&path).unwrap_err(); // and does not wait for ever
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        assert!(path.exists());
+        fs::remove_dir_all(place).unwrap();
+    }
+
+    #[test]
+    fn only_who_answers_in_a_folder_of_our_own_is_running() {
+        let place = place();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
+        let path = place.join(format!("{}.sock", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let parent = rustix::process::getppid().unwrap().as_raw_nonzero();
+        drop(UnixListener::bind(place.join(format!("{parent}.sock"))).unwrap()); // killed, and its number given anew
+        assert_eq!(running_in(&place), [path]);
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(
+            running_in(&place),
+            [""; 0].map(PathBuf::from),
+            "anybody could have put it there"
+        );
+        drop(listener);
         fs::remove_dir_all(place).unwrap();
     }
 

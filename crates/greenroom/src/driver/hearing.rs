@@ -191,7 +191,7 @@ impl Driver {
     }
 
     /// What heads and messages say of it from now on.
-    fn show_degraded(&mut self) {
+    pub(super) fn show_degraded(&mut self) {
         let level = self.readiness.level();
         let degraded = (level != Level::None).then(|| Degraded::new(level, &self.missing()).into());
         self.standing.send_modify(|standing| standing.degraded = degraded);

@@ -193,7 +193,7 @@ impl Driver {
             pool: Arc::clone(&pool),
             standing: stands,
         };
-        let driver = Self {
+        let mut driver = Self {
             inbox,
             launcher: Launcher::new(parts.names, Arc::clone(&parts.registry)),
             registry: parts.registry,
@@ -222,6 +222,7 @@ impl Driver {
             look_now: Arc::clone(&look_now),
             index: parts.backend,
         };
+        driver.show_degraded(); // what is not known yet is missing
         let wants = Wants {
             verdict,
             look_now,

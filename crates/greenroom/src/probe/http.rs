@@ -6,6 +6,7 @@
 //! is followed.
 
 use greenroom_core::limits;
+use greenroom_core::phase::is_name;
 use serde_json::Value;
 
 use super::Why;
@@ -171,9 +172,7 @@ fn phase(body: &[u8], pointer: &str) -> Result<Option<Box<str>>, Why> {
     let value: Value = serde_json::from_slice(body).map_err(|_| Why::Nonsense("its body is not JSON"))?;
     match value.pointer(pointer) {
         Some(Value::Null) => Ok(None),
-        Some(Value::String(name)) if !name.is_empty() && name.chars().count() <= limits::PHASE_NAME_MAX => {
-            Ok(Some(name.as_str().into()))
-        }
+        Some(Value::String(name)) if is_name(name.as_bytes()) => Ok(Some(name.as_str().into())),
         Some(_) | None => Err(Why::NoPhase),
     }
 }
@@ -196,7 +195,9 @@ mod tests {
         assert_eq!(phase(b"\"complete\"", ""), name("complete"));
         assert!(matches!(phase(b"{", ""), Err(Why::Nonsense(_))));
         let long = format!("\"{}\"", "x".repeat(limits::PHASE_NAME_MAX + 1));
-        assert_eq!(phase(long.as_bytes(), ""), Err(Why::NoPhase));
+        for no_name in [&long, r#""a\r\n\u001b[2Jb""#, r#""two words""#, "\"\u{202e}\""] {
+            assert_eq!(phase(no_name.as_bytes(), ""), Err(Why::NoPhase), "{no_name}");
+        }
     }
 
     #[test]

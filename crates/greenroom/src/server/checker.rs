@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use greenroom_core::event::Generation;
 use greenroom_core::readiness::Input;
 use tokio::sync::{Notify, watch};
 
@@ -35,7 +36,11 @@ impl Checker {
         let Some(probe) = self.probe() else {
             return; // the configuration has no `log` check without a process
         };
-        match probe::watch(probe, self.check.interval, &Notify::new(), |look| self.report(look)).await {}
+        let mut told = None;
+        match probe::watch(probe, self.check.interval, &Notify::new(), |look| {
+            self.report(look, &mut told)
+        })
+        .await {}
     }
 
     fn probe(&self) -> Option<Probe> {
@@ -45,15 +50,21 @@ impl Checker {
         }
     }
 
-    fn report(&self, look: Look) {
+    /// `told`: the phase that was told last, and of which life. A page says the same each time that it is asked, and
+    /// to say `ready`, `stopping` or a strange name again is no news.
+    fn report(&self, look: Look, told: &mut Option<(Generation, Box<str>)>) {
         let name = &self.check.rule.name;
         if let Some(note) = look.note {
             self.log.warn(format!("the check {name}: {note}"));
         }
         let generation = self.lives.of(look.began);
-        if let Some(phase) = look.phase {
-            self.inbox
-                .tell(Message::Backend(Input::Phase(generation, phase), "check"));
+        let said = look.phase.map(|phase| (generation, phase));
+        if *told != said {
+            told.clone_from(&said);
+            if let Some((generation, phase)) = said {
+                self.inbox
+                    .tell(Message::Backend(Input::Phase(generation, phase), "check"));
+            }
         }
         let (good, reason) = match look.verdict {
             Verdict::Up => (true, None),
@@ -66,5 +77,62 @@ impl Checker {
             good,
         };
         self.inbox.tell(Message::Checked(input, verdict));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
+
+    use greenroom_core::check::Rule;
+
+    use super::*;
+    use crate::telemetry::Format;
+
+    #[test]
+    fn a_phase_is_told_when_it_changes_and_again_in_the_next_life() {
+        let rule = Rule {
+            name: "page".into(),
+            rise: 1,
+            fall: 1,
+            phase: None,
+            critical: true,
+            weight: 1,
+        };
+        let checker = Checker {
+            index: 0,
+            check: Check {
+                rule,
+                probe: ProbeKind::File { path: PathBuf::new() },
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+            },
+            address: "127.0.0.1:1".parse().unwrap(),
+            of: Of::Anyone,
+            line: None,
+            lives: Arc::default(),
+            inbox: Arc::default(),
+            log: Log::start(Format::Json),
+        };
+        let mut told = None;
+        let mut phases = |phase: Option<&str>| {
+            let look = Look {
+                verdict: Verdict::Up,
+                phase: phase.map(Into::into),
+                began: Instant::now(),
+                took: Duration::ZERO,
+                note: None,
+            };
+            checker.report(look, &mut told);
+            let mut messages = Vec::new();
+            checker.inbox.take(&mut messages);
+            messages.len() - 1 // the verdict is always told
+        };
+        let page = [None, Some("stopping"), Some("stopping"), Some("init"), Some("init")];
+        assert_eq!(page.map(&mut phases), [0, 1, 0, 1, 0]);
+        checker.lives.begin(Generation(1));
+        let page = [Some("init"), Some("init"), None, Some("init")];
+        assert_eq!(page.map(&mut phases), [1, 0, 0, 1], "whoever was away says it again");
     }
 }

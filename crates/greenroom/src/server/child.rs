@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use greenroom_core::backend::Input;
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::House;
-use super::lives::Lives;
+use super::lives::{Lives, SeenLines};
 use super::places::Places;
 use super::station::Station;
 use super::stop::{self, Asked, Signals};
@@ -181,9 +181,9 @@ impl Life {
         loop {
             number += 1;
             let generation = Generation(number);
-            self.lives.begin(generation);
-            // Told before it is started, so that its first word finds its generation known.
+            // Told before it is started, so that its first word finds its generation known; and before a look can be of it.
             self.inbox.tell(Message::signal(Input::Started(generation), "start"));
+            self.lives.begin(generation);
             let mut failed = None;
             let mut signal = None;
             let code = match self.supervisor.spawn(self.id, generation).await {
@@ -325,13 +325,10 @@ struct Teller {
     pid: Arc<AtomicU32>,
     lives: Arc<Lives>,
     deaths: mpsc::UnboundedSender<Death>,
-    /// For each `log` check, in order: whether its line was seen in the present life.
-    lines: Arc<[watch::Sender<bool>]>,
+    lines: Arc<SeenLines>,
     /// Whether READY=1 is what makes it ready. Many servers say it to whoever listens; where something else was
     /// configured to decide, that decides.
     awaits_ready: bool,
-    /// The present life: a line of an earlier one may still come late.
-    present: AtomicU64,
     keys: mpsc::Sender<Key>,
 }
 
@@ -346,7 +343,6 @@ impl Teller {
             deaths,
             lines: Arc::clone(&station.lines),
             awaits_ready: matches!(station.settings().ready, Ready::Auto | Ready::Notify),
-            present: AtomicU64::new(0),
             keys: keys.clone(),
         };
         (teller, died)
@@ -357,11 +353,8 @@ impl Teller {
             What::Started { pid } => {
                 let pid = u32::try_from(pid).unwrap_or(0);
                 self.pid.store(pid, Ordering::SeqCst);
+                self.lines.begin(generation);
                 let generation = generation.0;
-                self.present.store(generation, Ordering::SeqCst);
-                for seen in self.lines.iter() {
-                    seen.send_replace(false);
-                }
                 self.log.say(Event::Started { pid, generation });
             }
             What::Notified { message, barrier, .. } => {
@@ -386,18 +379,14 @@ impl Teller {
                 let failed = readiness::Input::Failed(generation, Reason::Watchdog(silence));
                 self.inbox.tell(Message::Backend(failed, "watchdog"));
             }
-            What::Line { pattern, .. } => {
-                let is_present = generation.0 == self.present.load(Ordering::SeqCst);
-                if let Some(seen) = self.lines.get(pattern).filter(|_| is_present) {
-                    seen.send_replace(true);
-                }
-            }
+            What::Line { pattern, .. } => self.lines.see(generation, pattern),
             What::Key(key) => {
                 let _ = self.keys.try_send(key); // full: enough is known
             }
             What::Stopped { .. } | What::Continued => {}
             What::Ended { end, interrupted } => {
                 self.pid.store(0, Ordering::SeqCst);
+                self.lines.end(generation);
                 let _ = self.deaths.send(Death {
                     generation,
                     end,

@@ -8,12 +8,14 @@
 //! one or the other. What cannot be read or written is said once, and costs nothing but the
 //! times. Bounded by `STARTS_KEPT` lines.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use greenroom_core::limits::{STARTS_FILE_MAX, STARTS_KEPT};
 use greenroom_core::starts::Starts;
+use rustix::fs::{Mode, OFlags};
 use tokio::sync::watch;
 
 use crate::telemetry::Log;
@@ -44,11 +46,15 @@ impl StartsFile {
     }
 
     fn try_read(&self) -> io::Result<Starts> {
-        let file = std::fs::metadata(&self.0)?;
-        if !file.is_file() || file.len() > STARTS_FILE_MAX {
+        // What is no file is not waited for, and what grows meanwhile is not read for ever.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(&self.0, flags, Mode::empty())?);
+        let about = file.metadata()?;
+        if !about.is_file() || about.len() > STARTS_FILE_MAX {
             return Err(io::Error::other("it is no file of start-up times"));
         }
-        let text = std::fs::read_to_string(&self.0)?;
+        let mut text = String::new();
+        file.take(STARTS_FILE_MAX).read_to_string(&mut text)?;
         let times: Result<Vec<u64>, _> = text.lines().map(str::parse).collect();
         let times = times.map_err(|_| io::Error::other("a line is no number of milliseconds"))?;
         Ok(Starts::known(times.into_iter().map(Duration::from_millis)))
@@ -60,7 +66,13 @@ impl StartsFile {
             .take(STARTS_KEPT)
             .map(|time| format!("{}\n", time.as_millis()));
         let beside = self.0.with_extension(format!("{}.new", std::process::id()));
-        std::fs::write(&beside, lines.collect::<String>())?;
+        // What is there was left by a process of our number, or laid there by somebody: it is not written through.
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::create_new(&beside)?;
+        file.write_all(lines.collect::<String>().as_bytes())?;
         std::fs::rename(&beside, &self.0)
     }
 
@@ -109,6 +121,23 @@ mod tests {
         }
         std::fs::write(folder.join("starts-app"), "1\n".repeat(100_000)).unwrap();
         assert_eq!(file.read(&log), Starts::default(), "too large to be one of ours");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_somebody_else_laid_there_is_neither_waited_for_nor_written_through() {
+        let folder = folder();
+        let (file, log) = (StartsFile::of(&folder, "app"), Log::start(Format::Json));
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, folder.join("starts-app"), fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(file.read(&log), Starts::default());
+        std::fs::write(folder.join("victim"), "precious").unwrap();
+        let beside = folder.join(format!("starts-app.{}.new", std::process::id()));
+        std::os::unix::fs::symlink(folder.join("victim"), &beside).unwrap();
+        let starts = Starts::known([Duration::from_millis(7)]);
+        file.write(&starts).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.join("victim")).unwrap(), "precious");
+        assert_eq!(file.read(&log), starts);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

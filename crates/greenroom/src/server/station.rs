@@ -12,10 +12,9 @@ use greenroom_core::readiness::Plan;
 
 use super::FAULT;
 use super::checker::Checker;
-use super::lives::Lives;
+use super::lives::{Lives, SeenLines};
 use super::prober::Prober;
 use super::state::StartsFile;
-use tokio::sync::watch;
 
 use crate::config::{self, Address, Config, Pattern, ProbeKind, Process, Ready};
 use crate::driver::{Driver, Parts, Wants};
@@ -38,8 +37,7 @@ pub(super) struct Station {
     pub(super) lives: Arc<Lives>,
     /// Says when a verdict is wanted, and when a look is.
     pub(super) wants: Wants,
-    /// For each `log` check, in order: whether its line was seen in the present life.
-    pub(super) lines: Arc<[watch::Sender<bool>]>,
+    pub(super) lines: Arc<SeenLines>,
     /// The log, which names the backend where there are several.
     pub(super) log: Log,
     config: Arc<Config>,
@@ -86,7 +84,7 @@ impl Station {
             pid: Arc::default(),
             lives: Arc::default(),
             wants,
-            lines: log_lines(settings).map(|_| watch::Sender::new(false)).collect(),
+            lines: Arc::new(SeenLines::new(log_lines(settings).count())),
             log,
             config: Arc::clone(config),
             index,
@@ -136,10 +134,10 @@ impl Station {
     }
 
     fn check(&self) {
-        let mut lines = self.lines.iter();
+        let mut lines = self.lines.subscribe();
         for (index, check) in self.settings().checks.iter().enumerate() {
             let line = match check.probe {
-                ProbeKind::Log { .. } => lines.next().map(watch::Sender::subscribe),
+                ProbeKind::Log { .. } => lines.next(),
                 _ => None,
             };
             let checker = Checker {

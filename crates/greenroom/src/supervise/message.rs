@@ -13,6 +13,8 @@ use std::time::Duration;
 use greenroom_core::limits;
 use greenroom_core::phase::is_name;
 
+use crate::telemetry::is_safe;
+
 /// What a backend said in one datagram. Of a name that occurs twice the last counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
@@ -133,13 +135,9 @@ fn phase(value: &[u8]) -> Option<String> {
 
 /// Drops what could write over a terminal or turn a line around.
 fn printable(value: &[u8]) -> String {
-    let is_safe = |c: &char| {
-        !c.is_control()
-            && !matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     String::from_utf8_lossy(value)
         .chars()
-        .filter(is_safe)
+        .filter(|&c| is_safe(c))
         .take(limits::STATUS_MAX)
         .collect()
 }

@@ -242,7 +242,7 @@ impl Checker<'_> {
         let mut rule = Rule {
             name: name.into(),
             rise: RISE,
-            fall: FALL,
+            fall: if is_log { 1 } else { FALL }, // its end takes back what it has shown, at once
             phase,
             critical,
             weight: 1,

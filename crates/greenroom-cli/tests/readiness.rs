@@ -415,3 +415,50 @@ fn at_the_address_nothing_but_health_is_told_without_the_token_nor_to_a_page_of_
     assert_eq!((status, &answer["condition"]), (200, &"failed".into()));
     assert_eq!(asked("GET", "/livez", "", "").0, 200);
 }
+
+#[test]
+fn a_check_looks_once_more_before_a_hold_ends() {
+    let stub = Stub::listen();
+    // Between its first look, which finds nothing, and the next one of its grid a minute lies.
+    let config = format!(
+        "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n\n\
+         [backend.app.check.database]\nprobe = \"file:{{folder}}/database\"\ninterval = \"1m\"\n\n\
+         [[route]]\nhold_timeout = \"3s\"\n",
+        stub.address()
+    );
+    let rig = Rig::start("serve", &config);
+    rig.greenroom.wait_for(
+        |event| event["event"] == "check" && event["state"] == "bad",
+        SOON,
+    );
+    let mut client = rig.knock("/ws");
+    rig.held(1);
+    rig.create("database");
+    let (mut backend, _, _) = next(&stub);
+    opened(&mut client, &mut backend);
+}
+
+#[test]
+fn metrics_tell_the_same_as_status_and_every_label_is_a_name_of_the_configuration() {
+    let stub = Stub::listen();
+    let rig = with(&stub, "", &["cache"]);
+    let _held = rig.knock("/ws?x=secret");
+    rig.held(1);
+    rig.until("the level is known", |status| status["level"] == "minimal");
+    let mut page = Raw::connect(&rig.address);
+    page.send("NONSENSE\r\n\r\n");
+    assert!(page.head().starts_with("HTTP/1.1 400 "));
+    let scrape = rig.ask("/metrics");
+    for line in [
+        "greenroom_backend_ready{backend=\"app\"} 0",
+        "greenroom_backend_degraded_level{backend=\"app\"} 1",
+        "greenroom_check_good{backend=\"app\",check=\"cache\",critical=\"false\"} 1",
+        "greenroom_check_good{backend=\"app\",check=\"database\",critical=\"true\"} 0",
+        "greenroom_held{backend=\"app\",kind=\"websocket\"} 1",
+        "greenroom_connections{word=\"held\"} 1",
+        "greenroom_refused_total{word=\"bad_request\"} 1",
+    ] {
+        assert!(scrape.lines().any(|each| each == line), "{line}\n{scrape}");
+    }
+    assert!(scrape.ends_with("# EOF\n") && !scrape.contains("secret"), "{scrape}");
+}

@@ -155,23 +155,35 @@ impl Registry {
         }
     }
 
+    /// How many connections were accepted.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many were closed, by cause.
+    pub fn closed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let count = |c: &CloseCause| (c.word(), self.causes[*c as usize].load(Ordering::Relaxed));
+        CloseCause::ALL.iter().map(count)
+    }
+
+    /// How many were refused, by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let count = |r: &Refusal| (r.word(), self.refusals[*r as usize].load(Ordering::Relaxed));
+        Refusal::ALL.iter().map(count)
+    }
+
     /// The close ledger, for the last line of the log.
     #[must_use]
     pub fn ledger(&self, code: u8) -> Event {
-        let closed = CloseCause::ALL
-            .iter()
-            .map(|c| (c.word(), self.causes[*c as usize].load(Ordering::Relaxed)));
-        let refused = Refusal::ALL
-            .iter()
-            .map(|r| (r.word(), self.refusals[*r as usize].load(Ordering::Relaxed)));
         let some = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| -> BTreeMap<&'static str, u64> {
             counts.filter(|&(_, n)| n > 0).collect()
         };
         Event::Stopped {
             code,
-            accepted: self.accepted.load(Ordering::Relaxed),
-            closed: some(&mut closed.into_iter()),
-            refused: some(&mut refused.into_iter()),
+            accepted: self.accepted(),
+            closed: some(&mut self.closed()),
+            refused: some(&mut self.refused()),
         }
     }
 }

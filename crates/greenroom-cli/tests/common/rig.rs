@@ -88,6 +88,18 @@ impl Rig {
     }
 
     /// Waits until the status is so.
+    /// What the admin socket answers to a GET.
+    pub fn ask(&self, path: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let socket = self.folder.join(format!("greenroom/{}.sock", self.greenroom.pid()));
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
         until(what, || holds(&self.status()));
     }

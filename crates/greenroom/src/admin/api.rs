@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Report`]: greenroom and all backends |
 //! | `GET /v1/backends/NAME` | one backend |
+//! | `GET /metrics` | see `metrics` |
 //! | `POST /v1/backends/NAME/phases` | [`Push`]: how far its start has come; answers with the backend |
 //! | `GET /livez`, `/readyz`, `/startupz` | see `health` |
 //!
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::Asked;
 use super::guard::{self, Rule};
 use super::health::{self, Question};
+use super::metrics;
 use super::platform::platform;
 use crate::clock;
 use crate::config::Admin;
@@ -121,6 +123,7 @@ pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
 fn api() -> Router<Arc<Asked>> {
     Router::new()
         .route("/v1/status", get(report))
+        .route("/metrics", get(scrape))
         .route("/v1/backends/{name}", get(one))
         .route("/v1/backends/{name}/phases", post(push))
         .layer(DefaultBodyLimit::max(ADMIN_BODY_MAX))
@@ -155,6 +158,13 @@ async fn other_method() -> Refused {
         help: "GET what is asked for; POST to /v1/backends/NAME/phases".into(),
     };
     (StatusCode::METHOD_NOT_ALLOWED, Json(problem))
+}
+
+async fn scrape(asked: State<Arc<Asked>>) -> Response {
+    let books = Arc::clone(&asked.registry);
+    let Json(report) = report(asked).await;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], metrics::text(&report, &books)).into_response()
 }
 
 async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {

@@ -17,6 +17,7 @@ mod api;
 pub mod client;
 mod guard;
 pub mod health;
+mod metrics;
 pub mod platform;
 pub mod report;
 pub mod socket;
@@ -36,6 +37,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::{Address, Admin, Config};
 use crate::front::Backend;
+use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::telemetry::Log;
 
@@ -50,6 +52,8 @@ pub struct Asked {
     pub backends: Arc<[Arc<Backend>]>,
     /// Where clients come to, as bound.
     pub listeners: Vec<String>,
+    /// The books.
+    pub registry: Arc<Registry>,
     /// Says that greenroom stops.
     pub drain: watch::Receiver<Option<Drain>>,
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use greenroom_core::backend;
+use greenroom_core::backend::{self, Condition};
 use greenroom_core::check::{Level, State};
 use greenroom_core::gate::{self, Stage};
 use greenroom_core::limits::LOST_GATHER;
@@ -94,6 +94,26 @@ impl Driver {
         }
         if was_ready && !self.gate_is_told {
             self.away_since = now;
+        }
+    }
+
+    pub(super) fn misses_signal(&self) -> bool {
+        self.readiness.condition() == Condition::Starting && self.readiness.wants_verdict()
+    }
+
+    pub(super) fn misses_check(&self) -> bool {
+        !self.gate_is_told && self.readiness.checks().any(|(_, check)| check.state() != State::Good)
+    }
+
+    /// A hold is about to end.
+    pub(super) fn look_once_more(&self) {
+        if self.misses_signal() {
+            self.look_now.notify_one();
+        }
+        for ((_, check), now) in self.readiness.checks().zip(self.check_now.iter()) {
+            if check.state() != State::Good {
+                now.notify_one();
+            }
         }
     }
 

@@ -21,7 +21,6 @@ mod status;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use greenroom_core::backend::Condition;
 use greenroom_core::event::{Generation, Refusal, SessionId};
 use greenroom_core::gate::{Gate, Input, Output};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
@@ -110,6 +109,8 @@ pub struct Driver {
     /// When it is to look once more, as a hold ends.
     last_look: LastLook,
     look_now: Arc<Notify>,
+    /// The same for each check.
+    check_now: Arc<[Notify]>,
     index: usize,
 }
 
@@ -120,6 +121,8 @@ pub struct Wants {
     pub verdict: watch::Receiver<bool>,
     /// Told when a look is wanted now, out of turn.
     pub look_now: Arc<Notify>,
+    /// The same for each check.
+    pub check_now: Arc<[Notify]>,
     /// The life of the process that is to be ended.
     pub end: watch::Receiver<Option<EndLife>>,
     /// What its starts took until now.
@@ -184,6 +187,7 @@ impl Driver {
         let (pool, inbox) = (Arc::new(Pool::default()), Arc::new(Inbox::default()));
         let authority = parts.address.to_string();
         let look_now = Arc::new(Notify::new());
+        let check_now: Arc<[Notify]> = settings.checks.iter().map(|_| Notify::new()).collect();
         let seen = front::Backend {
             name: settings.name.clone(),
             label: parts.log.label(),
@@ -220,12 +224,14 @@ impl Driver {
             pool,
             last_look: LastLook::default(),
             look_now: Arc::clone(&look_now),
+            check_now: Arc::clone(&check_now),
             index: parts.backend,
         };
         driver.show_degraded(); // what is not known yet is missing
         let wants = Wants {
             verdict,
             look_now,
+            check_now,
             end: ends,
             learned,
         };
@@ -296,7 +302,7 @@ impl Driver {
 
     /// Whether a good verdict would let in who waits.
     fn wants_look(&self) -> bool {
-        self.readiness.condition() == Condition::Starting && self.readiness.wants_verdict()
+        self.misses_signal() || self.misses_check()
     }
 
     fn turn(&mut self, messages: &mut Vec<Message>) {
@@ -320,7 +326,7 @@ impl Driver {
         self.give_back(messages);
         self.publish();
         if self.wants_look() && self.last_look.take(now, |after| self.gate.first_deadline(after)) {
-            self.look_now.notify_one();
+            self.look_once_more();
         }
         self.wanted.send_if_modified(|wanted| {
             let wants = self.readiness.wants_verdict();

@@ -25,19 +25,21 @@ pub(super) struct Checker {
     pub(super) of: Of,
     /// Of a `log` check: whether its line was seen in the present life.
     pub(super) line: Option<watch::Receiver<bool>>,
+    /// Told when a look is wanted out of turn, for each check of the backend.
+    pub(super) now: Arc<[Notify]>,
     pub(super) lives: Arc<Lives>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) log: Log,
 }
 
 impl Checker {
-    /// Asks for ever.
+    /// Asks for ever, on its grid and whenever it is told to.
     pub(super) async fn run(self) {
         let Some(probe) = self.probe() else {
             return; // the configuration has no `log` check without a process
         };
         let mut told = None;
-        match probe::watch(probe, self.check.interval, &Notify::new(), |look| {
+        match probe::watch(probe, self.check.interval, &self.now[self.index], |look| {
             self.report(look, &mut told)
         })
         .await {}

@@ -207,6 +207,7 @@ impl Parts<'_> {
             config: Arc::clone(self.config),
             backends,
             listeners,
+            registry: Arc::clone(self.registry),
             drain: self.draining,
         });
         admin::open(&asked, socket, self.log).map_err(|error| format!("cannot open the admin address: {error}"))

@@ -146,6 +146,7 @@ impl Station {
                 address: self.address.clone(),
                 of: self.of(),
                 line,
+                now: Arc::clone(&self.wants.check_now),
                 lives: Arc::clone(&self.lives),
                 inbox: Arc::clone(&self.backend.inbox),
                 log: self.log.clone(),

@@ -427,10 +427,8 @@ fn a_check_looks_once_more_before_a_hold_ends() {
         stub.address()
     );
     let rig = Rig::start("serve", &config);
-    rig.greenroom.wait_for(
-        |event| event["event"] == "check" && event["state"] == "bad",
-        SOON,
-    );
+    rig.greenroom
+        .wait_for(|event| event["event"] == "check" && event["state"] == "bad", SOON);
     let mut client = rig.knock("/ws");
     rig.held(1);
     rig.create("database");

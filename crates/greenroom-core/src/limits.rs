@@ -299,7 +299,7 @@ pub const LOG_GATHER: Duration = Duration::from_millis(2);
 /// Bytes of log that are gathered for one write.
 pub const LOG_WRITE: usize = 32 * KIB;
 /// How long the program waits at its end for the log to be written.
-pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+pub const LOG_FLUSH: Duration = Duration::from_secs(5);
 
 // ── Supervision ────────────────────────────────────────────────────────────
 

@@ -199,7 +199,9 @@ impl House {
             if let Some(new) = self.stub.try_accept() {
                 return (new, false);
             }
-            if before.as_ref().is_some_and(|raw| raw.has_bytes()) {
+            // One that is closed instead was not wanted any more: a new one comes.
+            let speaks = |raw: &Raw| raw.has_bytes() && raw.0.peek(&mut [0]).is_ok_and(|bytes| bytes > 0);
+            if before.as_ref().is_some_and(speaks) {
                 return (before.expect("it is there"), true);
             }
             std::thread::yield_now();

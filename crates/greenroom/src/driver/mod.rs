@@ -159,18 +159,22 @@ pub struct Parts {
     pub log: Log,
 }
 
+/// What its gate keeps to.
+fn limits(settings: &config::Backend) -> GateLimits {
+    GateLimits {
+        held_max: settings.held_max,
+        http_held_max: settings.http_held_max,
+        dials_max: settings.dials_max,
+        ..GateLimits::default()
+    }
+}
+
 impl Driver {
     /// For one backend. Gives what its clients need to know of it; the receiver tells the
     /// prober when a verdict is wanted.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, front::Backend, Wants) {
         let settings = &parts.config.backends[parts.backend];
-        let limits = GateLimits {
-            held_max: settings.held_max,
-            http_held_max: settings.http_held_max,
-            dials_max: settings.dials_max,
-            ..GateLimits::default()
-        };
         let readiness = Readiness::new(parts.plan, clock::now());
         let (wanted, verdict) = watch::channel(readiness.wants_verdict());
         let (end, ends) = watch::channel(None);
@@ -207,7 +211,7 @@ impl Driver {
             lost: (0, None),
             readiness,
             gate_is_told: false,
-            gate: Gate::new(limits),
+            gate: Gate::new(limits(settings)),
             clients: HashMap::new(),
             due: BTreeMap::new(),
             away_since: clock::now(),

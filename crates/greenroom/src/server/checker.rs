@@ -39,10 +39,9 @@ impl Checker {
             return; // the configuration has no `log` check without a process
         };
         let mut told = None;
-        match probe::watch(probe, self.check.interval, &self.now[self.index], |look| {
-            self.report(look, &mut told)
-        })
-        .await {}
+        let now = &self.now[self.index];
+        let report = |look| self.report(look, &mut told);
+        match probe::watch(probe, self.check.interval, now, report).await {}
     }
 
     fn probe(&self) -> Option<Probe> {
@@ -113,6 +112,7 @@ mod tests {
             address: "127.0.0.1:1".parse().unwrap(),
             of: Of::Anyone,
             line: None,
+            now: [Notify::new()].into(),
             lives: Arc::default(),
             inbox: Arc::default(),
             log: Log::start(Format::Json),

@@ -8,9 +8,11 @@ mod common;
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
 
 use common::{
+    process,
     raw::{Raw, SOON, Stub, field, frame, masked, nobody, switching},
     rig::Rig,
 };
+use rustix::process::Signal;
 
 /// Two checks of files: without `database` it is not ready, without `cache` or `bus` it is degraded.
 fn backend(stub: &Stub) -> String {
@@ -351,6 +353,28 @@ fn the_admin_socket_is_for_its_own_user_whatever_its_mode() {
     rig.greenroom.wait_for(refused, SOON);
     let own = rig.say(&["status", "--admin", place]);
     assert!(own.status.success(), "{own:?}");
+}
+
+#[test]
+fn commands_of_checks_end_with_greenroom() {
+    let stub = Stub::listen();
+    let check = |number| {
+        format!(
+            "[backend.app.check.c{number}]\nprobe = \"exec\"\ntimeout = \"60s\"\n\
+             command = [\"sh\", \"-c\", \"sleep 1000 & sleep 1000\"]\n\n"
+        )
+    };
+    let checks: String = (0..8).map(check).collect();
+    let config = format!("[backend.app]\naddress = \"{}\"\n\n{checks}", stub.address());
+    let mark = process::mark();
+    let marked = |command: &mut Command| {
+        command.env(process::MARK, &mark);
+    };
+    let mut rig = Rig::with("serve", &config, |_| {}, marked);
+    process::until("all run", || process::marked(&mark).len() == 1 + 3 * 8);
+    rig.greenroom.signal(Signal::TERM);
+    assert_eq!(rig.greenroom.wait_exit_code(SOON), 0);
+    process::until("none is left", || process::marked(&mark).is_empty());
 }
 
 #[test]

@@ -39,10 +39,8 @@ impl Checker {
             return; // the configuration has no `log` check without a process
         };
         let mut told = None;
-        match probe::watch(probe, self.check.interval, &self.now[self.index], |look| {
-            self.report(look, &mut told)
-        })
-        .await {}
+        let report = |look| self.report(look, &mut told);
+        match probe::watch(probe, self.check.interval, &self.now[self.index], report).await {}
     }
 
     fn probe(&self) -> Option<Probe> {

@@ -8,9 +8,11 @@ mod common;
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
 
 use common::{
+    process,
     raw::{Raw, SOON, Stub, field, frame, masked, nobody, switching},
     rig::Rig,
 };
+use rustix::process::Signal;
 
 /// Two checks of files: without `database` it is not ready, without `cache` or `bus` it is degraded.
 fn backend(stub: &Stub) -> String {
@@ -354,6 +356,28 @@ fn the_admin_socket_is_for_its_own_user_whatever_its_mode() {
 }
 
 #[test]
+fn commands_of_checks_end_with_greenroom() {
+    let stub = Stub::listen();
+    let check = |number| {
+        format!(
+            "[backend.app.check.c{number}]\nprobe = \"exec\"\ntimeout = \"60s\"\n\
+             command = [\"sh\", \"-c\", \"sleep 1000 & sleep 1000\"]\n\n"
+        )
+    };
+    let checks: String = (0..8).map(check).collect();
+    let config = format!("[backend.app]\naddress = \"{}\"\n\n{checks}", stub.address());
+    let mark = process::mark();
+    let marked = |command: &mut Command| {
+        command.env(process::MARK, &mark);
+    };
+    let mut rig = Rig::with("serve", &config, |_| {}, marked);
+    process::until("all run", || process::marked(&mark).len() == 1 + 3 * 8);
+    rig.greenroom.signal(Signal::TERM);
+    assert_eq!(rig.greenroom.wait_exit_code(SOON), 0);
+    process::until("none is left", || process::marked(&mark).is_empty());
+}
+
+#[test]
 fn who_holds_connections_to_the_admin_door_and_asks_nothing_keeps_nobody_out() {
     let (stub, door) = (Stub::listen(), nobody());
     let rig = with(&stub, &format!("[admin]\naddress = \"{door}\"\n"), &["database"]);
@@ -364,8 +388,9 @@ fn who_holds_connections_to_the_admin_door_and_asks_nothing_keeps_nobody_out() {
         client
     };
     let began = Instant::now();
-    let _crowd: Vec<Raw> = (0..200).map(slow).collect();
+    let mut crowd: Vec<Raw> = (0..200).map(slow).collect();
     assert_eq!(health(&door, "/livez").0, 200);
+    crowd[0].closed();
     assert!(began.elapsed() < SOON, "nobody's head had to be given up for it");
     assert_eq!(rig.status()["backend"], "app");
 }

@@ -79,6 +79,7 @@ pub fn run(config: Config, notes: Vec<String>) -> u8 {
         Err(error) => return fail(&log, &format!("cannot start: {error}"), CANNOT_LISTEN),
     };
     let code = runtime.block_on(house(Arc::new(config), doors, socket, nofile, log.clone()));
+    crate::supervise::errand::end_all();
     log.flush();
     // Connections that are left have had their time: the process ends with them.
     runtime.shutdown_background();

@@ -35,12 +35,15 @@ use super::reap::{self, End};
 
 /// All of this process: waiting for children is a matter of the whole process.
 static TABLE: Mutex<Table> = Mutex::new(Table {
+    closed: false,
     starting: 0,
     early: Vec::new(),
     running: None,
 });
 
 struct Table {
+    /// greenroom ends: whatever is started now is killed at once.
+    closed: bool,
     /// Commands that are being started.
     starting: usize,
     /// Ends of children that nobody knew while one was being started.
@@ -80,6 +83,23 @@ pub(super) fn wait_with<T>(wait: impl FnOnce() -> (T, Option<(Pid, End)>)) -> (T
 /// Whether this is the number of a command that was started and not given up.
 pub(super) fn is_one(pid: i32) -> bool {
     table().running().contains_key(&pid)
+}
+
+/// Kills all, for good: greenroom ends, and nobody may be left to drop them.
+pub(crate) fn end_all() {
+    let mut table = table();
+    table.closed = true;
+    let running = table.running().iter().filter(|(_, end)| end.is_none());
+    // Not waited for, so the numbers are their own.
+    for pid in running.filter_map(|(&number, _)| Pid::from_raw(number)) {
+        kill(pid);
+    }
+}
+
+/// A command and its group, which it may have left.
+fn kill(pid: Pid) {
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
 }
 
 /// A command that runs. Dropped, it is killed with its group.
@@ -124,6 +144,9 @@ impl Errand {
         let ended = early.iter().rev().find(|(pid, _)| *pid == number).map(|(_, end)| *end);
         table.early.retain(|(pid, _)| *pid != number);
         table.running().insert(number, ended);
+        if table.closed && ended.is_none() {
+            kill(pid);
+        }
         let pidfd = match ended {
             Some(_) => {
                 let _ = rustix::process::kill_process_group(pid, Signal::KILL);
@@ -245,9 +268,7 @@ impl Drop for Errand {
         {
             let mut table = table();
             if let Some(None) = table.running().get(&self.pid.as_raw_nonzero().get()) {
-                // Not waited for, so both numbers are its own. It may have left its group.
-                let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
-                let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+                kill(self.pid); // not waited for, so both numbers are its own
             }
         }
         let (pid, pidfd) = (self.pid, self.pidfd.take());

@@ -113,7 +113,7 @@ prop_compose! {
             rule: check::Rule {
                 name: name.into(),
                 rise: if is_log { 1 } else { rise },
-                fall: if is_log { 3 } else { fall },
+                fall: if is_log { 1 } else { fall },
                 // One check at the most for each phase, which may not be there; see `fitted`.
                 phase: (proves && !reads).then_some(index),
                 critical,

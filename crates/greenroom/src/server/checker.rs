@@ -39,14 +39,9 @@ impl Checker {
             return; // the configuration has no `log` check without a process
         };
         let mut told = None;
-<<<<<<< HEAD
         let now = &self.now[self.index];
         let report = |look| self.report(look, &mut told);
         match probe::watch(probe, self.check.interval, now, report).await {}
-=======
-        let report = |look| self.report(look, &mut told);
-        match probe::watch(probe, self.check.interval, &self.now[self.index], report).await {}
->>>>>>> reader4
     }
 
     fn probe(&self) -> Option<Probe> {

@@ -151,6 +151,10 @@ pub const CHECK_BODY_MAX: usize = 64 * KIB;
 pub const SCRAM_ROUNDS_MAX: u32 = 100_000;
 /// Ends of children that are kept while a check's command is being started: it may be one of them.
 pub const EARLY_ENDS_MAX: usize = 1_024;
+/// Changes of one check that are told within [`FLAPS_WINDOW`]; of more it is said that they are not told.
+pub const FLAPS_TOLD: u32 = 10;
+/// See [`FLAPS_TOLD`].
+pub const FLAPS_WINDOW: Duration = Duration::from_secs(10);
 /// How long a backend that said it stops is believed over good looks at it, if none shows it away: as long as
 /// systemd waits for a stop. It may never be seen away, where its listener is somebody else's (socket activation).
 pub const STOPPING_MAX: Duration = Duration::from_secs(90);
@@ -352,6 +356,8 @@ pub const ADMIN_REST: Duration = Duration::from_secs(1);
 pub const ADMIN_IDLE: Duration = Duration::from_secs(60);
 /// Bytes of an admin request's body, and of an answer that the command line reads: one line for each backend and check.
 pub const ADMIN_BODY_MAX: usize = 8 * 1024 * KIB;
+/// Bytes of what is pushed over the admin API: a phase and a reason.
+pub const ADMIN_PUSH_MAX: usize = 16 * KIB;
 /// How long the command line waits for an answer of greenroom.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ADMIN_BODY_MAX, PHASE_NAME_MAX, REASON_MAX};
+use greenroom_core::limits::{ADMIN_PUSH_MAX, PHASE_NAME_MAX, REASON_MAX};
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::Input;
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,7 @@ fn api() -> Router<Arc<Asked>> {
         .route("/metrics", get(scrape))
         .route("/v1/backends/{name}", get(one))
         .route("/v1/backends/{name}/phases", post(push))
-        .layer(DefaultBodyLimit::max(ADMIN_BODY_MAX))
+        .layer(DefaultBodyLimit::max(ADMIN_PUSH_MAX))
 }
 
 fn health() -> Router<Arc<Asked>> {

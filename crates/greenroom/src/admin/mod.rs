@@ -9,7 +9,7 @@
 //! At the address everything but health wants the token, and what a browser sends on behalf of
 //! another site is refused: `Host` must be the address itself or a loopback name, and an `Origin` must not be there.
 //!
-//! Bounded: `ADMIN_CONNECTIONS_MAX` connections at each door, `ADMIN_BODY_MAX` bytes of a body,
+//! Bounded: `ADMIN_CONNECTIONS_MAX` connections at each door, `ADMIN_PUSH_MAX` bytes of a body,
 //! `HEAD_TIMEOUT` for a head. Nothing here touches a gate: it sends messages to the owner
 //! tasks, as everybody does.
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use greenroom_core::backend::{self, Condition};
 use greenroom_core::check::{Level, State};
 use greenroom_core::gate::{self, Stage};
-use greenroom_core::limits::LOST_GATHER;
+use greenroom_core::limits::{FLAPS_TOLD, FLAPS_WINDOW, LOST_GATHER};
 use greenroom_core::phase::Step;
 use greenroom_core::readiness::{Input, Output};
 use greenroom_core::time::Time;
 
+use super::flaps::Told;
 use super::standing::{Degraded, LastVerdict};
 use super::{Driver, EndLife};
 use crate::telemetry::Event;
@@ -87,7 +88,7 @@ impl Driver {
                         .send_modify(|standing| standing.failure = Some(words.as_str().into()));
                 }
                 Output::EndProcess => drop(self.end.send_replace(self.end_life())),
-                Output::Check { index, state } => self.check_changed(index, state),
+                Output::Check { index, state } => self.check_changed(now, index, state),
                 Output::Level(level) => self.level_changed(level),
             }
             self.carry_out(now);
@@ -174,10 +175,31 @@ impl Driver {
         }
     }
 
-    fn check_changed(&mut self, index: usize, state: State) {
+    fn check_changed(&mut self, now: Time, index: usize, state: State) {
+        let told = self
+            .flaps
+            .get_mut(index)
+            .map_or(Told::Change, |flaps| flaps.change(now));
+        self.tell_check(index, state, told);
+        if self.readiness.level() != Level::None {
+            self.show_degraded(); // the level may be the same, and the names others
+        }
+    }
+
+    fn tell_check(&self, index: usize, state: State, told: Told) {
         let Some((rule, _)) = self.readiness.checks().nth(index) else {
             return;
         };
+        match told {
+            Told::Change => {}
+            Told::Flaps => {
+                let (name, seconds) = (&rule.name, FLAPS_WINDOW.as_secs());
+                return self.log.warn(format!(
+                    "the check {name} has changed more than {FLAPS_TOLD} times within {seconds} s: further changes in this time are not told; does it need a larger `rise` or `fall`?"
+                ));
+            }
+            Told::Nothing => return,
+        }
         let reason = match (state, self.verdicts.get(index)) {
             (State::Bad, Some(Some(last))) => last.reason.clone(),
             (State::Good | State::Bad | State::Unknown, _) => None,
@@ -188,9 +210,6 @@ impl Driver {
             critical: rule.critical,
             reason,
         });
-        if self.readiness.level() != Level::None {
-            self.show_degraded(); // the level may be the same, and the names others
-        }
     }
 
     fn level_changed(&mut self, level: Level) {

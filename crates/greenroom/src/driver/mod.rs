@@ -13,6 +13,7 @@
 //! in the path.
 
 mod change;
+mod flaps;
 mod hearing;
 mod inbox;
 mod standing;
@@ -36,6 +37,8 @@ pub(crate) use inbox::RELAY;
 pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
 pub use status::{CheckStatus, HeldStatus, PhaseStatus, StartsStatus, Status};
+
+use flaps::Flaps;
 
 use crate::clock;
 use crate::config::{self, Address, Config, Shed};
@@ -73,6 +76,8 @@ pub struct Driver {
     readiness: Readiness,
     /// The last verdict of each check.
     verdicts: Box<[Option<LastVerdict>]>,
+    /// How often each check has changed of late.
+    flaps: Box<[Flaps]>,
     /// Why the backend's own probe does not find it ready.
     unready: Option<String>,
     /// Relays that were lost and not told of yet, and when they are.
@@ -207,6 +212,7 @@ impl Driver {
             registry: parts.registry,
             log: parts.log,
             verdicts: vec![None; settings.checks.len()].into(),
+            flaps: vec![Flaps::default(); settings.checks.len()].into(),
             unready: None,
             lost: (0, None),
             readiness,

@@ -142,7 +142,7 @@ impl Model {
     /// When the current phase has lasted too long.
     pub(crate) fn overruns(&self) -> Option<Time> {
         let timeout = self.plan.phases.get(self.current)?.timeout?;
-        let runs = self.there && !self.start_failed;
+        let runs = self.there && !self.start_failed && self.stops_until == Time::ZERO;
         runs.then_some((self.since + timeout).max(self.extended))
     }
 
@@ -208,6 +208,9 @@ impl Model {
         if good && now < self.stops_until {
             return; // of who stops
         }
+        if !good {
+            self.is_away(now);
+        }
         self.stops_until = Time::ZERO;
         let counts = self.looking || self.worth().is_some();
         match (self.signal, good) {
@@ -266,8 +269,16 @@ impl Model {
         }
     }
 
+    /// What somebody else starts begins to start when it was seen away.
+    fn is_away(&mut self, now: Time) {
+        let stopped = std::mem::take(&mut self.stops_until) != Time::ZERO;
+        if stopped && !self.plan.is_ours && !self.failed {
+            self.begins(now);
+        }
+    }
+
     fn is_doubted(&mut self, now: Time) {
-        self.stops_until = Time::ZERO;
+        self.is_away(now);
         self.doubted = true;
         let was_ready = self.signal.is_some();
         self.loses();
@@ -315,9 +326,7 @@ impl Model {
         if self.failed || self.start_failed {
             return;
         }
-        if !self.plan.is_ours {
-            self.stops_until = Time::ZERO;
-        }
+        self.stops_until = Time::ZERO;
         self.start_failed = true;
         if self.plan.is_ours {
             self.to_end = true;

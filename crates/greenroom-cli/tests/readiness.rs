@@ -71,6 +71,12 @@ fn a_route_that_requires_less_lets_in_earlier_and_the_order_of_the_others_stays(
     let status = rig.status();
     assert_eq!(status["held"]["websocket"], 2, "{status}");
     assert_eq!(status["held"]["aside"], 2, "{status}");
+    assert_eq!(status["condition"], "starting", "open for some is not ready: {status}");
+    let health = rig.ask("/startupz");
+    assert!(health.starts_with("HTTP/1.1 503 "), "{health}");
+    assert!(health.ends_with("app is not ready without database\n"), "{health}");
+    let is_ready = |event: &serde_json::Value| event["event"] == "ready";
+    assert!(!rig.greenroom.events().iter().any(is_ready));
     assert!(!first.has_bytes() && !third.has_bytes() && stub.nobody_came());
 
     rig.create("database");
@@ -80,6 +86,8 @@ fn a_route_that_requires_less_lets_in_earlier_and_the_order_of_the_others_stays(
         opened(client, &mut backend);
     }
     rig.until("nobody waits", |status| status["held"]["websocket"] == 0);
+    assert_eq!(rig.status()["condition"], "ready");
+    assert!(rig.greenroom.events().iter().any(is_ready));
 }
 
 #[test]

@@ -198,6 +198,8 @@ pub struct Readiness {
     told: Option<Trust>,
     met: Needs,
     refused: Needs,
+    /// The first need is met, which is that of routes without a wish.
+    whole: bool,
     level: Level,
     outputs: VecDeque<Output>,
 }
@@ -217,6 +219,7 @@ impl Readiness {
             told: None,
             met: Needs::default(),
             refused: Needs::default(),
+            whole: false,
             level: Level::None,
             outputs: VecDeque::new(),
             plan,
@@ -251,7 +254,8 @@ impl Readiness {
 
     /// Takes the passing of time: a phase may have lasted too long.
     pub fn handle_timeout(&mut self, now: Time) {
-        if let Some(reason) = self.phases.overrun(now) {
+        let reason = self.phases.overrun(now).filter(|_| self.is_timed());
+        if let Some(reason) = reason {
             self.fail(self.backend.generation(), reason);
             self.put_together();
         }
@@ -260,7 +264,7 @@ impl Readiness {
     /// When [`Readiness::handle_timeout`] is next due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.phases.deadline().filter(|_| self.is_there())
+        self.phases.deadline().filter(|_| self.is_timed())
     }
 
     /// What follows, in order.
@@ -292,6 +296,12 @@ impl Readiness {
         self.told.is_some()
     }
 
+    /// Whether it is ready: its signal and all critical checks are there, so that whoever has no wish of their own is let in.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Its phases.
     #[must_use]
     pub fn phases(&self) -> &Phases {
@@ -309,6 +319,11 @@ impl Readiness {
         self.level
     }
 
+    /// Whether its phases have their time: who still stops has not begun to start.
+    fn is_timed(&self) -> bool {
+        self.is_there() && self.stopping_until == Time::ZERO
+    }
+
     /// Whether its process is there, or may be: that of somebody else always may.
     fn is_there(&self) -> bool {
         !self.plan.is_ours || self.backend.generation() > Generation(0) && !self.backend.is_over()
@@ -320,6 +335,7 @@ impl Readiness {
     }
 
     fn signal(&mut self, now: Time, input: backend::Input) {
+        let was_stopping = self.stopping_until != Time::ZERO;
         if self.is_of_who_stops(now, input) {
             return;
         }
@@ -327,10 +343,14 @@ impl Readiness {
         let generation = self.backend.generation();
         let output = self.backend.handle(input);
         if let (backend::Input::Exited { code, .. }, Some(backend::Output::Failed)) = (input, output) {
+            let is_news = self.phases.failure().is_none();
             let failure = self.phases.fail(Reason::Exited(code)).clone();
-            self.outputs.push_back(Output::StartFailed(failure));
+            if is_news {
+                self.outputs.push_back(Output::StartFailed(failure));
+            }
         }
         let is_new_life = self.backend.generation() != generation;
+        let was_stopping = was_stopping && self.stopping_until == Time::ZERO;
         // Of what somebody else starts nothing says that it starts again but that it is away, or tries.
         let is_new_start = !self.plan.is_ours
             && self.backend.condition() == Condition::Starting
@@ -339,7 +359,11 @@ impl Readiness {
         if is_back {
             self.outputs.push_back(Output::NotReady); // whoever comes may wait again, ready or not
         }
-        if is_new_life || is_new_start || is_back {
+        // The start of what somebody else starts begins when it was seen away.
+        let is_away = was_stopping
+            && !self.plan.is_ours
+            && matches!(input, backend::Input::Verdict(_, false) | backend::Input::Unreachable);
+        if is_new_life || is_new_start || is_back || is_away {
             self.begin(now);
         }
         match output {
@@ -385,9 +409,8 @@ impl Readiness {
             | backend::Input::StartFailed(_)
             | backend::Input::Verdict(_, false)
             | backend::Input::Unreachable
-            | backend::Input::Restarting
             | backend::Input::Exited { .. } => self.stopping_until = Time::ZERO,
-            backend::Input::RelayLost => {}
+            backend::Input::RelayLost | backend::Input::Restarting => {} // so do who stop
         }
         false
     }
@@ -446,6 +469,7 @@ impl Readiness {
         if generation != self.backend.generation() || !self.is_there() || is_known {
             return;
         }
+        self.stopping_until = Time::ZERO;
         let failure = self.phases.fail(reason).clone();
         self.outputs.push_back(Output::StartFailed(failure));
         if self.plan.is_ours {
@@ -508,6 +532,7 @@ impl Readiness {
                 }
             }
         }
+        self.whole = met.has(0);
         if met.is_empty() && self.told.take().is_some() {
             self.outputs.push_back(Output::NotReady);
         }

@@ -67,6 +67,12 @@ impl Gate {
         !self.waiting.is_empty() || !self.bench.is_empty()
     }
 
+    /// Whose needs are met, as far as the gate was told.
+    #[must_use]
+    pub fn met(&self) -> Needs {
+        self.met
+    }
+
     /// For whom a plain request may go past the gate: it is sure, and nobody is in line.
     #[must_use]
     pub fn free(&self) -> Needs {

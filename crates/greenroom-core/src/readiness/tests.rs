@@ -305,6 +305,44 @@ fn who_says_that_it_stops_is_not_found_ready_before_it_was_away() {
 }
 
 #[test]
+fn the_time_of_a_phase_does_not_run_while_the_old_server_stops() {
+    let mut plan = plan(Source::Probe(Trust::Pushed), false, 0, vec![Need::default()]);
+    let mut rules = phase::Rule::defaults();
+    rules[0].timeout = Some(SECOND);
+    plan.phases = rules.into();
+    let mut bench = Bench::new(plan);
+    let generation = bench.readiness.generation();
+    bench.signal(backend::Input::Verdict(generation, true));
+    bench.phase("stopping");
+    assert_eq!(bench.readiness.poll_timeout(), None);
+    bench.now = bench.now + 30 * SECOND;
+    bench.readiness.handle_timeout(bench.now);
+    assert_eq!(bench.readiness.poll_output(), None);
+    bench.signal(backend::Input::Verdict(generation, false));
+    assert_eq!(
+        bench.readiness.poll_timeout(),
+        Some(bench.now + SECOND),
+        "it is away: now it starts"
+    );
+}
+
+#[test]
+fn ready_for_some_is_not_ready() {
+    let cache = Need {
+        require: Some(vec![Item::Check(1)]),
+        ..Need::default()
+    };
+    let mut bench = Bench::new(plan(Source::Notify, true, 2, vec![Need::default(), cache]));
+    bench.signal(backend::Input::NotifiedReady(G1));
+    bench.verdict(1, true);
+    assert!(bench.readiness.is_ready() && !bench.readiness.is_whole());
+    bench.verdict(0, true);
+    assert!(bench.readiness.is_whole());
+    bench.fails(0);
+    assert!(bench.readiness.is_ready() && !bench.readiness.is_whole());
+}
+
+#[test]
 fn a_check_that_proves_a_phase_proves_it_anew_in_each_life() {
     let mut bench = Bench::new(plan(Source::Notify, true, 4, vec![Need::default()]));
     bench.verdict(0, true);

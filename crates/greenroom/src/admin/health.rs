@@ -60,15 +60,18 @@ pub fn answer<'a>(
     for backend in backends.into_iter().filter(|_| waits) {
         let standing = backend.standing.borrow();
         let how = match standing.gate {
-            Gateway::Open | Gateway::Limited => continue,
-            Gateway::Shut => "is not ready",
+            Gateway::Open | Gateway::Limited if standing.lets_in(0) => continue,
+            Gateway::Shut | Gateway::Open | Gateway::Limited => "is not ready",
             Gateway::Failed => "could not start",
         };
         // Writing to a String cannot fail.
         let _ = write!(missing, "{} {how}", backend.name);
-        if let Some(words) = standing.failure.as_deref().or(standing.phase.as_deref()) {
-            let _ = write!(missing, ": {words}");
-        }
+        let _ = match (&standing.failure, &standing.lacks, &standing.phase) {
+            (Some(failure), _, _) => write!(missing, ": {failure}"),
+            (None, Some(checks), _) => write!(missing, " without {checks}"),
+            (None, None, Some(words)) => write!(missing, ": {words}"),
+            (None, None, None) => Ok(()),
+        };
         missing.push('\n');
     }
     match missing.is_empty() {

@@ -105,7 +105,14 @@ fn why(status: &Status) -> String {
     match (status.condition.as_str(), bad.as_slice()) {
         ("ready", []) if status.gate == "open" => "clients are let in".into(),
         ("ready", []) => "it listens; one client at a time goes first to see whether it answers".into(),
-        ("ready", bad) => format!("clients are let in where their route does without {}", names(bad)),
+        ("ready", bad) => format!("clients are let in, though it lacks {}", names(bad)),
+        (_, bad) if matches!(status.gate.as_str(), "open" | "limited") => {
+            let lacks = match bad {
+                [] => "its word that it is ready".into(),
+                bad => names(bad),
+            };
+            format!("clients are let in where their route does without {lacks}; the others wait for that")
+        }
         (_, []) => match (
             &status.says,
             status.phases.iter().find(|phase| phase.state == "current"),
@@ -302,11 +309,12 @@ mod tests {
             of(&status("starting")),
             "it is starting: nothing has said that it is ready"
         );
-        let mut partly = status("ready");
+        let mut partly = status("starting");
+        partly.gate = "open".into();
         partly.checks = vec![check("bad", true)];
         assert_eq!(
             of(&partly),
-            "clients are let in where their route does without database"
+            "clients are let in where their route does without database; the others wait for that"
         );
     }
 }

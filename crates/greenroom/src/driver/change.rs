@@ -9,6 +9,7 @@ use crate::telemetry::Event;
 impl Driver {
     pub(super) fn changed(&mut self, now: Time, change: Change) {
         let why = match change {
+            Change::Opened if !self.is_whole => "the backend is ready for routes that need less than others",
             Change::Opened => "the backend says that it is ready",
             Change::Limited => "the backend listens; one client goes first to see whether it answers",
             Change::Proved(_) => "the first client came through",

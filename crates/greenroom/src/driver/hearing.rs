@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use greenroom_core::backend::{self, Condition};
-use greenroom_core::check::{Level, State};
+use greenroom_core::check::{self, Check, Level, State};
 use greenroom_core::gate::{self, Stage};
 use greenroom_core::limits::{FLAPS_TOLD, FLAPS_WINDOW, LOST_GATHER};
 use greenroom_core::phase::Step;
@@ -22,7 +22,12 @@ impl Driver {
     /// Something about the backend's readiness; `by` is what told it.
     pub(super) fn hear(&mut self, now: Time, input: Input, by: &'static str) {
         let died = self.is_death(&input);
+        let is_away = matches!(
+            input,
+            Input::Backend(backend::Input::Verdict(_, false) | backend::Input::Unreachable)
+        );
         self.readiness.handle(now, input);
+        self.was_seen_away |= is_away;
         self.follow(now, by);
         if died {
             self.gate.handle(now, gate::Input::Died);
@@ -60,20 +65,22 @@ impl Driver {
     }
 
     fn follow(&mut self, now: Time, by: &'static str) {
-        let was_ready = self.gate_is_told;
         while let Some(output) = self.readiness.poll_output() {
+            // Told behind what has led to it, and before what follows from it.
+            if matches!(
+                output,
+                Output::Needs { .. } | Output::Ready(_) | Output::NotReady | Output::Failed
+            ) {
+                self.take_in(now, by);
+            }
             match output {
                 Output::Needs { met, refused } => self.gate.handle(now, gate::Input::Needs { met, refused }),
-                Output::Ready(trust) => self.ready(now, trust, by),
+                Output::Ready(trust) => self.gate.handle(now, gate::Input::Ready(trust)),
                 Output::NotReady => {
-                    self.gate_is_told = false;
                     self.standing.send_modify(|standing| standing.phase = None);
                     self.gate.handle(now, gate::Input::NotReady);
                 }
-                Output::Failed => {
-                    self.gate_is_told = false;
-                    self.gate.handle(now, gate::Input::Failed);
-                }
+                Output::Failed => self.gate.handle(now, gate::Input::Failed),
                 Output::Begun => self.begun(now),
                 Output::Phase { index, step } => self.phase(index, step),
                 Output::NoSuchPhase(name) => self.strange_phase(&name),
@@ -89,13 +96,36 @@ impl Driver {
                 }
                 Output::EndProcess => drop(self.end.send_replace(self.end_life())),
                 Output::Check { index, state } => self.check_changed(now, index, state),
-                Output::Level(level) => self.level_changed(level),
+                Output::Level(_) => self.level_changed(),
             }
             self.carry_out(now);
         }
-        if was_ready && !self.gate_is_told {
-            self.away_since = now;
+        self.take_in(now, by);
+        self.show_lacks();
+    }
+
+    /// Whether it is ready may have changed.
+    fn take_in(&mut self, now: Time, by: &'static str) {
+        let was_whole = std::mem::replace(&mut self.is_whole, self.readiness.is_whole());
+        match (was_whole, self.is_whole) {
+            (false, true) => self.became_ready(now, by),
+            (true, false) => self.away_since = now,
+            (true, true) | (false, false) => {}
         }
+    }
+
+    /// Which critical checks a backend lacks that is ready but for them.
+    fn show_lacks(&self) {
+        let is_ready_but = self.readiness.condition() == Condition::Ready && !self.is_whole;
+        let bad = |(rule, check): &(&check::Rule, &Check)| rule.critical && check.state() != State::Good;
+        let names = self.readiness.checks().filter(|each| is_ready_but && bad(each));
+        let names: Vec<&str> = names.map(|(rule, _)| &*rule.name).collect();
+        let lacks = (!names.is_empty()).then(|| names.join(", "));
+        self.standing.send_if_modified(|standing| {
+            let changed = standing.lacks.as_deref() != lacks.as_deref();
+            standing.lacks = lacks.map(Into::into);
+            changed
+        });
     }
 
     pub(super) fn misses_signal(&self) -> bool {
@@ -103,7 +133,7 @@ impl Driver {
     }
 
     pub(super) fn misses_check(&self) -> bool {
-        !self.gate_is_told && self.readiness.checks().any(|(_, check)| check.state() != State::Good)
+        !self.is_whole && self.readiness.checks().any(|(_, check)| check.state() != State::Good)
     }
 
     /// A hold is about to end.
@@ -118,27 +148,29 @@ impl Driver {
         }
     }
 
-    fn ready(&mut self, now: Time, trust: gate::Trust, by: &'static str) {
-        let held = self.gate.held();
-        self.gate.handle(now, gate::Input::Ready(trust));
-        if std::mem::replace(&mut self.gate_is_told, true) {
-            return;
-        }
+    /// It is ready for all who have no wish of their own. For others the gate may have been open before.
+    fn became_ready(&mut self, now: Time, by: &'static str) {
         self.ready_since = now;
         let took = now.since(self.away_since);
-        if std::mem::take(&mut self.is_start) {
+        // What somebody else starts was ready all the time, for all that is known, unless it was seen away.
+        let is_seen = self.readiness.generation().0 > 0 || self.was_seen_away;
+        self.was_seen_away = false;
+        if std::mem::take(&mut self.is_start) && is_seen {
             self.starts.send_modify(|starts| starts.took(took));
         }
         self.log.say(Event::Ready {
             by: by.into(),
-            held,
+            held: self.gate.held(),
             after: took.as_secs_f64(),
         });
+        if self.readiness.level() != Level::None {
+            self.tell_level();
+        }
     }
 
     /// A new start: nothing of the old one holds any more.
     fn begun(&mut self, now: Time) {
-        (self.away_since, self.is_start) = (now, true);
+        (self.away_since, self.is_start, self.was_seen_away) = (now, true, false);
         self.standing.send_modify(|standing| {
             standing.phase = None;
             standing.failure = None;
@@ -212,9 +244,13 @@ impl Driver {
         });
     }
 
-    fn level_changed(&mut self, level: Level) {
+    fn level_changed(&mut self) {
         self.show_degraded();
-        let missing = self.missing();
+        self.tell_level();
+    }
+
+    fn tell_level(&self) {
+        let (level, missing) = (self.readiness.level(), self.missing());
         self.log.say(Event::Degraded {
             level: level.word(),
             missing,

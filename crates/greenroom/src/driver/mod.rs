@@ -82,8 +82,10 @@ pub struct Driver {
     unready: Option<String>,
     /// Relays that were lost and not told of yet, and when they are.
     lost: (usize, Option<Time>),
-    /// The gate was told that the backend is ready, and not the contrary since.
-    gate_is_told: bool,
+    /// It is ready: whoever has no wish of their own is let in.
+    is_whole: bool,
+    /// It was seen away in its present start.
+    was_seen_away: bool,
     gate: Gate,
     launcher: Launcher,
     clients: HashMap<SessionId, Client>,
@@ -185,14 +187,7 @@ impl Driver {
         let (end, ends) = watch::channel(None);
         let usual = parts.starts.usual();
         let (starts, learned) = watch::channel(parts.starts);
-        let (standing, stands) = watch::channel(Standing {
-            gate: Gateway::Shut,
-            phase: None,
-            since: clock::now(),
-            usual,
-            failure: None,
-            degraded: None,
-        });
+        let (standing, stands) = watch::channel(Standing::new(clock::now(), usual));
         let (pool, inbox) = (Arc::new(Pool::default()), Arc::new(Inbox::default()));
         let authority = parts.address.to_string();
         let look_now = Arc::new(Notify::new());
@@ -216,7 +211,8 @@ impl Driver {
             unready: None,
             lost: (0, None),
             readiness,
-            gate_is_told: false,
+            is_whole: false,
+            was_seen_away: false,
             gate: Gate::new(limits(settings)),
             clients: HashMap::new(),
             due: BTreeMap::new(),
@@ -358,10 +354,14 @@ impl Driver {
         self.inbox
             .set_free(if is_blocked { Needs::default() } else { self.gate.free() });
         let gate = Gateway::from(self.gate.stage());
-        let (since, usual) = (self.away_since, self.starts.borrow().usual());
+        let met = match gate {
+            Gateway::Open | Gateway::Limited => self.gate.met(),
+            Gateway::Shut | Gateway::Failed => Needs::default(),
+        };
+        let now = (gate, met, self.away_since, self.starts.borrow().usual());
         self.standing.send_if_modified(|standing| {
-            let changed = (standing.gate, standing.since, standing.usual) != (gate, since, usual);
-            (standing.gate, standing.since, standing.usual) = (gate, since, usual);
+            let changed = (standing.gate, standing.met, standing.since, standing.usual) != now;
+            (standing.gate, standing.met, standing.since, standing.usual) = now;
             changed
         });
     }
@@ -452,7 +452,7 @@ impl Driver {
     fn is_hopeless(&self, now: Time, deadline: Time) -> bool {
         let elapsed = now.since(self.away_since);
         let usual = self.starts.borrow().usual();
-        let usual = usual.filter(|_| self.is_start && !self.gate_is_told);
+        let usual = usual.filter(|_| self.is_start && !self.is_whole);
         usual.is_some_and(|usual| usual.is_hopeless(elapsed, deadline.since(now)))
     }
 

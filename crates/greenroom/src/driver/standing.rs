@@ -11,6 +11,7 @@ use greenroom_core::check::Level;
 use greenroom_core::drain;
 use greenroom_core::gate::Stage;
 use greenroom_core::limits::RETRY_AFTER_SECONDS;
+use greenroom_core::readiness::Needs;
 use greenroom_core::starts::Usual;
 use greenroom_core::time::Time;
 
@@ -56,6 +57,10 @@ impl From<Stage> for Gateway {
 pub struct Standing {
     /// Its gate.
     pub gate: Gateway,
+    /// For whose needs it is open or limited; the first is that of routes without a wish.
+    pub met: Needs,
+    /// The critical checks without which it is not ready, where it is otherwise.
+    pub lacks: Option<Arc<str>>,
     /// The phase that it is in, or what it said last of its start-up.
     pub phase: Option<Box<str>>,
     /// Since when it is not ready, while it is not.
@@ -69,6 +74,27 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Of a backend of which nothing is known yet.
+    #[must_use]
+    pub fn new(since: Time, usual: Option<Usual>) -> Self {
+        Self {
+            gate: Gateway::Shut,
+            met: Needs::default(),
+            lacks: None,
+            phase: None,
+            since,
+            usual,
+            failure: None,
+            degraded: None,
+        }
+    }
+
+    /// Whether who needs this is let in, or may try.
+    #[must_use]
+    pub fn lets_in(&self, need: usize) -> bool {
+        self.met.has(need)
+    }
+
     /// When who is refused now may come back, in whole seconds. `seed` spreads those that are refused together.
     #[must_use]
     pub fn retry_after(&self, now: Time, seed: u64) -> u32 {
@@ -141,14 +167,7 @@ mod tests {
             p90: second * seconds,
             of: 9,
         };
-        let mut standing = Standing {
-            gate: Gateway::Shut,
-            phase: None,
-            since: Time::ZERO,
-            usual: None,
-            failure: None,
-            degraded: None,
-        };
+        let mut standing = Standing::new(Time::ZERO, None);
         for seed in 0..50 {
             assert!((1..=5).contains(&standing.retry_after(Time::ZERO, seed)));
         }

@@ -135,7 +135,7 @@ impl Driver {
     pub(super) fn status(&self) -> Status {
         let now = clock::now();
         let standing = self.standing.borrow();
-        let condition = match (self.gate_is_told, self.readiness.condition()) {
+        let condition = match (self.is_whole, self.readiness.condition()) {
             (true, _) => "ready",
             (false, Condition::Failed) => "failed",
             (false, Condition::Starting | Condition::Ready) => "starting",
@@ -145,7 +145,7 @@ impl Driver {
             backend: self.settings().name.clone(),
             address: self.authority.clone(),
             condition: condition.into(),
-            since_ms: ms(now.since(if self.gate_is_told {
+            since_ms: ms(now.since(if self.is_whole {
                 self.ready_since
             } else {
                 self.away_since
@@ -157,7 +157,7 @@ impl Driver {
                 Stage::Limited { .. } | Stage::Open(Trial::Doubt { .. } | Trial::Proving { .. })
             ),
             says: standing.phase.as_deref().map(str::to_owned),
-            reason: self.unready.clone().filter(|_| !self.gate_is_told),
+            reason: self.unready.clone().filter(|_| !self.is_whole),
             phases: self.phases_status(now),
             failure: standing.failure.as_deref().map(str::to_owned),
             level: self.readiness.level().word().into(),

@@ -72,19 +72,20 @@ impl Request<'_> {
     }
 
     async fn go_on(&self, standing: &mut watch::Receiver<Standing>) -> Result<(), super::flow::Cut> {
-        let mut ready = standing.clone();
+        let (mut ready, need) = (standing.clone(), self.route.need);
         for number in 1.. {
-            let (gate, line) = {
+            let (ends, line) = {
                 let standing = standing.borrow_and_update();
-                (standing.gate, line(number, &standing, clock::now()))
+                let line = line(number, need, &standing, clock::now());
+                (is_over(need, &standing), line)
             };
             write_to_client(self.client.socket(), &mut line.into_bytes()).await?;
-            if gate != Gateway::Shut {
+            if ends {
                 return Ok(());
             }
             // A backend may say more than anybody reads; only that it is ready is told at once.
             tokio::select! {
-                _ = ready.wait_for(|standing| standing.gate != Gateway::Shut) => continue,
+                _ = ready.wait_for(|standing| is_over(need, standing)) => continue,
                 () = tokio::time::sleep(PAGE_PAUSE) => {}
             }
             tokio::select! {
@@ -120,19 +121,24 @@ fn begin(standing: &Standing, now: Time) -> String {
     )
 }
 
+/// Whether there is nothing to wait for any more.
+fn is_over(need: usize, standing: &Standing) -> bool {
+    standing.gate == Gateway::Failed || standing.lets_in(need)
+}
+
 /// One line: the phase, since when, how long it usually takes; or how it ended.
-fn line(number: u32, standing: &Standing, now: Time) -> String {
+fn line(number: u32, need: usize, standing: &Standing, now: Time) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     if number > 1 {
         let _ = write!(out, "<style>#n{}{{display:none}}</style>", number - 1);
     }
     match standing.gate {
-        Gateway::Shut => {}
-        Gateway::Limited | Gateway::Open => {
+        Gateway::Limited | Gateway::Open if standing.lets_in(need) => {
             out.push_str("<p class=now><b>Ready</b></p><meta http-equiv=refresh content=0>\n");
             return out;
         }
+        Gateway::Shut | Gateway::Limited | Gateway::Open => {}
         Gateway::Failed => {
             out.push_str("<p class=now role=alert><b>It could not start</b>");
             if let Some(failure) = &standing.failure {
@@ -198,6 +204,8 @@ mod tests {
                 p90: time,
                 of: 1,
             }),
+            met: greenroom_core::readiness::Needs::default(),
+            lacks: None,
             failure: None,
             degraded: None,
         }
@@ -207,15 +215,15 @@ mod tests {
     fn a_line_says_the_phase_since_when_and_how_long_it_usually_takes() {
         let now = Time::ZERO + Duration::from_secs(12);
         assert_eq!(
-            line(1, &standing(Some("database"), Some(Duration::from_secs(75))), now),
+            line(1, 0, &standing(Some("database"), Some(Duration::from_secs(75))), now),
             "<p class=now id=n1><b>database</b> <span>for 12 seconds, usually 1 min 15 s</span></p>\n"
         );
-        assert!(line(1, &standing(None, None), Time::ZERO).contains("<span>for less than a second</span>"));
+        assert!(line(1, 0, &standing(None, None), Time::ZERO).contains("<span>for less than a second</span>"));
     }
 
     #[test]
     fn a_line_hides_the_one_before() {
-        let next = line(7, &standing(None, None), Time::ZERO);
+        let next = line(7, 0, &standing(None, None), Time::ZERO);
         assert!(
             next.starts_with("<style>#n6{display:none}</style><p class=now id=n7>"),
             "{next}"
@@ -224,7 +232,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_backend_is_taken_for_markup() {
-        let line = line(1, &standing(Some("<img src=x onerror=\"'&"), None), Time::ZERO);
+        let line = line(1, 0, &standing(Some("<img src=x onerror=\"'&"), None), Time::ZERO);
         assert!(line.contains("<b>&lt;img src=x onerror=&quot;&#39;&amp;</b>"), "{line}");
     }
 

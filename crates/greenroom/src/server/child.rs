@@ -263,6 +263,7 @@ impl Life {
             code,
         };
         self.inbox.tell(Message::signal(exited, "exit"));
+        let by_itself = code != 0 && signal.is_none() && failed.is_none();
         self.log.say(Event::Exited {
             generation: generation.0,
             code: code.into(),
@@ -272,7 +273,8 @@ impl Life {
         });
         match next {
             Next::GiveUp(reason) => {
-                let hint = if self.is_port_in_the_way() { PORT_HINT } else { "" };
+                let is_possible = by_itself && self.is_port_in_the_way();
+                let hint = if is_possible { PORT_HINT } else { "" };
                 let message = format!("CMD is not started again: {reason}{hint}");
                 match reason {
                     GiveUp::TooOften if self.is_only => self.log.fatal(code, message),

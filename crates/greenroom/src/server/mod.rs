@@ -38,6 +38,7 @@ use crate::supervise::{Outer, Rlimit};
 use crate::telemetry::{Event, Format, Log};
 use crate::threads::Threads;
 
+use state::StartsFile;
 use station::Station;
 
 /// The program cannot listen (`EX_UNAVAILABLE` of sysexits).
@@ -128,6 +129,9 @@ async fn house(
     log: Log,
 ) -> u8 {
     let registry = Registry::new(log.clone(), descriptor_limit());
+    if let Some(folder) = &config.state_dir {
+        StartsFile::make_room(folder, &log);
+    }
     let stations = (0..config.backends.len()).map(|backend| Station::open(&config, backend, &registry, &log));
     let stations: Vec<Station> = match stations.collect() {
         Ok(stations) => stations,

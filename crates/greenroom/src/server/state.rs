@@ -30,6 +30,16 @@ impl StartsFile {
         Self(state_dir.join(format!("starts-{backend}")))
     }
 
+    /// Makes the folder, if it is not there.
+    pub(super) fn make_room(state_dir: &Path, log: &Log) {
+        if let Err(error) = std::fs::create_dir_all(state_dir) {
+            let path = state_dir.display();
+            log.warn(format!(
+                "cannot make the folder {path} (state_dir): {error}; start-up times are not kept over greenroom's own life"
+            ));
+        }
+    }
+
     /// The times that it has; none where there is no file yet, or none that makes sense.
     pub(super) fn read(&self, log: &Log) -> Starts {
         match self.try_read() {

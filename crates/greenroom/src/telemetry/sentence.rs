@@ -223,6 +223,10 @@ fn of_readiness(event: &Event) -> Option<String> {
         Event::Phase {
             phase,
             status: Some(status),
+        } if phase == "status" => format!("the backend says: {status}"),
+        Event::Phase {
+            phase,
+            status: Some(status),
         } => format!("the backend is {phase}: {status}"),
         Event::Phase { phase, status: None } if matches!(phase.as_str(), "stopping" | "reloading") => {
             format!("the backend is {phase}")

@@ -223,7 +223,16 @@ impl Checker<'_> {
         let host = host.rsplit('@').next().unwrap_or(host);
         let shown = self.without_login(&probe.value, &probe.place, probe.value.clone());
         let problem = Problem::new(format!("`{key}` is {shown:?}, and a URL is not asked"));
-        let asked = |kind| format!("write probe = \"{kind}:/{path}\", and with its port address = \"{host}:80\"");
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let port = if has_port { "" } else { ":80" };
+        let tls = match word {
+            "https" | "wss" => "; checks speak no TLS",
+            _ => "",
+        };
+        let asked =
+            |kind| format!("write probe = \"{kind}:/{path}\", and with its port address = \"{host}{port}\"{tls}");
         problem.help(match word {
             "http" | "https" => asked("http"),
             "ws" | "wss" | "websocket" => asked("websocket"),

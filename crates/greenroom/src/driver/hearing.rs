@@ -29,6 +29,7 @@ impl Driver {
         self.readiness.handle(now, input);
         self.was_seen_away |= is_away;
         self.follow(now, by);
+        self.show_lacks();
         if died {
             self.gate.handle(now, gate::Input::Died);
             self.carry_out(now);
@@ -42,10 +43,13 @@ impl Driver {
             && self.readiness.phases().failure().is_none()
     }
 
-    /// Time has passed: a phase may have lasted too long.
+    /// Time has passed: a phase may have lasted too long. Asked at each turn, so as a rule it does nothing.
     pub(super) fn hear_timeout(&mut self, now: Time) {
-        self.readiness.handle_timeout(now);
-        self.follow(now, "timeout");
+        if self.readiness.poll_timeout().is_some_and(|due| due <= now) {
+            self.readiness.handle_timeout(now);
+            self.follow(now, "timeout");
+            self.show_lacks();
+        }
     }
 
     /// A verdict of a check, which is kept to be shown.
@@ -101,7 +105,6 @@ impl Driver {
             self.carry_out(now);
         }
         self.take_in(now, by);
-        self.show_lacks();
     }
 
     /// Whether it is ready may have changed.

@@ -144,6 +144,7 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
     }));
     let wait = if graceful { house.config.grace } else { Duration::ZERO };
     tokio::select! {
+        biased; // a second word is for what takes time: an empty house leaves it to the child's grace
         () = emptied(house) => {}
         () = tokio::time::sleep(wait.max(QUICK)) => {}
         () = signals.again() => {}

@@ -135,6 +135,8 @@ impl World<'_> {
                 may_wait,
                 class: entry.class,
                 need: entry.need,
+                accept: gate::Accept::Never,
+                who: gate::Who::default(),
             },
         );
         self.do_outputs();

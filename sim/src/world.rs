@@ -361,6 +361,8 @@ impl<'t> World<'t> {
             may_wait,
             class,
             need,
+            accept: gate::Accept::Never,
+            who: gate::Who::default(),
         });
     }
 

@@ -96,6 +96,28 @@ words! {
         Degraded => "degraded",
         /// By all that is known of its starts the backend will not be ready in the client's time.
         Shed => "shed",
+        /// Too many of its address wait for the backend.
+        HeldOfAddress => "held_of_address",
+        /// Too many of its key (`fair = "header:NAME"`) wait for the backend.
+        HeldOfKey => "held_of_key",
+        /// The budget of bytes for messages that come before their backend is used up.
+        EarlyBudget => "early_budget",
+        /// It sent more before its backend was ready than is kept, and waited to send on.
+        EarlyTooMuch => "early_too_much",
+        /// While it was held it sent more pings than are answered.
+        EarlyPings => "early_pings",
+        /// The backend selected another subprotocol than the one that the client was accepted with.
+        Subprotocol => "subprotocol",
+        /// Its Origin is not allowed.
+        Origin => "origin",
+        /// Its Host is not allowed.
+        Host => "host",
+        /// As many connections as may be are open.
+        Connections => "connections",
+        /// As many connections of its address as may be are open.
+        ConnectionsOfAddress => "connections_of_address",
+        /// Its address begins more handshakes than it may.
+        HandshakeRate => "handshake_rate",
         /// greenroom is stopping.
         Draining => "draining",
         /// No file descriptor is left for another client.
@@ -134,8 +156,14 @@ impl Refusal {
             | Self::StartFailed
             | Self::Degraded
             | Self::Shed
+            | Self::EarlyBudget
+            | Self::EarlyTooMuch
+            | Self::EarlyPings
+            | Self::Connections
             | Self::Draining
             | Self::Descriptors => 503,
+            Self::HeldOfAddress | Self::HeldOfKey | Self::ConnectionsOfAddress | Self::HandshakeRate => 429,
+            Self::Origin | Self::Host => 403,
             Self::BadRequest => 400,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::NoRoute => 404,
@@ -143,7 +171,7 @@ impl Refusal {
             Self::HeadTooLarge => 431,
             Self::Version => 426,
             Self::Method => 501,
-            Self::BadAnswer => 502,
+            Self::BadAnswer | Self::Subprotocol => 502,
             Self::Unanswered => 504,
         }
     }
@@ -158,7 +186,17 @@ impl Refusal {
             | Self::StartFailed
             | Self::Degraded
             | Self::Shed
+            | Self::EarlyBudget
+            | Self::Connections
             | Self::Descriptors => 1013,
+            Self::HeldOfAddress
+            | Self::HeldOfKey
+            | Self::EarlyPings
+            | Self::Origin
+            | Self::Host
+            | Self::ConnectionsOfAddress
+            | Self::HandshakeRate => 1008,
+            Self::EarlyTooMuch => 1009,
             Self::Draining => 1001,
             Self::BadRequest
             | Self::HeadTimeout
@@ -166,6 +204,7 @@ impl Refusal {
             | Self::Version
             | Self::Method
             | Self::NoRoute
+            | Self::Subprotocol
             | Self::BodyTooLarge
             | Self::BodyTimeout => 1002,
             Self::BadAnswer | Self::Unanswered => 1011,
@@ -175,7 +214,7 @@ impl Refusal {
     /// Whether the client is told when to come back (`Retry-After`).
     #[must_use]
     pub const fn retry_after(self) -> bool {
-        self.status() == 503
+        matches!(self.status(), 429 | 503)
     }
 
     /// One line for the person who meets it. Never holds internals.
@@ -188,6 +227,17 @@ impl Refusal {
             Self::StartFailed => "the server could not start; try again later",
             Self::Degraded => "the server runs without a part that is needed here; try again later",
             Self::Shed => "the server will not be ready in time; try again later",
+            Self::HeldOfAddress => "too many clients of this address are waiting for the server; try again later",
+            Self::HeldOfKey => "too many clients of this kind are waiting for the server; try again later",
+            Self::EarlyBudget => "too much is waiting for the server; try again later",
+            Self::EarlyTooMuch => "more was sent than is kept until the server is ready",
+            Self::EarlyPings => "too many pings",
+            Self::Subprotocol => "the server selected another subprotocol than was promised",
+            Self::Origin => "pages of this origin may not connect here",
+            Self::Host => "nothing is served under this host",
+            Self::Connections => "too many clients are connected; try again later",
+            Self::ConnectionsOfAddress => "too many connections of this address; try again later",
+            Self::HandshakeRate => "too many handshakes of this address; try again later",
             Self::Draining => "the server is stopping; try again later",
             Self::Descriptors => "the server has no room for another connection; try again later",
             Self::BadRequest => "the request is malformed",
@@ -225,6 +275,8 @@ words! {
         ClientLost => "client_lost",
         /// The backend began the close handshake with an application's code.
         Backend => "backend",
+        /// The backend refused the handshake of a client that was accepted before: 1008 was sent.
+        BackendRefused => "backend_refused",
         /// The backend was lost: 1012 was sent.
         BackendLost => "backend_lost",
         /// The backend was lost in the middle of a frame over 64 KiB: cut.
@@ -250,7 +302,10 @@ mod tests {
     fn every_refusal_has_a_legal_status_and_close_code() {
         for &refusal in Refusal::ALL {
             assert!((400..600).contains(&refusal.status()), "{refusal}");
-            assert!(matches!(refusal.close_code(), 1001 | 1002 | 1011 | 1013), "{refusal}");
+            assert!(
+                matches!(refusal.close_code(), 1001 | 1002 | 1008 | 1009 | 1011 | 1013),
+                "{refusal}"
+            );
             assert!(refusal.sentence().len() <= 123, "{refusal}");
         }
     }

@@ -18,6 +18,7 @@
 //! | [`starts`] | what past starts tell of the present one |
 //! | [`gate`] | who waits, who is dialled next, who is sent away |
 //! | [`look`] | when a probe looks once more before a hold ends |
+//! | [`buffer`] | what is kept of a client that was accepted before its backend is ready |
 //! | [`wire`] | where WebSocket frames begin and end |
 //! | [`session`] | what an answer of the backend means to a waiting client, and how a relay ends |
 //! | [`backoff`] | when a dead child is started again |
@@ -26,6 +27,7 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod buffer;
 pub mod check;
 pub mod drain;
 pub mod event;

@@ -21,6 +21,64 @@ pub const HOLD_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// Clients held for one backend: at 2 KiB + head each, some 40 MiB at the most.
 pub const HELD_MAX: usize = 10_000;
 
+/// How long after the beginning of its backend's hold period a client is accepted (`hold = "auto"`): before the first
+/// clients give up (httpx-ws after 5 s), and as late as that allows, since only the server's own 101 is transparent.
+pub const ACCEPT_AFTER: Duration = Duration::from_secs(4);
+/// The longest `accept_after` that may be configured.
+pub const ACCEPT_AFTER_MAX: Duration = HOLD_TIMEOUT_MAX;
+/// Addresses that are remembered as accepted in a hold period: as many as may be held.
+pub const ACCEPTED_ADDRESSES_MAX: usize = HELD_MAX;
+/// Bytes kept of what one accepted client sends before its backend is ready; then it is not read any more.
+pub const EARLY_MAX: usize = 64 * KIB;
+/// The least and the most that may be configured for that.
+pub const EARLY_MAX_RANGE: (u64, u64) = (KIB as u64, 16 * 1024 * KIB as u64);
+/// Bytes kept of all accepted clients together.
+pub const EARLY_BUDGET: usize = 256 * 1024 * KIB;
+/// The least and the most that may be configured for that.
+pub const EARLY_BUDGET_RANGE: (u64, u64) = (64 * KIB as u64, 1 << 40);
+/// At so many hundredths of the budget nobody new is accepted …
+pub const EARLY_REFUSES_AT: usize = 80;
+/// … at so many the newest held ones that have sent something are closed, until it is less …
+pub const EARLY_CLOSES_AT: usize = 90;
+/// … and at so many nobody is read any more.
+pub const EARLY_STOPS_AT: usize = 95;
+/// Data frames kept of one accepted client: as many as Python `websockets` takes for one message.
+pub const EARLY_FRAMES_MAX: usize = 4_096;
+/// The first piece of memory for an accepted client's bytes, and the least that is added to it.
+pub const EARLY_PIECE: usize = 512;
+/// How long an accepted client that has sent all that is kept may wait to send on; then it is closed. Less than the
+/// 40 s after which Python's clients give up a ping that nobody reads.
+pub const EARLY_PATIENCE: Duration = Duration::from_secs(30);
+/// Pings of an accepted client within [`HOLD_PINGS_WINDOW`]; with more it is closed. Of those that come together
+/// only the last is answered (RFC 6455 §5.5.3).
+pub const HOLD_PINGS_MAX: u32 = 1_000;
+/// See [`HOLD_PINGS_MAX`].
+pub const HOLD_PINGS_WINDOW: Duration = Duration::from_secs(1);
+/// How often an accepted client is pinged while it is held: proxies in front close idle connections after 60 s.
+pub const HOLD_PING_EVERY: Duration = Duration::from_secs(25);
+/// Pings in a row that an accepted client may leave unanswered; then it is gone.
+pub const HOLD_PINGS_MISSED: u32 = 2;
+/// Bytes of a `waiting_message`, before values are put in.
+pub const WAITING_MESSAGE_MAX: usize = KIB;
+/// How often an accepted client hears again how long it will take.
+pub const WAITING_EVERY: Duration = Duration::from_secs(5);
+/// Subprotocols of a route.
+pub const SUBPROTOCOLS_MAX: usize = TOKENS_MAX;
+/// How long the messages of an accepted client wait after the backend's 101: many servers attach their handler
+/// a few milliseconds later, and lose what comes before. Nobody hurries who sends to a server directly: its
+/// messages are a round trip later than the 101.
+pub const FORWARD_AFTER: Duration = Duration::from_millis(20);
+/// The most that may be configured for that; also how long a backend's first frame is waited for.
+pub const FORWARD_AFTER_MAX: Duration = Duration::from_secs(10);
+/// Refusals of browsers that are kept back at one time; more are answered at once.
+pub const TARPIT_MAX: usize = 1_000;
+/// How long a browser's refusal is kept back, least and most: Chromium tries again 24 times in 0.3 s otherwise.
+pub const TARPIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// Refusals whose hold ends together are spread over at most this.
+pub const EXPIRY_SPREAD: Duration = Duration::from_secs(1);
+/// Origins of a route, and hosts of a listener.
+pub const ALLOWED_MAX: usize = 100;
+
 // ── Letting in ─────────────────────────────────────────────────────────────
 
 /// Dials that wait for the backend's answer at one time. A slot is free again at the answer, or after
@@ -31,6 +89,14 @@ pub const DIALS_MAX: usize = 64;
 pub const DIAL_PATIENCE: Duration = Duration::from_secs(2);
 /// The dial window shrinks to this on failures, and not below: one slow handshake must not stop the others.
 pub const DIALS_MIN: usize = 8;
+/// The dial window after a restart: it widens by one with each answer, so it doubles with each round.
+pub const DIALS_START: usize = DIALS_MIN;
+/// A handshake that takes so long is slow: the dial window shrinks as by a failure, once for all that were dialled before.
+pub const SLOW_HANDSHAKE: Duration = Duration::from_millis(500);
+/// The most that `release_rate` may be, in clients a second.
+pub const RELEASE_RATE_MAX: usize = 100_000;
+/// Clients that may be let in together under a `release_rate`, as time: so much of it in one go.
+pub const RELEASE_BURST: Duration = Duration::from_millis(100);
 /// Dials begun between two looks at what came in meanwhile, so that the first that are let in
 /// do not wait for the last: a connect takes the kernel some 30 µs.
 pub const DIALS_PER_TURN: usize = 8;
@@ -264,6 +330,18 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// Retry-After before start-up times are known, in seconds, least and most.
 pub const RETRY_AFTER_SECONDS: (u32, u32) = (1, 5);
 
+// ── Clients by address ─────────────────────────────────────────────────────
+
+/// Addresses of which something is remembered: connections that are open, handshakes of late. For one more the
+/// one that was idle longest is forgotten.
+pub const ADDRESSES_MAX: usize = 65_536;
+/// The most that `handshakes_per_address` may be, in a second.
+pub const HANDSHAKES_MAX: usize = 100_000;
+/// Handshakes of an address that may come together under its rate, as time: so much of it in one go.
+pub const HANDSHAKE_BURST: Duration = Duration::from_secs(2);
+/// Leading bits of an address by which clients are told apart: all of IPv4, and of IPv6 what one site has.
+pub const ADDRESS_BITS: (u8, u8) = (32, 64);
+
 // ── Sockets and descriptors ────────────────────────────────────────────────
 
 /// Backlog of the client listener.
@@ -394,6 +472,10 @@ pub const DEGRADED_MESSAGE_MAX: usize = KIB;
 pub const ADMIN_TOKEN: (usize, usize) = (16, KIB);
 /// The most that `held_max` and `http_held_max` may be: no process has more descriptors.
 pub const HELD_MAX_MOST: usize = DESCRIPTORS_MAX;
+/// The least and the most that `head_max` may be.
+pub const HEAD_MAX_RANGE: (u64, u64) = (KIB as u64, 64 * KIB as u64);
+/// The least and the most that `head_timeout` may be.
+pub const HEAD_TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(120));
 /// The most that `dials_max` may be; beyond it a backend's backlog is what waits.
 pub const DIALS_MAX_MOST: usize = 10_000;
 /// The most that `body_max` may be: 1 TiB; no limit at all is said by leaving it out.

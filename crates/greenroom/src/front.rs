@@ -9,16 +9,18 @@
 //! lead to different routes the request is refused, as nobody can tell which one
 //! its backend would see (`/public/..%2fadmin`).
 
-use std::net::IpAddr;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use greenroom_core::drain::seed_for;
 use greenroom_core::event::{Refusal, SessionId};
+use greenroom_core::gate::Who;
 use greenroom_core::wire::text_message;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::config::{Config, Route, TellClients};
+use crate::config::{Config, Fair, Route, TellClients};
 use crate::driver::{Degraded, Inbox, Standing};
 use crate::head::{Forward, Kind, With, other_readings};
 use crate::http::Pool;
@@ -58,6 +60,8 @@ pub struct Front {
     pub listener: usize,
     /// Seeds everything that is spread, so that a process's clients do not come back together.
     pub seed: u64,
+    /// Tells clients apart without keeping what they are told apart by.
+    pub hash: RandomState,
     /// Says when relays are to be closed.
     pub drain: watch::Receiver<Option<Drain>>,
 }
@@ -85,6 +89,25 @@ impl Front {
 }
 
 impl Front {
+    /// Who a client is, for the gate of its route's backend.
+    pub(crate) fn who(&self, request: &Kind, peer: IpAddr, route: usize) -> Who {
+        let backend = &self.config.backends[self.config.routes[route].backend];
+        let address = self
+            .hash
+            .hash_one(address_prefix(peer, self.config.limits.address_bits));
+        let key = match &backend.fair {
+            Fair::No => 0,
+            Fair::Address => address,
+            Fair::Header(name) => request.with_field(name, |value| self.hash.hash_one(value)),
+        };
+        let is_browser = matches!(request, Kind::Upgrade(upgrade) if upgrade.has_origin());
+        Who {
+            address,
+            key,
+            is_browser,
+        }
+    }
+
     /// What is said with a refusal at this route.
     pub(crate) fn saying(&self, route: usize, refusal: Refusal, session: SessionId) -> Saying {
         let standing = self.backend(route).standing.borrow();
@@ -143,6 +166,20 @@ fn route(config: &Config, listener: usize, host: &str, path: &str) -> Result<usi
         return Err(Astray::Ambiguous);
     }
     route.ok_or(Astray::NoRoute)
+}
+
+/// The leading bits of an address, by which clients are told apart: of IPv4, of IPv6.
+pub(crate) fn address_prefix(peer: IpAddr, (v4, v6): (u8, u8)) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(peer) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(v4.min(32))).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(peer.to_bits() & mask))
+        }
+        IpAddr::V6(peer) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(v6.min(128))).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(peer.to_bits() & mask))
+        }
+    }
 }
 
 /// What the backend is told about a request beside its own head.
@@ -245,6 +282,18 @@ mod tests {
         ] {
             assert_eq!(leads(&config, "h", path).as_deref(), Ok(backend), "{path}");
         }
+    }
+
+    #[test]
+    fn addresses_are_told_apart_by_their_leading_bits() {
+        let prefix = |text: &str, bits| address_prefix(text.parse().unwrap(), bits).to_string();
+        assert_eq!(prefix("10.1.2.3", (32, 64)), "10.1.2.3");
+        assert_eq!(prefix("10.1.2.3", (24, 64)), "10.1.2.0");
+        assert_eq!(prefix("10.1.2.3", (0, 0)), "0.0.0.0");
+        assert_eq!(prefix("::ffff:10.1.2.3", (16, 64)), "10.1.0.0");
+        assert_eq!(prefix("2001:db8:1:2:3:4:5:6", (32, 64)), "2001:db8:1:2::");
+        assert_eq!(prefix("2001:db8:1:2:3:4:5:6", (32, 128)), "2001:db8:1:2:3:4:5:6");
+        assert_eq!(prefix("2001:db8::1", (32, 0)), "::");
     }
 
     #[test]

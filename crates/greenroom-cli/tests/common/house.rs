@@ -99,6 +99,7 @@ impl House {
             config,
             backends: [Arc::new(backend)].into(),
             listener: 0,
+            hash: std::hash::RandomState::new(),
             seed: 1,
             drain: draining,
         });
@@ -231,6 +232,10 @@ fn plain(backend: &str) -> Config {
             held_max: limits::HELD_MAX,
             http_held_max: limits::HTTP_HELD_MAX,
             dials_max: limits::DIALS_MAX,
+            release_rate: None,
+            fair: config::Fair::No,
+            held_per_address: None,
+            held_per_key: None,
             process: None,
         }],
         routes: vec![config::Route {
@@ -243,6 +248,11 @@ fn plain(backend: &str) -> Config {
             listeners: None,
             backend: 0,
             hold: config::Hold::Handshake,
+            accept_after: limits::ACCEPT_AFTER,
+            subprotocols: Vec::new(),
+            forward_after: None,
+            waiting_message: None,
+            origins: None,
             hold_timeout: limits::HOLD_TIMEOUT,
             http: config::HttpMode::Hold,
             http_hold: limits::HTTP_HOLD,
@@ -254,5 +264,6 @@ fn plain(backend: &str) -> Config {
         }],
         grace: limits::GRACE,
         log_format: config::LogFormat::Json,
+        limits: config::Limits::default(),
     }
 }

@@ -119,7 +119,7 @@ impl Gate {
             }
             Stage::Open(Trial::Over | Trial::Proving { .. }) => {
                 self.requeue(now, id, answer, false);
-                self.shut(Change::Unreachable);
+                self.shut(now, Change::Unreachable);
             }
             Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => {
                 self.requeue(now, id, answer, dropped);
@@ -136,7 +136,7 @@ impl Gate {
         let another = self.last_dropped.replace(id).is_some_and(|last| last != id);
         if another {
             self.requeue(now, id, answer, true);
-            self.shut(Change::Unreachable);
+            self.shut(now, Change::Unreachable);
         } else if dialing.waiting.rejections >= self.limits.rejections_max {
             self.forward(id);
         } else {
@@ -147,7 +147,7 @@ impl Gate {
     /// A plain request that went past the gate found nobody: as a dial of the gate's own would have.
     pub(super) fn unreached(&mut self, now: Time) {
         match self.stage {
-            Stage::Open(Trial::Over | Trial::Proving { .. }) => self.shut(Change::Unreachable),
+            Stage::Open(Trial::Over | Trial::Proving { .. }) => self.shut(now, Change::Unreachable),
             Stage::Open(Trial::Doubt { .. }) => self.limit(now, Change::Doubted),
             Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => {}
         }

@@ -28,6 +28,7 @@
 //! drains [`Gate::poll_output`] to `None`, and comes back at [`Gate::poll_timeout`].
 //! Bounded by [`GateLimits`]; the sockets live in the shell.
 
+mod accept;
 mod answer;
 mod deaths;
 mod needs;
@@ -41,6 +42,8 @@ use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use accept::Period;
+pub use accept::{Accept, Who};
 use deaths::Suspect;
 pub use needs::Held;
 use settle::{Lessons, Way};
@@ -99,6 +102,10 @@ pub enum Input {
         class: Class,
         /// What it needs of the backend: an index into the backend's needs.
         need: u8,
+        /// When it is accepted, if it has to wait.
+        accept: Accept,
+        /// Who it is.
+        who: Who,
     },
     /// The client left while held or dialled.
     Left(SessionId),
@@ -136,6 +143,8 @@ pub enum Input {
 pub enum Output {
     /// The session stays at the gate; so many do now.
     Held(SessionId, usize),
+    /// Give the client a 101 of greenroom's own; it keeps its place. Said once of a session.
+    Accept(SessionId),
     /// Let in: connect, and write the head, in the order of these outputs.
     Dial {
         /// Who.
@@ -231,6 +240,8 @@ struct Waiting {
     may_wait: bool,
     class: Class,
     need: u8,
+    accept: Accept,
+    who: Who,
 }
 
 /// A session whose dial is under way.
@@ -266,6 +277,7 @@ pub struct Gate {
     /// How many are looked at by the shell at this moment.
     looked_at: usize,
     lessons: Lessons,
+    period: Period,
     /// Dials at one time: halved by a failure, one more with each answer.
     window: usize,
     /// Dials that the free descriptors allow.
@@ -305,6 +317,7 @@ impl Gate {
             settling: BTreeSet::new(),
             looked_at: 0,
             lessons: Lessons::default(),
+            period: Period::default(),
             spare: usize::MAX,
             last_dropped: None,
             suspect: Suspect::Nobody,
@@ -325,6 +338,8 @@ impl Gate {
                 may_wait,
                 class,
                 need,
+                accept,
+                who,
             } => {
                 let waiting = Waiting {
                     deadline,
@@ -334,6 +349,8 @@ impl Gate {
                     may_wait,
                     class,
                     need,
+                    accept,
+                    who,
                 };
                 self.arrived(now, id, waiting);
             }
@@ -345,7 +362,7 @@ impl Gate {
             Input::LostEarly(delay) => self.lost_early(now, delay),
             Input::Needs { met, refused } => self.needs(met, refused),
             Input::Ready(trust) => self.ready(now, trust),
-            Input::NotReady => self.not_ready(),
+            Input::NotReady => self.not_ready(now),
             Input::Failed => self.turn_away(Stage::Failed, Refusal::StartFailed),
             Input::Drain => self.turn_away(Stage::Draining, Refusal::Draining),
             Input::Spare(spare) => self.spare = spare,
@@ -353,6 +370,7 @@ impl Gate {
         self.lose_patience(now);
         self.free_slots(now);
         self.release(now);
+        self.accept_due(now);
         self.check_invariants();
     }
 
@@ -364,6 +382,7 @@ impl Gate {
         self.free_slots(now);
         self.end_trial(now);
         self.release(now);
+        self.accept_due(now);
         self.check_invariants();
     }
 
@@ -384,7 +403,8 @@ impl Gate {
             Stage::Limited { next, .. } => self.canary_due(next),
             Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
         };
-        [deadline, settled, trial, self.impatient_at(), self.slot_due()]
+        let accept = self.period.first_due();
+        [deadline, settled, trial, accept, self.impatient_at(), self.slot_due()]
             .into_iter()
             .flatten()
             .min()
@@ -437,7 +457,7 @@ impl Gate {
             self.outputs.push_back(Output::Refuse(id, refusal));
             return;
         }
-        self.hold(id, waiting, false);
+        self.hold(now, id, waiting, false);
         self.release(now);
         if self.dialing.contains_key(&id) {
             return; // let in at once
@@ -482,7 +502,7 @@ impl Gate {
         }
         waiting.rejections = waiting.rejections.saturating_add(u8::from(rejected));
         let benched = waiting.rejections >= self.limits.rejections_max && self.stage != Stage::Open(Trial::Over);
-        self.hold(id, waiting, benched);
+        self.hold(now, id, waiting, benched);
         self.outputs.push_back(Output::Requeue(id, answer));
     }
 
@@ -512,25 +532,30 @@ impl Gate {
         self.outputs.push_back(Output::Changed(change));
     }
 
-    fn not_ready(&mut self) {
+    fn not_ready(&mut self, now: Time) {
         match self.stage {
-            Stage::Limited { .. } | Stage::Open(_) => self.shut(Change::Shut),
+            Stage::Limited { .. } | Stage::Open(_) => self.shut(now, Change::Shut),
             Stage::Failed => self.stage = Stage::Shut, // it is started again after all
             Stage::Shut | Stage::Draining => {}
         }
     }
 
-    fn shut(&mut self, change: Change) {
+    fn shut(&mut self, now: Time, change: Change) {
+        if matches!(self.stage, Stage::Open(_)) {
+            self.begin_period(now);
+        }
         self.stage = Stage::Shut;
         self.refuse_impatient();
         self.outputs.push_back(Output::Changed(change));
     }
 
-    /// Falls back to one canary at a time, from the front, after a pause.
+    /// Falls back to one canary at a time, from the front, after a pause. That begins no hold period: it opened
+    /// on trial, and the trial goes on.
     fn limit(&mut self, now: Time, change: Change) {
         let next = now + self.limits.canary_every;
         self.stage = Stage::Limited { next, after: None };
         self.limited_at = now;
+        self.remember_due();
         self.refuse_impatient();
         self.outputs.push_back(Output::Changed(change));
     }

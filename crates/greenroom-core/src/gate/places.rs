@@ -7,10 +7,11 @@
 use super::settle::Way;
 use super::{Class, Dialing, Gate, Output, Stage, Trial, Waiting};
 use crate::event::SessionId;
+use crate::time::Time;
 
 impl Gate {
     /// Gives a session a place: in the line, on the bench, or aside.
-    pub(super) fn hold(&mut self, id: SessionId, waiting: Waiting, benched: bool) {
+    pub(super) fn hold(&mut self, now: Time, id: SessionId, waiting: Waiting, benched: bool) {
         let place = match (self.met.has(waiting.need.into()), benched) {
             (false, _) => &mut self.aside,
             (true, true) => &mut self.bench,
@@ -19,6 +20,7 @@ impl Gate {
         place.insert(id, waiting);
         self.deadlines.insert((waiting.deadline, id));
         self.http_held += usize::from(waiting.class.is_http());
+        self.wants_accept(now, id, waiting);
     }
 
     /// Takes a session out of its place.
@@ -28,6 +30,7 @@ impl Gate {
             .or_else(|| self.aside.remove(&id))?;
         self.deadlines.remove(&(waiting.deadline, id));
         self.http_held -= usize::from(waiting.class.is_http());
+        self.period.forget(id, waiting.accept);
         Some(waiting)
     }
 
@@ -77,6 +80,7 @@ impl Gate {
             self.deadlines.len(),
             self.held() + self.unanswered() - self.http_dialing
         );
+        self.check_due();
         debug_assert!(self.http_held <= self.held() && self.http_dialing <= self.unanswered());
         debug_assert!(self.bench.is_empty() || self.stage != Stage::Open(Trial::Over));
         debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Draining) || self.held() == 0);

@@ -94,6 +94,8 @@ impl Bench {
             may_wait,
             class: Class::WebSocket,
             need: 0,
+            accept: Accept::Never,
+            who: Who::default(),
         })
     }
 

@@ -95,7 +95,7 @@ impl core::error::Error for Violation {}
 
 /// The opcodes that RFC 6455 §5.2 defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opcode {
+pub(crate) enum Opcode {
     Continuation,
     Text,
     Binary,

@@ -45,5 +45,6 @@ mod scanner;
 
 pub use close::{CloseCode, CloseSeen};
 pub use frame::{ControlFrame, close_frame, close_reply, ping_frame, pong_frame, text_message};
+pub(crate) use judge::Opcode;
 pub use judge::Violation;
 pub use scanner::{Scan, Scanner, Sender, Stop};

@@ -167,6 +167,11 @@ impl Scanner {
         self.left
     }
 
+    /// Whether the frame in progress, or the one that ended last, is of this kind.
+    pub(crate) fn is_in(&self, opcode: Opcode) -> bool {
+        self.opcode == opcode
+    }
+
     /// How many of the last bytes taken begin a frame that may still turn out illegal: an
     /// incomplete header, or a Close's header without its code. At most 13.
     ///

@@ -41,7 +41,8 @@ pub use explain::{Effective, Secrets, explain, summary};
 pub use layers::Flags;
 pub use load::{Layers, Loaded, load, load_bytes};
 pub use model::{
-    Backend, Config, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, NO_EDITS, Process, Route,
+    AllowedOrigin, Backend, Config, Fair, ForwardAfter, HeaderEdits, Hold, HostPattern, HttpMode, Limits, Listener,
+    LogFormat, NO_EDITS, Process, Route,
 };
 pub use print::to_toml;
 pub use problem::Invalid;
@@ -51,7 +52,7 @@ pub use reference::{reference, schema};
 pub use source::Origin;
 
 /// The words that `hold` may be.
-pub const HOLDS: [&str; 2] = words::HOLDS;
+pub const HOLDS: [&str; 4] = words::HOLDS;
 /// The words that `log_format` may be.
 pub const LOG_FORMATS: [&str; 3] = words::LOG_FORMATS;
 /// The profiles that a file may have.

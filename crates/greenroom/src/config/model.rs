@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use greenroom_core::backoff::RestartPolicy;
 
+use greenroom_core::limits;
 use greenroom_core::phase;
 use greenroom_core::readiness::Need;
 
@@ -35,6 +36,44 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The profile in effect, if one was asked for.
     pub profile: Option<String>,
+    /// Bounds of the whole process, and of what one address may take of it.
+    pub limits: Limits,
+}
+
+/// Bounds of the whole process, and of what one address may take of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections at one time; `None`: as many as there are descriptors.
+    pub connections_max: Option<usize>,
+    /// Client connections of one address at one time; `None`: no limit.
+    pub connections_per_address: Option<usize>,
+    /// Opening handshakes of one address in a second; `None`: no limit.
+    pub handshakes_per_address: Option<usize>,
+    /// Leading bits by which addresses are told apart: of IPv4, of IPv6.
+    pub address_bits: (u8, u8),
+    /// Bytes of a client's head.
+    pub head_max: usize,
+    /// Time for a client's whole head.
+    pub head_timeout: Duration,
+    /// Bytes kept of what one accepted client sends before its backend is ready.
+    pub early_max: usize,
+    /// The same of all clients together.
+    pub early_budget: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: None,
+            connections_per_address: None,
+            handshakes_per_address: None,
+            address_bits: limits::ADDRESS_BITS,
+            head_max: limits::HEAD_MAX,
+            head_timeout: limits::HEAD_TIMEOUT,
+            early_max: limits::EARLY_MAX,
+            early_budget: limits::EARLY_BUDGET,
+        }
+    }
 }
 
 /// How the log is written.
@@ -56,6 +95,8 @@ pub struct Listener {
     pub name: String,
     /// Always TCP; port 0 is a free one.
     pub address: Address,
+    /// The hosts that a request may name; `None`: all.
+    pub hosts: Option<Vec<HostPattern>>,
 }
 
 /// One server behind greenroom, with a gate of its own.
@@ -79,6 +120,14 @@ pub struct Backend {
     pub http_held_max: usize,
     /// Dials without an answer at one time.
     pub dials_max: usize,
+    /// Clients let in per second at the most; `None`: as fast as it answers.
+    pub release_rate: Option<usize>,
+    /// By what turns are shared among those who wait.
+    pub fair: Fair,
+    /// WebSocket clients of one address that wait for it at the most; `None`: no limit.
+    pub held_per_address: Option<usize>,
+    /// The same of one value of the header that `fair` names; `None`: no limit.
+    pub held_per_key: Option<usize>,
     /// What greenroom starts for it; `None`: something else starts it.
     pub process: Option<Process>,
 }
@@ -134,8 +183,19 @@ pub struct Route {
     pub backend: usize,
     /// What happens to WebSocket clients that come too early.
     pub hold: Hold,
+    /// How long after the beginning of the hold period its clients are accepted, with [`Hold::Auto`].
+    pub accept_after: Duration,
     /// How long a WebSocket client waits at the most.
     pub hold_timeout: Duration,
+    /// Subprotocols that its server is known to select, the first that a client offers; empty: learned from it.
+    pub subprotocols: Vec<String>,
+    /// How long a client's messages wait after the server's 101; `None`: [`limits::FORWARD_AFTER`] for a client that
+    /// was accepted before, else not at all.
+    pub forward_after: Option<ForwardAfter>,
+    /// A text message that accepted clients get while they wait.
+    pub waiting_message: Option<String>,
+    /// Origins whose pages may open WebSockets; `None`: all.
+    pub origins: Option<Vec<AllowedOrigin>>,
     /// What happens to HTTP requests that come too early.
     pub http: HttpMode,
     /// How long an HTTP request waits at the most.
@@ -182,11 +242,51 @@ impl fmt::Display for HostPattern {
 /// What happens to WebSocket clients that come too early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hold {
-    /// They wait; the 101 comes from the backend.
+    /// They wait for the backend's 101, and from `accept_after` on with one of greenroom's own.
     #[default]
+    Auto,
+    /// They get a 101 of greenroom's own at once, and wait with that.
+    Accept,
+    /// They wait; the 101 comes from the backend.
     Handshake,
     /// 503 at once.
     Refuse,
+}
+
+/// By what turns are shared among those who wait for a backend: round-robin over keys, in order of arrival within one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fair {
+    /// All wait in one line.
+    #[default]
+    No,
+    /// By address.
+    Address,
+    /// By the value of this header, in lower case; those without it share one key.
+    Header(String),
+}
+
+/// How long a client's messages wait after the server's 101.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardAfter {
+    /// Not at all.
+    Handshake,
+    /// Until the server's first frame, or [`limits::FORWARD_AFTER_MAX`].
+    FirstFrame,
+    /// For this time, or until the server's first frame.
+    Time(Duration),
+}
+
+/// An origin, or many (RFC 6454).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// `scheme://host[:port]`, in lower case, without a default port.
+    Exact(String),
+    /// All hosts below one: the scheme, and what the host ends with, such as `.example.org`, with its port if it has one.
+    Below(String, String),
+    /// Pages of the same host as the request's.
+    Same,
+    /// `null`, which any sandboxed page sends.
+    Null,
 }
 
 /// What happens to HTTP requests that come too early.

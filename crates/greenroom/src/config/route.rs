@@ -95,7 +95,7 @@ pub(super) fn order(a: &Route, b: &Route) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{HeaderEdits, Hold, HttpMode, LogFormat};
+    use super::super::model::{HeaderEdits, Hold, HttpMode, Limits, LogFormat};
     use super::super::{Admin, Shed, TellClients};
     use super::*;
     use proptest::prelude::*;
@@ -109,6 +109,11 @@ mod tests {
             listeners,
             backend: 0,
             hold: Hold::Handshake,
+            accept_after: Duration::ZERO,
+            subprotocols: Vec::new(),
+            forward_after: None,
+            waiting_message: None,
+            origins: None,
             hold_timeout: Duration::ZERO,
             http: HttpMode::Hold,
             http_hold: Duration::ZERO,
@@ -134,6 +139,7 @@ mod tests {
             admin: Admin::default(),
             state_dir: None,
             profile: None,
+            limits: Limits::default(),
         }
     }
 

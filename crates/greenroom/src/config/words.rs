@@ -8,7 +8,7 @@ use super::Shed;
 use super::model::{Hold, HttpMode, LogFormat};
 
 pub(super) const LOG_FORMATS: [&str; 3] = ["auto", "text", "json"];
-pub(super) const HOLDS: [&str; 2] = ["handshake", "refuse"];
+pub(super) const HOLDS: [&str; 4] = ["auto", "accept", "handshake", "refuse"];
 pub(super) const HTTP_MODES: [&str; 3] = ["hold", "refuse", "pass"];
 pub(super) const RESTARTS: [&str; 3] = ["never", "on-failure", "always"];
 pub(super) const DEGRADED: [&str; 3] = ["serve", "hold", "refuse"];
@@ -95,10 +95,12 @@ impl Word for LogFormat {
 
 impl Word for Hold {
     const WORDS: &'static [&'static str] = &HOLDS;
-    const ALL: &'static [Self] = &[Self::Handshake, Self::Refuse];
+    const ALL: &'static [Self] = &[Self::Auto, Self::Accept, Self::Handshake, Self::Refuse];
 
     fn word(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
+            Self::Accept => "accept",
             Self::Handshake => "handshake",
             Self::Refuse => "refuse",
         }

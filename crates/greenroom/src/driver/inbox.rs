@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::event::{Refusal, SessionId};
-use greenroom_core::gate::Class;
+use greenroom_core::gate::{Accept, Class, Who};
 use greenroom_core::readiness::{Input, Needs};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
@@ -30,6 +30,11 @@ pub(crate) const RELAY: &str = "relay";
 /// the ear for the next word.
 #[derive(Debug)]
 pub enum Order {
+    /// Give the client a 101 of its own; it stays at the gate.
+    Accept {
+        /// The next word.
+        next: oneshot::Receiver<Order>,
+    },
     /// Let in: its head is written. Wait for the answer, and tell it.
     Dialled {
         /// The connection.
@@ -68,6 +73,10 @@ pub struct Arrival {
     pub route: usize,
     /// Its address.
     pub peer: std::net::IpAddr,
+    /// When it is accepted, if it has to wait.
+    pub accept: Accept,
+    /// Who it is, for the gate.
+    pub who: Who,
     /// Where to tell it.
     pub order: oneshot::Sender<Order>,
 }
@@ -225,6 +234,8 @@ mod tests {
             request: Arc::new(parse_head(head).unwrap()),
             route: 0,
             peer: [127, 0, 0, 1].into(),
+            accept: Accept::Never,
+            who: Who::default(),
             order: oneshot::channel().0,
         }
     }

@@ -420,6 +420,8 @@ impl Driver {
             request,
             route,
             peer,
+            accept,
+            who,
             order,
         } = arrival;
         let settings = &self.config.routes[route];
@@ -444,6 +446,8 @@ impl Driver {
             may_wait,
             class,
             need: u8::try_from(need).unwrap_or(u8::MAX), // `NEEDS_MAX` is far less
+            accept,
+            who,
         };
         self.gate.handle(now, arrived);
     }
@@ -473,6 +477,7 @@ impl Driver {
                     }
                     self.log.say(Event::Held { session: id.0, count });
                 }
+                Output::Accept(id) => self.order(id, |next| Order::Accept { next }),
                 Output::Look(id) => self.order(id, |next| Order::Look { next }),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {

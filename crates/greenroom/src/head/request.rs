@@ -256,6 +256,15 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Looks at the first field of this name.
+    pub(crate) fn with_field<T>(&self, name: &str, look: impl FnOnce(Option<&[u8]>) -> T) -> T {
+        let mut slots = fields::slots();
+        let (_, all) = self.kept().parts(&mut slots);
+        look(fields::values(all, name).next())
+    }
+}
+
 impl Http {
     /// How its body ends.
     #[must_use]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use greenroom_core::event::Refusal;
-use greenroom_core::gate::Class;
+use greenroom_core::gate::{Accept, Class};
 use greenroom_core::limits::PAGE_AFTER;
 use greenroom_core::time::Time;
 use tokio::sync::oneshot;
@@ -54,6 +54,8 @@ impl<'r> Wait<'r> {
             request: Arc::clone(&request.kind),
             route: request.route_index,
             peer: request.peer,
+            accept: Accept::Never,
+            who: (request.front).who(&request.kind, request.peer, request.route_index),
             order,
         };
         let place = Place::take(&request.backend.inbox, arrival);
@@ -78,8 +80,8 @@ impl<'r> Wait<'r> {
             };
             match order {
                 Ok(Order::Dialled { dialled, next }) => return Gated::Dialled(dialled, next),
-                // Its dial failed before it heard of it; and only a 101 is looked at.
-                Ok(Order::Requeued { next } | Order::Look { next }) => self.next = next,
+                // Its dial failed before it heard of it; and only WebSockets are accepted and looked at.
+                Ok(Order::Requeued { next } | Order::Look { next } | Order::Accept { next }) => self.next = next,
                 Ok(Order::Refuse(refusal)) => {
                     self.place.settle();
                     return Gated::Refused(refusal, refuse::why(refusal));

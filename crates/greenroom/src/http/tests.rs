@@ -56,6 +56,7 @@ fn front() -> Front {
         config,
         backends: [Arc::new(backend)].into(),
         listener: 0,
+        hash: std::hash::RandomState::new(),
         seed: 1,
         drain: watch::channel(None).1,
     }

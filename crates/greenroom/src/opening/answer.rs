@@ -148,7 +148,7 @@ fn outcome(word: Result<Order, oneshot::error::RecvError>, received: Option<Rece
         Ok(Order::Requeued { next }) => Outcome::Requeued(next),
         Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal),
         // Never: not while a dial is under way, and not without a 101.
-        Ok(Order::Dialled { next, .. } | Order::Look { next }) => Outcome::Requeued(next),
+        Ok(Order::Dialled { next, .. } | Order::Look { next } | Order::Accept { next }) => Outcome::Requeued(next),
         Err(_) => Outcome::Refused(Refusal::Draining),
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
-use greenroom_core::gate::Class;
+use greenroom_core::gate::{Accept, Class};
 use greenroom_core::session::Answer;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -103,11 +103,17 @@ pub(super) fn wait<'a>(
     let request = Arc::new(request);
     let arrival = Arrival {
         deadline: clock::now() + settings.hold_timeout,
-        may_wait: settings.hold == Hold::Handshake,
+        may_wait: settings.hold != Hold::Refuse,
         class: Class::WebSocket,
         request: Arc::clone(&request),
         route,
         peer,
+        accept: match settings.hold {
+            Hold::Accept => Accept::AtOnce,
+            Hold::Auto => Accept::After(settings.accept_after),
+            Hold::Handshake | Hold::Refuse => Accept::Never,
+        },
+        who: front.who(&request, peer, route),
         order,
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
@@ -189,7 +195,7 @@ impl Waiting {
                         Outcome::Left => return Done::Left,
                     }
                 }
-                Ok(Order::Requeued { next }) => self.next = next, // its dial failed before it heard of it
+                Ok(Order::Requeued { next } | Order::Accept { next }) => self.next = next, // its dial failed before it heard of it
                 // Never without a 101; the gate would wait for the answer.
                 Ok(Order::Look { next }) => {
                     self.next = next;

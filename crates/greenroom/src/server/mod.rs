@@ -201,6 +201,7 @@ impl Parts<'_> {
                 config: Arc::clone(self.config),
                 backends: Arc::clone(&backends),
                 listener,
+                hash: std::hash::RandomState::new(),
                 seed,
                 drain: self.draining.clone(),
             });

@@ -101,6 +101,7 @@ impl Parted {
             config: self.config,
             backends: [Arc::new(self.backend)].into(),
             listener: 0,
+            hash: std::hash::RandomState::new(),
             seed: 1,
             drain: draining,
         });

@@ -144,6 +144,8 @@ fn a_request_that_was_dropped_past_the_gate_counts() {
             may_wait,
             class: GET,
             need: 0,
+            accept: Accept::Never,
+            who: Who::default(),
         });
         said.extend(bench.tell(Input::DroppedPast(SessionId(id))));
         said

@@ -18,6 +18,8 @@ impl Bench {
             may_wait,
             class: Class::WebSocket,
             need,
+            accept: Accept::Never,
+            who: Who::default(),
         })
     }
 

@@ -19,6 +19,8 @@ impl Bench {
             may_wait,
             class,
             need: 0,
+            accept: Accept::Never,
+            who: Who::default(),
         })
     }
 

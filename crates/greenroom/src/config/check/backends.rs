@@ -110,6 +110,10 @@ impl Checker<'_> {
                 held_max,
                 http_held_max,
                 dials_max,
+                release_rate: None,
+                fair: model::Fair::default(),
+                held_per_address: None,
+                held_per_key: None,
                 process,
             },
         }

@@ -27,7 +27,7 @@ use greenroom_core::limits::{CONFIG_NAME_MAX, GRACE, GRACE_MAX};
 
 use super::explain::Effective;
 use super::layers::as_variable;
-use super::model::{Backend, Config, Listener, LogFormat};
+use super::model::{Backend, Config, Limits, Listener, LogFormat};
 use super::problem::{Problem, Problems};
 use super::source::{Origin, Place, Sources};
 use super::suggest::{closest, listed};
@@ -118,6 +118,7 @@ impl Checker<'_> {
             Some(Listener {
                 name: door.name,
                 address,
+                hosts: None,
             })
         });
         Config {
@@ -129,6 +130,7 @@ impl Checker<'_> {
             admin,
             state_dir,
             profile,
+            limits: Limits::default(),
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use greenroom_core::limits::{
-    BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, ROUTE_PATH_MAX, ROUTES_MAX,
+    ACCEPT_AFTER, BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, ROUTE_PATH_MAX,
+    ROUTES_MAX,
 };
 use greenroom_core::readiness::Need;
 
@@ -95,7 +96,12 @@ impl Checker<'_> {
             listeners: listeners?,
             backend: backend?,
             hold,
+            accept_after: ACCEPT_AFTER,
             hold_timeout,
+            subprotocols: Vec::new(),
+            forward_after: None,
+            waiting_message: None,
+            origins: None,
             http,
             http_hold,
             waiting_page,

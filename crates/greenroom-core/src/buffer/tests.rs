@@ -1,0 +1,210 @@
+//! What an accepted client may send, whole and in any pieces.
+
+use super::*;
+use crate::limits::{EARLY_MAX, KIB};
+use proptest::prelude::*;
+
+const KEY: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
+
+/// A client's frame with this first byte.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..=125 => bytes.push(0x80 | len as u8),
+        len @ 126..=0xffff => {
+            bytes.push(0x80 | 126);
+            bytes.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(0x80 | 127);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(KEY);
+    bytes.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ KEY[at % 4]));
+    bytes
+}
+
+fn early() -> Early {
+    Early::new(EARLY_MAX)
+}
+
+fn end_of(bytes: &[u8]) -> Option<End> {
+    early().take(Time::ZERO, bytes).end
+}
+
+#[test]
+fn messages_are_kept_as_they_came_and_control_frames_are_not() {
+    let (hello, rest) = (frame(0x01, b"hel"), frame(0x80, b"lo"));
+    let mut early = early();
+    let taken = early.take(
+        Time::ZERO,
+        &[
+            &hello[..],
+            &frame(0x89, b"p1"),
+            &frame(0x8a, b""),
+            &frame(0x89, b"p2"),
+            &rest,
+        ]
+        .concat(),
+    );
+    assert_eq!(
+        taken.pong.as_deref(),
+        Some(&b"\x8a\x02p2"[..]),
+        "the last ping, unmasked"
+    );
+    assert!(taken.is_alive && taken.end.is_none());
+    assert_eq!(early.into_bytes(), [hello, rest].concat());
+}
+
+#[test]
+fn the_frame_in_progress_is_handed_over_with_the_others() {
+    let whole = frame(0x82, &[7; 300]);
+    let mut early = early();
+    assert!(early.take(Time::ZERO, &whole[..20]).end.is_none());
+    assert_eq!(early.into_bytes(), &whole[..20]);
+}
+
+#[test]
+fn a_close_a_violation_and_bad_text_end_it_and_free_what_was_kept() {
+    let mut early = early();
+    early.take(Time::ZERO, &frame(0x81, b"kept"));
+    assert!(early.memory() > 0);
+    let taken = early.take(Time::ZERO, &frame(0x88, &[3, 0xe8]));
+    let Some(End::Closed(seen)) = taken.end else {
+        panic!("{taken:?}");
+    };
+    assert_eq!(seen.code.map(crate::wire::CloseCode::get), Some(1000));
+    assert_eq!(early.memory(), 0);
+
+    assert_eq!(end_of(b"\x81\x01a"), Some(End::Violation(Violation::Unmasked)));
+    assert_eq!(
+        end_of(&frame(0xc1, b"a")),
+        Some(End::Violation(Violation::Rsv1NotAgreed))
+    );
+    assert_eq!(end_of(&frame(0x83, b"a")), Some(End::Violation(Violation::Opcode)));
+    assert_eq!(
+        end_of(&frame(0x80, b"a")),
+        Some(End::Violation(Violation::NothingToContinue))
+    );
+    assert_eq!(
+        end_of(&frame(0x89, &[0; 126])),
+        Some(End::Violation(Violation::ControlTooLong))
+    );
+    assert_eq!(end_of(&frame(0x81, b"\xff")), Some(End::NotUtf8));
+    assert_eq!(end_of(&frame(0x82, b"\xff")), None, "binary is anything");
+}
+
+#[test]
+fn a_character_may_be_cut_by_a_frame_and_not_by_the_end_of_its_message() {
+    let euro = "€".as_bytes();
+    let (first, last) = (frame(0x01, &euro[..1]), frame(0x80, &euro[1..]));
+    assert_eq!(end_of(&[&first[..], &last].concat()), None);
+    assert_eq!(
+        end_of(&[&first[..], &frame(0x80, &euro[1..2])].concat()),
+        Some(End::NotUtf8)
+    );
+    assert_eq!(end_of(&frame(0x81, &euro[..2])), Some(End::NotUtf8));
+    assert_eq!(
+        end_of(&[&first[..], &frame(0x00, b"x")].concat()),
+        Some(End::NotUtf8),
+        "at once"
+    );
+    // A binary message that follows knows nothing of it.
+    assert_eq!(
+        end_of(&[&frame(0x81, euro)[..], &frame(0x02, b"\xff"), &frame(0x80, b"\xff")].concat()),
+        None
+    );
+}
+
+/// A33. A length is nothing but a number to count down.
+#[test]
+fn a_declared_length_takes_no_memory() {
+    let mut early = early();
+    let head = [&[0x82, 0xff][..], &(u64::MAX >> 1).to_be_bytes(), &KEY].concat();
+    assert!(early.take(Time::ZERO, &head).end.is_none());
+    assert!(early.memory() <= EARLY_PIECE);
+    assert_eq!(end_of(&[0x82, 0xff, 0x80]), Some(End::Violation(Violation::LengthSign)));
+}
+
+#[test]
+fn room_ends_at_the_limit_of_bytes_and_of_frames() {
+    let mut early = Early::new(10);
+    assert!(early.take(Time::ZERO, &frame(0x82, b"abcd")[..10]).end.is_none());
+    assert_eq!((early.room(), early.memory()), (0, 10));
+    let mut early = self::early();
+    for _ in 0..EARLY_FRAMES_MAX {
+        assert!(early.room() > 0);
+        early.take(Time::ZERO, &frame(0x82, b""));
+    }
+    assert_eq!(early.room(), 0);
+}
+
+/// A36. The thousandth ping of a second is answered, one more ends it; a second later all is forgotten.
+#[test]
+fn pings_are_counted_by_the_second() {
+    let ping = frame(0x89, b"x");
+    let mut early = early();
+    let at = |ms: u64| Time::from_millis(10_000 + ms);
+    for _ in 0..HOLD_PINGS_MAX {
+        assert!(early.take(at(0), &ping).end.is_none());
+    }
+    assert!(early.take(at(1000), &ping).end.is_none());
+    for _ in 1..HOLD_PINGS_MAX {
+        early.take(at(1001), &ping);
+    }
+    assert_eq!(early.take(at(1999), &ping).end, Some(End::Refused(Refusal::EarlyPings)));
+}
+
+#[test]
+fn what_it_will_take_is_said_before() {
+    let mut early = Early::new(64 * KIB);
+    let mut memory = 0;
+    while early.room() > 0 {
+        let some = frame(0x82, &[0; 700]);
+        let some = &some[..early.room().min(some.len())];
+        memory += early.growth(some.len());
+        early.take(Time::ZERO, some);
+        assert_eq!(early.memory(), memory);
+        assert!(memory <= 64 * KIB);
+    }
+}
+
+proptest! {
+    /// Whatever a client sends and however it is cut: what is kept is its data frames, in order.
+    #[test]
+    fn pieces_make_no_difference(
+        frames in prop::collection::vec((prop::sample::select(vec![0x82_u8, 0x81, 0x89, 0x8a]), 0_usize..300), 0..20),
+        cuts in prop::collection::vec(1_usize..200, 1..20),
+    ) {
+        let (mut all, mut data) = (Vec::new(), Vec::new());
+        for (first, len) in frames {
+            let len = if first & 8 == 0 { len } else { len.min(125) };
+            let one = frame(first, &vec![b'a'; len]);
+            all.extend(&one);
+            if first & 8 == 0 {
+                data.extend(&one);
+            }
+        }
+        let mut early = early();
+        let (mut rest, mut cuts) = (&all[..], cuts.iter().cycle());
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+            prop_assert!(early.take(Time::ZERO, piece).end.is_none());
+            rest = behind;
+        }
+        prop_assert_eq!(early.into_bytes(), data);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_or_pass_its_bound(bytes in prop::collection::vec(any::<u8>(), 0..400), max in 16_usize..200) {
+        let mut early = Early::new(max);
+        for piece in bytes.chunks(7) {
+            let room = early.room().min(piece.len());
+            if early.take(Time::ZERO, &piece[..room]).end.is_some() {
+                break;
+            }
+            prop_assert!(early.memory() <= max);
+        }
+    }
+}

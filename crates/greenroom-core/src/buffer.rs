@@ -15,7 +15,11 @@
 //! **Bounds.** `max` bytes and [`EARLY_FRAMES_MAX`] frames: then [`Early::room`] is 0, and the client is not read
 //! any more. Nothing is allocated from a declared length. An [`Early`] without bytes has no buffer.
 
+mod budget;
+
 use core::time::Duration;
+
+pub use budget::Budget;
 
 use crate::event::Refusal;
 use crate::limits::{EARLY_FRAMES_MAX, EARLY_PIECE, HOLD_PINGS_MAX, HOLD_PINGS_WINDOW};
@@ -143,6 +147,11 @@ impl Early {
             self.begun = 0;
         }
         taken
+    }
+
+    /// Looks for the client's Close in what is not taken any more.
+    pub fn closes(&mut self, bytes: &[u8]) -> bool {
+        matches!(self.scanner.scan(bytes).stop, Some(Stop::Close(_)))
     }
 
     /// What is kept, for the relay: whole messages, then what has come of the next frame.

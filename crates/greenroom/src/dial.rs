@@ -362,7 +362,7 @@ mod tests {
     async fn a_second_address_that_this_machine_does_not_have_is_no_lack_of_descriptors() {
         let log = Log::start(Format::Json);
         let names = Names::new(&"localhost:1".parse().unwrap(), log.clone());
-        let mut launcher = Launcher::new(names, Registry::new(log, 1024));
+        let mut launcher = Launcher::new(names, Registry::new(log, 1024, &crate::config::Limits::default()));
         assert!(launcher.resolve());
         assert_eq!(launcher.candidates.len(), 2);
         launcher.queue.push_back(Launch {
@@ -382,7 +382,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let log = Log::start(Format::Json);
         let names = Names::new(&address.to_string().parse().unwrap(), log.clone());
-        let mut launcher = Launcher::new(names, Registry::new(log, 1024));
+        let mut launcher = Launcher::new(names, Registry::new(log, 1024, &crate::config::Limits::default()));
         assert!(launcher.resolve());
         launcher.begin(SessionId(1), b"head".to_vec());
         launcher.wait().await;

@@ -9,11 +9,12 @@
 //! lead to different routes the request is refused, as nobody can tell which one
 //! its backend would see (`/public/..%2fadmin`).
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use greenroom_core::drain::seed_for;
+use greenroom_core::drain::{retry_after_ms, seed_for};
 use greenroom_core::event::{Refusal, SessionId};
 use greenroom_core::gate::Who;
 use greenroom_core::wire::text_message;
@@ -45,6 +46,30 @@ pub struct Backend {
     pub(crate) pool: Arc<Pool>,
     /// How its start-up goes.
     pub standing: watch::Receiver<Standing>,
+    /// The subprotocol that it selected last, by route: at most one for each.
+    pub(crate) learned: Mutex<BTreeMap<usize, Box<str>>>,
+}
+
+impl Backend {
+    /// The subprotocol that it selected last at this route, if it selected one.
+    pub(crate) fn learned_protocol(&self, route: usize) -> Option<Box<str>> {
+        self.learned().get(&route).cloned()
+    }
+
+    /// It has given a 101 with this subprotocol. One without says nothing: most have none to select from.
+    pub(crate) fn learn_protocol(&self, route: usize, protocol: Option<&str>) {
+        let Some(protocol) = protocol else {
+            return;
+        };
+        let mut learned = self.learned();
+        if learned.get(&route).is_none_or(|known| **known != *protocol) {
+            learned.insert(route, protocol.into());
+        }
+    }
+
+    fn learned(&self) -> MutexGuard<'_, BTreeMap<usize, Box<str>>> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What all connections of one listener share.
@@ -118,6 +143,29 @@ impl Front {
         }
     }
 
+    /// When a client that is sent away after its 101 may come back, in milliseconds.
+    pub(crate) fn retry_after_ms(&self, route: usize, session: SessionId) -> u32 {
+        let seed = seed_for(self.seed, session.0);
+        let seconds = self.backend(route).standing.borrow().retry_after(clock::now(), seed);
+        retry_after_ms(seed, (seconds.saturating_sub(1), seconds))
+    }
+
+    /// What an accepted client of this route is told of its wait, if it is told anything.
+    pub(crate) fn waiting_message(&self, route: usize, position: usize) -> Option<String> {
+        let template = self.config.routes[route].waiting_message.as_ref()?;
+        let standing = self.backend(route).standing.borrow();
+        let elapsed = clock::now().since(standing.since);
+        let left = standing
+            .usual
+            .map(|usual| usual.p50.saturating_sub(elapsed).as_secs().to_string());
+        Some(waiting_text(
+            template,
+            standing.phase.as_deref(),
+            position,
+            left.as_deref(),
+        ))
+    }
+
     /// What is missing of the route's backend, if its clients are told so in a field.
     pub(crate) fn degraded_field(&self, route: usize) -> Option<Arc<Degraded>> {
         match self.config.routes[route].tell_clients {
@@ -168,6 +216,25 @@ fn route(config: &Config, listener: usize, host: &str, path: &str) -> Result<usi
     route.ok_or(Astray::NoRoute)
 }
 
+/// Puts the values into a `waiting_message`. Where that is JSON, what the backend calls its phase is put in as a part
+/// of a JSON string, whatever is in it, and a time that nobody knows is `null`.
+fn waiting_text(template: &str, phase: Option<&str>, position: usize, seconds: Option<&str>) -> String {
+    let fill = |phase: &str, position: &str, seconds: &str| {
+        let text = template.replace("{position}", position).replace("{seconds}", seconds);
+        text.replace("{phase}", phase)
+    };
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&fill("0", "0", "0")).is_ok();
+    let phase = phase.unwrap_or("starting");
+    let position = position.to_string();
+    if is_json {
+        let quoted = serde_json::to_string(phase).unwrap_or_default();
+        let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+        fill(inner, &position, seconds.unwrap_or("null"))
+    } else {
+        fill(phase, &position, seconds.unwrap_or("?"))
+    }
+}
+
 /// The leading bits of an address, by which clients are told apart: of IPv4, of IPv6.
 pub(crate) fn address_prefix(peer: IpAddr, (v4, v6): (u8, u8)) -> IpAddr {
     match peer.to_canonical() {
@@ -198,6 +265,7 @@ pub(crate) fn forward<'r>(
         session,
         attempt,
         trusted_peer: false,
+        is_accepted: false,
         edits: &route.request_headers,
         target: route.rewrite.is_some().then(|| route.target(request.target())),
         authority,
@@ -282,6 +350,17 @@ mod tests {
         ] {
             assert_eq!(leads(&config, "h", path).as_deref(), Ok(backend), "{path}");
         }
+    }
+
+    #[test]
+    fn what_a_backend_calls_its_phase_cannot_break_a_json_message() {
+        let json = r#"{"phase":"{phase}","position":{position},"seconds":{seconds}}"#;
+        let text = waiting_text(json, Some("a \"{position}\"\n"), 3, None);
+        assert_eq!(text, r#"{"phase":"a \"{position}\"\n","position":3,"seconds":null}"#);
+        assert_eq!(
+            waiting_text("{phase}: {seconds} s, {position}", None, 0, Some("4")),
+            "starting: 4 s, 0"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod dial;
 pub mod driver;
+pub mod early;
 pub mod front;
 pub mod head;
 mod http;

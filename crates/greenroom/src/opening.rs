@@ -18,9 +18,13 @@
 //! `HTTP_KEEP_ALIVE`, the wait at the gate by the gate, the backend's answer by
 //! `BACKEND_HEAD_MAX` and `INTERIM_MAX`.
 
+mod accepted;
 mod answer;
+mod guest;
 mod hold;
+mod parting;
 pub(crate) mod refuse;
+mod template;
 mod watched;
 
 use std::io;
@@ -43,6 +47,7 @@ use crate::registry::{Entry, Registry};
 use crate::relay;
 use crate::scratch::with_scratch;
 
+pub(crate) use accepted::Before;
 pub(crate) use answer::{NoHead, Switched101, next_head};
 pub(crate) use hold::Place;
 pub(crate) use refuse::{linger, say};
@@ -58,11 +63,11 @@ pub async fn serve(front: Arc<Front>, client: std::net::TcpStream, peer: IpAddr,
         return;
     };
     entry.enter(State::Held);
-    let Some((client, switched)) = hold::wait(&front, client, peer, (request, route), &mut entry).await else {
+    let Some((client, switched, before)) = hold::wait(&front, client, peer, (request, route), &mut entry).await else {
         return;
     };
     entry.enter(State::Relaying);
-    relay::run(front, route, client, switched, entry).await;
+    relay::run(front, route, client, (switched, before), entry).await;
 }
 
 /// Reads one head after the other and serves the plain requests among them, until one is an opening
@@ -240,6 +245,7 @@ const READ_ANSWER: Duration = LINGER;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
     use crate::telemetry::{Format, Log};
     use tokio::io::AsyncWriteExt as _;
 
@@ -250,7 +256,7 @@ mod tests {
     }
 
     fn registry(descriptors: usize) -> Arc<Registry> {
-        Registry::new(Log::start(Format::Json), descriptors)
+        Registry::new(Log::start(Format::Json), descriptors, &Limits::default())
     }
 
     /// A41. Whoever only waits for another request makes room for who has one.

@@ -18,6 +18,8 @@ use greenroom_core::time::Time;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::config::Limits;
+use crate::early::EarlyRoom;
 use crate::front::Backend;
 use crate::head::Kind;
 use crate::telemetry::{Event, Log, printable};
@@ -33,6 +35,8 @@ pub struct Registry {
     engaged: AtomicU64,
     causes: [AtomicU64; CloseCause::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
+    /// Cookies of backends that their clients never saw, as they had their 101 before.
+    cookies_lost: AtomicU64,
     /// Descriptors of clients and backends in use.
     descriptors: AtomicUsize,
     /// Descriptors that sessions may use.
@@ -45,12 +49,14 @@ pub struct Registry {
     go: Notify,
     /// Told when a descriptor came free while somebody waited for one, and when no connection is engaged any more.
     pub(crate) changed: Notify,
+    /// What accepted clients have sent before their backends were ready.
+    pub early: Arc<EarlyRoom>,
 }
 
 impl Registry {
     /// For a process that may open `descriptors` files.
     #[must_use]
-    pub fn new(log: Log, descriptors: usize) -> Arc<Self> {
+    pub fn new(log: Log, descriptors: usize, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             log,
             accepted: AtomicU64::new(0),
@@ -58,12 +64,14 @@ impl Registry {
             engaged: AtomicU64::new(0),
             causes: [const { AtomicU64::new(0) }; CloseCause::ALL.len()],
             refusals: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
+            cookies_lost: AtomicU64::new(0),
             descriptors: AtomicUsize::new(0),
             budget: descriptors.saturating_sub(DESCRIPTOR_RESERVE.min(descriptors / 2)),
             starved: AtomicBool::new(false),
             idle: AtomicUsize::new(0),
             go: Notify::new(),
             changed: Notify::new(),
+            early: EarlyRoom::new(limits.early_budget),
         })
     }
 
@@ -159,6 +167,12 @@ impl Registry {
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many cookies were lost, as their clients had been accepted before.
+    #[must_use]
+    pub fn cookies_lost(&self) -> u64 {
+        self.cookies_lost.load(Ordering::Relaxed)
     }
 
     /// How many were closed, by cause.
@@ -303,6 +317,11 @@ impl Entry {
         }
     }
 
+    /// Its backend's 101 sets a cookie, and it has its 101 already.
+    pub(crate) fn lost_cookie(&self) {
+        self.registry.cookies_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a refusal; the caller writes the answer.
     pub fn refused(&mut self, refusal: Refusal, detail: Option<String>) {
         self.refused_for(refusal, detail, None);
@@ -354,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_comes_free_is_told_to_whoever_waits_for_one() {
-        let registry = Registry::new(Log::start(Format::Json), 16);
+        let registry = Registry::new(Log::start(Format::Json), 16, &crate::config::Limits::default());
         let used = registry.descriptor();
         let mut freed = std::pin::pin!(registry.changed.notified());
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -366,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_relay_is_never_overlooked_while_others_come_and_go() {
-        let registry = Registry::new(Log::start(Format::Json), 1024);
+        let registry = Registry::new(Log::start(Format::Json), 1024, &crate::config::Limits::default());
         let mut relay = registry.accept().unwrap();
         for state in [State::Held, State::Dialing, State::Relaying] {
             relay.enter(state);

@@ -17,13 +17,13 @@ mod pipe;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use greenroom_core::backend::Input;
 use greenroom_core::drain::{close_at, seed_for};
 use greenroom_core::event::CloseCause;
-use greenroom_core::limits::{CLOSE_HANDSHAKE, HALF_CLOSED, SETTLE};
+use greenroom_core::limits::{CLOSE_HANDSHAKE, FORWARD_AFTER, FORWARD_AFTER_MAX, HALF_CLOSED, SETTLE};
 use greenroom_core::session::relay::{Ended, Relay, Then};
 use greenroom_core::time::Time;
 use tokio::net::TcpStream;
@@ -31,9 +31,11 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::clock;
+use crate::config::ForwardAfter;
 use crate::driver::{Message, RELAY};
+use crate::early::Share;
 use crate::front::Front;
-use crate::opening::Switched101;
+use crate::opening::{Before, Switched101};
 use crate::registry::{Descriptor, Entry};
 use crate::stream::Stream;
 
@@ -62,6 +64,10 @@ struct Session {
     up: Pipe,
     /// Backend to client.
     down: Pipe,
+    /// What the client sent before waits until the backend speaks, or for this time.
+    waits: Option<Pin<Box<Sleep>>>,
+    /// Its part of the house's budget, until the backend has taken that.
+    share: Option<Share>,
     /// The moment by which an ending relay must be over.
     limit: Option<Pin<Box<Sleep>>>,
     /// greenroom drains: the moment when it is this one's turn.
@@ -88,10 +94,11 @@ pub(crate) fn run(
     front: Arc<Front>,
     route: usize,
     client: TcpStream,
-    switched: Switched101,
+    (switched, before): (Switched101, Option<Before>),
     entry: Entry,
 ) -> impl Future<Output = ()> {
     let established = clock::now();
+    let after = front.config.routes[route].forward_after;
     let Switched101 {
         stream,
         descriptor,
@@ -107,12 +114,17 @@ pub(crate) fn run(
         _descriptor: descriptor,
         up: Pipe::default(),
         down: Pipe::default(),
+        waits: forward_after(after, before.is_some()).map(|time| Box::pin(tokio::time::sleep(time))),
+        share: None,
         limit: None,
         turn: None,
         switched: since,
         established,
         entry,
     });
+    if let Some(before) = before {
+        session.take_before(before);
+    }
     let begun = session.take_early(&early);
     Box::pin(drive(front, session, begun))
 }
@@ -219,6 +231,20 @@ impl Session {
 
     /// Client to backend.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
+        if let Some(waits) = &mut self.waits {
+            if !self.relay.backend_has_spoken() {
+                ready!(waits.as_mut().poll(cx));
+            }
+            self.waits = None;
+        }
+        let polled = self.carry_up(cx);
+        if self.share.is_some() && self.up.is_empty() {
+            self.share = None;
+        }
+        polled
+    }
+
+    fn carry_up(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
         let relay = &mut self.relay;
         // A reset that a write has met looks like a FIN to the read behind it.
         let gone = self.down.is_broken();
@@ -238,6 +264,14 @@ impl Session {
                 Ok(bytes) => relay.backend_bytes(bytes),
                 Err(ended) => pipe::ended(relay.backend_ended(ended)),
             })
+    }
+
+    /// What an accepted client has sent, and what is still to be written to it: both go first.
+    fn take_before(&mut self, before: Before) {
+        self.down.append(&before.own);
+        let pass = self.relay.client_bytes(&before.early);
+        self.up.add(&before.early, &pass); // it was judged when it came
+        self.share = before.share;
     }
 
     /// What came behind the 101: judged like any other bytes of the backend.
@@ -263,6 +297,16 @@ impl Session {
     /// Why it ended when only time ended it.
     fn cause(&self) -> CloseCause {
         self.relay.cause().unwrap_or(CloseCause::TimedOut)
+    }
+}
+
+/// How long a client's messages wait after the backend's 101, if they do.
+fn forward_after(asked: Option<ForwardAfter>, is_accepted: bool) -> Option<Duration> {
+    match asked {
+        None => is_accepted.then_some(FORWARD_AFTER),
+        Some(ForwardAfter::Handshake) => None,
+        Some(ForwardAfter::FirstFrame) => Some(FORWARD_AFTER_MAX),
+        Some(ForwardAfter::Time(time)) => Some(time),
     }
 }
 

@@ -85,6 +85,11 @@ pub enum Event {
         /// How many wait now.
         count: usize,
     },
+    /// A client that waits has a 101 of greenroom's own.
+    Accepted {
+        /// Its sequence number.
+        session: u64,
+    },
     /// The backend is not ready, and that lasts: what was seen of it.
     Probe {
         /// The probe, or `notify`.

@@ -80,7 +80,7 @@ impl House {
             .unwrap();
         let _inside = runtime.enter();
         let log = Log::start(Format::Json);
-        let registry = Registry::new(log.clone(), 4096);
+        let registry = Registry::new(log.clone(), 4096, &config::Limits::default());
         let config = Arc::new(config);
         let (driver, backend, _) = Driver::new(Parts {
             config: Arc::clone(&config),

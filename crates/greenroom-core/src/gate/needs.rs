@@ -92,6 +92,12 @@ impl Gate {
         }
     }
 
+    /// Those who wait, in the order in which they go as things stand.
+    pub fn line(&self) -> impl Iterator<Item = SessionId> {
+        let all = self.waiting.keys().chain(self.bench.keys()).chain(self.aside.keys());
+        all.copied()
+    }
+
     /// Who waits longest.
     #[must_use]
     pub fn first_held(&self) -> Option<SessionId> {

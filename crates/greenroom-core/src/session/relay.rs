@@ -87,6 +87,8 @@ pub struct Relay {
     cause: Option<CloseCause>,
     /// The backend began it, with 1011.
     rejected: bool,
+    /// A data frame of the backend has begun.
+    backend_spoke: bool,
 }
 
 impl Relay {
@@ -102,6 +104,7 @@ impl Relay {
             backend: Side::default(),
             cause: None,
             rejected: false,
+            backend_spoke: false,
         }
     }
 
@@ -140,6 +143,7 @@ impl Relay {
             };
         }
         let scan = self.from_backend.scan(bytes);
+        self.backend_spoke |= scan.data;
         let complete = if scan.boundary > 0 {
             self.kept + scan.boundary
         } else {
@@ -197,6 +201,12 @@ impl Relay {
     #[must_use]
     pub fn was_rejected(&self) -> bool {
         self.rejected
+    }
+
+    /// Whether the backend has begun to say anything: so its handler is there.
+    #[must_use]
+    pub fn backend_has_spoken(&self) -> bool {
+        self.backend_spoke
     }
 
     /// The client's stream ended.

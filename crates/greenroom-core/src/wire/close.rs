@@ -16,6 +16,8 @@ impl CloseCode {
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// 1008: the other end broke a rule that has no code of its own.
     pub const POLICY: Self = Self(1008);
+    /// 1007: a text is no UTF-8.
+    pub const NOT_UTF8: Self = Self(1007);
     /// 1009: too big.
     pub const TOO_BIG: Self = Self(1009);
     /// 1011: this end failed.

@@ -35,6 +35,13 @@ pub enum Order {
         /// The next word.
         next: oneshot::Receiver<Order>,
     },
+    /// Tell an accepted client how long it will take; it stays at the gate.
+    Tell {
+        /// How many go before it.
+        position: usize,
+        /// The next word.
+        next: oneshot::Receiver<Order>,
+    },
     /// Let in: its head is written. Wait for the answer, and tell it.
     Dialled {
         /// The connection.

@@ -12,6 +12,7 @@
 //! A pushed ready signal costs one wake-up and then dials at once: no timer lies
 //! in the path.
 
+mod accept;
 mod change;
 mod flaps;
 mod hearing;
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use greenroom_core::event::{Generation, Refusal, SessionId};
-use greenroom_core::gate::{Gate, Input, Output};
+use greenroom_core::gate::{Accept, Gate, Input, Output};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
 use greenroom_core::look::LastLook;
 use greenroom_core::phase::Reason;
@@ -38,6 +39,7 @@ pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
 pub use status::{CheckStatus, HeldStatus, PhaseStatus, StartsStatus, Status};
 
+use accept::Telling;
 use flaps::Flaps;
 
 use crate::clock;
@@ -62,6 +64,8 @@ struct Client {
     arrived: Time,
     /// It had to wait at the gate.
     waited: bool,
+    /// When it is accepted, if it has to wait.
+    accept: Accept,
     order: oneshot::Sender<Order>,
     /// Its dial under way: which one, and whether it is a canary.
     dial: (u32, bool),
@@ -82,6 +86,8 @@ pub struct Driver {
     unready: Option<String>,
     /// Relays that were lost and not told of yet, and when they are.
     lost: (usize, Option<Time>),
+    /// When accepted clients hear again how long they will wait, and what they heard last.
+    waiting: Telling,
     /// It is ready: whoever has no wish of their own is let in.
     is_whole: bool,
     /// It was seen away in its present start.
@@ -200,6 +206,7 @@ impl Driver {
             names: parts.names.clone(),
             pool: Arc::clone(&pool),
             standing: stands,
+            learned: Default::default(),
         };
         let mut driver = Self {
             inbox,
@@ -210,6 +217,7 @@ impl Driver {
             flaps: vec![Flaps::default(); settings.checks.len()].into(),
             unready: None,
             lost: (0, None),
+            waiting: Telling::default(),
             readiness,
             is_whole: false,
             was_seen_away: false,
@@ -295,6 +303,7 @@ impl Driver {
             self.readiness.poll_timeout(),
             look.flatten(),
             self.lost.1,
+            self.waiting.due(),
         ]
         .into_iter()
         .flatten()
@@ -325,6 +334,7 @@ impl Driver {
             self.carry_out(now);
         }
         self.tell_lost(now);
+        self.tell_waiting(now);
         self.hear_timeout(now);
         self.gate.handle_timeout(now);
         self.carry_out(now);
@@ -436,6 +446,7 @@ impl Driver {
             peer,
             arrived,
             waited: false,
+            accept,
             order,
             dial: (0, false),
         };
@@ -477,7 +488,7 @@ impl Driver {
                     }
                     self.log.say(Event::Held { session: id.0, count });
                 }
-                Output::Accept(id) => self.order(id, |next| Order::Accept { next }),
+                Output::Accept(id) => self.accept(now, id),
                 Output::Look(id) => self.order(id, |next| Order::Look { next }),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {
@@ -526,7 +537,8 @@ impl Driver {
             let route = &self.config.routes[client.route];
             let (request, peer) = (&client.request, client.peer);
             let degraded = self.standing.borrow().degraded.clone();
-            let forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
+            let mut forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
+            forward.is_accepted = client.accept == Accept::Done;
             let mut head = Vec::new();
             client.request.to_backend(&forward, &mut head);
             self.launcher.begin(id, head);

@@ -43,6 +43,8 @@ pub struct Forward<'r> {
     pub target: Option<Cow<'r, str>>,
     /// Host for a request of HTTP/1.0 that has none.
     pub authority: &'r str,
+    /// The client has a 101 of greenroom's own, which agreed on no extension: none is offered.
+    pub is_accepted: bool,
     /// The value of `Greenroom-Degraded`, while something is missing of the backend.
     pub degraded: Option<&'r str>,
 }
@@ -165,7 +167,8 @@ fn passes(all: &[Header<'_>], field: &Header<'_>, rest: Rest, forward: &Forward<
     // `Proxy` is no field of HTTP: as the CGI variable HTTP_PROXY it names a proxy to the
     // backend's own requests (CVE-2016-5385).
     let is_trap = name.contains('_') || name.eq_ignore_ascii_case("proxy");
-    let dropped = replaced || is_surplus || is_trap || fields::is_own(name) || fields::is_hop_by_hop(name);
+    let is_over = forward.is_accepted && name.eq_ignore_ascii_case("sec-websocket-extensions");
+    let dropped = replaced || is_surplus || is_over || is_trap || fields::is_own(name) || fields::is_hop_by_hop(name);
     !dropped && (forward.trusted_peer || !is_proxys(name)) && !fields::is_nominated(all, name)
 }
 

@@ -15,6 +15,7 @@
 //! | `forward` | the head that the backend gets |
 //! | `response` | whether the backend's answer is an upgrade, and where its body ends |
 //! | `switched` | the heads that the client gets from the backend |
+//! | `accept` | greenroom's own 101 |
 //! | `body` | where a body ends |
 //! | `refusal` | the bytes of greenroom's own answers |
 //!
@@ -37,6 +38,7 @@
 //! linear in the head. A held client costs its head and [`Upgrade`]'s few
 //! indices: fields are found again at the dial rather than kept.
 
+mod accept;
 mod body;
 mod fault;
 mod fields;

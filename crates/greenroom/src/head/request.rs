@@ -63,6 +63,7 @@ pub struct Upgrade {
     kept: Kept,
     key: u16,
     has_origin: bool,
+    offers_protocols: bool,
 }
 
 /// A plain request.
@@ -142,6 +143,9 @@ pub fn parse_head(head: &[u8]) -> Result<Kind, Fault> {
             kept,
             key: span(head, key).at,
             has_origin: fields::values(request.fields, "origin").next().is_some(),
+            offers_protocols: fields::values(request.fields, "sec-websocket-protocol")
+                .next()
+                .is_some(),
         }),
         None => Kind::Http(Http {
             kept,
@@ -308,6 +312,11 @@ impl Upgrade {
     #[must_use]
     pub fn has_origin(&self) -> bool {
         self.has_origin
+    }
+
+    /// Whether it offers subprotocols.
+    pub(super) fn offers_protocols(&self) -> bool {
+        self.offers_protocols
     }
 
     /// The Sec-WebSocket-Accept that proves that a backend understood this request.

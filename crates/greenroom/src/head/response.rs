@@ -38,6 +38,8 @@ pub struct Switched<'b> {
     pub(super) head: &'b [u8],
     deflate: bool,
     other_extension: bool,
+    protocol: Option<&'b str>,
+    sets_cookie: bool,
 }
 
 /// An interim answer.
@@ -60,6 +62,8 @@ pub struct Status<'b> {
 pub enum Asked<'r> {
     /// An opening handshake.
     Upgrade(&'r Upgrade),
+    /// An opening handshake of a client that was accepted before: no extension was offered for it.
+    Accepted(&'r Upgrade),
     /// A plain request.
     Http(&'r Http),
 }
@@ -112,6 +116,18 @@ impl<'b> Switched<'b> {
     #[must_use]
     pub fn deflate(&self) -> bool {
         self.deflate
+    }
+
+    /// The subprotocol that the backend selected.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&'b str> {
+        self.protocol
+    }
+
+    /// It sets a cookie, which a client that has its 101 already never sees.
+    #[must_use]
+    pub fn sets_cookie(&self) -> bool {
+        self.sets_cookie
     }
 
     /// An extension was agreed that greenroom does not know: nothing is known about RSV bits.
@@ -188,7 +204,8 @@ fn read<'b>(head: &'b [u8], asked: Asked<'_>) -> Result<Answer<'b>, Nonsense> {
     let mut slots = fields::slots();
     let parts = parse(head, &mut slots)?;
     match (parts.code, asked) {
-        (101, Asked::Upgrade(request)) => switched(head, &parts, request).map(Answer::Switched),
+        (101, Asked::Upgrade(request)) => switched(head, &parts, request, true).map(Answer::Switched),
+        (101, Asked::Accepted(request)) => switched(head, &parts, request, false).map(Answer::Switched),
         (101, Asked::Http(_)) => Err(Nonsense::NotAsked),
         (100..=199, _) => {
             check_connection(parts.fields)?;
@@ -217,7 +234,12 @@ fn read<'b>(head: &'b [u8], asked: Asked<'_>) -> Result<Answer<'b>, Nonsense> {
     }
 }
 
-fn switched<'b>(head: &'b [u8], parts: &Parts<'_, '_>, request: &Upgrade) -> Result<Switched<'b>, Nonsense> {
+fn switched<'b>(
+    head: &'b [u8],
+    parts: &Parts<'_, 'b>,
+    request: &Upgrade,
+    offers_extensions: bool,
+) -> Result<Switched<'b>, Nonsense> {
     check_connection(parts.fields)?;
     let upgrades = fields::only_websocket(parts.fields) && fields::lists(parts.fields, "connection", "upgrade");
     if !parts.http11 || !upgrades {
@@ -232,10 +254,20 @@ fn switched<'b>(head: &'b [u8], parts: &Parts<'_, '_>, request: &Upgrade) -> Res
     }
     let mut slots = fields::slots();
     let agreed = negotiation::check_choice(request.parts(&mut slots).1, parts.fields)?;
+    if !offers_extensions
+        && fields::elements(parts.fields, "sec-websocket-extensions")
+            .next()
+            .is_some()
+    {
+        return Err(Nonsense::Extensions);
+    }
+    let protocol = fields::single(parts.fields, "sec-websocket-protocol").ok().flatten();
     Ok(Switched {
         head,
         deflate: agreed.deflate,
         other_extension: agreed.other,
+        protocol: protocol.and_then(|protocol| std::str::from_utf8(protocol).ok()),
+        sets_cookie: fields::values(parts.fields, "set-cookie").next().is_some(),
     })
 }
 

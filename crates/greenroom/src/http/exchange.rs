@@ -369,9 +369,13 @@ fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind
 /// A word of the gate that is not "forward".
 fn worded(word: Result<Order, oneshot::error::RecvError>) -> Outcome {
     match word {
-        Ok(Order::Requeued { next } | Order::Dialled { next, .. } | Order::Look { next } | Order::Accept { next }) => {
-            Outcome::Requeued(next)
-        }
+        Ok(
+            Order::Requeued { next }
+            | Order::Dialled { next, .. }
+            | Order::Look { next }
+            | Order::Accept { next }
+            | Order::Tell { next, .. },
+        ) => Outcome::Requeued(next),
         Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal, refuse::why(refusal)),
         Ok(Order::Forward) => Outcome::Refused(Refusal::BadAnswer, None), // taken before
         Err(_) => Outcome::Refused(Refusal::Draining, None),

@@ -81,7 +81,9 @@ impl<'r> Wait<'r> {
             match order {
                 Ok(Order::Dialled { dialled, next }) => return Gated::Dialled(dialled, next),
                 // Its dial failed before it heard of it; and only WebSockets are accepted and looked at.
-                Ok(Order::Requeued { next } | Order::Look { next } | Order::Accept { next }) => self.next = next,
+                Ok(
+                    Order::Requeued { next } | Order::Look { next } | Order::Accept { next } | Order::Tell { next, .. },
+                ) => self.next = next,
                 Ok(Order::Refuse(refusal)) => {
                     self.place.settle();
                     return Gated::Refused(refusal, refuse::why(refusal));

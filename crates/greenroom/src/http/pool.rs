@@ -153,7 +153,7 @@ mod tests {
     use tokio::net::UnixStream;
 
     fn descriptor() -> Descriptor {
-        Registry::new(Log::start(Format::Json), 1024).descriptor()
+        Registry::new(Log::start(Format::Json), 1024, &crate::config::Limits::default()).descriptor()
     }
 
     /// Keeps one connection; its other end.

@@ -39,7 +39,7 @@ fn front() -> Front {
     let text = b"[backend.test]\naddress = \"127.0.0.1:1\"\n".to_vec();
     let config = Arc::new(load_bytes("test.toml", text, &layers).unwrap().config);
     let log = Log::start(Format::Json);
-    let registry = Registry::new(log.clone(), 1024);
+    let registry = Registry::new(log.clone(), 1024, &crate::config::Limits::default());
     let address: crate::config::Address = "127.0.0.1:1".parse().unwrap();
     let (_driver, backend, _wants) = Driver::new(Parts {
         config: Arc::clone(&config),

@@ -11,9 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::accepted::Gone;
+use super::guest::Guest;
 use super::hold::Place;
 use super::refuse;
-use super::watched::Watched;
 use crate::clock;
 use crate::dial::Dialled;
 use crate::driver::{Message, Order};
@@ -40,15 +41,20 @@ pub(super) enum Outcome {
     Forward(Received),
     Requeued(oneshot::Receiver<Order>),
     Refused(Refusal),
-    Left,
+    Left(Gone),
 }
 
 /// An answer that the client may have.
 pub(super) enum Received {
     /// A 101, as the client gets it.
-    Switched { head: Vec<u8>, switched: Switched101 },
+    Switched {
+        head: Vec<u8>,
+        said: Said,
+        switched: Switched101,
+    },
     /// Any other answer.
     Status {
+        status: u16,
         head: Vec<u8>,
         body: BodyFraming,
         begun: Vec<u8>,
@@ -59,10 +65,16 @@ pub(super) enum Received {
     Nothing(String),
 }
 
+/// What a 101 says that matters to who has one already, or will have one before the server's.
+pub(super) struct Said {
+    pub(super) protocol: Option<Box<str>>,
+    pub(super) sets_cookie: bool,
+}
+
 /// Reads the backend's answer, tells the gate, and waits for its word.
 pub(super) async fn receive(
     place: &Place,
-    client: &Watched,
+    client: &mut Guest,
     asked: Asked<'_>,
     edits: Edits<'_>,
     dialled: Dialled,
@@ -81,7 +93,7 @@ pub(super) async fn receive(
     let (answer, parsed) = tokio::select! {
         biased;
         word = &mut order => return outcome(word, None),
-        () = client.gone() => return Outcome::Left,
+        gone = client.gone() => return Outcome::Left(gone),
         read = read_answer(&mut stream, &rest, asked, edits) => read,
     };
     let mut told = judged(&parsed);
@@ -98,8 +110,8 @@ pub(super) async fn receive(
         let word = tokio::select! {
             biased;
             word = &mut order => word,
-            () = client.gone() => return Outcome::Left,
-            () = settling => return Outcome::Left,
+            gone = client.gone() => return Outcome::Left(gone),
+            () = settling => return Outcome::Left(Gone::Left), // never: it does not end
         };
         match (word, &mut received) {
             (Ok(Order::Look { next }), Received::Switched { switched, .. }) => {
@@ -121,8 +133,14 @@ fn judged(parsed: &Parsed) -> Option<Answer> {
 
 fn received(parsed: Parsed, stream: Stream, descriptor: Descriptor) -> Received {
     match parsed {
-        Parsed::Switched { head, rsv1, early } => Received::Switched {
+        Parsed::Switched {
             head,
+            said,
+            rsv1,
+            early,
+        } => Received::Switched {
+            head,
+            said,
             switched: Switched101 {
                 stream,
                 descriptor,
@@ -131,7 +149,13 @@ fn received(parsed: Parsed, stream: Stream, descriptor: Descriptor) -> Received 
                 since: clock::now(),
             },
         },
-        Parsed::Status { head, body, begun } => Received::Status {
+        Parsed::Status {
+            status,
+            head,
+            body,
+            begun,
+        } => Received::Status {
+            status,
             head,
             body,
             begun,
@@ -148,7 +172,9 @@ fn outcome(word: Result<Order, oneshot::error::RecvError>, received: Option<Rece
         Ok(Order::Requeued { next }) => Outcome::Requeued(next),
         Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal),
         // Never: not while a dial is under way, and not without a 101.
-        Ok(Order::Dialled { next, .. } | Order::Look { next } | Order::Accept { next }) => Outcome::Requeued(next),
+        Ok(Order::Dialled { next, .. } | Order::Look { next } | Order::Accept { next } | Order::Tell { next, .. }) => {
+            Outcome::Requeued(next)
+        }
         Err(_) => Outcome::Refused(Refusal::Draining),
     }
 }
@@ -200,10 +226,12 @@ fn judge(place: &Place, switched: &Switched101, ended: bool, told: &mut Option<A
 enum Parsed {
     Switched {
         head: Vec<u8>,
+        said: Said,
         rsv1: bool,
         early: Vec<u8>,
     },
     Status {
+        status: u16,
         head: Vec<u8>,
         body: BodyFraming,
         begun: Vec<u8>,
@@ -297,6 +325,10 @@ fn parsed(answer: &head::Answer<'_>, edits: Edits<'_>, behind: &[u8]) -> Option<
                 Answer::Switched,
                 Parsed::Switched {
                     head,
+                    said: Said {
+                        protocol: switched.protocol().map(Into::into),
+                        sets_cookie: switched.sets_cookie(),
+                    },
                     rsv1,
                     early: begun,
                 },
@@ -307,6 +339,7 @@ fn parsed(answer: &head::Answer<'_>, edits: Edits<'_>, behind: &[u8]) -> Option<
             (
                 Answer::Status(status.status()),
                 Parsed::Status {
+                    status: status.status(),
                     head,
                     body: status.body(),
                     begun,
@@ -331,7 +364,7 @@ pub(super) async fn pass_on(
     entry: &mut Entry,
 ) -> Option<(TcpStream, Switched101)> {
     match received {
-        Received::Switched { head, switched } => {
+        Received::Switched { head, switched, .. } => {
             let written = tokio::time::timeout(CLOSE_HANDSHAKE, client.write_all(&head)).await;
             if matches!(written, Ok(Ok(()))) {
                 return Some((client, switched));
@@ -345,6 +378,7 @@ pub(super) async fn pass_on(
             begun,
             stream,
             descriptor,
+            ..
         } => {
             entry.enter(State::Closing);
             let passing = pass_body(&mut client, &head, body, &begun, stream);
@@ -413,7 +447,7 @@ mod tests {
         own.set_nonblocking(true).unwrap();
         let switched = Switched101 {
             stream: Stream::Tcp(TcpStream::from_std(own).unwrap()),
-            descriptor: Registry::new(Log::start(Format::Json), 1024).descriptor(),
+            descriptor: Registry::new(Log::start(Format::Json), 1024, &crate::config::Limits::default()).descriptor(),
             rsv1: false,
             early: Vec::new(),
             since: clock::now(),

@@ -12,7 +12,11 @@ use greenroom_core::session::Answer;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::accepted::{Accepted, Before, Gone};
 use super::answer::{self, Outcome, Received};
+use super::guest::Guest;
+use super::parting::Parting;
+use super::template::{self, Selected};
 use super::watched::Watched;
 use super::{Switched101, refuse};
 use crate::clock;
@@ -74,14 +78,19 @@ enum Done {
     Answered(Received),
     /// It is sent away.
     Refused(Refusal, Option<String>),
-    /// It left.
-    Left,
+    /// It left, or may not stay for what it sent.
+    Left(Gone),
 }
+
+/// A client that is let in: its socket, its backend's answer, and what it was held with after a 101 of greenroom's own.
+pub(super) type Relayed = (TcpStream, Switched101, Option<Before>);
 
 /// A client at the gate.
 struct Waiting {
     place: Place,
-    watched: Watched,
+    guest: Guest,
+    /// What a 101 of greenroom's own would select; `None`: there can be none.
+    selected: Option<Selected>,
     request: Arc<Kind>,
     route: usize,
     /// Where the gate's next word comes.
@@ -97,9 +106,13 @@ pub(super) fn wait<'a>(
     peer: IpAddr,
     (request, route): (Kind, usize),
     entry: &'a mut Entry,
-) -> impl Future<Output = Option<(TcpStream, Switched101)>> + use<'a> {
+) -> impl Future<Output = Option<Relayed>> + use<'a> {
     let (order, next) = oneshot::channel();
     let settings = &front.config.routes[route];
+    let selected = match &request {
+        Kind::Upgrade(upgrade) => template::select(upgrade, settings, route, front.backend(route)),
+        Kind::Http(_) => None,
+    };
     let request = Arc::new(request);
     let arrival = Arrival {
         deadline: clock::now() + settings.hold_timeout,
@@ -109,9 +122,9 @@ pub(super) fn wait<'a>(
         route,
         peer,
         accept: match settings.hold {
-            Hold::Accept => Accept::AtOnce,
-            Hold::Auto => Accept::After(settings.accept_after),
-            Hold::Handshake | Hold::Refuse => Accept::Never,
+            Hold::Accept if selected.is_some() => Accept::AtOnce,
+            Hold::Auto if selected.is_some() => Accept::After(settings.accept_after),
+            Hold::Accept | Hold::Auto | Hold::Handshake | Hold::Refuse => Accept::Never,
         },
         who: front.who(&request, peer, route),
         order,
@@ -121,7 +134,8 @@ pub(super) fn wait<'a>(
     entry.asks(Some(front.backend(route)));
     let waiting = Waiting {
         place,
-        watched: Watched::new(client),
+        guest: Guest::Unanswered(Watched::new(client)),
+        selected,
         request,
         route,
         next,
@@ -129,33 +143,84 @@ pub(super) fn wait<'a>(
     Box::pin(finish(front, Box::new(waiting), entry))
 }
 
-async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> Option<(TcpStream, Switched101)> {
+async fn finish(front: &Front, waiting: Box<Waiting>, entry: &mut Entry) -> Option<Relayed> {
+    let mut waiting = waiting;
     let done = waiting.done(front, entry).await;
-    if matches!(done, Done::Left) {
+    let Waiting {
+        mut place,
+        guest,
+        request,
+        route,
+        ..
+    } = *waiting;
+    let id = place.id;
+    if !matches!(done, Done::Left(_)) {
+        place.settle(); // the gate has let go of it
+    }
+    drop(place); // else it hears that the client left: the place is free before anything is said
+    let backend = front.backend(route);
+    if let Done::Answered(Received::Switched { said, .. }) = &done {
+        backend.learn_protocol(route, said.protocol.as_deref());
+    }
+    match guest {
+        Guest::Unanswered(watched) => Box::pin(unanswered(front, watched, done, (id, route, request), entry)).await,
+        Guest::Accepted(accepted) => {
+            let parting = Parting {
+                front,
+                entry,
+                id,
+                route,
+                request: &request,
+            };
+            let parting = async {
+                match done {
+                    Done::Answered(received) => return parting.answered(accepted, received).await,
+                    Done::Refused(refusal, why) => parting.refused(accepted, refusal, why).await,
+                    Done::Left(gone) => parting.gone(accepted, gone).await,
+                }
+                None
+            };
+            Box::pin(parting).await
+        }
+        Guest::Away => {
+            entry.ends(CloseCause::Internal); // only while it changes hands
+            None
+        }
+    }
+}
+
+/// How the hold of a client ends that has no 101 yet.
+async fn unanswered(
+    front: &Front,
+    watched: Watched,
+    done: Done,
+    (id, route, request): (SessionId, usize, Arc<Kind>),
+    entry: &mut Entry,
+) -> Option<Relayed> {
+    if matches!(done, Done::Left(_)) {
         entry.ends(CloseCause::LeftHeld);
         return None;
     }
-    waiting.place.settle();
-    let id = waiting.place.id;
-    let Some(client) = waiting.watched.into_inner() else {
+    let Some(client) = watched.into_inner() else {
         entry.ends(CloseCause::ClientLost);
         return None;
     };
     match done {
         Done::Answered(mut received) => {
             if let Received::Switched { head, .. } = &mut received {
-                front.tell_degraded(waiting.route, head);
+                front.tell_degraded(route, head);
             }
-            Box::pin(answer::pass_on(client, received, entry)).await
+            let (client, switched) = answer::pass_on(client, received, entry).await?;
+            Some((client, switched, None))
         }
         Done::Refused(refusal, why) => {
-            entry.refused_for(refusal, why, Some(&waiting.request));
+            entry.refused_for(refusal, why, Some(&request));
             entry.enter(State::Closing);
-            let saying = front.saying(waiting.route, refusal, id);
-            Box::pin(refuse::plain(client, refusal, saying.with())).await;
+            let saying = front.saying(route, refusal, id);
+            refuse::plain(client, refusal, saying.with()).await;
             None
         }
-        Done::Left => None,
+        Done::Left(_) => None,
     }
 }
 
@@ -166,7 +231,7 @@ impl Waiting {
             let order = tokio::select! {
                 biased;
                 order = &mut self.next => order,
-                () = self.watched.gone() => return Done::Left,
+                gone = self.guest.gone() => return Done::Left(gone),
             };
             match order {
                 Ok(Order::Dialled { dialled, next }) => {
@@ -177,14 +242,8 @@ impl Waiting {
                         route: &route.response_headers,
                         degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
                     };
-                    let receive = answer::receive(
-                        &self.place,
-                        &self.watched,
-                        (&*self.request).into(),
-                        edits,
-                        dialled,
-                        next,
-                    );
+                    let asked = self.guest.asked(&self.request);
+                    let receive = answer::receive(&self.place, &mut self.guest, asked, edits, dialled, next);
                     match Box::pin(receive).await {
                         Outcome::Forward(received) => return Done::Answered(received),
                         Outcome::Requeued(next) => {
@@ -192,10 +251,18 @@ impl Waiting {
                             self.next = next;
                         }
                         Outcome::Refused(refusal) => return Done::Refused(refusal, refuse::why(refusal)),
-                        Outcome::Left => return Done::Left,
+                        Outcome::Left(gone) => return Done::Left(gone),
                     }
                 }
-                Ok(Order::Requeued { next } | Order::Accept { next }) => self.next = next, // its dial failed before it heard of it
+                Ok(Order::Accept { next }) => {
+                    self.next = next;
+                    self.accept(front);
+                }
+                Ok(Order::Tell { position, next }) => {
+                    self.next = next;
+                    self.tell(front, position);
+                }
+                Ok(Order::Requeued { next }) => self.next = next, // its dial failed before it heard of it
                 // Never without a 101; the gate would wait for the answer.
                 Ok(Order::Look { next }) => {
                     self.next = next;
@@ -208,6 +275,42 @@ impl Waiting {
                 }
                 Err(_) => return Done::Refused(Refusal::Draining, None), // the owner task is gone: greenroom ends
             }
+        }
+    }
+
+    /// Gives the client its 101, and keeps it from now on.
+    fn accept(&mut self, front: &Front) {
+        let (Kind::Upgrade(upgrade), Some(selected)) = (&*self.request, self.selected.take()) else {
+            return; // the gate was told that there can be none
+        };
+        let degraded = front.degraded_field(self.route);
+        let edits = Edits {
+            route: &front.config.routes[self.route].response_headers,
+            degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
+        };
+        let mut head = Vec::new();
+        upgrade.accept(selected.as_deref(), edits, &mut head);
+        self.guest = match std::mem::replace(&mut self.guest, Guest::Away) {
+            Guest::Unanswered(watched) => {
+                let max = front.config.limits.early_max;
+                Guest::Accepted(Box::new(Accepted::new(
+                    watched,
+                    head,
+                    selected,
+                    max,
+                    &front.registry.early,
+                )))
+            }
+            other => other,
+        };
+    }
+
+    /// Tells an accepted client how long it will take.
+    fn tell(&mut self, front: &Front, position: usize) {
+        if let Guest::Accepted(accepted) = &mut self.guest
+            && let Some(text) = front.waiting_message(self.route, position)
+        {
+            accepted.tell(&text);
         }
     }
 }

@@ -45,6 +45,19 @@ impl Watched {
         }
     }
 
+    /// Uses up the poller's edge, before whoever reads past the poller looks at what lies there.
+    pub(super) fn use_up(&self) {
+        let spent: std::io::Result<()> =
+            (self.client).try_io(Interest::READABLE, || Err(std::io::ErrorKind::WouldBlock.into()));
+        debug_assert!(spent.is_err());
+        self.disarmed.store(true, Ordering::Relaxed);
+    }
+
+    /// All that lay there since then was read: the next edge comes by itself.
+    pub(super) fn is_drained(&self) {
+        self.disarmed.store(false, Ordering::Relaxed);
+    }
+
     /// The socket, to be written. It may be read as long as nobody has waited for its end.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.client

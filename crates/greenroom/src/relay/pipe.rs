@@ -212,6 +212,11 @@ impl Pipe {
         Ok(())
     }
 
+    /// Whether nothing is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Whether the sender has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.ended

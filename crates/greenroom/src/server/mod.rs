@@ -128,7 +128,7 @@ async fn house(
     nofile: Option<Rlimit>,
     log: Log,
 ) -> u8 {
-    let registry = Registry::new(log.clone(), descriptor_limit());
+    let registry = Registry::new(log.clone(), descriptor_limit(), &config.limits);
     if let Some(folder) = &config.state_dir {
         StartsFile::make_room(folder, &log);
     }

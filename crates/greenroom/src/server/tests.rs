@@ -50,7 +50,11 @@ fn parted<F>(hold_timeout: &str, look_up: impl Fn() -> F + Send + 'static) -> Pa
 where
     F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
 {
-    parted_of(Registry::new(Log::start(Format::Json), 1024), hold_timeout, look_up)
+    parted_of(
+        Registry::new(Log::start(Format::Json), 1024, &crate::config::Limits::default()),
+        hold_timeout,
+        look_up,
+    )
 }
 
 /// The same, with books that others keep too, or with few descriptors.
@@ -270,7 +274,7 @@ async fn a_plain_request_that_is_dialled_keeps_no_other_from_the_pool() {
 async fn who_waits_for_a_descriptor_gets_the_next_though_another_backends_owner_waits_for_none() {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let found = backend.local_addr().unwrap();
-    let registry = Registry::new(Log::start(Format::Json), 4);
+    let registry = Registry::new(Log::start(Format::Json), 4, &crate::config::Limits::default());
     let parted = parted_of(Arc::clone(&registry), "20s", move || async move { Ok(vec![found]) });
     let other = parted_of(Arc::clone(&registry), "20s", pending);
     let quiet = Arc::clone(&other.backend.inbox);
@@ -303,7 +307,7 @@ async fn an_owner_that_waits_for_a_name_and_for_descriptors_lets_others_run() {
     let found = backend.local_addr().unwrap();
     let answers = Arc::new(Notify::new());
     let asked = Arc::clone(&answers);
-    let registry = Registry::new(Log::start(Format::Json), 8);
+    let registry = Registry::new(Log::start(Format::Json), 8, &crate::config::Limits::default());
     let parted = parted_of(Arc::clone(&registry), "20s", move || {
         let asked = Arc::clone(&asked);
         async move {

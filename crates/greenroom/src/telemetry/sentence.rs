@@ -167,7 +167,11 @@ fn sentence(event: &Event) -> Option<String> {
             format!("stopping on {signal}: {held} waiting are refused, {relayed} relayed are closed with 1001")
         }
         Event::Stopped { code, accepted, .. } => format!("stopped with code {code} after {accepted} connections"),
-        Event::Held { .. } | Event::Released { .. } | Event::Closed { .. } | Event::Requeued { .. } => return None,
+        Event::Held { .. }
+        | Event::Accepted { .. }
+        | Event::Released { .. }
+        | Event::Closed { .. }
+        | Event::Requeued { .. } => return None,
     })
 }
 

@@ -77,6 +77,7 @@ fn forward() -> Forward<'static> {
         attempt: 1,
         trusted_peer: false,
         edits: &NO_EDITS,
+        is_accepted: false,
         degraded: None,
         target: None,
         authority: "127.0.0.1:8000",

@@ -1,0 +1,161 @@
+//! What all accepted clients together have sent before their backends were ready: one budget for the house.
+//!
+//! Core's [`Budget`] decides; here are its lock, held for a few instructions when a client's memory grows, and
+//! the ears of those who are told to make room or who wait for some. A client that is relayed has no part in it
+//! once its backend has taken what was kept. Bounded by `early_budget`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use greenroom_core::buffer::Budget;
+use tokio::sync::Notify;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct EarlyRoom {
+    books: Mutex<Books>,
+    tickets: AtomicU64,
+    /// Told when memory came free while somebody was refused some.
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct Books {
+    budget: Budget,
+    /// Those who keep something, and how they are told to go.
+    holders: HashMap<u64, Arc<Notify>>,
+    /// Somebody waits for memory.
+    starved: bool,
+}
+
+impl EarlyRoom {
+    /// For `max` bytes.
+    #[must_use]
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            books: Mutex::new(Books {
+                budget: Budget::new(max),
+                holders: HashMap::new(),
+                starved: false,
+            }),
+            tickets: AtomicU64::new(1),
+            freed: Notify::new(),
+        })
+    }
+
+    /// Whether another client may be accepted.
+    #[must_use]
+    pub fn admits(&self) -> bool {
+        self.books().budget.admits()
+    }
+
+    /// Bytes that are kept.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.books().budget.used()
+    }
+
+    /// The part of a client that is accepted now.
+    #[must_use]
+    pub(crate) fn share(self: &Arc<Self>) -> Share {
+        Share {
+            room: Arc::clone(self),
+            ticket: self.tickets.fetch_add(1, Ordering::Relaxed),
+            leave: Arc::default(),
+            holds: false,
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One client's part. Dropped, it is free.
+#[derive(Debug)]
+pub(crate) struct Share {
+    room: Arc<EarlyRoom>,
+    ticket: u64,
+    leave: Arc<Notify>,
+    holds: bool,
+}
+
+impl Share {
+    /// Takes `more` bytes; `false`: there are none, see [`Share::freed`].
+    pub(crate) fn grow(&mut self, more: usize) -> bool {
+        if more == 0 {
+            return true;
+        }
+        let mut books = self.room.books();
+        let granted = books.budget.grow(self.ticket, more);
+        if granted && !std::mem::replace(&mut self.holds, true) {
+            books.holders.insert(self.ticket, Arc::clone(&self.leave));
+        }
+        books.starved |= !granted;
+        while let Some(ticket) = books.budget.next_to_leave() {
+            if let Some(leave) = books.holders.get(&ticket) {
+                leave.notify_one();
+            }
+        }
+        granted
+    }
+
+    /// Ends when this client is to go, to make room.
+    pub(crate) async fn told_to_leave(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Ends when memory may have come free.
+    pub(crate) async fn freed(&self) {
+        let freed = self.room.freed.notified();
+        tokio::pin!(freed);
+        freed.as_mut().enable();
+        self.room.books().starved = true; // told from now on
+        freed.await;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if !self.holds {
+            return;
+        }
+        let told = {
+            let mut books = self.room.books();
+            books.budget.free(self.ticket);
+            books.holders.remove(&self.ticket);
+            std::mem::take(&mut books.starved)
+        };
+        if told {
+            self.room.freed.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_newest_is_told_to_leave_and_who_waits_for_memory_hears_that_some_is_free() {
+        let room = EarlyRoom::new(1000);
+        let (mut old, mut new) = (room.share(), room.share());
+        assert!(old.grow(500) && new.grow(399) && room.used() == 899);
+        assert!(!room.admits());
+        assert!(old.grow(1));
+        new.told_to_leave().await;
+        assert!(!old.grow(500));
+        let freed = {
+            let mut freed = Box::pin(old.freed());
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(freed.as_mut().poll(&mut cx).is_pending());
+            drop(new);
+            freed.as_mut().poll(&mut cx).is_ready()
+        };
+        assert!(freed);
+        assert_eq!(room.used(), 501);
+        drop(old);
+        assert_eq!(room.used(), 0);
+    }
+}

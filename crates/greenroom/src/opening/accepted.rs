@@ -1,0 +1,370 @@
+//! A client that has a 101 of greenroom's own, and waits for its backend.
+//!
+//! ```text
+//!  client ──frames──▶ core's Early: messages are kept, Pings answered, a Close ends it
+//!  client ◀──────────  Pongs, a Ping every 25 s, what it is told of the wait
+//! ```
+//!
+//! It is read as long as there is room for what it says, in its own bound and in the house's budget; then it is
+//! left unread, so that TCP stops it, and closed when it has waited so for `EARLY_PATIENCE`. What is kept leaves
+//! here in one way only: with a backend's validated 101 ([`Accepted::into_relay`]).
+//!
+//! Bounds: `early_max` and `early_budget`; own frames are one or two at a time, and none is added while one is
+//! not written.
+
+use std::io;
+use std::sync::Arc;
+
+use greenroom_core::buffer::{Early, End};
+use greenroom_core::event::Refusal;
+use greenroom_core::limits::{CLOSE_HANDSHAKE, EARLY_PATIENCE, HOLD_PING_EVERY, HOLD_PINGS_MISSED, READS_PER_TURN};
+use greenroom_core::time::Time;
+use greenroom_core::wire::{
+    CloseCode, CloseSeen, ControlFrame, Violation, close_frame, close_reply, ping_frame, text_message,
+};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::net::TcpStream;
+
+use super::refuse::linger;
+use super::template::Selected;
+use super::watched::Watched;
+use crate::clock;
+use crate::early::{EarlyRoom, Share};
+use crate::scratch::with_scratch;
+
+/// Why an accepted client is held no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It ended its connection, or answers no Ping.
+    Left,
+    /// It said Close.
+    Closed(CloseSeen),
+    /// It broke the protocol.
+    Violation(Violation),
+    /// It sent a text that is none.
+    NotUtf8,
+    /// A limit.
+    Refused(Refusal),
+}
+
+/// What a relay begins with.
+#[derive(Debug)]
+pub(crate) struct Before {
+    /// What the client has sent, for its backend.
+    pub(crate) early: Vec<u8>,
+    /// Its part of the budget, free when the backend has taken that.
+    pub(crate) share: Option<Share>,
+    /// What of greenroom's own frames is not written to the client yet.
+    pub(crate) own: Vec<u8>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    client: Watched,
+    early: Early,
+    share: Share,
+    /// The subprotocol that it was accepted with.
+    selected: Selected,
+    since: Time,
+    /// Own frames that are being written.
+    out: Vec<u8>,
+    /// The answer to its last Ping, when `out` is written.
+    pong: Option<ControlFrame>,
+    ping_at: Time,
+    /// Own Pings since it was last heard.
+    missed: u32,
+    /// Since when it is not read, as there is no room.
+    full: Option<Full>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Full {
+    since: Time,
+    /// It is the house's budget that is used up, not its own.
+    by_budget: bool,
+}
+
+/// What happened to the socket.
+enum Turn {
+    /// Nothing more lies there, or there is no room for it.
+    Wait,
+    /// More may lie there.
+    More,
+    Gone(Gone),
+}
+
+impl Accepted {
+    /// Accepts a client: `head` is its 101.
+    pub(super) fn new(client: Watched, head: Vec<u8>, selected: Selected, max: usize, room: &Arc<EarlyRoom>) -> Self {
+        let now = clock::now();
+        let mut accepted = Self {
+            client,
+            early: Early::new(max),
+            share: room.share(),
+            selected,
+            since: now,
+            out: head,
+            pong: None,
+            ping_at: now + HOLD_PING_EVERY,
+            missed: 0,
+            full: None,
+        };
+        accepted.write();
+        accepted
+    }
+
+    /// When it was accepted.
+    pub(super) fn since(&self) -> Time {
+        self.since
+    }
+
+    /// The subprotocol that it was accepted with.
+    pub(super) fn selected(&self) -> Option<&str> {
+        self.selected.as_deref()
+    }
+
+    /// Tells it something. Not while an earlier word is on its way: it will hear the next.
+    pub(super) fn tell(&mut self, text: &str) {
+        if self.out.is_empty() {
+            text_message(text, &mut self.out);
+            self.write();
+        }
+    }
+
+    /// Keeps it until it is gone. Dropped and called again it goes on.
+    pub(super) async fn gone(&mut self) -> Gone {
+        loop {
+            // The poller may have told before, while nobody listened: its word is used up by the look itself.
+            match self.read() {
+                Turn::Wait => {}
+                Turn::More => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Turn::Gone(gone) => return gone,
+            }
+            self.write();
+            let is_full = self.full.is_some();
+            tokio::select! {
+                biased;
+                () = self.share.told_to_leave() => return Gone::Refused(Refusal::EarlyBudget),
+                () = readable(&self.client, !is_full) => {
+                    if is_full {
+                        return Gone::Left;
+                    }
+                }
+                _ = self.client.socket().writable(), if !self.out.is_empty() => {}
+                () = self.share.freed(), if is_full => {}
+                () = clock::until(Some(self.due())) => {
+                    if let Some(gone) = self.passes(clock::now()) {
+                        return gone;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When time alone makes something of it.
+    fn due(&self) -> Time {
+        let full = self.full.map(|full| full.since + EARLY_PATIENCE);
+        full.map_or(self.ping_at, |at| at.min(self.ping_at))
+    }
+
+    fn passes(&mut self, now: Time) -> Option<Gone> {
+        if let Some(full) = self.full
+            && now >= full.since + EARLY_PATIENCE
+        {
+            let refusal = if full.by_budget {
+                Refusal::EarlyBudget
+            } else {
+                Refusal::EarlyTooMuch
+            };
+            return Some(Gone::Refused(refusal));
+        }
+        if now >= self.ping_at {
+            self.ping_at = now + HOLD_PING_EVERY;
+            if self.full.is_none() {
+                self.missed += 1; // unread, its Pong may lie there
+            }
+            if self.missed > HOLD_PINGS_MISSED {
+                return Some(Gone::Left);
+            }
+            if self.out.is_empty() {
+                self.out.extend_from_slice(&ping_frame(b"greenroom", None));
+            }
+        }
+        None
+    }
+
+    /// Reads as long as there is something, and room for it.
+    fn read(&mut self) -> Turn {
+        self.client.use_up();
+        for _ in 0..READS_PER_TURN {
+            let now = clock::now();
+            let read = match self.read_once(now) {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.full = None;
+                    self.client.is_drained();
+                    return Turn::Wait;
+                }
+                Err(_) => return Turn::Gone(Gone::Left),
+            };
+            match read {
+                Read::Taken(None) => self.missed = 0,
+                Read::Taken(Some(end)) => {
+                    return Turn::Gone(match end {
+                        End::Closed(seen) => Gone::Closed(seen),
+                        End::Violation(violation) => Gone::Violation(violation),
+                        End::NotUtf8 => Gone::NotUtf8,
+                        End::Refused(refusal) => Gone::Refused(refusal),
+                    });
+                }
+                Read::End => return Turn::Gone(Gone::Left),
+                Read::Full { by_budget } => {
+                    let since = self.full.map_or(now, |full| full.since);
+                    self.full = Some(Full { since, by_budget });
+                    return Turn::Wait;
+                }
+            }
+        }
+        Turn::More
+    }
+
+    /// One read past the poller, of no more than there is room for.
+    fn read_once(&mut self, now: Time) -> io::Result<Read> {
+        let mut room = self.early.room();
+        with_scratch(|scratch| {
+            room = room.min(scratch.len());
+            // How much lies there, so that memory is asked for by what is needed.
+            let (seen, _) = rustix::net::recv(
+                self.client.socket(),
+                &mut scratch[..],
+                RecvFlags::PEEK | RecvFlags::DONTWAIT,
+            )?;
+            if seen == 0 {
+                return Ok(Read::End);
+            }
+            if room == 0 {
+                return Ok(Read::Full { by_budget: false });
+            }
+            let wanted = seen.min(room);
+            if !self.share.grow(self.early.growth(wanted)) {
+                return Ok(Read::Full { by_budget: true });
+            }
+            let (read, _) = rustix::net::recv(self.client.socket(), &mut scratch[..wanted], RecvFlags::DONTWAIT)?;
+            let taken = self.early.take(now, &scratch[..read]);
+            if taken.pong.is_some() {
+                self.pong = taken.pong;
+            }
+            Ok(Read::Taken(taken.end))
+        })
+    }
+
+    /// Writes what the socket takes now.
+    fn write(&mut self) {
+        while !self.out.is_empty() || self.pong.is_some() {
+            if self.out.is_empty()
+                && let Some(pong) = self.pong.take()
+            {
+                self.out.extend_from_slice(&pong);
+            }
+            match self.client.socket().try_write(&self.out) {
+                Ok(written) => {
+                    self.out.drain(..written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.out.clear(), // its end is seen where it is read
+            }
+        }
+        self.out = Vec::new(); // who only waits owns no buffer
+    }
+
+    /// It is let in: its socket, what it has said, and what is still to be written to it. `text`, whole frames, is told at last.
+    pub(super) fn into_relay(mut self, text: &[u8]) -> Option<(TcpStream, Before)> {
+        if let Some(pong) = self.pong.take() {
+            self.out.extend_from_slice(&pong);
+        }
+        self.out.extend_from_slice(text);
+        let before = Before {
+            early: self.early.into_bytes(),
+            share: Some(self.share),
+            own: self.out,
+        };
+        Some((self.client.into_inner()?, before))
+    }
+
+    /// Closes it with a code and a reason, and waits for its answer (RFC 6455 §7.1.1).
+    pub(super) async fn close(self: Box<Self>, code: CloseCode, reason: &str) {
+        self.say_last(&close_frame(code, reason, None), true).await;
+    }
+
+    /// Answers its Close; the FIN follows at once (RFC 6455 §7.1.1).
+    pub(super) async fn answer_close(self: Box<Self>, seen: CloseSeen) {
+        self.say_last(&close_reply(seen, None), false).await;
+    }
+
+    /// Closes a client that broke the protocol: what it says from here on is not understood (RFC 6455 §7.1.7).
+    pub(super) async fn fail(self: Box<Self>, code: CloseCode, reason: &str) {
+        self.say_last(&close_frame(code, reason, None), false).await;
+    }
+
+    async fn say_last(self: Box<Self>, frame: &[u8], awaits_close: bool) {
+        let Self {
+            client,
+            mut early,
+            share,
+            mut out,
+            ..
+        } = *self;
+        drop(share);
+        out.extend_from_slice(frame);
+        let Some(mut client) = client.into_inner() else {
+            return;
+        };
+        let said = tokio::time::timeout(CLOSE_HANDSHAKE, async {
+            client.write_all(&out).await?;
+            if awaits_close {
+                await_close(&client, &mut early).await?;
+            }
+            client.shutdown().await
+        });
+        if let Ok(Ok(())) = said.await {
+            linger(&mut client).await;
+        }
+    }
+}
+
+enum Read {
+    Taken(Option<End>),
+    End,
+    Full { by_budget: bool },
+}
+
+/// Reads and drops what comes until the client's Close, or its end.
+async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
+    loop {
+        client.readable().await?;
+        let read = with_scratch(|scratch| {
+            let read = client.try_read(scratch)?;
+            Ok((read, early.closes(&scratch[..read])))
+        });
+        match read {
+            Ok((0, _) | (_, true)) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if io::Error::kind(&error) == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits for bytes, or only for the client's end where they are not to be read.
+async fn readable(client: &Watched, reads: bool) {
+    if reads {
+        let _ = client.socket().ready(Interest::READABLE).await; // an error shows at the read
+    } else {
+        client.gone().await;
+    }
+}

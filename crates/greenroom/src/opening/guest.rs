@@ -1,0 +1,38 @@
+//! A client at the gate: without an answer yet, or with a 101 of greenroom's own.
+
+use super::accepted::{Accepted, Gone};
+use super::watched::Watched;
+use crate::head::{Asked, Kind};
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) enum Guest {
+    /// It waits for its 101; what it has sent behind its head lies unread.
+    Unanswered(Watched),
+    /// It has one, and speaks.
+    Accepted(Box<Accepted>),
+    /// Its socket is with somebody else.
+    Away,
+}
+
+impl Guest {
+    /// Keeps the client until it is gone. Before the 101 a FIN counts as leaving.
+    pub(super) async fn gone(&mut self) -> Gone {
+        match self {
+            Self::Unanswered(watched) => {
+                watched.gone().await;
+                Gone::Left
+            }
+            Self::Accepted(accepted) => accepted.gone().await,
+            Self::Away => Gone::Left,
+        }
+    }
+
+    /// What its request asks of a backend.
+    pub(super) fn asked<'r>(&self, request: &'r Kind) -> Asked<'r> {
+        match (request, self) {
+            (Kind::Upgrade(upgrade), Self::Accepted(_)) => Asked::Accepted(upgrade),
+            (Kind::Upgrade(_) | Kind::Http(_), _) => request.into(),
+        }
+    }
+}

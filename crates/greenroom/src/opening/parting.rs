@@ -1,0 +1,141 @@
+//! How the hold of an accepted client ends: with a relay, or with a Close.
+//!
+//! | end | to the client |
+//! |---|---|
+//! | the backend's 101 | what it has sent goes on, in the relay |
+//! | another subprotocol than it was accepted with | 1002 |
+//! | any other answer | 1008 `upstream-status=N` |
+//! | no answer that makes sense | 1011 |
+//! | refused | the refusal's code, `retry-after-ms=N` where it may come back; not within its first second, spread |
+//! | its own Close | that, at once |
+//! | it broke the protocol | 1002, 1007 |
+
+use greenroom_core::drain::{close_at, seed_for};
+use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
+use greenroom_core::limits::SPREAD_MAX;
+use greenroom_core::time::Time;
+use greenroom_core::wire::CloseCode;
+
+use super::accepted::{Accepted, Gone};
+use super::answer::Received;
+use super::hold::Relayed;
+use crate::clock;
+use crate::front::Front;
+use crate::head::Kind;
+use crate::registry::Entry;
+
+/// What it takes to send an accepted client away.
+pub(super) struct Parting<'a> {
+    pub(super) front: &'a Front,
+    pub(super) entry: &'a mut Entry,
+    pub(super) id: SessionId,
+    pub(super) route: usize,
+    pub(super) request: &'a Kind,
+}
+
+impl Parting<'_> {
+    /// The backend has answered.
+    pub(super) async fn answered(self, accepted: Box<Accepted>, received: Received) -> Option<Relayed> {
+        match received {
+            Received::Switched { switched, said, .. } => {
+                if said.protocol.as_deref() != accepted.selected() {
+                    let selected = said.protocol.unwrap_or_else(|| "none".into());
+                    let why = format!(
+                        "it was accepted with the subprotocol {}, and the backend selected {selected}",
+                        accepted.selected().unwrap_or("none")
+                    );
+                    self.refused(accepted, Refusal::Subprotocol, Some(why)).await;
+                    return None;
+                }
+                if said.sets_cookie {
+                    self.entry.lost_cookie();
+                }
+                let mut text = Vec::new();
+                self.front.tell_degraded(self.route, &mut text);
+                let relayed = (*accepted).into_relay(&text);
+                if relayed.is_none() {
+                    self.entry.ends(CloseCause::ClientLost);
+                }
+                relayed.map(|(client, before)| (client, switched, Some(before)))
+            }
+            Received::Status { status, stream, .. } => {
+                drop(stream);
+                let detail = format!("upstream-status={status}");
+                self.entry.ends_with(CloseCause::BackendRefused, detail.clone());
+                self.entry.enter(State::Closing);
+                accepted.close(CloseCode::POLICY, &detail).await;
+                None
+            }
+            Received::Nothing(why) => {
+                self.refused(accepted, Refusal::BadAnswer, Some(why)).await;
+                None
+            }
+        }
+    }
+
+    /// It is sent away.
+    pub(super) async fn refused(self, mut accepted: Box<Accepted>, refusal: Refusal, why: Option<String>) {
+        self.entry.refused_for(refusal, why, Some(self.request));
+        self.entry.enter(State::Closing);
+        let at = self.close_at(accepted.since(), refusal);
+        let mut drain = self.front.drain.clone();
+        let gone = tokio::select! {
+            biased;
+            gone = accepted.gone() => Some(gone),
+            () = clock::until(Some(at)) => None,
+            _ = drain.wait_for(Option::is_some), if refusal != Refusal::Draining => None,
+        };
+        if let Some(Gone::Closed(seen)) = gone {
+            return accepted.answer_close(seen).await;
+        }
+        let Some(code) = CloseCode::new(refusal.close_code()) else {
+            return; // a test holds that each refusal has a legal one
+        };
+        let reason = if refusal.retry_after() {
+            format!("retry-after-ms={}", self.front.retry_after_ms(self.route, self.id))
+        } else {
+            refusal.sentence().to_owned()
+        };
+        accepted.close(code, &reason).await;
+    }
+
+    /// When it is closed: what ends for many at one time is spread.
+    fn close_at(&self, since: Time, refusal: Refusal) -> Time {
+        let (now, seed) = (clock::now(), seed_for(self.front.seed, self.id.0));
+        let together = match refusal {
+            Refusal::StartFailed | Refusal::Draining => {
+                self.entry.peers(State::Held) + self.entry.peers(State::Closing)
+            }
+            _ => 1,
+        };
+        let together = usize::try_from(together).unwrap_or(usize::MAX);
+        match *self.front.drain.borrow() {
+            Some(drain) => close_at(now, since, seed, together, drain.spread, Some(drain.deadline)),
+            None => close_at(now, since, seed, together, SPREAD_MAX, None),
+        }
+    }
+
+    /// It has left, or may not stay for what it sent.
+    pub(super) async fn gone(self, accepted: Box<Accepted>, gone: Gone) {
+        match gone {
+            Gone::Left => self.entry.ends(CloseCause::LeftHeld),
+            Gone::Closed(seen) => {
+                self.entry.ends(CloseCause::LeftHeld);
+                self.entry.enter(State::Closing);
+                accepted.answer_close(seen).await;
+            }
+            Gone::Violation(violation) => {
+                self.entry
+                    .ends_with(CloseCause::ClientViolation, violation.word().to_owned());
+                self.entry.enter(State::Closing);
+                accepted.fail(CloseCode::PROTOCOL_ERROR, "").await;
+            }
+            Gone::NotUtf8 => {
+                self.entry.ends_with(CloseCause::ClientViolation, "not_utf8".to_owned());
+                self.entry.enter(State::Closing);
+                accepted.fail(CloseCode::NOT_UTF8, "").await;
+            }
+            Gone::Refused(refusal) => self.refused(accepted, refusal, None).await,
+        }
+    }
+}

@@ -157,17 +157,15 @@ impl Refusal {
             | Self::Degraded
             | Self::Shed
             | Self::EarlyBudget
-            | Self::EarlyTooMuch
-            | Self::EarlyPings
             | Self::Connections
             | Self::Draining
             | Self::Descriptors => 503,
             Self::HeldOfAddress | Self::HeldOfKey | Self::ConnectionsOfAddress | Self::HandshakeRate => 429,
             Self::Origin | Self::Host => 403,
-            Self::BadRequest => 400,
+            Self::BadRequest | Self::EarlyPings => 400,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::NoRoute => 404,
-            Self::BodyTooLarge => 413,
+            Self::BodyTooLarge | Self::EarlyTooMuch => 413,
             Self::HeadTooLarge => 431,
             Self::Version => 426,
             Self::Method => 501,

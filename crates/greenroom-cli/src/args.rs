@@ -82,7 +82,7 @@ pub(crate) struct Front {
     /// How to learn that the server is ready: auto, notify, listen, tcp, http:/path, websocket:/path or grpc:service [default: auto]
     #[arg(long, value_name = "SPEC")]
     ready: Option<String>,
-    /// What to do with WebSocket clients that come too early: let them wait, or refuse them with 503. Plain requests wait in any case; the key `http` of a route is theirs [default: handshake]
+    /// What to do with WebSocket clients that come too early: let them wait for the server's 101 (handshake), let them in with one of greenroom's own and keep what they send (accept), the one for 4 s and then the other (auto), or refuse them with 503. Plain requests wait in any case; the key `http` of a route is theirs [default: auto]
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(HOLDS))]
     hold: Option<String>,
     /// How long a client waits at the most, such as 30s (from 1ms to 1h) [default: 1m]

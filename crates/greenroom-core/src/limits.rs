@@ -472,8 +472,8 @@ pub const DEGRADED_MESSAGE_MAX: usize = KIB;
 pub const ADMIN_TOKEN: (usize, usize) = (16, KIB);
 /// The most that `held_max` and `http_held_max` may be: no process has more descriptors.
 pub const HELD_MAX_MOST: usize = DESCRIPTORS_MAX;
-/// The least and the most that `head_max` may be.
-pub const HEAD_MAX_RANGE: (u64, u64) = (KIB as u64, 64 * KIB as u64);
+/// The least and the most that `head_max` may be: where things are in a head is counted in 16 bits.
+pub const HEAD_MAX_RANGE: (u64, u64) = (KIB as u64, 63 * KIB as u64);
 /// The least and the most that `head_timeout` may be.
 pub const HEAD_TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(120));
 /// The most that `dials_max` may be; beyond it a backend's backlog is what waits.

@@ -17,10 +17,12 @@
 mod address;
 mod check;
 mod explain;
+mod host;
 mod layers;
 mod load;
 mod model;
 mod notes;
+mod origin;
 mod print;
 mod problem;
 mod profile;

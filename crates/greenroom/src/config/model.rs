@@ -229,6 +229,16 @@ pub enum HostPattern {
     Wildcard(String),
 }
 
+impl fmt::Display for Fair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::No => f.write_str("no"),
+            Self::Address => f.write_str("address"),
+            Self::Header(name) => write!(f, "header:{name}"),
+        }
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,7 +11,7 @@ use greenroom_core::readiness::Item;
 
 use super::check::derived_name;
 use super::explain::Secrets;
-use super::model::{Backend, Config, HeaderEdits, Process, Route};
+use super::model::{Backend, Config, ForwardAfter, HeaderEdits, Hold, Limits, Process, Route};
 use super::units::{show, show_size};
 use super::words::{Readyz, Tell, Word};
 use super::{Address, Admin, Check, ProbeKind, Secret, TellClients};
@@ -30,10 +30,14 @@ pub fn to_toml(config: &Config, secrets: Secrets) -> String {
     if let Some(folder) = &config.state_dir {
         page.line("state_dir", text(folder.as_os_str()));
     }
+    page.limits(&config.limits);
     page.admin(&config.admin);
     for listener in &config.listeners {
         page.header(&format!("[listener.{}]", key(&listener.name)));
         page.line("address", quoted(&listener.address.to_string()));
+        if let Some(hosts) = &listener.hosts {
+            page.line("hosts", array(hosts.iter().map(|host| quoted(&host.to_string()))));
+        }
     }
     for backend in &config.backends {
         page.backend(backend);
@@ -79,6 +83,10 @@ impl Page {
         self.line("held_max", backend.held_max);
         self.line("http_held_max", backend.http_held_max);
         self.line("dials_max", backend.dials_max);
+        self.line("fair", quoted(&backend.fair.to_string()));
+        self.number("held_per_address", backend.held_per_address);
+        self.number("held_per_key", backend.held_per_key);
+        self.number("release_rate", backend.release_rate);
         self.line("phases", array(backend.phases.iter().map(|phase| quoted(&phase.name))));
         for phase in &backend.phases {
             if let Some(timeout) = phase.timeout {
@@ -93,6 +101,26 @@ impl Page {
         if let Some(process) = &backend.process {
             self.header(&format!("[backend.{name}.process]"));
             self.process(process);
+        }
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        self.header("[limits]");
+        self.number("connections_max", limits.connections_max);
+        self.number("connections_per_address", limits.connections_per_address);
+        self.number("handshakes_per_address", limits.handshakes_per_address);
+        self.line("address_bits_v4", limits.address_bits.0);
+        self.line("address_bits_v6", limits.address_bits.1);
+        self.line("head_max", quoted(&show_size(limits.head_max as u64)));
+        self.line("head_timeout", quoted(&show(limits.head_timeout)));
+        self.line("early_max", quoted(&show_size(limits.early_max as u64)));
+        self.line("early_budget", quoted(&show_size(limits.early_budget as u64)));
+    }
+
+    /// A number that may be left out.
+    fn number(&mut self, key: &str, number: Option<usize>) {
+        if let Some(number) = number {
+            self.line(key, number);
         }
     }
 
@@ -257,8 +285,14 @@ impl Page {
         if let Some(backend) = config.backends.get(route.backend) {
             self.line("backend", quoted(&backend.name));
         }
-        self.line("hold", quoted(route.hold.word()));
+        self.holding(route);
         self.line("hold_timeout", quoted(&show(route.hold_timeout)));
+        if let Some(origins) = &route.origins {
+            self.line(
+                "origins",
+                array(origins.iter().map(|origin| quoted(&origin.to_string()))),
+            );
+        }
         self.line("http", quoted(route.http.word()));
         self.line("http_hold", quoted(&show(route.http_hold)));
         self.line("waiting_page", route.waiting_page);
@@ -271,6 +305,30 @@ impl Page {
         self.needs(route, config);
         self.edits("request_headers", &route.request_headers);
         self.edits("response_headers", &route.response_headers);
+    }
+
+    fn holding(&mut self, route: &Route) {
+        self.line("hold", quoted(route.hold.word()));
+        if route.hold == Hold::Auto {
+            self.line("accept_after", quoted(&show(route.accept_after)));
+        }
+        if !route.subprotocols.is_empty() {
+            self.line(
+                "subprotocols",
+                array(route.subprotocols.iter().map(|name| quoted(name))),
+            );
+        }
+        if let Some(forward_after) = route.forward_after {
+            let written = match forward_after {
+                ForwardAfter::Handshake => "handshake".into(),
+                ForwardAfter::FirstFrame => "first-frame".into(),
+                ForwardAfter::Time(time) => show(time),
+            };
+            self.line("forward_after", quoted(&written));
+        }
+        if let Some(message) = &route.waiting_message {
+            self.line("waiting_message", quoted(message));
+        }
     }
 
     fn needs(&mut self, route: &Route, config: &Config) {

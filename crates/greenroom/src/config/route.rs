@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 
+use super::host::bare;
 use super::model::{Config, HostPattern, Route};
 
 impl Config {
@@ -20,21 +21,6 @@ impl Config {
             let here = route.listeners.as_ref().is_none_or(|some| some.contains(&listener));
             here && route.host.is_for(host) && rest(&route.path, path).is_some()
         })
-    }
-}
-
-impl HostPattern {
-    /// Whether it is for `host`, which has no port.
-    fn is_for(&self, host: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exact(exact) => exact.eq_ignore_ascii_case(host),
-            Self::Wildcard(end) => {
-                // Bytes, as `host` may be cut within a character; more than the end, so that a label is before it.
-                let begin = host.len().checked_sub(end.len()).filter(|&begin| begin > 0);
-                begin.is_some_and(|begin| host.as_bytes()[begin..].eq_ignore_ascii_case(end.as_bytes()))
-            }
-        }
     }
 }
 
@@ -65,15 +51,6 @@ fn rest<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
     }
     let rest = path.strip_prefix(prefix)?;
     (prefix.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?'])).then_some(rest)
-}
-
-/// The host without port and without the root's dot.
-fn bare(host: &str) -> &str {
-    let name = match host.rfind(']') {
-        Some(end) => &host[..=end],
-        None => host.split(':').next().unwrap_or(host),
-    };
-    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// Which of two routes is tried first: the one for fewer hosts, then fewer paths, then fewer listeners.
@@ -159,22 +136,6 @@ mod tests {
         ] {
             assert_eq!(rest(prefix, path), expected, "{prefix} {path}");
         }
-    }
-
-    #[test]
-    fn a_host_is_compared_without_case_port_and_the_roots_dot() {
-        let exact = HostPattern::Exact("example.org".into());
-        let wild = HostPattern::Wildcard(".example.org".into());
-        for host in ["example.org", "EXAMPLE.org:8080", "example.org.", "example.org.:80"] {
-            assert!(exact.is_for(bare(host)) && !wild.is_for(bare(host)), "{host}");
-        }
-        for host in ["a.example.org", "a.b.Example.ORG:1"] {
-            assert!(wild.is_for(bare(host)) && !exact.is_for(bare(host)), "{host}");
-        }
-        for host in ["", "org", "xexample.org", ".example.org", "é.example.orgx"] {
-            assert!(!wild.is_for(bare(host)) && !exact.is_for(bare(host)), "{host}");
-        }
-        assert!(HostPattern::Exact("[::1]".into()).is_for(bare("[::1]:80")));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod any_bytes;
 mod current;
 mod examples;
+mod holding;
 mod layers;
 mod parts;
 mod profiles;

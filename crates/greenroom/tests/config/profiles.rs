@@ -117,7 +117,7 @@ fn a_profile_changes_what_is_there_key_by_key() {
     );
     let route = |path: &str| config.routes.iter().find(|route| route.path == path).unwrap();
     assert_eq!((route("/").hold, route("/").need), (Hold::Refuse, 1));
-    assert_eq!((route("/other").hold, route("/other").need), (Hold::Handshake, 0));
+    assert_eq!((route("/other").hold, route("/other").need), (Hold::Auto, 0));
     let before = with(&[], None, None).config;
     assert_eq!(before.backends[0].phases[1].timeout, None);
     assert!(!before.backends[0].checks[0].rule.critical);

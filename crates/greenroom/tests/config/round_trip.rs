@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use greenroom::config::{
-    Address, Admin, Backend, Config, Flags, HeaderEdits, Hold, HostPattern, HttpMode, Listener, LogFormat, Process,
+    Address, Admin, Backend, Config, Flags, HeaderEdits, HostPattern, HttpMode, Limits, Listener, LogFormat, Process,
     Purpose, Ready, Route, Secrets, Shed, load_bytes, to_toml,
 };
 use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::readiness::Need;
 use proptest::prelude::*;
 
+use super::holding;
 use super::parts::{self, Wish};
 use super::{check, layers};
 
@@ -96,10 +97,11 @@ fn backend(index: usize) -> impl Strategy<Value = Backend> {
         ready(),
         prop::option::of(process()),
         maxima,
-        (parts::phases(), parts::checks()),
+        (parts::phases(), parts::checks(), holding::fairness()),
     )
         .prop_map(
-            |(name, address, ready, process, (held_max, http_held_max, dials_max), (phases, checks))| {
+            |(name, address, ready, process, (held_max, http_held_max, dials_max), (phases, checks, fairness))| {
+                let (fair, held_per_address, held_per_key, release_rate) = fairness;
                 let address: Option<Address> = match (&process, address) {
                     (None, None) => Some("127.0.0.1:1999".parse().unwrap()),
                     (_, address) => address.map(|text| text.parse().unwrap()),
@@ -114,6 +116,10 @@ fn backend(index: usize) -> impl Strategy<Value = Backend> {
                     held_max,
                     http_held_max,
                     dials_max,
+                    release_rate,
+                    fair,
+                    held_per_address,
+                    held_per_key,
                     process,
                 })
             },
@@ -130,7 +136,7 @@ fn edits() -> impl Strategy<Value = HeaderEdits> {
     })
 }
 
-fn host() -> impl Strategy<Value = HostPattern> {
+pub(crate) fn host() -> impl Strategy<Value = HostPattern> {
     let name = "[a-z0-9_-]{1,4}(\\.[a-z]{1,4}){0,2}";
     prop_oneof![
         Just(HostPattern::Any),
@@ -156,7 +162,7 @@ prop_compose! {
         (name, host, path) in (prop::option::of(name(index)), host(), path()),
         some in prop::option::of(prop::collection::btree_set(0..listeners, 1..=listeners)),
         backend in 0..backends,
-        (hold, http) in (prop_oneof![Just(Hold::Handshake), Just(Hold::Refuse)],
+        (holds, http) in (holding::holds(),
             prop_oneof![Just(HttpMode::Hold), Just(HttpMode::Refuse), Just(HttpMode::Pass)]),
         hold_timeout in milliseconds(1, 3_600_000),
         http_hold in milliseconds(1, 3_600_000),
@@ -166,11 +172,12 @@ prop_compose! {
         (shed, tell_clients) in (prop_oneof![Just(Shed::Late), Just(Shed::Early)], parts::tell_clients()),
         wish in parts::wish(),
     ) -> (Route, Wish) {
+        let (hold, accept_after, subprotocols, forward_after, waiting_message, origins) = holds;
         let route = Route {
             name: name.unwrap_or_default(),
             host, path,
             listeners: some.map(|some| some.into_iter().collect()),
-            backend, hold, hold_timeout, http, http_hold, waiting_page, request_headers, response_headers, rewrite, body_max,
+            backend, hold, accept_after, hold_timeout, subprotocols, forward_after, waiting_message, origins, http, http_hold, waiting_page, request_headers, response_headers, rewrite, body_max,
             need: 0,
             shed, tell_clients,
         };
@@ -180,7 +187,7 @@ prop_compose! {
 
 fn config() -> impl Strategy<Value = Config> {
     (1..4_usize, 1..4_usize, 0..6_usize).prop_flat_map(|(listeners, backends, routes)| {
-        let named: Vec<_> = (0..listeners).map(name).collect();
+        let named: Vec<_> = (0..listeners).map(|index| (name(index), holding::hosts())).collect();
         let backend: Vec<_> = (0..backends).map(backend).collect();
         let route: Vec<_> = (0..routes).map(|index| route(index, backends, listeners)).collect();
         let log = prop_oneof![Just(LogFormat::Auto), Just(LogFormat::Text), Just(LogFormat::Json)];
@@ -195,26 +202,33 @@ fn config() -> impl Strategy<Value = Config> {
             parts::admin(),
             prop::option::of("/?[a-z \"]{1,8}"),
             profile,
+            holding::limits(),
         );
         (named, backend, route, top).prop_map(assemble)
     })
 }
 
 /// What stands at the top of a configuration.
-type Top = (Duration, LogFormat, Admin, Option<String>, Option<&'static str>);
+type Top = (Duration, LogFormat, Admin, Option<String>, Option<&'static str>, Limits);
 
-/// The names of listeners, backends, routes each with its wish, and the top.
-type Parts = (Vec<String>, Vec<Backend>, Vec<(Route, Wish)>, Top);
+/// The names of listeners with their hosts, backends, routes each with its wish, and the top.
+type Parts = (
+    Vec<(String, Option<Vec<HostPattern>>)>,
+    Vec<Backend>,
+    Vec<(Route, Wish)>,
+    Top,
+);
 
 /// Makes of the parts a configuration that is valid: routes for different clients, and one that
 /// leads to each backend from each listener.
 fn assemble(parts: Parts) -> Config {
-    let (names, mut backends, mut routes, (grace, log_format, admin, state_dir, profile)) = parts;
+    let (names, mut backends, mut routes, (grace, log_format, admin, state_dir, profile, limits)) = parts;
     let listeners: Vec<Listener> = names
         .into_iter()
         .enumerate()
-        .map(|(index, name)| Listener {
+        .map(|(index, (name, hosts))| Listener {
             name,
+            hosts,
             address: format!("127.0.0.1:{}", 1_000 + index).parse().unwrap(),
         })
         .collect();
@@ -262,6 +276,7 @@ fn assemble(parts: Parts) -> Config {
         admin,
         state_dir: state_dir.map(Into::into),
         profile: profile.map(Into::into),
+        limits,
     }
 }
 

@@ -40,10 +40,12 @@ impl Checker<'_> {
             self.missing(&path, listener.place.as_ref(), help);
             None
         };
+        let hosts = self.hosts(&format!("listener.{}.hosts", key.name), listener.hosts);
         Door {
             name: key.name,
             place: key.place,
             address,
+            hosts,
         }
     }
 

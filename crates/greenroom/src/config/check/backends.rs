@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::limits::{
-    BACKENDS_MAX, DIALS_MAX, DIALS_MAX_MOST, HELD_MAX, HELD_MAX_MOST, HTTP_HELD_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
+    BACKENDS_MAX, DIALS_MAX, DIALS_MAX_MOST, HELD_MAX, HELD_MAX_MOST, HTTP_HELD_MAX, RELEASE_RATE_MAX, WATCHDOG_MAX,
+    WATCHDOG_MIN,
 };
 use greenroom_core::readiness::Need;
 
@@ -91,6 +92,13 @@ impl Checker<'_> {
             HELD_MAX_MOST,
         );
         let dials_max = number(self, "dials_max", backend.dials_max, DIALS_MAX, DIALS_MAX_MOST);
+        let fairness = self.fairness(&path, backend.fair, backend.held_per_address, backend.held_per_key);
+        let release_rate = self.at_will(
+            &join(&path, "release_rate"),
+            backend.release_rate,
+            "as fast as it answers",
+            RELEASE_RATE_MAX,
+        );
         let process = backend.process.present().map(|process| {
             let path = join(&path, "process");
             let place = process.value.place.clone().unwrap_or(process.place);
@@ -110,10 +118,10 @@ impl Checker<'_> {
                 held_max,
                 http_held_max,
                 dials_max,
-                release_rate: None,
-                fair: model::Fair::default(),
-                held_per_address: None,
-                held_per_key: None,
+                release_rate,
+                fair: fairness.fair,
+                held_per_address: fairness.held_per_address,
+                held_per_key: fairness.held_per_key,
                 process,
             },
         }

@@ -10,6 +10,8 @@ mod admin;
 mod backends;
 mod checks;
 mod headers;
+mod holding;
+mod limits;
 mod needs;
 mod phases;
 mod probes;
@@ -27,7 +29,7 @@ use greenroom_core::limits::{CONFIG_NAME_MAX, GRACE, GRACE_MAX};
 
 use super::explain::Effective;
 use super::layers::as_variable;
-use super::model::{Backend, Config, Limits, Listener, LogFormat};
+use super::model::{Backend, Config, HostPattern, Listener, LogFormat};
 use super::problem::{Problem, Problems};
 use super::source::{Origin, Place, Sources};
 use super::suggest::{closest, listed};
@@ -90,6 +92,7 @@ struct Door {
     place: Place,
     /// `None` if it was wrong.
     address: Option<Placed<Address>>,
+    hosts: Option<Vec<HostPattern>>,
 }
 
 struct Checker<'a> {
@@ -105,6 +108,7 @@ impl Checker<'_> {
         let log_format = self.word("log_format", root.log_format, LogFormat::default());
         let state_dir = self.state_dir(root.state_dir);
         let profile = self.profile(root.profile);
+        let limits = self.limits(root.limits);
         let (admin, places) = self.admin(root.admin);
         let doors = self.listeners(root.listener);
         let backends_are_known = !root.backend.is_wrong();
@@ -118,7 +122,7 @@ impl Checker<'_> {
             Some(Listener {
                 name: door.name,
                 address,
-                hosts: None,
+                hosts: door.hosts,
             })
         });
         Config {
@@ -130,7 +134,7 @@ impl Checker<'_> {
             admin,
             state_dir,
             profile,
-            limits: Limits::default(),
+            limits,
         }
     }
 

@@ -160,32 +160,38 @@ impl Checker<'_> {
 
 /// A message whose fields are known.
 fn message_of(text: &str) -> Result<String, String> {
+    template(text, &["level", "missing"], DEGRADED_MESSAGE_MAX)
+}
+
+/// A text with fields in braces, each at most once. Other braces are the text's own: it may be JSON.
+pub(super) fn template(text: &str, fields: &[&'static str], max: usize) -> Result<String, String> {
     if text.is_empty() {
         return Err("is empty: nothing would be said".into());
     }
-    if text.len() > DEGRADED_MESSAGE_MAX {
-        return Err(format!(
-            "has {} bytes; at most {DEGRADED_MESSAGE_MAX} may be",
-            text.len()
-        ));
+    if text.len() > max {
+        return Err(format!("has {} bytes; at most {max} may be", text.len()));
     }
-    // Other braces are the message's own: it may be JSON.
     let mut seen = Vec::new();
     for part in text.split('{').skip(1) {
         let Some((name, _)) = part.split_once('}') else {
             continue;
         };
-        let known = ["level", "missing"];
-        if known.contains(&name) {
+        if fields.contains(&name) {
             if seen.contains(&name) {
                 return Err(format!("has {{{name}}} twice: it is put in once"));
             }
             seen.push(name);
-        } else if let (true, Some(meant)) = (
-            name.bytes().all(|byte| byte.is_ascii_alphabetic()),
-            closest(name, known),
-        ) {
-            return Err(format!("{{{name}}} is no field: did you mean {{{meant}}}?"));
+        } else if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_') {
+            return Err(match closest(name, fields.iter().copied()) {
+                Some(meant) => format!("{{{name}}} is no field: did you mean {{{meant}}}?"),
+                None => {
+                    let known: Vec<String> = fields.iter().map(|field| format!("{{{field}}}")).collect();
+                    format!(
+                        "{{{name}}} is no field: there are {}",
+                        listed("and", known.iter().map(String::as_str))
+                    )
+                }
+            });
         }
     }
     Ok(text.to_owned())
@@ -207,7 +213,7 @@ mod tests {
         ] {
             assert_eq!(message_of(text), Ok(text.to_owned()));
         }
-        for text in ["", "{lvel}", "{levels}", "{Missing}", "{level} {level}"] {
+        for text in ["", "{lvel}", "{levels}", "{Missing}", "{phase}", "{level} {level}"] {
             assert!(message_of(text).is_err(), "{text}");
         }
         assert!(message_of(&"a".repeat(DEGRADED_MESSAGE_MAX)).is_ok());

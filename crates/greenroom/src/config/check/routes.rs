@@ -2,21 +2,21 @@
 //! never be.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
 
 use greenroom_core::limits::{
-    ACCEPT_AFTER, BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, ROUTE_PATH_MAX,
-    ROUTES_MAX,
+    BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, ROUTE_PATH_MAX, ROUTES_MAX,
 };
 use greenroom_core::readiness::Need;
 
 use super::super::Shed;
-use super::super::model::{Backend, Hold, HostPattern, HttpMode, Route};
+use super::super::host::host_pattern;
+use super::super::model::{Backend, HostPattern, HttpMode, Route};
 use super::super::problem::Problem;
 use super::super::source::Place;
 use super::super::suggest::{closest, listed};
 use super::super::units;
 use super::super::written::{self, Field, Many, Names, Size, Written, join};
+use super::holding::Holds;
 use super::{Checker, Door, Placed};
 
 /// What routes can lead from and to.
@@ -73,7 +73,17 @@ impl Checker<'_> {
         let prefix = self.prefix(&join(path, "path"), route.path);
         let listeners = self.listeners_of(&join(path, "listener"), route.listener, ends.listeners);
         let backend = self.backend_of(&join(path, "backend"), route.backend, ends.backends, table.as_ref());
-        let hold = self.word(&join(path, "hold"), route.hold, Hold::default());
+        let holding = self.holding(
+            path,
+            Holds {
+                hold: route.hold,
+                accept_after: route.accept_after,
+                subprotocols: route.subprotocols,
+                waiting_message: route.waiting_message,
+            },
+        );
+        let forward_after = self.forward_after(&join(path, "forward_after"), route.forward_after);
+        let origins = self.origins(&join(path, "origins"), route.origins);
         let (min, max) = (HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX);
         let hold_timeout = self.duration(&join(path, "hold_timeout"), route.hold_timeout, HOLD_TIMEOUT, min, max);
         let http = self.word(&join(path, "http"), route.http, HttpMode::default());
@@ -95,13 +105,13 @@ impl Checker<'_> {
             path: prefix?,
             listeners: listeners?,
             backend: backend?,
-            hold,
-            accept_after: ACCEPT_AFTER,
+            hold: holding.hold,
+            accept_after: holding.accept_after,
             hold_timeout,
-            subprotocols: Vec::new(),
-            forward_after: None,
-            waiting_message: None,
-            origins: None,
+            subprotocols: holding.subprotocols,
+            forward_after,
+            waiting_message: holding.waiting_message,
+            origins,
             http,
             http_hold,
             waiting_page,
@@ -337,57 +347,6 @@ pub(in crate::config) fn derived_name(route: &Route, listeners: &[&str]) -> Stri
     name
 }
 
-/// Reads the hosts that a route is for.
-fn host_pattern(text: &str) -> Result<HostPattern, String> {
-    let lower = text.to_ascii_lowercase();
-    if lower == "*" {
-        return Ok(HostPattern::Any);
-    }
-    let example = "write example.org, or *.example.org for all hosts below it, or * for all";
-    if let Some((_, rest)) = lower.split_once("://") {
-        return Err(format!(
-            "{text:?} is a URL: write the host alone, {:?}",
-            rest.split(['/', ':']).next().unwrap_or("")
-        ));
-    }
-    let name = lower.strip_suffix('.').unwrap_or(&lower);
-    if let Some(inner) = name.strip_prefix('[') {
-        let address = inner.strip_suffix(']').and_then(|inner| inner.parse::<Ipv6Addr>().ok());
-        return match address {
-            Some(address) => Ok(HostPattern::Exact(format!("[{address}]"))),
-            None => Err(format!(
-                "{text:?} is no host: write an IPv6 address in brackets and without port"
-            )),
-        };
-    }
-    if let Some((host, port)) = name.rsplit_once(':')
-        && port.bytes().all(|byte| byte.is_ascii_digit())
-    {
-        return Err(format!(
-            "{text:?} has a port: write {host:?}; the port is the listener's"
-        ));
-    }
-    if !name.is_ascii() {
-        return Err(format!(
-            "{text:?} is not ASCII: browsers send such a name as xn--…, so write that"
-        ));
-    }
-    let (end, is_wildcard) = match name.strip_prefix("*.") {
-        Some(end) => (end, true),
-        None => (name, false),
-    };
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
-    let is_label = |label: &str| !label.is_empty() && label.bytes().all(legal);
-    if end.len() > 253 || !end.split('.').all(is_label) {
-        return Err(format!("{text:?} is no host: {example}"));
-    }
-    Ok(if is_wildcard {
-        HostPattern::Wildcard(format!(".{end}"))
-    } else {
-        HostPattern::Exact(end.to_owned())
-    })
-}
-
 /// Reads a path that is the beginning of others, and the only way to write them.
 pub(super) fn plain_path(text: &str) -> Result<String, String> {
     let bare = text.trim_end_matches('*').trim_end_matches('/');
@@ -432,40 +391,6 @@ fn escapes_are_plain(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_is_kept_as_it_is_compared() {
-        for (text, expected) in [
-            ("*", HostPattern::Any),
-            ("Example.ORG", HostPattern::Exact("example.org".into())),
-            ("example.org.", HostPattern::Exact("example.org".into())),
-            ("*.Example.org", HostPattern::Wildcard(".example.org".into())),
-            ("127.0.0.1", HostPattern::Exact("127.0.0.1".into())),
-            ("[0::1]", HostPattern::Exact("[::1]".into())),
-            ("my_app", HostPattern::Exact("my_app".into())),
-        ] {
-            assert_eq!(host_pattern(text), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_host_says_what_to_write() {
-        for (text, said) in [
-            ("https://example.org/x", "\"example.org\""),
-            ("example.org:80", "write \"example.org\""),
-            ("[::1]:80", "without port"),
-            ("bücher.example", "xn--"),
-            ("*.*.org", "*.example.org"),
-            ("foo*.org", "*.example.org"),
-            ("", "*.example.org"),
-            (".org", "*.example.org"),
-            ("a..b", "*.example.org"),
-            ("a b", "*.example.org"),
-        ] {
-            let error = host_pattern(text).unwrap_err();
-            assert!(error.contains(said), "{text}: {error}");
-        }
-    }
 
     #[test]
     fn a_path_has_one_way_to_be_written() {

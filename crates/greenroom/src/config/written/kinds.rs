@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::super::problem::{Problem, Problems};
 use super::super::source::{Place, Sources};
 use super::super::tree::{Node, Value};
-use super::super::units::show;
+use super::super::units::{show, show_size};
 
 /// What a duration looks like, for editors.
 const DURATION: &str = "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
@@ -24,6 +24,11 @@ const SIZE: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
 /// A range of durations, for a person.
 pub(super) fn range_of(min: Duration, max: Duration) -> String {
     format!("`{}` to `{}`", show(min), show(max))
+}
+
+/// A range of sizes, for a person.
+pub(super) fn sizes((min, max): (u64, u64)) -> String {
+    format!("`{}` to `{}`", show_size(min), show_size(max))
 }
 
 /// A key below another.

@@ -12,9 +12,12 @@ use schemars::JsonSchema;
 
 use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::limits::{
-    BACKENDS_MAX, BODY_MAX_MOST, CHECKS_MAX, DEGRADED_MESSAGE_MAX, DIALS_MAX, DIALS_MAX_MOST, GRACE, GRACE_MAX,
-    HEADER_EDITS_MAX, HELD_MAX, HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HELD_MAX,
-    HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, ROUTES_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
+    ACCEPT_AFTER, ACCEPT_AFTER_MAX, ADDRESS_BITS, ALLOWED_MAX, BACKENDS_MAX, BODY_MAX_MOST, CHECKS_MAX,
+    DEGRADED_MESSAGE_MAX, DESCRIPTORS_MAX, DIALS_MAX, DIALS_MAX_MOST, EARLY_BUDGET, EARLY_BUDGET_RANGE, EARLY_MAX,
+    EARLY_MAX_RANGE, FORWARD_AFTER, FORWARD_AFTER_MAX, GRACE, GRACE_MAX, HANDSHAKES_MAX, HEAD_MAX, HEAD_MAX_RANGE,
+    HEAD_TIMEOUT, HEAD_TIMEOUT_RANGE, HEADER_EDITS_MAX, HELD_MAX, HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX,
+    HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, RELEASE_RATE_MAX, ROUTES_MAX,
+    SUBPROTOCOLS_MAX, WAITING_MESSAGE_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
 };
 use greenroom_core::phase::DEFAULT_PHASES;
 
@@ -88,6 +91,8 @@ written! {
         state_dir: String,
         /// Where greenroom itself is asked and told things.
         admin: Admin,
+        /// Bounds of the whole process, and of what one address may take of it.
+        limits: Limits,
         /// Addresses that clients come to, by name. Without one: `main`, at `0.0.0.0:$PORT` if `PORT` is
         /// set in the environment, else at `127.0.0.1:8080`.
         #[schemars(extend("maxProperties" = LISTENERS_MAX))]
@@ -112,6 +117,10 @@ written! {
         /// `host:port`. The host `0.0.0.0` or `[::]` is every address of the machine, and port 0 a free one.
         #[schemars(extend("examples" = ["127.0.0.1:8080", "0.0.0.0:80", "[::1]:8080"]))]
         address: String,
+        /// The hosts that a request may name, as in the `host` of a route; others are refused with 403. So no page can reach
+        /// what is behind by a name of its own that leads here (DNS rebinding).
+        #[schemars(extend("x-default" = "all", "minItems" = 1, "maxItems" = ALLOWED_MAX, "examples" = [["example.org", "*.example.org"]]))]
+        hosts: Texts,
     }
 }
 
@@ -148,6 +157,19 @@ written! {
         /// Connections to it that are being opened at one time; the rest wait their turn.
         #[schemars(extend("default" = DIALS_MAX, "minimum" = 1, "maximum" = DIALS_MAX_MOST))]
         dials_max: Number,
+        /// By what turns are shared among those who wait: `no`, all in one line; `address`, one after the other of each address; `header:NAME`,
+        /// of each value of this header. Within one address or value they go in order. So one client with a thousand connections does not keep the others waiting.
+        #[schemars(extend("default" = "no", "x-values" = "`no`, `address`, `header:NAME`", "pattern" = "^(no|address|header:.+)$"))]
+        fair: String,
+        /// WebSocket clients of one address that wait for it at the most; more are refused with 429. What one address is: `address_bits_v4` and `address_bits_v6` of `[limits]`.
+        #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = HELD_MAX_MOST))]
+        held_per_address: Number,
+        /// The same of one value of the header that `fair` names.
+        #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = HELD_MAX_MOST))]
+        held_per_key: Number,
+        /// Clients that are let in per second at the most.
+        #[schemars(extend("x-default" = "as fast as it answers", "minimum" = 1, "maximum" = RELEASE_RATE_MAX))]
+        release_rate: Number,
         /// What greenroom starts for it and watches. Without it, something else starts the server.
         process: Process,
     }
@@ -200,9 +222,31 @@ written! {
         /// The backend that clients go to. May be left out if there is one only.
         #[schemars(extend("x-default" = "the only one"))]
         backend: String,
-        /// WebSocket clients that come too early: `handshake` lets them wait, and the 101 comes from the server; `refuse` sends 503 at once.
-        #[schemars(extend("default" = "handshake", "enum" = super::words::HOLDS))]
+        /// WebSocket clients that come too early. `handshake` lets them wait, and the 101 comes from the server: nothing is between the two, but
+        /// many clients give up after 5 to 20 s. `accept` sends a 101 of greenroom's own at once, and keeps what they send until the server is ready. `auto` is `handshake`
+        /// until `accept_after`, then `accept`; a browser whose address was accepted before is accepted at once. Nobody is accepted whose subprotocol is not known. `refuse` sends 503 at once.
+        #[schemars(extend("default" = "auto", "enum" = super::words::HOLDS))]
         hold: String,
+        /// With `auto`: how long after the first client began to wait clients are accepted.
+        #[schemars(extend("default" = show(ACCEPT_AFTER), "x-values" = kinds::range_of(std::time::Duration::ZERO, ACCEPT_AFTER_MAX)))]
+        accept_after: Span,
+        /// Subprotocols that the server selects: a client is accepted with the first of its own that is here.
+        #[schemars(extend("x-default" = "learned from the server", "minItems" = 1, "maxItems" = SUBPROTOCOLS_MAX, "examples" = [["graphql-transport-ws"]]))]
+        subprotocols: Texts,
+        /// When the client's messages go to the server, after the server's 101: `handshake`, at once; `first-frame`, once the server has sent something, or
+        /// after 10 s; a time, or once the server has sent something before. Many servers attach their handler a little later than they answer, and lose what comes before.
+        #[schemars(extend("x-default" = format!("`{}` for a client that was accepted, else at once", show(FORWARD_AFTER))))]
+        #[schemars(extend("x-values" = format!("`handshake`, `first-frame`, {}", kinds::range_of(std::time::Duration::ZERO, FORWARD_AFTER_MAX))))]
+        forward_after: String,
+        /// A text message that accepted clients get while they wait, in a form that they know, at first and every 5 s. `{phase}` in it becomes the phase of the start, `{position}`
+        /// the client's place in the line, and `{seconds}` how long it will take; each may stand in it once.
+        #[schemars(extend("x-default" = "none", "x-values" = format!("string of at most {WAITING_MESSAGE_MAX} bytes")))]
+        #[schemars(extend("examples" = ["{\"type\":\"waiting\",\"phase\":\"{phase}\",\"position\":{position},\"seconds\":{seconds}}"]))]
+        waiting_message: String,
+        /// Origins whose pages may open WebSockets here; others are refused with 403, before they take a place. `https://example.org`, `https://*.example.org` for all
+        /// hosts below it, `same` for pages of the request's own host, `null` for pages without one. Clients that send no Origin are no browsers, and pass.
+        #[schemars(extend("x-default" = "all", "minItems" = 1, "maxItems" = ALLOWED_MAX, "examples" = [["https://example.org", "same"]]))]
+        origins: Texts,
         /// How long a WebSocket client waits at the most; then it gets 503 with Retry-After.
         #[schemars(extend("default" = show(HOLD_TIMEOUT), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX)))]
         hold_timeout: Span,
@@ -247,6 +291,39 @@ written! {
         #[schemars(extend("x-values" = format!("string of at most {DEGRADED_MESSAGE_MAX} bytes")))]
         #[schemars(extend("examples" = ["{\"type\":\"degraded\",\"level\":\"{level}\",\"missing\":\"{missing}\"}"]))]
         degraded_message: String,
+    }
+}
+
+written! {
+    /// Bounds of the whole process, and of what one address may take of it.
+    struct Limits {
+        /// Connections of clients that are open at one time; more are refused with 503.
+        #[schemars(extend("x-default" = "as many as there are descriptors", "minimum" = 1, "maximum" = DESCRIPTORS_MAX))]
+        connections_max: Number,
+        /// The same of one address; more are refused with 429.
+        #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = DESCRIPTORS_MAX))]
+        connections_per_address: Number,
+        /// WebSocket handshakes that one address may begin in a second, over time; those of two seconds may come at once. More are refused with 429.
+        #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = HANDSHAKES_MAX))]
+        handshakes_per_address: Number,
+        /// Leading bits by which IPv4 addresses are told apart: with 24, a network of 256 addresses counts as one.
+        #[schemars(extend("default" = ADDRESS_BITS.0, "minimum" = 1, "maximum" = 32))]
+        address_bits_v4: Number,
+        /// The same of IPv6: one customer of a provider has 64 bits and more to choose from.
+        #[schemars(extend("default" = ADDRESS_BITS.1, "minimum" = 1, "maximum" = 128))]
+        address_bits_v6: Number,
+        /// Bytes of the head of a request; a longer one is refused with 431.
+        #[schemars(extend("default" = show_size(HEAD_MAX as u64), "x-values" = kinds::sizes(HEAD_MAX_RANGE)))]
+        head_max: Size,
+        /// Time for the whole head of a request; then it is refused with 408.
+        #[schemars(extend("default" = show(HEAD_TIMEOUT), "x-values" = kinds::range_of(HEAD_TIMEOUT_RANGE.0, HEAD_TIMEOUT_RANGE.1)))]
+        head_timeout: Span,
+        /// Bytes that are kept of what one accepted client sends while it waits; then it is not read any more, and closed with 1009 if that lasts.
+        #[schemars(extend("default" = show_size(EARLY_MAX as u64), "x-values" = kinds::sizes(EARLY_MAX_RANGE)))]
+        early_max: Size,
+        /// Bytes that are kept of all accepted clients together. At 80 % of it nobody else is accepted, at 90 % those who came last are closed.
+        #[schemars(extend("default" = show_size(EARLY_BUDGET as u64), "x-values" = kinds::sizes(EARLY_BUDGET_RANGE)))]
+        early_budget: Size,
     }
 }
 

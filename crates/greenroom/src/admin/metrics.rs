@@ -168,6 +168,14 @@ fn of_connections(registry: &mut Registry, books: &registry::Registry) {
     registry.register("accepted", "Connections accepted", accepted);
     registry.register("closed", "Connections closed, by cause", closed);
     registry.register("refused", "Clients refused, by reason", refused);
+    let early = Gauge::<i64>::default();
+    early.set(i64::try_from(books.early.used()).unwrap_or(i64::MAX));
+    let help = "What accepted clients have sent before their backends were ready, as memory";
+    registry.register_with_unit("early", help, Unit::Bytes, early);
+    let cookies = Counter::<u64>::default();
+    cookies.inc_by(books.cookies_lost());
+    let help = "Cookies of backends' 101s that clients never saw, as they had a 101 before";
+    registry.register("cookies_lost", help, cookies);
 }
 
 fn seconds(ms: u64) -> f64 {

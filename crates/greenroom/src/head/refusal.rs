@@ -84,10 +84,12 @@ fn plain(detail: &str) -> String {
 const fn reason(refusal: Refusal) -> &'static str {
     match refusal.status() {
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
         413 => "Content Too Large",
         426 => "Upgrade Required",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -127,7 +129,7 @@ mod tests {
                 "{head}"
             );
             assert_eq!(body, format!("{}\n", each.sentence()));
-            assert_eq!(head.contains("\r\nRetry-After: 3\r\n"), each.status() == 503, "{head}");
+            assert_eq!(head.contains("\r\nRetry-After: 3\r\n"), each.retry_after(), "{head}");
             assert_eq!(
                 head.contains("\r\nSec-WebSocket-Version: 13\r\n"),
                 each.status() == 426,

@@ -20,11 +20,13 @@
 //! | [`look`] | when a probe looks once more before a hold ends |
 //! | [`buffer`] | what is kept of a client that was accepted before its backend is ready |
 //! | [`wire`] | where WebSocket frames begin and end |
+//! | [`addresses`] | what one address may have: connections, handshakes |
 //! | [`session`] | what an answer of the backend means to a waiting client, and how a relay ends |
 //! | [`backoff`] | when a dead child is started again |
 //! | [`drain`] | when each of many connections is closed |
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod backend;
 pub mod backoff;
 pub mod buffer;

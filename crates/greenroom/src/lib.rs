@@ -5,6 +5,7 @@
 //! the machines of `greenroom-core` decide. ARCHITECTURE.md draws the way of a
 //! connection through these modules.
 
+mod addresses;
 pub mod admin;
 pub mod clock;
 pub mod config;

@@ -94,9 +94,9 @@ pub async fn accept(listener: TcpListener, threads: Arc<Threads>, front: Arc<Fro
         match accepted {
             Ok((client, peer)) => {
                 set_up(&client, peer.is_loopback());
-                match front.registry.accept() {
-                    Some(entry) => threads.spawn(opening::serve(Arc::clone(&front), client, peer, entry)),
-                    None => opening::turn_away(&front, &client),
+                match front.registry.accept(peer) {
+                    Ok(entry) => threads.spawn(opening::serve(Arc::clone(&front), client, peer, entry)),
+                    Err(refusal) => opening::turn_away(&front, &client, refusal),
                 }
             }
             // The client was gone before we came; nothing is wrong with the door.

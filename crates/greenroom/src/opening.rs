@@ -8,17 +8,18 @@
 //! `Switched101`, and that is only made from such an answer.
 //!
 //! ```text
-//!   head ──▶ route ──▶ arrive ──▶ held ──Dialled──▶ answer ──Forward──▶ relay
+//!   head ──▶ admit ──▶ arrive ──▶ held ──Dialled──▶ answer ──Forward──▶ relay
 //!    ▲         │                   ▲                  │  └─other status: passed on, closed
 //!    │         ▼                   └────Requeued──────┘
 //!    └────── http (plain requests, one after the other)
 //! ```
 //!
-//! Bounds: the head by `HEAD_MAX` and `HEAD_TIMEOUT`, the wait for a next request by
+//! Bounds: the head by `head_max` and `head_timeout` of the configuration, the wait for a next request by
 //! `HTTP_KEEP_ALIVE`, the wait at the gate by the gate, the backend's answer by
 //! `BACKEND_HEAD_MAX` and `INTERIM_MAX`.
 
 mod accepted;
+mod admit;
 mod answer;
 mod guest;
 mod hold;
@@ -33,14 +34,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greenroom_core::event::{CloseCause, Refusal, State};
-use greenroom_core::limits::{HEAD_MAX, HEAD_TIMEOUT, HTTP_KEEP_ALIVE, LINGER};
+use greenroom_core::limits::{HTTP_KEEP_ALIVE, LINGER};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::clock;
-use crate::front::{Astray, Front};
+use crate::config::Limits;
+use crate::front::Front;
 use crate::head::{Fault, Kind, With, head_end, parse_head};
 use crate::http;
 use crate::registry::{Entry, Registry};
@@ -79,16 +80,16 @@ async fn requests(
     entry: &mut Entry,
 ) -> Option<(TcpStream, Kind, usize)> {
     loop {
-        let (again, request) = open(client, entry).await?;
+        let (again, request) = open(&front.config.limits, client, entry).await?;
         if let Some(question) = http::asks_health(front, &request) {
             entry.enter(State::Http);
             http::tell_health(front, again, &request, question, entry).await;
             return None;
         }
-        let route = match front.route(&request) {
+        let route = match admit::admit(front, peer, &request) {
             Ok(route) => route,
-            Err(astray) => {
-                go_astray(again, astray, &request, entry).await;
+            Err(denied) => {
+                Box::pin(admit::deny(front, again, denied, &request, entry)).await;
                 return None;
             }
         };
@@ -127,28 +128,18 @@ async fn wants_more(mut drain: watch::Receiver<Option<relay::Drain>>, registry: 
     }
 }
 
-async fn go_astray(client: TcpStream, astray: Astray, request: &Kind, entry: &mut Entry) {
-    let (refusal, detail) = match astray {
-        Astray::NoRoute => (Refusal::NoRoute, None),
-        Astray::Ambiguous => (
-            Refusal::BadRequest,
-            Some("the path can be read in two ways that lead to different routes".to_owned()),
-        ),
-    };
-    entry.asks(None);
-    entry.refused_for(refusal, detail, Some(request));
-    entry.enter(State::Closing);
-    refuse::plain(client, refusal, With::default()).await;
-}
-
 /// Reads a head. `None`: it was no request, or did not come; all is done.
-async fn open(client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Kind)> {
+async fn open(limits: &Limits, client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Kind)> {
     let mut head = Vec::new();
-    let read = tokio::time::timeout(HEAD_TIMEOUT, read_head(&client, &mut head)).await;
+    let read = tokio::time::timeout(limits.head_timeout, read_head(&client, limits.head_max, &mut head)).await;
     match read {
         Ok(Head::Request(request)) => return Some((client, request)),
         Ok(Head::Bad(fault)) => {
-            entry.refused(fault.refusal(), Some(fault.to_string()));
+            let why = match fault {
+                Fault::TooLong => format!("{fault}: {} bytes", limits.head_max),
+                fault => fault.to_string(),
+            };
+            entry.refused(fault.refusal(), Some(why));
             entry.enter(State::Closing);
             refuse::fault(client, fault).await;
         }
@@ -177,12 +168,12 @@ fn peek(client: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Reads exactly the head, each byte looked at once; what follows it stays in the kernel.
-async fn read_head(client: &TcpStream, head: &mut Vec<u8>) -> Head {
+async fn read_head(client: &TcpStream, max: usize, head: &mut Vec<u8>) -> Head {
     loop {
         if client.readable().await.is_err() {
             return Head::Gone;
         }
-        match client.try_io(Interest::READABLE, || take_head(client, head)) {
+        match client.try_io(Interest::READABLE, || take_head(client, max, head)) {
             Ok(Some(done)) => return done,
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -192,16 +183,16 @@ async fn read_head(client: &TcpStream, head: &mut Vec<u8>) -> Head {
 }
 
 /// One look at the socket: takes what belongs to the head. `None`: more has to come.
-fn take_head(client: &TcpStream, head: &mut Vec<u8>) -> io::Result<Option<Head>> {
+fn take_head(client: &TcpStream, max: usize, head: &mut Vec<u8>) -> io::Result<Option<Head>> {
     with_scratch(|scratch| {
         let from = head.len();
-        let room = (HEAD_MAX + 1 - from).min(scratch.len());
+        let room = (max + 1 - from).min(scratch.len());
         let seen = peek(client, &mut scratch[..room])?;
         if seen == 0 {
             return Ok(Some(Head::Gone));
         }
         head.extend_from_slice(&scratch[..seen]);
-        let end = match head_end(head, from) {
+        let end = match head_end(head, from, max) {
             Ok(end) => end,
             Err(fault) => return Ok(Some(Head::Bad(fault))),
         };
@@ -217,16 +208,14 @@ fn take_head(client: &TcpStream, head: &mut Vec<u8>) -> io::Result<Option<Head>>
     })
 }
 
-/// Refuses a client for which there is no descriptor: at once, and without a task that waits.
-pub(crate) fn turn_away(front: &Front, client: &std::net::TcpStream) {
+/// Refuses a client for which there is no room: at once, and without a task that waits.
+pub(crate) fn turn_away(front: &Front, client: &std::net::TcpStream, refusal: Refusal) {
     let mut answer = Vec::new();
-    let seed = greenroom_core::drain::seed_for(front.seed, clock::now().as_nanos());
-    let after = greenroom_core::drain::retry_after(seed, greenroom_core::limits::RETRY_AFTER_SECONDS);
     let with = With {
-        retry_after_seconds: Some(after),
+        retry_after_seconds: Some(admit::soon(front)),
         ..With::default()
     };
-    crate::head::refusal(Refusal::Descriptors, with, &mut answer);
+    crate::head::refusal(refusal, with, &mut answer);
     let _ = rustix::net::send(
         client,
         &answer,
@@ -245,9 +234,12 @@ const READ_ANSWER: Duration = LINGER;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use crate::config::Limits;
     use crate::telemetry::{Format, Log};
     use tokio::io::AsyncWriteExt as _;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -267,7 +259,7 @@ mod tests {
         let mut entries = Vec::new();
         let crowd = registry.clients_max() - registry.clients_max() / greenroom_core::limits::CROWDED_SHARE;
         while entries.len() < crowd {
-            entries.push(registry.accept().unwrap());
+            entries.push(registry.accept(HERE).unwrap());
         }
         let idle = |registry: Arc<Registry>, drain: watch::Receiver<Option<relay::Drain>>| async move {
             let (_client, ours) = pair().await;
@@ -278,7 +270,7 @@ mod tests {
         let soon = Duration::from_millis(50);
         assert!(tokio::time::timeout(soon, &mut first).await.is_err(), "not yet");
         assert!(tokio::time::timeout(soon, &mut second).await.is_err());
-        entries.push(registry.accept().unwrap());
+        entries.push(registry.accept(HERE).unwrap());
         assert!(!first.await, "closed");
         assert!(tokio::time::timeout(soon, &mut second).await.is_err(), "one for one");
     }

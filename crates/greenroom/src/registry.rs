@@ -6,9 +6,11 @@
 //! without one is counted as a fault of greenroom. So
 //! `accepted = opening + http + held + dialing + relaying + parked + closing + closed`
 //! holds at every moment, by construction. Descriptors are counted here too, as
-//! a free one is a condition of release.
+//! a free one is a condition of release; and what each address has, where that is
+//! limited.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -17,6 +19,7 @@ use greenroom_core::limits::{CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_
 use greenroom_core::time::Time;
 use tokio::sync::Notify;
 
+use crate::addresses::{AddressBook, Counted};
 use crate::clock;
 use crate::config::Limits;
 use crate::early::EarlyRoom;
@@ -37,10 +40,16 @@ pub struct Registry {
     refusals: [AtomicU64; Refusal::ALL.len()],
     /// Cookies of backends that their clients never saw, as they had their 101 before.
     cookies_lost: AtomicU64,
+    /// Connections of clients that are open: one number, as with `engaged`.
+    open: AtomicUsize,
     /// Descriptors of clients and backends in use.
     descriptors: AtomicUsize,
     /// Descriptors that sessions may use.
     budget: usize,
+    /// Connections of clients that may be open, whatever descriptors there are.
+    connections_max: usize,
+    /// What each address has of them.
+    pub(crate) addresses: Arc<AddressBook>,
     /// Somebody waits for a descriptor.
     starved: AtomicBool,
     /// Clients' connections that wait for another request: the first to go where descriptors are few.
@@ -65,7 +74,10 @@ impl Registry {
             causes: [const { AtomicU64::new(0) }; CloseCause::ALL.len()],
             refusals: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
             cookies_lost: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
             descriptors: AtomicUsize::new(0),
+            connections_max: limits.connections_max.unwrap_or(usize::MAX),
+            addresses: AddressBook::new(limits, descriptors),
             budget: descriptors.saturating_sub(DESCRIPTOR_RESERVE.min(descriptors / 2)),
             starved: AtomicBool::new(false),
             idle: AtomicUsize::new(0),
@@ -75,12 +87,13 @@ impl Registry {
         })
     }
 
-    /// Takes a client's connection into the books; `None` when no descriptor may
-    /// be used for it. Some are kept for dials, as else nobody could ever be let in.
-    pub fn accept(self: &Arc<Self>) -> Option<Entry> {
+    /// Takes a client's connection into the books; a refusal, which is counted, when there is no room for it. Some
+    /// descriptors are kept for dials, as else nobody could ever be let in.
+    pub fn accept(self: &Arc<Self>, peer: IpAddr) -> Result<Entry, Refusal> {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.states[State::Opening as usize].fetch_add(1, Ordering::Relaxed);
-        let entry = Entry {
+        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut entry = Entry {
             registry: Arc::clone(self),
             state: State::Opening,
             session: None,
@@ -88,18 +101,31 @@ impl Registry {
             accepted_at: clock::now(),
             cause: None,
             detail: None,
+            counted: None,
             _descriptor: self.descriptor(),
         };
-        let (used, most) = (self.descriptors.load(Ordering::Relaxed), self.clients_max());
-        if used > most - most / CROWDED_SHARE {
+        let (used, most) = (self.descriptors.load(Ordering::Relaxed), self.descriptors_of_clients());
+        if is_crowded(used, most) || is_crowded(open, self.connections_max) {
             self.send_idle_away();
         }
-        if used > most {
-            let mut entry = entry;
-            entry.refused(Refusal::Descriptors, None);
-            return None;
+        let counted = if used > most {
+            Err(Refusal::Descriptors)
+        } else if open > self.connections_max {
+            Err(Refusal::Connections)
+        } else {
+            self.addresses.open(peer)
+        };
+        match counted {
+            Ok(counted) => {
+                entry.counted = counted;
+                Ok(entry)
+            }
+            Err(refusal) => {
+                let detail = (refusal == Refusal::ConnectionsOfAddress).then(|| self.addresses.name(peer));
+                entry.refused(refusal, detail);
+                Err(refusal)
+            }
         }
-        Some(entry)
     }
 
     /// One connection that only waits for another request makes room. Whose turn it is: the one that waits longest.
@@ -118,6 +144,11 @@ impl Registry {
     /// Clients that may be connected at one time.
     #[must_use]
     pub fn clients_max(&self) -> usize {
+        self.descriptors_of_clients().min(self.connections_max)
+    }
+
+    /// Descriptors that clients may have.
+    fn descriptors_of_clients(&self) -> usize {
         self.budget.saturating_sub(DIALS_MAX.min(self.budget / 4)).max(1)
     }
 
@@ -202,6 +233,11 @@ impl Registry {
     }
 }
 
+/// Whether so few places are left that who only waits for another request has to go.
+fn is_crowded(used: usize, most: usize) -> bool {
+    used > most - most / CROWDED_SHARE
+}
+
 /// Whether a connection in this state has a request, and is not closed.
 fn is_engaged(state: State) -> bool {
     match state {
@@ -250,6 +286,8 @@ pub struct Entry {
     accepted_at: Time,
     cause: Option<CloseCause>,
     detail: Option<Box<str>>,
+    /// Its place among those of its address, where they are counted.
+    counted: Option<Box<Counted>>,
     _descriptor: Descriptor,
 }
 
@@ -347,6 +385,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        // Its places are free before it is told of: who hears it may take them.
+        self.counted = None;
+        self.registry.open.fetch_sub(1, Ordering::SeqCst);
         let cause = self.cause.unwrap_or(CloseCause::Internal);
         let was_engaged = is_engaged(self.state);
         self.enter(State::Closed);
@@ -371,6 +412,8 @@ mod tests {
     use super::*;
     use crate::telemetry::Format;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn a_descriptor_that_comes_free_is_told_to_whoever_waits_for_one() {
         let registry = Registry::new(Log::start(Format::Json), 16, &crate::config::Limits::default());
@@ -386,14 +429,14 @@ mod tests {
     #[test]
     fn a_relay_is_never_overlooked_while_others_come_and_go() {
         let registry = Registry::new(Log::start(Format::Json), 1024, &crate::config::Limits::default());
-        let mut relay = registry.accept().unwrap();
+        let mut relay = registry.accept(HERE).unwrap();
         for state in [State::Held, State::Dialing, State::Relaying] {
             relay.enter(state);
         }
         std::thread::scope(|scope| {
             let others = scope.spawn(|| {
                 for _ in 0..200_000 {
-                    let mut other = registry.accept().unwrap();
+                    let mut other = registry.accept(HERE).unwrap();
                     other.ends(CloseCause::Silent);
                 }
             });

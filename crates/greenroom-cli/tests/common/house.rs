@@ -80,7 +80,7 @@ impl House {
             .unwrap();
         let _inside = runtime.enter();
         let log = Log::start(Format::Json);
-        let registry = Registry::new(log.clone(), 4096, &config::Limits::default());
+        let registry = Registry::new(log.clone(), 4096, &config.limits);
         let config = Arc::new(config);
         let (driver, backend, _) = Driver::new(Parts {
             config: Arc::clone(&config),
@@ -156,6 +156,12 @@ impl House {
         let mut client = self.client();
         client.send(bytes);
         client
+    }
+
+    /// How often this refusal was counted.
+    pub fn refused(&self, refusal: &str) -> u64 {
+        let mut counts = self.registry.refused();
+        counts.find(|(word, _)| *word == refusal).expect("a refusal").1
     }
 
     /// Waits until so many connections are in a state.

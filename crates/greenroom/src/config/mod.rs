@@ -40,12 +40,14 @@ mod written;
 pub use address::{Address, AddressError};
 pub use check::Purpose;
 pub use explain::{Effective, Secrets, explain, summary};
+pub(crate) use host::bare as bare_host;
 pub use layers::Flags;
 pub use load::{Layers, Loaded, load, load_bytes};
 pub use model::{
     AllowedOrigin, Backend, Config, Fair, ForwardAfter, HeaderEdits, Hold, HostPattern, HttpMode, Limits, Listener,
     LogFormat, NO_EDITS, Process, Route,
 };
+pub(crate) use origin::is_allowed;
 pub use print::to_toml;
 pub use problem::Invalid;
 pub use readiness::{Admin, Check, HttpProbe, Pattern, ProbeKind, Secret, Shed, TellClients};

@@ -5,14 +5,14 @@
 //! without repeating a byte of the head: they go to logs, and heads hold secrets.
 
 use greenroom_core::event::Refusal;
-use greenroom_core::limits::{BACKEND_HEAD_MAX, HEAD_MAX, HEADERS_MAX, NEGOTIATION_MAX, TOKENS_MAX};
+use greenroom_core::limits::{BACKEND_HEAD_MAX, HEADERS_MAX, NEGOTIATION_MAX, TOKENS_MAX};
 
 /// What is wrong with a client's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Fault {
     // ── Over a limit: 431 ──
     /// No end of the head within the bound.
-    #[error("the head is longer than {HEAD_MAX} bytes")]
+    #[error("the head is longer than it may be")]
     TooLong,
     /// Too many header fields.
     #[error("the head has more than {HEADERS_MAX} fields")]

@@ -31,7 +31,8 @@
 //!
 //! # Bounds
 //!
-//! [`HEAD_MAX`](greenroom_core::limits::HEAD_MAX) and
+//! [`HEAD_MAX`](greenroom_core::limits::HEAD_MAX), or what `head_max` says up to
+//! [`HEAD_MAX_RANGE`](greenroom_core::limits::HEAD_MAX_RANGE), and
 //! [`BACKEND_HEAD_MAX`](greenroom_core::limits::BACKEND_HEAD_MAX) bytes,
 //! [`HEADERS_MAX`](greenroom_core::limits::HEADERS_MAX) fields,
 //! [`TOKENS_MAX`](greenroom_core::limits::TOKENS_MAX) tokens. All parsing is

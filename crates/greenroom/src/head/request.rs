@@ -12,7 +12,7 @@ use super::fields::{self, ListFault, Several, Slots};
 use super::{negotiation, scan, target};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use greenroom_core::limits::HEAD_MAX;
+use greenroom_core::limits::{HEAD_MAX, HEAD_MAX_RANGE};
 use httparse::Header;
 use sha1::{Digest as _, Sha1};
 use std::fmt;
@@ -23,8 +23,11 @@ const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// A key: 16 bytes in base64.
 const KEY_LENGTH: usize = 24;
 
+/// The longest head that the configuration may allow.
+#[allow(clippy::cast_possible_truncation, reason = "see the next line")]
+const HEAD_MOST: usize = HEAD_MAX_RANGE.1 as usize;
 // The indices of `Upgrade` are 16 bits wide.
-const _: () = assert!(HEAD_MAX <= u16::MAX as usize);
+const _: () = assert!(HEAD_MAX_RANGE.1 <= u16::MAX as u64 && HEAD_MAX <= HEAD_MOST);
 
 /// What the bytes of a client are so far.
 #[derive(Debug)]
@@ -97,13 +100,13 @@ impl Span {
     }
 }
 
-/// Reads what has arrived of a client, from the beginning.
+/// Reads what has arrived of a client, from the beginning, with the bound [`HEAD_MAX`].
 ///
 /// A caller that is fed in pieces uses [`head_end`](super::head_end) and then
 /// [`parse_head`], so that each byte is looked at once.
 #[must_use]
 pub fn parse_request(bytes: &[u8]) -> Request {
-    let len = match scan::head_end(bytes, 0) {
+    let len = match scan::head_end(bytes, 0, HEAD_MAX) {
         Ok(Some(len)) => len,
         Ok(None) => return Request::Partial,
         Err(fault) => return Request::Bad(fault),
@@ -117,7 +120,7 @@ pub fn parse_request(bytes: &[u8]) -> Request {
 /// Reads one complete head: the bytes up to where [`head_end`](super::head_end) said.
 pub fn parse_head(head: &[u8]) -> Result<Kind, Fault> {
     // Whoever calls this with another cut gets the same verdict as from the wire.
-    if scan::head_end(head, 0)? != Some(head.len()) {
+    if scan::head_end(head, 0, HEAD_MOST)? != Some(head.len()) {
         return Err(Fault::LineEnd);
     }
     let mut slots = fields::slots();
@@ -312,6 +315,13 @@ impl Upgrade {
     #[must_use]
     pub fn has_origin(&self) -> bool {
         self.has_origin
+    }
+
+    /// Looks at its Origin; `None` where it has none, or several.
+    pub(crate) fn with_origin<T>(&self, look: impl FnOnce(Option<&[u8]>) -> T) -> T {
+        let mut slots = fields::slots();
+        let (_, all) = self.parts(&mut slots);
+        look(fields::single(all, "origin").ok().flatten())
     }
 
     /// Whether it offers subprotocols.

@@ -11,7 +11,7 @@
 
 use super::fault::{Fault, Nonsense};
 use super::fields::is_token_byte;
-use greenroom_core::limits::{BACKEND_HEAD_MAX, HEAD_MAX};
+use greenroom_core::limits::BACKEND_HEAD_MAX;
 
 /// How an answer begins.
 const ANSWER_BEGIN: &[u8] = b"HTTP/1.";
@@ -19,12 +19,12 @@ const ANSWER_BEGIN: &[u8] = b"HTTP/1.";
 /// The length of the request head at the start of `bytes`, its empty line
 /// included, or `None` while more must be read.
 ///
-/// `from` is how many of these bytes an earlier call has seen; 0 is always right.
-pub fn head_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Fault> {
+/// `from` is how many of these bytes an earlier call has seen; 0 is always right. A head has at most `max` bytes.
+pub fn head_end(bytes: &[u8], from: usize, max: usize) -> Result<Option<usize>, Fault> {
     if bytes.first().is_some_and(|&first| !is_token_byte(first)) {
         return Err(Fault::FirstByte);
     }
-    lines(bytes, from, HEAD_MAX)
+    lines(bytes, from, max)
 }
 
 /// The same for the head of a backend's answer.
@@ -62,6 +62,11 @@ fn lines(bytes: &[u8], from: usize, max: usize) -> Result<Option<usize>, Fault> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use greenroom_core::limits::HEAD_MAX;
+
+    fn head_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Fault> {
+        super::head_end(bytes, from, HEAD_MAX)
+    }
 
     #[test]
     fn the_end_is_the_first_empty_line() {

@@ -194,6 +194,7 @@ impl Parts<'_> {
             .map(|station| Arc::clone(&station.backend))
             .collect();
         let seed = random_seed();
+        let hash = std::hash::RandomState::new(); // one: a client has one address, whatever door it takes
         let mut listeners = Vec::new();
         for (listener, door) in doors.into_iter().enumerate() {
             let front = Arc::new(Front {
@@ -201,7 +202,7 @@ impl Parts<'_> {
                 config: Arc::clone(self.config),
                 backends: Arc::clone(&backends),
                 listener,
-                hash: std::hash::RandomState::new(),
+                hash: hash.clone(),
                 seed,
                 drain: self.draining.clone(),
             });

@@ -239,7 +239,7 @@ written! {
         #[schemars(extend("x-values" = format!("`handshake`, `first-frame`, {}", kinds::range_of(std::time::Duration::ZERO, FORWARD_AFTER_MAX))))]
         forward_after: String,
         /// A text message that accepted clients get while they wait, in a form that they know, at first and every 5 s. `{phase}` in it becomes the phase of the start, `{position}`
-        /// the client's place in the line, and `{seconds}` how long it will take; each may stand in it once.
+        /// the client's place in the line, and `{seconds}` how long it will take, as earlier starts tell (unknown: `null` in JSON, else `?`); each may stand in it once.
         #[schemars(extend("x-default" = "none", "x-values" = format!("string of at most {WAITING_MESSAGE_MAX} bytes")))]
         #[schemars(extend("examples" = ["{\"type\":\"waiting\",\"phase\":\"{phase}\",\"position\":{position},\"seconds\":{seconds}}"]))]
         waiting_message: String,

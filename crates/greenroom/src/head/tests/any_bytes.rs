@@ -3,6 +3,7 @@
 use super::{Is, crlf, forward, is, to_backend, upgrade, valid_and};
 use crate::head::UNCHANGED;
 use crate::head::{After, Answer, BodyFraming, BodyReader, Fault, head_end, parse_response};
+use greenroom_core::limits::HEAD_MAX;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -81,11 +82,11 @@ proptest! {
         if !bytes.is_empty() {
             bytes[0] = b'G';
         }
-        let whole = head_end(&bytes, 0);
+        let whole = head_end(&bytes, 0, HEAD_MAX);
         let (mut seen, mut pieces) = (0, Ok(None));
         for cut in cuts.iter().cycle() {
             let now = (seen + cut).min(bytes.len());
-            pieces = head_end(&bytes[..now], seen);
+            pieces = head_end(&bytes[..now], seen, HEAD_MAX);
             seen = now;
             if pieces != Ok(None) || seen == bytes.len() {
                 break;

@@ -1,0 +1,439 @@
+//! Each limit that acts before a place at the gate is taken: at the limit, one past it, and when a place is free again.
+//! What the refused client reads, what is counted, and that nothing of it is left at the end.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use common::{
+    Greenroom,
+    house::House,
+    raw::{Raw, SOON, Stub, field, switching, upgrade},
+};
+use greenroom::config::{AllowedOrigin, HostPattern};
+use greenroom_core::event::State;
+use rustix::process::Signal;
+
+/// A client from another address of this machine: 127.0.0.`last`.
+fn from(last: u8, to: &str) -> Raw {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+    socket.bind(&own.into()).unwrap();
+    socket.connect(&to.parse::<SocketAddr>().unwrap().into()).unwrap();
+    Raw::new(TcpStream::from(socket))
+}
+
+/// A refusal as it is on the wire: its status, its word, one line, and when to come back where that makes sense.
+fn refused(client: &mut Raw, status: &str, word: &str) {
+    let (head, body) = client.answer();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
+    assert_eq!(field(&head, "greenroom-refusal").as_deref(), Some(word), "{head}");
+    assert_eq!(field(&head, "connection").as_deref(), Some("close"), "{head}");
+    let after = field(&head, "retry-after").map(|text| text.parse::<u32>().unwrap());
+    let comes_back = status.starts_with("429") || status.starts_with("503");
+    assert_eq!(after.is_some(), comes_back, "{head}");
+    assert!(after.is_none_or(|after| (1..=5).contains(&after)), "{head}");
+    assert_eq!(body.lines().count(), 1, "{body}");
+}
+
+/// All are gone, and each has been counted once: as many refused as that, and all closed.
+fn all_gone(house: &House, accepted: u64) {
+    house.wait_for(State::Closed, accepted);
+    assert_eq!(house.registry.accepted(), accepted);
+    for state in [
+        State::Opening,
+        State::Http,
+        State::Held,
+        State::Dialing,
+        State::Relaying,
+        State::Closing,
+    ] {
+        house.wait_for(state, 0);
+    }
+}
+
+#[test]
+fn connections_in_all_are_as_many_as_may_be_and_one_more_is_503() {
+    let house = House::pushed(|config| config.limits.connections_max = Some(3));
+    let held = house.client_with(upgrade(""));
+    let silent = house.client();
+    let other = from(2, &house.address);
+    house.wait_for(State::Held, 1);
+    house.wait_for(State::Opening, 2);
+    refused(&mut house.client(), "503 Service Unavailable", "connections");
+    refused(&mut from(3, &house.address), "503 Service Unavailable", "connections");
+    assert_eq!(house.refused("connections"), 2);
+    drop(held);
+    house.wait_for(State::Closed, 3);
+    let again = house.client_with(upgrade(""));
+    house.wait_for(State::Held, 1);
+    refused(&mut house.client(), "503 Service Unavailable", "connections");
+    drop((silent, other, again));
+    all_gone(&house, 7);
+    assert_eq!(house.refused("connections"), 3);
+}
+
+/// The address is counted until the relay is over, and only that address.
+#[test]
+fn connections_of_one_address_are_as_many_as_may_be_and_one_more_is_429() {
+    let house = House::pushed(|config| config.limits.connections_per_address = Some(2));
+    house.ready();
+    let mut relayed = house.client_with(upgrade(""));
+    let (mut backend, _) = house.stub.request();
+    backend.send(switching(""));
+    relayed.head();
+    let silent = house.client();
+    house.wait_for(State::Relaying, 1);
+    house.wait_for(State::Opening, 1);
+    refused(&mut house.client(), "429 Too Many Requests", "connections_of_address");
+    let other = from(2, &house.address);
+    house.wait_for(State::Opening, 2);
+    assert_eq!(house.refused("connections_of_address"), 1);
+    drop((relayed, backend));
+    house.wait_for(State::Closed, 2);
+    let again = house.client();
+    house.wait_for(State::Opening, 3);
+    refused(&mut house.client(), "429 Too Many Requests", "connections_of_address");
+    drop((silent, other, again));
+    all_gone(&house, 6);
+    assert_eq!(house.refused("connections_of_address"), 2);
+}
+
+#[test]
+fn with_fewer_bits_a_network_is_one_address() {
+    let house = House::pushed(|config| {
+        config.limits.connections_per_address = Some(1);
+        config.limits.address_bits.0 = 31;
+    });
+    let two = from(2, &house.address);
+    house.wait_for(State::Opening, 1);
+    refused(
+        &mut from(3, &house.address),
+        "429 Too Many Requests",
+        "connections_of_address",
+    );
+    let four = from(4, &house.address);
+    house.wait_for(State::Opening, 2);
+    drop((two, four));
+    all_gone(&house, 3);
+}
+
+/// Those of two seconds come at once; what is no handshake is not counted, nor what is sent away for its Origin.
+#[test]
+fn handshakes_of_one_address_come_at_its_rate_and_one_more_is_429() {
+    let house = House::pushed(|config| {
+        config.limits.handshakes_per_address = Some(1);
+        config.routes[0].origins = Some(vec![AllowedOrigin::Same]);
+    });
+    for _ in 0..3 {
+        let mut page = house.client_with(upgrade("Origin: https://evil.example\r\n"));
+        refused(&mut page, "403 Forbidden", "origin");
+    }
+    let plain = house.client_with("GET / HTTP/1.1\r\nHost: example.test\r\n\r\n");
+    let first = house.client_with(upgrade(""));
+    let second = house.client_with(upgrade(""));
+    house.wait_for(State::Held, 3);
+    let began = Instant::now();
+    refused(
+        &mut house.client_with(upgrade("")),
+        "429 Too Many Requests",
+        "handshake_rate",
+    );
+    assert_eq!(house.refused("handshake_rate"), 1);
+    let mut other = from(2, &house.address);
+    other.send(upgrade(""));
+    house.wait_for(State::Held, 4);
+    // One is refused and refused, and in after a second at the most.
+    let (mut last, mut tried) = (house.client(), 1);
+    loop {
+        last.send(upgrade(""));
+        if last.silent_for(Duration::from_millis(100)) {
+            break;
+        }
+        refused(&mut last, "429 Too Many Requests", "handshake_rate");
+        assert!(began.elapsed() < SOON);
+        (last, tried) = (house.client(), tried + 1);
+    }
+    house.wait_for(State::Held, 5);
+    assert_eq!(house.refused("handshake_rate"), tried);
+    drop((plain, first, second, other, last));
+    all_gone(&house, 8 + tried);
+}
+
+#[test]
+fn a_head_of_just_the_bytes_that_it_may_have_passes_and_one_more_is_431() {
+    let house = House::pushed(|config| config.limits.head_max = 20_000);
+    let of = |bytes: usize| {
+        let rest = bytes - upgrade("X: \r\n").len();
+        upgrade(&format!("X: {}\r\n", "y".repeat(rest)))
+    };
+    let fits = house.client_with(of(20_000));
+    house.wait_for(State::Held, 1);
+    let mut over = house.client_with(of(20_001));
+    refused(&mut over, "431 Request Header Fields Too Large", "head_too_large");
+    house.ready();
+    let (_, head) = house.stub.request();
+    assert!(head.len() > 19_000, "the whole of it is sent on");
+    drop((fits, over));
+    all_gone(&house, 2);
+    assert_eq!(house.refused("head_too_large"), 1);
+}
+
+#[test]
+fn a_head_that_takes_longer_than_it_may_is_408() {
+    let house = House::pushed(|config| config.limits.head_timeout = Duration::from_millis(300));
+    let began = Instant::now();
+    let mut slow = house.client_with("GET /ws HTTP/1.1\r\nX: ");
+    let mut quick = house.client_with(&upgrade("")[..10]);
+    quick.send(&upgrade("")[10..]);
+    house.wait_for(State::Held, 1);
+    refused(&mut slow, "408 Request Timeout", "head_timeout");
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    assert_eq!(house.refused("head_timeout"), 1);
+    assert!(
+        quick.silent_for(Duration::from_millis(50)),
+        "who waits has sent its head"
+    );
+    drop((slow, quick));
+    all_gone(&house, 2);
+}
+
+/// A request to this Host: an opening handshake, or a plain one.
+fn to_host(host: &str, target: &str, is_upgrade: bool) -> String {
+    let whole = if is_upgrade {
+        upgrade("")
+    } else {
+        "GET /ws HTTP/1.1\r\nHost: example.test\r\n\r\n".to_owned()
+    };
+    let whole = whole.replacen("Host: example.test\r\n", host, 1);
+    whole.replacen("/ws", target, 1)
+}
+
+#[test]
+fn only_hosts_of_the_listener_come_in_whatever_they_ask_for() {
+    let house = House::pushed(|config| {
+        config.listeners[0].hosts = Some(vec![
+            HostPattern::Exact("example.test".into()),
+            HostPattern::Wildcard(".below.test".into()),
+            HostPattern::Exact("[::1]".into()),
+        ]);
+    });
+    let mut refusals = 0;
+    for is_upgrade in [true, false] {
+        for (host, target) in [
+            ("Host: evil.example\r\n", "/ws"),
+            ("Host: below.test\r\n", "/ws"),
+            ("Host: xbelow.test\r\n", "/ws"),
+            ("Host: example.test.evil.example\r\n", "/ws"),
+            ("Host: example.testx\r\n", "/ws"),
+            ("Host: 127.0.0.1:8080\r\n", "/ws"),
+            ("Host: [::2]\r\n", "/ws"),
+            ("Host: evil.example\r\n", "http://evil.example/ws"),
+        ] {
+            let mut client = house.client_with(to_host(host, target, is_upgrade));
+            refused(&mut client, "403 Forbidden", "host");
+            refusals += 1;
+        }
+        // Nor can one name one host and mean another.
+        for (host, target, is) in [
+            ("Host: example.test\r\n", "http://evil.example/ws", "400"),
+            ("Host: example.test\r\nHost: evil.example\r\n", "/ws", "400"),
+            ("Host: example.test@evil.example\r\n", "/ws", "400"),
+        ] {
+            let (head, _) = house.client_with(to_host(host, target, is_upgrade)).answer();
+            assert!(head.starts_with(&format!("HTTP/1.1 {is} ")), "{host}{head}");
+        }
+    }
+    let mut old = house.client_with("GET / HTTP/1.0\r\n\r\n");
+    refused(&mut old, "403 Forbidden", "host");
+    let (head, body) = house
+        .client_with("HEAD / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        .answer();
+    assert!(
+        head.starts_with("HTTP/1.1 403 Forbidden\r\n") && body.is_empty(),
+        "{head}{body}"
+    );
+    assert_eq!(house.refused("host"), refusals + 2);
+    assert!(house.stub.nobody_came());
+    assert_eq!(house.registry.count(State::Held), 0, "nobody has taken a place");
+    let mut held = Vec::new();
+    for is_upgrade in [true, false] {
+        for (host, target) in [
+            ("Host: example.test\r\n", "/ws"),
+            ("Host: EXAMPLE.test:8080\r\n", "/ws"),
+            ("Host: example.test.\r\n", "/ws"),
+            ("Host: a.b.below.test\r\n", "/ws"),
+            ("Host: [::1]:80\r\n", "/ws"),
+            ("Host: example.test\r\n", "http://example.test/ws"),
+        ] {
+            held.push(house.client_with(to_host(host, target, is_upgrade)));
+            house.wait_for(State::Held, held.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn only_pages_of_allowed_origins_open_a_websocket() {
+    let house = House::pushed(|config| {
+        config.routes[0].origins = Some(vec![
+            AllowedOrigin::Exact("https://example.org".into()),
+            AllowedOrigin::Below("https".into(), ".below.org".into()),
+            AllowedOrigin::Same,
+        ]);
+    });
+    let evil = [
+        "https://evil.example",
+        "null",
+        "",
+        "http://example.org",
+        "https://example.org.",
+        "https://example.org:8443",
+        "https://example.org.evil.example",
+        "https://example.org@evil.example",
+        "https://evil.example/.below.org",
+        "https://below.org",
+        "http://example.test:8080",
+        "file://",
+        "https://example.org https://evil.example",
+    ];
+    for origin in evil {
+        let mut client = house.client_with(upgrade(&format!("Origin: {origin}\r\n")));
+        refused(&mut client, "403 Forbidden", "origin");
+    }
+    for two in [
+        "Origin: https://example.org\r\nOrigin: https://evil.example\r\n",
+        "Origin: https://example.org\r\norigin: https://example.org\r\n",
+    ] {
+        refused(&mut house.client_with(upgrade(two)), "403 Forbidden", "origin");
+    }
+    assert_eq!(house.refused("origin"), evil.len() as u64 + 2);
+    assert_eq!(house.registry.count(State::Held), 0, "nobody has taken a place");
+    let mut held = Vec::new();
+    for lines in [
+        "",
+        "Origin: https://example.org\r\n",
+        "Origin: HTTPS://Example.ORG:443\r\n",
+        "Origin: https://a.b.below.org\r\n",
+        "Origin: http://example.test\r\n",
+        "Origin: https://example.test\r\n",
+    ] {
+        held.push(house.client_with(upgrade(lines)));
+        house.wait_for(State::Held, held.len() as u64);
+    }
+    // A page may ask for pages and pictures from anywhere: the browser itself looks after those.
+    held.push(house.client_with("GET / HTTP/1.1\r\nHost: example.test\r\nOrigin: https://evil.example\r\n\r\n"));
+    house.wait_for(State::Held, held.len() as u64);
+    assert!(house.stub.nobody_came());
+    drop(held);
+    all_gone(&house, evil.len() as u64 + 2 + 7);
+}
+
+/// `null` is allowed where it is said, and not elsewhere.
+#[test]
+fn a_page_without_an_origin_comes_in_where_null_is_allowed() {
+    let house = House::pushed(|config| config.routes[0].origins = Some(vec![AllowedOrigin::Null]));
+    refused(
+        &mut house.client_with(upgrade("Origin: https://null\r\n")),
+        "403 Forbidden",
+        "origin",
+    );
+    let _held = house.client_with(upgrade("Origin: null\r\n"));
+    house.wait_for(State::Held, 1);
+}
+
+/// The program with its settings: what the log and the ledger say of it, and no secret of anybody.
+#[test]
+fn the_log_and_the_ledger_tell_who_was_refused_and_why() {
+    let stub = Stub::listen();
+    let address = stub.address();
+    let mut command = Greenroom::command(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--backend",
+        &address,
+        "--ready",
+        "http:/",
+    ]);
+    command
+        .env("GREENROOM__LIMITS__CONNECTIONS_PER_ADDRESS", "1")
+        .env("GREENROOM__LIMITS__HANDSHAKES_PER_ADDRESS", "1")
+        .env("GREENROOM__LISTENER__MAIN__HOSTS", "[\"example.test\"]")
+        .env("GREENROOM__ROUTE__0__ORIGINS", "[\"https://example.org\"]");
+    let mut greenroom = Greenroom::spawn(&mut command);
+    let front = greenroom.address();
+    let event = |word: &str, from: usize| {
+        let of = |event: &serde_json::Value| event["event"] == "refused" && event["refusal"] == word;
+        greenroom.wait_for_from(from, of, SOON)
+    };
+    let gone = |client: Raw, from: usize| {
+        drop(client);
+        greenroom.wait_for_from(from, |event| event["event"] == "closed", SOON);
+    };
+    let next = || greenroom.events().len();
+    let mut first = Raw::connect(&front);
+    first.send(upgrade("Origin: https://example.org\r\n"));
+    greenroom.wait_for_event("held", SOON);
+    let at = next();
+    refused(
+        &mut Raw::connect(&front),
+        "429 Too Many Requests",
+        "connections_of_address",
+    );
+    assert_eq!(
+        event("connections_of_address", at)["detail"],
+        "the address is 127.0.0.1/32"
+    );
+    let at = next();
+    gone(first, at);
+    let at = next();
+    let mut evil = Raw::connect(&front);
+    evil.send(upgrade("Origin: https://evil.example\u{1b}[2J\r\n").replace('\u{1b}', "é"));
+    refused(&mut evil, "403 Forbidden", "origin");
+    let told = event("origin", at);
+    assert_eq!(
+        (&told["host"], &told["path"]),
+        (&"example.test".into(), &"/ws".into()),
+        "{told}"
+    );
+    assert!(
+        told["detail"].as_str().unwrap().contains("https://evil.example"),
+        "{told}"
+    );
+    gone(evil, at);
+    let at = next();
+    let mut astray = Raw::connect(&front);
+    astray.send(upgrade("").replace("example.test", "evil.example"));
+    refused(&mut astray, "403 Forbidden", "host");
+    assert_eq!(event("host", at)["host"], "evil.example");
+    gone(astray, at);
+    for is_over in [false, true] {
+        let at = next();
+        let mut client = Raw::connect(&front);
+        client.send(upgrade(""));
+        if is_over {
+            refused(&mut client, "429 Too Many Requests", "handshake_rate");
+            assert_eq!(event("handshake_rate", at)["detail"], "the address is 127.0.0.1/32");
+        } else {
+            greenroom.wait_for_from(at, |event| event["event"] == "held", SOON);
+        }
+        gone(client, at);
+    }
+    greenroom.signal(Signal::TERM);
+    greenroom.wait_exit(SOON);
+    let stopped = greenroom.wait_for_event("stopped", SOON);
+    for word in ["connections_of_address", "origin", "host", "handshake_rate"] {
+        assert_eq!(stopped["refused"][word], 1, "{stopped}");
+    }
+    assert_eq!(stopped["closed"]["refused"], 4, "{stopped}");
+}

@@ -180,8 +180,13 @@ impl Turns {
         }
     }
 
-    fn turn_of(&self, id: SessionId, key: u64) -> Option<u64> {
+    pub(super) fn turn_of(&self, id: SessionId, key: u64) -> Option<u64> {
         self.keys.get(&key)?.turned.get(&id).copied()
+    }
+
+    /// Those with a turn, in order.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = SessionId> {
+        self.order.values().copied()
     }
 
     pub(super) fn check(&self, in_line: usize) {
@@ -193,8 +198,8 @@ impl Turns {
 impl Gate {
     /// The first in line.
     pub(super) fn first_in_line(&self) -> Option<SessionId> {
-        let turn = self.turns.order.first_key_value().map(|(_, &id)| id);
-        turn.or_else(|| self.waiting.first_key_value().map(|(&id, _)| id))
+        let turned = self.turns.in_order().next();
+        turned.or_else(|| self.waiting.first_key_value().map(|(&id, _)| id))
     }
 
     /// The first in line who may be sent twice, behind this place.

@@ -102,6 +102,20 @@ impl Bench {
         })
     }
 
+    /// A WebSocket client with more to tell.
+    fn arrive_as(&mut self, id: u64, need: u8, accept: Accept, who: Who) -> Vec<Output> {
+        let deadline = self.now + HOUR;
+        self.tell(Input::Arrived {
+            id: SessionId(id),
+            deadline,
+            may_wait: true,
+            class: Class::WebSocket,
+            need,
+            accept,
+            who,
+        })
+    }
+
     fn is_free(&self) -> bool {
         self.gate.free().has(0)
     }

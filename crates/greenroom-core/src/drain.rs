@@ -78,6 +78,27 @@ pub fn close_at(
     Time::from_nanos(earliest.as_nanos().saturating_add(up_to(seed, room)))
 }
 
+/// When a refused client is told so that had to wait, one of `together` that are refused in one go.
+///
+/// * A browser between [`limits::TARPIT`]`.0` and `.1` later, also if it is alone: it may try again at once, and hears
+///   as late the next time.
+/// * Any other: alone at once, else within [`spread_of`]`(together, `[`limits::EXPIRY_SPREAD`]`)`.
+///
+/// Its place is free at once in any case.
+#[must_use]
+pub fn refuse_at(now: Time, seed: u64, together: usize, is_browser: bool) -> Time {
+    let (least, room) = if is_browser {
+        let (least, most) = limits::TARPIT;
+        (least, most.saturating_sub(least))
+    } else if together > 1 {
+        (Duration::ZERO, spread_of(together, limits::EXPIRY_SPREAD))
+    } else {
+        (Duration::ZERO, Duration::ZERO)
+    };
+    let room = u64::try_from(room.as_nanos()).unwrap_or(u64::MAX);
+    now + least + Duration::from_nanos(up_to(seed, room))
+}
+
 /// The Retry-After of one client, in seconds: any whole number of `range`, as likely as the others.
 ///
 /// `range` is [`limits::RETRY_AFTER_SECONDS`] until start-up times are known.
@@ -154,6 +175,44 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_alone_is_told_at_once_and_those_that_fall_together_are_spread() {
+        let now = Time::from_millis(60_000);
+        assert_eq!(refuse_at(now, 3, 1, false), now);
+        let told = |together: usize| -> Vec<u128> {
+            let at = |n| refuse_at(now, seed_for(9, n), together, false).since(now).as_millis();
+            (0..together as u64).map(at).collect()
+        };
+        let few = told(20);
+        assert!(
+            few.iter().all(|&ms| ms <= 40) && few.iter().any(|&ms| ms > 20),
+            "{few:?}"
+        );
+        let mut tenths = [0; 10];
+        for ms in told(5_000) {
+            tenths[(ms as usize / 100).min(9)] += 1;
+        }
+        assert!(
+            tenths.iter().all(|&n| (400..=600).contains(&n)),
+            "over a second, evenly: {tenths:?}"
+        );
+    }
+
+    #[test]
+    fn a_browser_hears_that_it_is_refused_a_while_later_also_alone() {
+        let now = Time::from_millis(60_000);
+        let mut ms: Vec<u128> = (0..1_000)
+            .map(|n| refuse_at(now, seed_for(2, n), if n % 2 == 0 { 1 } else { 1_000 }, true))
+            .map(|at| at.since(now).as_millis())
+            .collect();
+        ms.sort_unstable();
+        let (first, last) = (ms[0], ms[999]);
+        assert!(
+            (200..220).contains(&first) && (980..=1_000).contains(&last),
+            "{first} to {last}"
+        );
+    }
+
+    #[test]
     fn every_whole_second_of_the_range_is_drawn() {
         let drawn: std::collections::BTreeSet<u32> = (0..200).map(|s| retry_after(s, RETRY_AFTER_SECONDS)).collect();
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
@@ -180,6 +239,21 @@ mod tests {
                 None => prop_assert!(at >= free),
             }
             prop_assert_eq!(at, close_at(now, established, seed, count, most, deadline), "the seed alone decides");
+        }
+
+        #[test]
+        fn no_refusal_is_told_early_or_later_than_its_spread(
+            now in 0_u64..1 << 50, seed: u64, together in 0_usize..100_000, is_browser: bool,
+        ) {
+            let now = Time::from_nanos(now);
+            let at = refuse_at(now, seed, together, is_browser);
+            let (least, most) = match (is_browser, together) {
+                (true, _) => limits::TARPIT,
+                (false, 0 | 1) => (Duration::ZERO, Duration::ZERO),
+                (false, _) => (Duration::ZERO, spread_of(together, limits::EXPIRY_SPREAD)),
+            };
+            prop_assert!(at >= now + least && at <= now + most, "{at}, {least:?} to {most:?} after {now}");
+            prop_assert_eq!(at, refuse_at(now, seed, together, is_browser), "the seed alone decides");
         }
 
         #[test]

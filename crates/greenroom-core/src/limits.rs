@@ -490,8 +490,18 @@ pub struct GateLimits {
     pub http_held_max: usize,
     /// See [`HTTP_ALONE`].
     pub http_alone: Duration,
+    /// WebSocket clients of one address that wait at the most; `None`: no limit.
+    pub held_per_address: Option<usize>,
+    /// The same of one key.
+    pub held_per_key: Option<usize>,
+    /// Whether those who wait take turns by their key.
+    pub fair: bool,
     /// Dials without an answer at one time.
     pub dials_max: usize,
+    /// Dials that begin in a second at the most; `None`: no limit.
+    pub release_rate: Option<usize>,
+    /// See [`SLOW_HANDSHAKE`].
+    pub slow_handshake: Duration,
     /// See [`DIAL_PATIENCE`].
     pub dial_patience: Duration,
     /// [`SETTLE`] and [`SETTLE_SLACK`].
@@ -520,7 +530,12 @@ impl Default for GateLimits {
             held_max: HELD_MAX,
             http_held_max: HTTP_HELD_MAX,
             http_alone: HTTP_ALONE,
+            held_per_address: None,
+            held_per_key: None,
+            fair: false,
             dials_max: DIALS_MAX,
+            release_rate: None,
+            slow_handshake: SLOW_HANDSHAKE,
             dial_patience: DIAL_PATIENCE,
             settle: SETTLE.saturating_add(SETTLE_SLACK),
             settle_warned: SETTLE_WARNED,

@@ -4,8 +4,8 @@
 //! has waited for some time of the backend's *hold period* is accepted, and keeps its place. The period begins when
 //! the gate shuts after it was open, and with the gate itself; that a trial fails begins none.
 //!
-//! A browser whose address has been accepted in this period is accepted on arrival, as its sockets come one
-//! after the other. Nobody is accepted at an open gate: there the 101 is the server's.
+//! A browser whose address has been accepted in this period is accepted as soon as it has to wait, as its sockets come
+//! one after the other. Nobody is accepted at an open gate: there the 101 is the server's.
 //!
 //! Bounded by those who wait, and by `ACCEPTED_ADDRESSES_MAX`.
 
@@ -52,55 +52,60 @@ pub(super) struct Period {
 }
 
 impl Period {
+    pub(super) fn new(since: Time) -> Self {
+        Self {
+            since,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn first_due(&self) -> Option<Time> {
         self.due.first().map(|&(at, _)| at)
     }
 
-    pub(super) fn forget(&mut self, id: SessionId, accept: Accept) {
-        if let Some(at) = self.due_of(accept) {
+    /// It has its place no more; it is asked again if it comes back.
+    pub(super) fn forget(&mut self, id: SessionId, waiting: &mut Waiting) {
+        if let Some(at) = waiting.accept_at.take() {
             self.due.remove(&(at, id));
         }
     }
 
-    fn due_of(&self, accept: Accept) -> Option<Time> {
-        match accept {
+    /// It is to be accepted, unless it was.
+    fn remember(&mut self, id: SessionId, waiting: &mut Waiting) {
+        waiting.accept_at = match waiting.accept {
             Accept::Never | Accept::Done => None,
             Accept::AtOnce => Some(self.since),
+            Accept::After(_) if waiting.follows => Some(self.since),
             Accept::After(time) => Some(self.since + time),
-        }
+        };
+        self.due.extend(waiting.accept_at.map(|at| (at, id)));
     }
 }
 
 impl Gate {
     /// The backend is away from now on.
     pub(super) fn begin_period(&mut self, now: Time) {
-        self.period = Period {
-            since: now,
-            ..Period::default()
-        };
+        self.period = Period::new(now);
+        let line = self.waiting.values_mut();
+        for waiting in line.chain(self.bench.values_mut()).chain(self.aside.values_mut()) {
+            waiting.follows = false; // whom it followed was accepted in another period
+        }
         self.remember_due();
     }
 
     /// Whoever waits and was passed over at an open gate is to be accepted after all.
     pub(super) fn remember_due(&mut self) {
-        let all = (self.waiting.iter()).chain(&self.bench).chain(&self.aside);
-        let due = all.filter_map(|(&id, waiting)| Some((self.period.due_of(waiting.accept)?, id)));
-        self.period.due = due.collect();
+        self.period.due.clear();
+        let line = self.waiting.iter_mut();
+        for (&id, waiting) in line.chain(&mut self.bench).chain(&mut self.aside) {
+            self.period.remember(id, waiting);
+        }
     }
 
-    /// A session has a place, and will be accepted if it has it for long.
-    pub(super) fn wants_accept(&mut self, now: Time, id: SessionId, waiting: Waiting) {
-        let Some(mut at) = self.period.due_of(waiting.accept) else {
-            return;
-        };
-        let follows = waiting.who.is_browser && self.period.addresses.contains(&waiting.who.address);
-        if follows && at > now {
-            at = self.period.since; // at once, by a rule that `forget` knows too
-            if let Some(waiting) = self.waiting_mut(id) {
-                waiting.accept = Accept::AtOnce;
-            }
-        }
-        self.period.due.insert((at, id));
+    /// A session gets a place, and will be accepted if it has it for long.
+    pub(super) fn wants_accept(&mut self, id: SessionId, waiting: &mut Waiting) {
+        waiting.follows = waiting.who.is_browser && self.period.addresses.contains(&waiting.who.address);
+        self.period.remember(id, waiting);
     }
 
     /// Accepts those whose time it is. Whoever stands in line at an open gate is about to go, and is not.
@@ -110,12 +115,14 @@ impl Gate {
         {
             self.period.due.pop_first();
             let is_open = matches!(self.stage, Stage::Open(_));
-            if is_open && !self.aside.contains_key(&id) {
-                continue; // back at its place at a shut gate it is asked again
-            }
+            let is_aside = self.aside.contains_key(&id);
             let Some(waiting) = self.waiting_mut(id) else {
                 continue;
             };
+            waiting.accept_at = None;
+            if is_open && !is_aside {
+                continue; // once the gate is shut or it waits aside it is asked again
+            }
             waiting.accept = Accept::Done;
             let address = waiting.who.address;
             if self.period.addresses.len() < ACCEPTED_ADDRESSES_MAX {

@@ -57,7 +57,7 @@ impl Gate {
         if matches!(verdict, Verdict::NotReady | Verdict::Dropped) {
             self.settle_again(now);
         }
-        self.adapt(verdict);
+        self.adapt(now, &dialing, verdict);
     }
 
     /// A 101. Where the gate is sure, or took the backend's word, it passes at once.

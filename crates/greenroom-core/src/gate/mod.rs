@@ -19,8 +19,8 @@
 //! that says "not ready" in its own words (502 to 504, Close 1011 to 1013) sends
 //! it back while the gate is on trial, and is passed on once it is not.
 //!
-//! Order is arrival order: a session's id is its place, and the maps are sorted
-//! by it, so that going back to one's place is an insertion. A session that was
+//! Order is arrival order, or round-robin over keys (`fair`): a session has a [`Place`], and going
+//! back to it is an insertion. A session that was
 //! rejected three times sits on the *bench* until the gate has proved itself,
 //! so that one poisoned request blocks nobody.
 //!
@@ -30,8 +30,12 @@
 
 mod accept;
 mod answer;
+mod away;
+mod crowd;
 mod deaths;
+mod fair;
 mod needs;
+mod pace;
 mod places;
 mod release;
 mod settle;
@@ -44,8 +48,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use accept::Period;
 pub use accept::{Accept, Who};
+use crowd::Crowd;
 use deaths::Suspect;
+pub use fair::Place;
+use fair::Turns;
 pub use needs::Held;
+use pace::Pace;
 use settle::{Lessons, Way};
 
 use crate::event::{Refusal, SessionId};
@@ -200,7 +208,7 @@ pub enum Stage {
         /// The next canary is not dialled before this.
         next: Time,
         /// The last one that was tried in this round: the next comes after it.
-        after: Option<SessionId>,
+        after: Option<Place>,
     },
     /// Everybody goes, `dials_max` at a time.
     Open(Trial),
@@ -241,13 +249,21 @@ struct Waiting {
     class: Class,
     need: u8,
     accept: Accept,
+    /// When it is accepted, if that is still to come.
+    accept_at: Option<Time>,
+    /// It is a browser, and another of its address was accepted before it had to wait.
+    follows: bool,
     who: Who,
+    /// Its turn, while it is not in line.
+    turn: Option<u64>,
 }
 
 /// A session whose dial is under way.
 #[derive(Clone, Copy, Debug)]
 struct Dialing {
     waiting: Waiting,
+    /// Which dial of the gate's it is.
+    number: u64,
     since: Time,
     way: Way,
 }
@@ -278,8 +294,11 @@ pub struct Gate {
     looked_at: usize,
     lessons: Lessons,
     period: Period,
-    /// Dials at one time: halved by a failure, one more with each answer.
-    window: usize,
+    turns: Turns,
+    crowd: Crowd,
+    pace: Pace,
+    /// It was open before, and shut since.
+    is_restart: bool,
     /// Dials that the free descriptors allow.
     spare: usize,
     /// The last session that was dropped at the open gate, while nobody else was answered since.
@@ -297,11 +316,14 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate that is shut.
+    /// A gate that is shut, and whose hold period begins now.
     #[must_use]
-    pub fn new(limits: GateLimits) -> Self {
+    pub fn new(limits: GateLimits, now: Time) -> Self {
         Self {
-            window: limits.dials_max.max(1),
+            turns: Turns::new(limits.fair),
+            crowd: Crowd::default(),
+            pace: Pace::new(limits.dials_max.max(1), limits.release_rate),
+            is_restart: false,
             limits,
             stage: Stage::Shut,
             waiting: BTreeMap::new(),
@@ -317,7 +339,7 @@ impl Gate {
             settling: BTreeSet::new(),
             looked_at: 0,
             lessons: Lessons::default(),
-            period: Period::default(),
+            period: Period::new(now),
             spare: usize::MAX,
             last_dropped: None,
             suspect: Suspect::Nobody,
@@ -350,7 +372,10 @@ impl Gate {
                     class,
                     need,
                     accept,
+                    accept_at: None,
+                    follows: false,
                     who,
+                    turn: None,
                 };
                 self.arrived(now, id, waiting);
             }
@@ -363,8 +388,8 @@ impl Gate {
             Input::Needs { met, refused } => self.needs(met, refused),
             Input::Ready(trust) => self.ready(now, trust),
             Input::NotReady => self.not_ready(now),
-            Input::Failed => self.turn_away(Stage::Failed, Refusal::StartFailed),
-            Input::Drain => self.turn_away(Stage::Draining, Refusal::Draining),
+            Input::Failed => self.turn_away(now, Stage::Failed, Refusal::StartFailed),
+            Input::Drain => self.turn_away(now, Stage::Draining, Refusal::Draining),
             Input::Spare(spare) => self.spare = spare,
         }
         self.lose_patience(now);
@@ -404,7 +429,8 @@ impl Gate {
             Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
         };
         let accept = self.period.first_due();
-        [deadline, settled, trial, accept, self.impatient_at(), self.slot_due()]
+        let (impatient, slot, rate) = (self.impatient_at(), self.slot_due(), self.rate_due());
+        [deadline, settled, trial, accept, impatient, slot, rate]
             .into_iter()
             .flatten()
             .min()
@@ -443,21 +469,11 @@ impl Gate {
 
     fn arrived(&mut self, now: Time, id: SessionId, waiting: Waiting) {
         let may_wait = waiting.may_wait;
-        let refusal = match self.stage {
-            Stage::Draining => Some(Refusal::Draining),
-            Stage::Failed => Some(Refusal::StartFailed),
-            Stage::Shut if !may_wait => Some(Refusal::NotReady),
-            Stage::Limited { next, .. } if !may_wait && !self.may_send_canary(now, next) => Some(Refusal::NotReady),
-            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if self.is_full(waiting.class) => {
-                Some(Refusal::HeldFull)
-            }
-            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => self.refusal_aside(&waiting),
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refusal_on_arrival(now, &waiting) {
             self.outputs.push_back(Output::Refuse(id, refusal));
             return;
         }
-        self.hold(now, id, waiting, false);
+        self.hold(id, waiting, false);
         self.release(now);
         if self.dialing.contains_key(&id) {
             return; // let in at once
@@ -502,7 +518,7 @@ impl Gate {
         }
         waiting.rejections = waiting.rejections.saturating_add(u8::from(rejected));
         let benched = waiting.rejections >= self.limits.rejections_max && self.stage != Stage::Open(Trial::Over);
-        self.hold(now, id, waiting, benched);
+        self.hold(id, waiting, benched);
         self.outputs.push_back(Output::Requeue(id, answer));
     }
 
@@ -515,7 +531,7 @@ impl Gate {
                     opened: now,
                     answered: None,
                 });
-                self.window = self.limits.dials_max.max(1);
+                self.begin_window();
                 self.outputs.push_back(Output::Changed(Change::Opened));
             }
             (Trust::Inferred, Stage::Shut | Stage::Failed) => self.go_one_by_one(now, Change::Limited),
@@ -542,11 +558,17 @@ impl Gate {
 
     fn shut(&mut self, now: Time, change: Change) {
         if matches!(self.stage, Stage::Open(_)) {
-            self.begin_period(now);
+            self.goes_away(now);
         }
         self.stage = Stage::Shut;
         self.refuse_impatient();
         self.outputs.push_back(Output::Changed(change));
+    }
+
+    /// The backend of an open gate is away from now on: a hold period begins, and when it comes back it was restarted.
+    fn goes_away(&mut self, now: Time) {
+        self.is_restart = true;
+        self.begin_period(now);
     }
 
     /// Falls back to one canary at a time, from the front, after a pause. That begins no hold period: it opened
@@ -558,42 +580,6 @@ impl Gate {
         self.remember_due();
         self.refuse_impatient();
         self.outputs.push_back(Output::Changed(change));
-    }
-
-    /// Those who may not wait are refused as soon as they would have to.
-    fn refuse_impatient(&mut self) {
-        let impatient = |map: &BTreeMap<SessionId, Waiting>| -> Vec<SessionId> {
-            map.iter().filter(|(_, w)| !w.may_wait).map(|(&id, _)| id).collect()
-        };
-        for id in impatient(&self.waiting).into_iter().chain(impatient(&self.bench)) {
-            self.forget(id);
-            self.outputs.push_back(Output::Refuse(id, Refusal::NotReady));
-        }
-    }
-
-    fn turn_away(&mut self, stage: Stage, refusal: Refusal) {
-        if self.stage == Stage::Draining {
-            return; // for good
-        }
-        let was_shut = matches!(self.stage, Stage::Shut | Stage::Failed);
-        self.stage = stage;
-        let mut all: BTreeSet<SessionId> = (self.waiting.keys())
-            .chain(self.bench.keys())
-            .chain(self.aside.keys())
-            .copied()
-            .collect();
-        if stage == Stage::Draining {
-            // The backend may act on a plain request whose head is written: its client gets what comes of it.
-            self.let_go(|_| true);
-            all.extend(self.dialing.keys()); // no 101 was passed on yet: a refusal is still possible
-        }
-        for id in all {
-            self.forget(id);
-            self.outputs.push_back(Output::Refuse(id, refusal));
-        }
-        if !was_shut {
-            self.outputs.push_back(Output::Changed(Change::Shut));
-        }
     }
 
     /// When a pushed ready signal is doubted, if an opening handshake waits for its answer. The first

@@ -26,21 +26,26 @@ impl Gate {
     /// The backend is ready for these, and these are refused as it is degraded; all others wait.
     pub(super) fn needs(&mut self, met: Needs, refused: Needs) {
         (self.met, self.refused) = (met, refused);
-        self.waiting.append(&mut self.aside);
-        let mut line = std::mem::take(&mut self.waiting);
-        let mut bench = std::mem::take(&mut self.bench);
-        if self.stage != Stage::Draining {
-            let mut stays = |id: &SessionId, waiting: &mut Waiting| {
-                let is_met = met.has(waiting.need.into());
-                if !is_met {
-                    self.aside.insert(*id, *waiting);
-                }
-                is_met
-            };
-            line.retain(&mut stays);
-            bench.retain(&mut stays);
+        let is_met = |waiting: &Waiting| met.has(waiting.need.into());
+        let those = |map: &BTreeMap<SessionId, Waiting>, met: bool| -> Vec<(SessionId, Waiting)> {
+            let all = map.iter().filter(|(_, waiting)| is_met(waiting) == met);
+            all.map(|(&id, &waiting)| (id, waiting)).collect()
+        };
+        // Those who come back come first: whoever goes aside then leaves them its turn.
+        for (id, waiting) in those(&self.aside, true) {
+            self.aside.remove(&id);
+            self.line_up(id, waiting);
         }
-        (self.waiting, self.bench) = (line, bench);
+        for (id, mut waiting) in those(&self.waiting, false) {
+            self.waiting.remove(&id);
+            waiting.turn = self.turns.leave(id, waiting.who.key);
+            self.aside.insert(id, waiting);
+        }
+        for (id, waiting) in those(&self.bench, false) {
+            self.bench.remove(&id);
+            self.aside.insert(id, waiting);
+        }
+        self.remember_due();
         let sent_away: Vec<_> = (self.aside.iter())
             .filter_map(|(&id, waiting)| Some((id, self.refusal_aside(waiting)?)))
             .collect();

@@ -7,30 +7,45 @@
 use super::settle::Way;
 use super::{Class, Dialing, Gate, Output, Stage, Trial, Waiting};
 use crate::event::SessionId;
-use crate::time::Time;
 
 impl Gate {
     /// Gives a session a place: in the line, on the bench, or aside.
-    pub(super) fn hold(&mut self, now: Time, id: SessionId, waiting: Waiting, benched: bool) {
-        let place = match (self.met.has(waiting.need.into()), benched) {
-            (false, _) => &mut self.aside,
-            (true, true) => &mut self.bench,
-            (true, false) => &mut self.waiting,
-        };
-        place.insert(id, waiting);
+    pub(super) fn hold(&mut self, id: SessionId, mut waiting: Waiting, benched: bool) {
         self.deadlines.insert((waiting.deadline, id));
         self.http_held += usize::from(waiting.class.is_http());
-        self.wants_accept(now, id, waiting);
+        self.crowd.enters(&self.limits, &waiting);
+        self.wants_accept(id, &mut waiting);
+        match (self.met.has(waiting.need.into()), benched) {
+            (false, _) => drop(self.aside.insert(id, waiting)),
+            (true, true) => drop(self.bench.insert(id, waiting)),
+            (true, false) => self.line_up(id, waiting),
+        }
     }
 
-    /// Takes a session out of its place.
-    pub(super) fn take_held(&mut self, id: SessionId) -> Option<Waiting> {
-        let waiting = (self.waiting.remove(&id))
+    /// Into the line.
+    pub(super) fn line_up(&mut self, id: SessionId, mut waiting: Waiting) {
+        self.turns.join(id, waiting.who.key, waiting.turn.take());
+        self.waiting.insert(id, waiting);
+    }
+
+    /// Takes a session out of its place, to be let in or not.
+    pub(super) fn take_held(&mut self, id: SessionId, is_let_in: bool) -> Option<Waiting> {
+        let in_line = self.waiting.remove(&id).map(|mut waiting| {
+            let key = waiting.who.key;
+            waiting.turn = if is_let_in {
+                self.turns.let_in(id, key)
+            } else {
+                self.turns.leave(id, key)
+            };
+            waiting
+        });
+        let mut waiting = in_line
             .or_else(|| self.bench.remove(&id))
             .or_else(|| self.aside.remove(&id))?;
         self.deadlines.remove(&(waiting.deadline, id));
         self.http_held -= usize::from(waiting.class.is_http());
-        self.period.forget(id, waiting.accept);
+        self.crowd.leaves(&self.limits, &waiting);
+        self.period.forget(id, &mut waiting);
         Some(waiting)
     }
 
@@ -47,7 +62,7 @@ impl Gate {
 
     /// Frees whatever place a session has. Nothing is said of it: the shell knows.
     pub(super) fn forget(&mut self, id: SessionId) {
-        if self.take_held(id).is_none() {
+        if self.take_held(id, false).is_none() {
             self.take_dialing(id);
         }
     }
@@ -81,6 +96,8 @@ impl Gate {
             self.held() + self.unanswered() - self.http_dialing
         );
         self.check_due();
+        self.turns.check(self.waiting.len());
+        self.crowd.check(self.held() - self.http_held);
         debug_assert!(self.http_held <= self.held() && self.http_dialing <= self.unanswered());
         debug_assert!(self.bench.is_empty() || self.stage != Stage::Open(Trial::Over));
         debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Draining) || self.held() == 0);

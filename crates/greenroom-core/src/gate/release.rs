@@ -1,15 +1,11 @@
 //! Letting in, and what time brings: the moving part of the [`Gate`].
 //!
-//! `release` dials whoever may go now; the others take a deadline and a
+//! `release` dials whoever may go now, as `pace` allows; the others take a
 //! trial that is over. Bounded by the dial window and the spare descriptors.
 
 use super::settle::Way;
-use std::collections::BTreeMap;
-
-use super::{Change, Dialing, Gate, Output, Stage, Trial, Waiting};
-use crate::event::{Refusal, SessionId};
-use crate::limits::DIALS_MIN;
-use crate::session::Verdict;
+use super::{Change, Dialing, Gate, Output, Place, Stage, Trial, Waiting};
+use crate::event::SessionId;
 use crate::time::Time;
 
 impl Gate {
@@ -17,7 +13,7 @@ impl Gate {
     pub(super) fn release(&mut self, now: Time) {
         match self.stage {
             Stage::Open(_) => {
-                while self.has_room() && self.spare > 0 {
+                while self.has_room() && self.spare > 0 && self.pace.may_begin(now) {
                     let Some(id) = self.next_at_open_gate() else {
                         break;
                     };
@@ -29,63 +25,30 @@ impl Gate {
                     && let Some(id) = self.next_canary(now, after)
                 {
                     self.canary_after = now + self.limits.canary_every;
+                    self.dial(now, id, true);
                     self.stage = Stage::Limited {
                         next: self.canary_after,
-                        after: Some(id),
+                        after: Some(self.place(id)),
                     };
-                    self.dial(now, id, true);
                 }
             }
             Stage::Shut | Stage::Failed | Stage::Draining => {}
         }
     }
 
-    /// Whether another dial may be out. While the gate proves itself, those who
-    /// settle count too, and each that has settled makes room for one more: a
-    /// crowd that meets a worker which lags would all have their 101 before the
-    /// first of them is closed.
-    fn has_room(&self) -> bool {
-        let out = match self.stage {
-            Stage::Open(Trial::Proving { .. }) => self.dialing.len() - self.slow(),
-            Stage::Open(Trial::Over | Trial::Doubt { .. })
-            | Stage::Limited { .. }
-            | Stage::Shut
-            | Stage::Failed
-            | Stage::Draining => self.asked.len(),
-        };
-        out < self.window
-    }
-
-    /// Down by half on a failure, up by one with each answer.
-    pub(super) fn adapt(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::NotReady | Verdict::Dropped | Verdict::Unreachable => {
-                self.window = (self.window / 2).max(DIALS_MIN.min(self.limits.dials_max)).max(1);
-            }
-            // On trial a 101 says nothing yet: it widens when it has settled.
-            Verdict::Switched if matches!(self.stage, Stage::Open(Trial::Proving { .. }) | Stage::Limited { .. }) => {}
-            Verdict::Switched | Verdict::Proved | Verdict::Neutral => self.widen(),
-            Verdict::Sent | Verdict::Stood | Verdict::Starved | Verdict::Recalled => {}
-        }
-    }
-
-    pub(super) fn widen(&mut self) {
-        self.window = (self.window + 1).min(self.limits.dials_max.max(1));
-        self.last_dropped = None;
-    }
-
     /// The first in order; one from the bench only where a doubt has nobody else to end it.
-    fn next_at_open_gate(&self) -> Option<SessionId> {
-        let first = self.waiting.first_key_value();
+    pub(super) fn next_at_open_gate(&self) -> Option<SessionId> {
         let benched = || match self.stage {
-            Stage::Open(Trial::Doubt { answered: None, .. }) if self.dialing.is_empty() => self.bench.first_key_value(),
+            Stage::Open(Trial::Doubt { answered: None, .. }) if self.dialing.is_empty() => {
+                self.bench.first_key_value().map(|(&id, _)| id)
+            }
             Stage::Open(_) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => None,
         };
-        first.or_else(benched).map(|(&id, _)| id)
+        self.first_in_line().or_else(benched)
     }
 
     fn dial(&mut self, now: Time, id: SessionId, canary: bool) {
-        let Some(mut waiting) = self.take_held(id) else {
+        let Some(mut waiting) = self.take_held(id, true) else {
             return;
         };
         self.clears(id);
@@ -98,10 +61,12 @@ impl Gate {
         self.spare = self.spare.saturating_sub(1);
         self.dialled_at = now;
         self.asked.insert((now, id));
+        let number = self.pace.begin(now);
         self.dialing.insert(
             id,
             Dialing {
                 waiting,
+                number,
                 since: now,
                 way: Way::Asked,
             },
@@ -117,22 +82,21 @@ impl Gate {
     /// Those on the bench only go when nobody else is there who can: somebody has to find out. A request
     /// that cannot be sent twice goes after `http_alone`, if only such wait, or once all those on the bench
     /// have had their turn: rejected for ever, they must not keep it waiting for ever.
-    fn next_canary(&self, now: Time, after: Option<SessionId>) -> Option<SessionId> {
-        let begin = after.map_or(SessionId(0), |SessionId(last)| SessionId(last.saturating_add(1)));
-        let first = |map: &BTreeMap<SessionId, Waiting>, from: SessionId| {
-            let mut able = map.range(from..).filter(|(_, waiting)| waiting.class.repeats());
+    fn next_canary(&self, now: Time, after: Option<Place>) -> Option<SessionId> {
+        let benched = |from: u64| {
+            let mut able = (self.bench.range(SessionId(from)..)).filter(|(_, waiting)| waiting.class.repeats());
             able.next().map(|(&id, _)| id)
         };
+        let begin = after.map_or(0, |last| last.id.0.saturating_add(1));
         let alone = || {
             let due = now >= self.limited_at + self.limits.http_alone;
-            let first = self.waiting.first_key_value().filter(|_| due);
-            first.map(|(&id, _)| id)
+            self.first_in_line().filter(|_| due)
         };
-        first(&self.waiting, begin)
-            .or_else(|| first(&self.waiting, SessionId(0)))
-            .or_else(|| first(&self.bench, begin))
+        self.first_able(after)
+            .or_else(|| self.first_able(None))
+            .or_else(|| benched(begin))
             .or_else(alone)
-            .or_else(|| first(&self.bench, SessionId(0)))
+            .or_else(|| benched(0))
     }
 
     /// Whether nobody waits who can go first on trial.
@@ -156,30 +120,19 @@ impl Gate {
         } else {
             Time::ZERO
         };
-        Some(next.max(patience).max(alone))
+        let rate = self.pace.next().unwrap_or(Time::ZERO);
+        Some(next.max(patience).max(alone).max(rate))
     }
 
     /// Whether a canary may go now: the pause is over, and nobody is on the way
     /// unless it has been unanswered for `canary_patience`.
     pub(super) fn may_send_canary(&self, now: Time, next: Time) -> bool {
         let alone = self.dialing.is_empty() || now >= self.dialled_at + self.limits.canary_patience;
-        now >= next && alone && self.spare > 0 && self.asked.len() < self.limits.dials_max.max(1)
-    }
-
-    /// Deadlines: whoever waits is refused, and so is whoever has no answer.
-    pub(super) fn expire(&mut self, now: Time) {
-        while let Some(&(at, id)) = self.deadlines.first() {
-            if at > now {
-                break;
-            }
-            let refusal = if self.dialing.contains_key(&id) {
-                Refusal::Unanswered
-            } else {
-                Refusal::HoldTimeout
-            };
-            self.forget(id);
-            self.outputs.push_back(Output::Refuse(id, refusal));
-        }
+        now >= next
+            && alone
+            && self.pace.may_begin(now)
+            && self.spare > 0
+            && self.asked.len() < self.limits.dials_max.max(1)
     }
 
     /// Ends a doubt or a trial whose time is over.
@@ -197,7 +150,9 @@ impl Gate {
         };
         if over {
             self.stage = Stage::Open(Trial::Over);
-            self.waiting.append(&mut self.bench);
+            for (id, waiting) in std::mem::take(&mut self.bench) {
+                self.line_up(id, waiting);
+            }
             self.lessons.turn_over();
             self.outputs.push_back(Output::Changed(Change::Trusted));
             self.let_go(|_| true);
@@ -226,30 +181,6 @@ impl Gate {
         }
         let sent = self.dialing.values().filter(|dialing| dialing.way == Way::Sent);
         Some(sent.map(|dialing| dialing.since).min()? + self.limits.canary_patience)
-    }
-
-    /// How many dials are unanswered for so long that they take no slot any more.
-    fn slow(&self) -> usize {
-        self.unanswered() - self.asked.len()
-    }
-
-    /// When the oldest dial has been unanswered for `dial_patience`, if anybody waits for its slot. The session
-    /// keeps waiting on its connection: its deadline stays, its slot is another's. Else a handful of requests that
-    /// are answered late, and any long poll can be asked as an opening handshake, would hold up everybody.
-    pub(super) fn slot_due(&self) -> Option<Time> {
-        let waits = self.held() > 0 && matches!(self.stage, Stage::Open(_) | Stage::Limited { .. });
-        let &(since, _) = self.asked.first().filter(|_| waits)?;
-        Some(since + self.limits.dial_patience)
-    }
-
-    /// Slots of those are free again. That they are slow is no failure: the window widens as with answers.
-    pub(super) fn free_slots(&mut self, now: Time) {
-        while let Some(&(since, _)) = self.asked.first()
-            && since + self.limits.dial_patience <= now
-        {
-            self.asked.pop_first();
-            self.window = (self.window + 1).min(self.limits.dials_max.max(1));
-        }
     }
 
     /// Waits no longer for those.

@@ -24,7 +24,7 @@ use core::time::Duration;
 
 use super::{Change, Dialing, Gate, Output, Stage, Trial};
 use crate::event::SessionId;
-use crate::limits::{DIALS_MIN, GateLimits, SETTLE_FACTOR};
+use crate::limits::{GateLimits, SETTLE_FACTOR};
 use crate::time::Time;
 
 /// How far a dial has come.
@@ -197,7 +197,7 @@ impl Gate {
                 self.stage = Stage::Open(Trial::Proving {
                     until: now + self.limits.prove_for,
                 });
-                self.window = DIALS_MIN.min(self.limits.dials_max).max(1);
+                self.begin_small();
                 self.outputs.push_back(Output::Changed(Change::Proved(id)));
             }
             Stage::Open(Trial::Doubt { opened, answered: None }) => {

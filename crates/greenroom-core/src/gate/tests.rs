@@ -2,8 +2,11 @@
 //!
 //! `Bench` drives one gate by hand: each step gives what the gate said.
 
+mod accept;
 mod deaths;
+mod fair;
 mod needs;
+mod pacing;
 mod plain;
 mod settling;
 mod slots;
@@ -11,7 +14,6 @@ mod slots;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::limits::DIALS_MIN;
 use crate::limits::{
     CANARY_EVERY, CANARY_PATIENCE, PROVE_FOR, READY_DOUBT, SETTLE as PROMISED, SETTLE_FACTOR, SETTLE_SLACK,
 };
@@ -29,7 +31,8 @@ struct Bench {
 
 impl Bench {
     fn new(limits: GateLimits) -> Self {
-        let (gate, now) = (Gate::new(limits), Time::from_millis(1));
+        let now = Time::from_millis(1);
+        let gate = Gate::new(limits, now);
         Self { gate, now, calm: true }
     }
 
@@ -96,6 +99,20 @@ impl Bench {
             need: 0,
             accept: Accept::Never,
             who: Who::default(),
+        })
+    }
+
+    /// A WebSocket client with more to tell.
+    fn arrive_as(&mut self, id: u64, need: u8, accept: Accept, who: Who) -> Vec<Output> {
+        let deadline = self.now + HOUR;
+        self.tell(Input::Arrived {
+            id: SessionId(id),
+            deadline,
+            may_wait: true,
+            class: Class::WebSocket,
+            need,
+            accept,
+            who,
         })
     }
 
@@ -182,21 +199,6 @@ fn no_more_dials_than_the_window_and_each_answer_lets_one_in() {
     assert_eq!(dialled(&bench.answer(2, Answer::Switched)), [4]);
     assert_eq!(dialled(&bench.tell(Input::Left(SessionId(1)))), [5]);
     assert_eq!(dialled(&bench.answer(3, Answer::Status(404))), [6]);
-}
-
-#[test]
-fn the_window_halves_on_failures_down_to_its_least_and_grows_with_answers() {
-    let mut bench = Bench::open(64);
-    (1..=200).for_each(|id| drop(bench.arrive(id)));
-    assert_eq!(bench.gate.dialing(), 64);
-    for id in 1..=10 {
-        bench.answer(id, Answer::Status(503));
-    }
-    for id in 11..=64 {
-        bench.tell(Input::Left(SessionId(id)));
-    }
-    assert_eq!(bench.gate.dialing(), DIALS_MIN);
-    assert_eq!(dialled(&bench.answer(65, Answer::Switched)), [73, 74]);
 }
 
 #[test]

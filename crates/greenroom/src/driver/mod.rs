@@ -13,6 +13,7 @@
 //! in the path.
 
 mod accept;
+mod bounds;
 mod change;
 mod flaps;
 mod hearing;
@@ -24,8 +25,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use greenroom_core::event::{Generation, Refusal, SessionId};
-use greenroom_core::gate::{Accept, Gate, Input, Output};
-use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN, GateLimits};
+use greenroom_core::gate::{Accept, Gate, Input, Output, Place};
+use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN};
 use greenroom_core::look::LastLook;
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::{Needs, Plan, Readiness};
@@ -69,6 +70,8 @@ struct Client {
     order: oneshot::Sender<Order>,
     /// Its dial under way: which one, and whether it is a canary.
     dial: (u32, bool),
+    /// Its place when that was ordered.
+    place: Option<Place>,
 }
 
 /// See the module's head.
@@ -96,7 +99,7 @@ pub struct Driver {
     launcher: Launcher,
     clients: HashMap<SessionId, Client>,
     /// Dials that the gate has ordered and that are not begun, in order: which dial, and whether it is a canary.
-    due: BTreeMap<SessionId, (u32, bool)>,
+    due: BTreeMap<Place, (u32, bool)>,
     /// Since when nobody may be let in, and since when somebody may.
     away_since: Time,
     ready_since: Time,
@@ -172,16 +175,6 @@ pub struct Parts {
     pub log: Log,
 }
 
-/// What its gate keeps to.
-fn limits(settings: &config::Backend) -> GateLimits {
-    GateLimits {
-        held_max: settings.held_max,
-        http_held_max: settings.http_held_max,
-        dials_max: settings.dials_max,
-        ..GateLimits::default()
-    }
-}
-
 impl Driver {
     /// For one backend. Gives what its clients need to know of it; the receiver tells the
     /// prober when a verdict is wanted.
@@ -221,7 +214,7 @@ impl Driver {
             readiness,
             is_whole: false,
             was_seen_away: false,
-            gate: Gate::new(limits(settings)),
+            gate: Gate::new(bounds::of(settings), clock::now()),
             clients: HashMap::new(),
             due: BTreeMap::new(),
             away_since: clock::now(),
@@ -355,7 +348,7 @@ impl Driver {
         // Whoever goes past the gate must not overtake sessions that it has let in and whose heads are not
         // written. Plain requests have no order among themselves that anybody could see; where each waited for
         // those before it, a backend whose connects take time would be dialled for all of them, for ever.
-        let mut unwritten = self.due.keys().copied().chain(self.launcher.unwritten());
+        let mut unwritten = self.due.keys().map(|place| place.id).chain(self.launcher.unwritten());
         let is_session = |id| {
             let client = self.clients.get(&id);
             client.is_some_and(|client| matches!(*client.request, Kind::Upgrade(_)))
@@ -388,8 +381,8 @@ impl Driver {
         match message {
             Message::Arrived(id, arrived, arrival) => self.arrived(now, id, arrived, arrival),
             Message::Left(id) => {
-                if self.clients.remove(&id).is_some() {
-                    self.forget(id);
+                if let Some(client) = self.clients.remove(&id) {
+                    self.forget(id, client.place);
                     self.gate.handle(now, Input::Left(id));
                 }
             }
@@ -449,6 +442,7 @@ impl Driver {
             accept,
             order,
             dial: (0, false),
+            place: None,
         };
         self.clients.insert(id, client);
         let arrived = Input::Arrived {
@@ -480,7 +474,11 @@ impl Driver {
         while let Some(output) = self.gate.poll_output() {
             match output {
                 Output::Dial { id, attempt, canary } => {
-                    self.due.insert(id, (attempt, canary));
+                    let place = self.gate.place(id);
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.place = Some(place);
+                    }
+                    self.due.insert(place, (attempt, canary));
                 }
                 Output::Held(id, count) => {
                     if let Some(client) = self.clients.get_mut(&id) {
@@ -506,13 +504,14 @@ impl Driver {
                     self.order(id, |next| Order::Requeued { next });
                 }
                 Output::Refuse(id, refusal) => {
-                    let begun = !self.forget(id);
+                    let client = self.clients.remove(&id);
+                    let begun = !self.forget(id, client.as_ref().and_then(|client| client.place));
                     // A backend that was never reached has left nothing unanswered.
                     let refusal = match refusal {
                         Refusal::Unanswered if !begun => Refusal::HoldTimeout,
                         other => other,
                     };
-                    if let Some(client) = self.clients.remove(&id) {
+                    if let Some(client) = client {
                         let _ = client.order.send(Order::Refuse(refusal));
                     }
                 }
@@ -527,7 +526,7 @@ impl Driver {
             return; // whoever is to go is held until the name is looked up
         }
         for _ in 0..DIALS_PER_TURN {
-            let Some((id, (attempt, canary))) = self.due.pop_first() else {
+            let Some((Place { id, .. }, (attempt, canary))) = self.due.pop_first() else {
                 break;
             };
             let Some(client) = self.clients.get_mut(&id) else {
@@ -591,15 +590,15 @@ impl Driver {
     /// backend that is not ready.
     fn recall(&mut self, now: Time) {
         let behind = self.launcher.recall();
-        let due = std::mem::take(&mut self.due).into_keys();
+        let due = std::mem::take(&mut self.due).into_keys().map(|place| place.id);
         for id in behind.into_iter().chain(due) {
             self.gate.handle(now, Input::Answered(id, Answer::Recalled));
         }
     }
 
     /// Takes a session out of the line. `false`: it is not there, as its head was written, or no dial ordered.
-    fn forget(&mut self, id: SessionId) -> bool {
-        self.due.remove(&id).is_some() | self.launcher.forget(id)
+    fn forget(&mut self, id: SessionId, place: Option<Place>) -> bool {
+        place.is_some_and(|place| self.due.remove(&place).is_some()) | self.launcher.forget(id)
     }
 
     /// Tells a session that stays at the gate, and keeps the line open.

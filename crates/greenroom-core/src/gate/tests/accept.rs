@@ -1,0 +1,202 @@
+//! When a client that waits is given a 101 of greenroom's own, and who is not.
+
+use super::*;
+use crate::readiness::Needs;
+
+const AFTER: Duration = Duration::from_secs(4);
+const NOBODY: Who = Who {
+    address: 0,
+    key: 0,
+    is_browser: false,
+};
+
+fn browser(address: u64) -> Who {
+    Who {
+        address,
+        is_browser: true,
+        ..NOBODY
+    }
+}
+
+fn accepted(said: &[Output]) -> Vec<u64> {
+    let accept = |o: &Output| if let Output::Accept(id) = o { Some(id.0) } else { None };
+    said.iter().filter_map(accept).collect()
+}
+
+impl Bench {
+    fn auto(&mut self, id: u64) -> Vec<u64> {
+        accepted(&self.arrive_as(id, 0, Accept::After(AFTER), NOBODY))
+    }
+
+    fn met(&mut self, met: u64) -> Vec<u64> {
+        accepted(&self.tell(Input::Needs {
+            met: Needs(met),
+            refused: Needs(0),
+        }))
+    }
+
+    /// The backend goes away.
+    fn goes(&mut self) -> Vec<u64> {
+        accepted(&self.tell(Input::NotReady))
+    }
+}
+
+#[test]
+fn whoever_waits_is_accepted_so_long_after_the_beginning_of_the_hold_period_and_not_after_its_own() {
+    let mut bench = Bench::shut();
+    assert_eq!(bench.auto(1), []);
+    assert_eq!(accepted(&bench.pass(AFTER - MS)), []);
+    assert_eq!(bench.auto(2), []);
+    assert_eq!(accepted(&bench.pass(MS)), [1, 2]);
+    assert_eq!(bench.auto(3), [3], "whoever comes later is accepted at once");
+}
+
+#[test]
+fn a_gate_that_is_made_late_begins_its_hold_period_then() {
+    let mut bench = Bench::shut();
+    bench.now = Time::ZERO + HOUR;
+    bench.gate = Gate::new(GateLimits::default(), bench.now);
+    assert_eq!(bench.auto(1), []);
+    assert_eq!(accepted(&bench.pass(AFTER)), [1]);
+}
+
+#[test]
+fn some_are_accepted_at_once_and_some_never() {
+    let mut bench = Bench::shut();
+    assert_eq!(
+        bench.arrive_as(1, 0, Accept::AtOnce, NOBODY),
+        [Output::Held(SessionId(1), 1), Output::Accept(SessionId(1))]
+    );
+    bench.arrive_as(2, 0, Accept::Never, NOBODY);
+    assert_eq!(accepted(&bench.pass(HOUR / 2)), []);
+}
+
+#[test]
+fn nobody_is_accepted_at_an_open_gate_and_whoever_still_waits_when_it_shuts_is_asked_again() {
+    let mut bench = Bench::open(1);
+    bench.tell(Input::Spare(0)); // so that somebody waits
+    assert_eq!(accepted(&bench.arrive_as(2, 0, Accept::AtOnce, NOBODY)), []);
+    assert_eq!(bench.auto(3), []);
+    assert_eq!(accepted(&bench.pass(2 * AFTER)), []);
+    let shut = bench.now;
+    assert_eq!(bench.goes(), [2]);
+    assert_eq!(bench.gate.poll_timeout(), Some(shut + AFTER));
+    assert_eq!(accepted(&bench.pass(AFTER - MS)), [], "a new hold period");
+    assert_eq!(accepted(&bench.pass(MS)), [3]);
+}
+
+#[test]
+fn a_trial_that_fails_begins_no_hold_period() {
+    let mut bench = Bench::shut();
+    bench.auto(1);
+    bench.auto(2);
+    bench.pass(AFTER - MS);
+    bench.tell(Input::Ready(Trust::Pushed));
+    bench.pass(MS); // it is time, at an open gate
+    assert_eq!(accepted(&bench.answer(1, Answer::Status(503))), [1]);
+    assert!(matches!(bench.gate.stage(), Stage::Limited { .. }));
+    assert_eq!(accepted(&bench.answer(2, Answer::Status(503))), [2]);
+    bench.goes();
+    assert_eq!(bench.auto(3), [3], "the same period");
+}
+
+#[test]
+fn a_start_that_failed_at_an_open_gate_begins_a_hold_period_too() {
+    let mut bench = Bench::open(1);
+    bench.pass(2 * AFTER);
+    bench.tell(Input::Failed);
+    bench.goes(); // it is started again after all
+    assert_eq!(bench.auto(1), []);
+    assert_eq!(accepted(&bench.pass(AFTER)), [1]);
+}
+
+#[test]
+fn a_client_is_accepted_once_however_often_it_comes_back_to_its_place() {
+    let mut bench = Bench::shut();
+    bench.arrive_as(1, 0, Accept::AtOnce, NOBODY);
+    bench.tell(Input::Ready(Trust::Pushed));
+    let mut said = bench.answer(1, Answer::Refused);
+    for _ in 0..5 {
+        said.extend(bench.tell(Input::NotReady));
+        said.extend(bench.pass(AFTER));
+        said.extend(bench.tell(Input::Ready(Trust::Inferred)));
+        said.extend(bench.answer(1, Answer::LostEarly));
+    }
+    assert_eq!(accepted(&said), []);
+}
+
+#[test]
+fn whoever_is_on_its_way_is_not_accepted_and_at_its_place_again_it_is() {
+    let mut bench = Bench::limited(&[]);
+    bench.auto(1);
+    assert_eq!(bench.gate.dialing(), 1);
+    assert_eq!(accepted(&bench.pass(2 * AFTER)), []);
+    bench.goes();
+    assert_eq!(accepted(&bench.answer(1, Answer::Refused)), [1]);
+}
+
+#[test]
+fn whoever_leaves_or_is_refused_is_not_accepted() {
+    let mut bench = Bench::shut();
+    bench.auto(1);
+    bench.tell(Input::Left(SessionId(1)));
+    assert_eq!(bench.gate.poll_timeout(), None);
+    assert_eq!(accepted(&bench.pass(AFTER)), []);
+}
+
+#[test]
+fn whoever_waits_aside_at_an_open_gate_is_accepted() {
+    let mut bench = Bench::open(1);
+    bench.met(0b01);
+    let said = bench.arrive_as(1, 1, Accept::AtOnce, NOBODY);
+    assert_eq!(accepted(&said), [1]);
+}
+
+#[test]
+fn whoever_was_passed_over_in_line_and_has_to_go_aside_is_accepted_there() {
+    let mut bench = Bench::open(1);
+    bench.met(0b11);
+    bench.arrive(1); // takes the only slot
+    assert_eq!(accepted(&bench.arrive_as(2, 1, Accept::AtOnce, NOBODY)), []);
+    assert_eq!(bench.met(0b01), [2]);
+}
+
+#[test]
+fn a_browser_whose_address_was_accepted_in_this_period_is_accepted_at_once_and_others_wait() {
+    let mut bench = Bench::shut();
+    bench.arrive_as(1, 0, Accept::AtOnce, browser(7));
+    let auto = |bench: &mut Bench, id, who| accepted(&bench.arrive_as(id, 0, Accept::After(AFTER), who));
+    assert_eq!(auto(&mut bench, 2, browser(7)), [2]);
+    assert_eq!(auto(&mut bench, 3, browser(8)), [], "another address");
+    let other = Who {
+        is_browser: false,
+        ..browser(7)
+    };
+    assert_eq!(auto(&mut bench, 4, other), [], "no browser");
+    assert_eq!(accepted(&bench.arrive_as(5, 0, Accept::Never, browser(7))), []);
+}
+
+#[test]
+fn a_browser_that_followed_in_one_period_waits_its_time_in_the_next() {
+    let mut bench = Bench::small(100, 1);
+    bench.arrive_as(1, 0, Accept::AtOnce, browser(7));
+    bench.tell(Input::Ready(Trust::Pushed));
+    bench.answer(1, Answer::Switched);
+    bench.pass(SETTLE);
+    // It is let in at the open gate, and its dial fails.
+    let said = bench.arrive_as(2, 0, Accept::After(AFTER), browser(7));
+    assert_eq!(dialled(&said), [2]);
+    let said = bench.answer(2, Answer::Refused);
+    assert_eq!((requeued(&said), accepted(&said)), (vec![2], vec![]));
+    assert_eq!(accepted(&bench.pass(AFTER - MS)), []);
+    assert_eq!(accepted(&bench.pass(MS)), [2]);
+}
+
+#[test]
+fn acceptance_costs_no_place() {
+    let mut bench = Bench::shut();
+    for (id, accept) in [(1, Accept::Never), (2, Accept::AtOnce), (3, Accept::Never)] {
+        bench.arrive_as(id, 0, accept, NOBODY);
+    }
+    assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Pushed))), [1, 2, 3]);
+}

@@ -218,6 +218,7 @@ fn plain(backend: &str) -> Config {
         listeners: vec![config::Listener {
             name: "main".into(),
             address: "127.0.0.1:0".parse().unwrap(),
+            hosts: None,
         }],
         admin: config::Admin::default(),
         state_dir: None,

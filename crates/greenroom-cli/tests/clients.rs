@@ -95,7 +95,14 @@ fn every_client_is_open_long_before_its_server_is_and_loses_nothing_with_the_def
     ready_or(&pages[0], &firefox);
 
     let ledger = Ledger::new();
-    let mut command = Greenroom::command(&["run", "--listen", "127.0.0.1:0", "--", "node", &fixture("early_server.js")]);
+    let mut command = Greenroom::command(&[
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--",
+        "node",
+        &fixture("early_server.js"),
+    ]);
     command.env("LOG", ledger.path()).env("STARTUP_SECONDS", "12");
     let greenroom = Greenroom::spawn(&mut command);
     let address = greenroom.address();

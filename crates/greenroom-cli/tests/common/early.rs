@@ -192,7 +192,10 @@ impl Helper {
         if reader.read_exact(&mut body).is_err() {
             return;
         }
-        let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+        let path = lines
+            .first()
+            .and_then(|line| line.split(' ').nth(1))
+            .unwrap_or_default();
         let read = |name| std::fs::read(fixture(name)).unwrap();
         let (kind, answer) = match path {
             "/" => ("text/html", read("early_page.html")),

@@ -33,6 +33,7 @@ impl Stage {
             stub.address()
         );
         let rig = Rig::start("run", &config);
+        rig.greenroom.wait_for_event("started", SOON); // a READY before is nobody's
         Self { stub, rig }
     }
 
@@ -78,6 +79,15 @@ fn is_read(client: &mut Raw) {
     let payload = b"is all of it there?";
     client.send(masked(0x89, payload));
     assert_eq!(client.frame(), (0x8a, payload.to_vec()));
+}
+
+/// A head has this subprotocol.
+fn selects(head: &str, protocol: &str) {
+    assert_eq!(
+        field(head, "sec-websocket-protocol").as_deref(),
+        Some(protocol),
+        "{head}"
+    );
 }
 
 #[test]
@@ -198,6 +208,7 @@ fn a_close_while_held_is_answered_at_once_and_nothing_of_it_reaches_the_backend(
     leaving.send(masked(0x88, &close(1000, "bye")));
     assert_eq!(leaving.close_frame().0, 1000);
     assert_eq!(leaving.rest(), b"", "and the end of the connection behind it");
+    drop(leaving);
     stage
         .rig
         .until("its place is free", |status| status["held"]["websocket"] == 0);
@@ -221,28 +232,16 @@ fn a_subprotocol_that_is_configured_is_selected_early_and_another_one_waits_for_
     stage.rig.held(1);
     // Of the client's own, the first that is known.
     let (mut known, head) = stage.accepted("Sec-WebSocket-Protocol: chat.v9, chat.v1, chat.v2\r\n");
-    assert_eq!(
-        field(&head, "sec-websocket-protocol").as_deref(),
-        Some("chat.v1"),
-        "{head}"
-    );
+    selects(&head, "chat.v1");
     let (mut misled, _) = stage.accepted("Sec-WebSocket-Protocol: chat.v1, chat.v2\r\n");
     // Who came first has waited longer than those two.
     assert!(!unknown.has_bytes(), "a subprotocol is not guessed");
 
     stage.ready();
     let (_first, head) = stage.let_in("Sec-WebSocket-Protocol: chat.v9\r\n");
-    assert_eq!(
-        field(&head, "sec-websocket-protocol").as_deref(),
-        Some("chat.v9"),
-        "{head}"
-    );
+    selects(&head, "chat.v9");
     let head = unknown.head();
-    assert_eq!(
-        field(&head, "sec-websocket-protocol").as_deref(),
-        Some("chat.v9"),
-        "{head}"
-    );
+    selects(&head, "chat.v9");
     let (mut second, _) = stage.let_in("Sec-WebSocket-Protocol: chat.v1\r\n");
     known.send(masked(0x81, b"in chat.v1"));
     assert_eq!(second.frame(), (0x81, b"in chat.v1".to_vec()));
@@ -264,20 +263,12 @@ fn a_subprotocol_that_the_server_selected_last_is_known_when_it_starts_again() {
     stage.ready();
     let (_backend, _) = stage.let_in("Sec-WebSocket-Protocol: chat.v3\r\n");
     let head = first.head();
-    assert_eq!(
-        field(&head, "sec-websocket-protocol").as_deref(),
-        Some("chat.v3"),
-        "{head}"
-    );
+    selects(&head, "chat.v3");
 
     stage.rig.tell(&["phase", "stopping"]);
     stage.rig.until("its gate is shut", |status| status["gate"] == "shut");
     let (mut second, head) = stage.accepted(asking);
-    assert_eq!(
-        field(&head, "sec-websocket-protocol").as_deref(),
-        Some("chat.v3"),
-        "{head}"
-    );
+    selects(&head, "chat.v3");
     second.send(masked(0x81, b"early"));
     assert!(stage.stub.nobody_came());
     stage.ready();

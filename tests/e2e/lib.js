@@ -6,19 +6,19 @@ const fs = require('fs');
 // O_APPEND and one write per line: several workers share the file.
 const fd = process.env.LOG ? fs.openSync(process.env.LOG, 'a', 0o666) : -1;
 
-// `event` is open, reject, closing or close; `code` the close code or HTTP status, if there is one.
-function log(event, request, code, afterMs) {
+// `event` is open, message, reject, closing or close; `more` has its other fields, such as the close code or
+// HTTP status. What belongs to no request has none.
+function log(event, request, more = {}) {
   if (fd < 0) return;
   const line = {
     event,
     at: Number(process.hrtime.bigint()), // CLOCK_MONOTONIC; to the nanosecond for the first 104 days of uptime
-    session: request.headers['greenroom-session'] ?? null,
-    attempt: request.headers['greenroom-attempt'] ?? null,
-    path: request.url,
+    session: request?.headers['greenroom-session'] ?? null,
+    attempt: request?.headers['greenroom-attempt'] ?? null,
+    path: request?.url ?? null,
     pid: process.pid,
+    ...more,
   };
-  if (code !== undefined) line.code = code;
-  if (afterMs !== undefined) line.after_ms = afterMs;
   fs.writeSync(fd, JSON.stringify(line) + '\n');
 }
 
@@ -26,7 +26,7 @@ function log(event, request, code, afterMs) {
 function echo(socket, request) {
   log('open', request);
   socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }));
-  socket.on('close', (code) => log('close', request, code));
+  socket.on('close', (code) => log('close', request, { code }));
   socket.on('error', () => {});
 }
 
@@ -41,13 +41,13 @@ function stamped(sockets) {
 // a busy machine makes it later, also between that write and this function.
 function tooEarly(socket, request, afterMs) {
   const due = performance.now() + afterMs;
-  log('reject', request, 1011);
+  log('reject', request, { code: 1011 });
   socket.on('error', () => {});
   // A timer of Node is up to 2 ms late: the rest is waited for on the spot.
   setTimeout(() => {
     while (performance.now() < due);
     socket.close(1011, 'not ready');
-    log('closing', request, 1011, performance.now() - request.switchingAt);
+    log('closing', request, { code: 1011, after_ms: performance.now() - request.switchingAt });
   }, Math.max(0, afterMs - 2));
 }
 

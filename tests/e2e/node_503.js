@@ -12,7 +12,7 @@ const server = http.createServer((_request, response) => response.writeHead(404)
 const sockets = new WebSocketServer({ noServer: true });
 server.on('upgrade', (request, socket, head) => {
   if (performance.now() < readyAt) {
-    log('reject', request, 503);
+    log('reject', request, { code: 503 });
     socket.on('error', () => {});
     socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
     return;

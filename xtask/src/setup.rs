@@ -1,7 +1,7 @@
 //! Installs what the end-to-end tests need: pinned Python and Node packages, below `target/e2e`.
 //!
 //! Works on a fresh Debian machine with only Rust, as root: a missing Python, Node,
-//! Chromium, PostgreSQL or Redis comes from the system's packages. Without root it says what to install. A
+//! Chromium, Firefox, PostgreSQL or Redis comes from the system's packages. Without root it says what to install. A
 //! stamp holds what was installed, word for word, so that a second run does nothing. A
 //! download that fails is tried once more; then it is an error, never a skipped test.
 //!
@@ -27,6 +27,8 @@ const PYTHON_CHECK: &str = "import sys, venv, ensurepip; assert sys.version_info
 const NODE_MAJOR_MIN: u32 = 18;
 /// Where `--headless=new` is the browser that people have, and not another one.
 const CHROMIUM_MAJOR_MIN: u32 = 120;
+/// Debian's is the one with long support; older ones get no more of it.
+const FIREFOX_MAJOR_MIN: u32 = 128;
 
 /// What the notify tests' C program, and Node's `sd-notify`, are compiled with.
 const LIBSYSTEMD: &str = "/usr/include/systemd/sd-daemon.h";
@@ -109,6 +111,7 @@ fn missing() -> Vec<&'static str> {
         ("node", "nodejs", NODE_MAJOR_MIN),
         ("npm", "npm", 0),
         ("chromium", "chromium", CHROMIUM_MAJOR_MIN),
+        ("firefox-esr", "firefox-esr", FIREFOX_MAJOR_MIN),
     ] {
         let version = output(Command::new(program).arg("--version"));
         if version.is_none_or(|text| major(&text).is_none_or(|major| major < least)) {
@@ -260,6 +263,7 @@ mod tests {
             major("Chromium 140.0.7339.80 built on Debian GNU/Linux 13 (trixie)"),
             Some(140)
         );
+        assert_eq!(major("Mozilla Firefox 140.3.1esr"), Some(140));
         assert_eq!(major("9.2.0"), Some(9));
         assert_eq!(major("none"), None);
     }

@@ -23,6 +23,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::process::remove_folder;
+
 /// For a page, an answer or a condition: a browser on a busy machine takes seconds for its first page.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A condition on a page is looked at again at each event of the browser, and after this time.
@@ -151,11 +153,7 @@ impl Drop for Browser {
         // Its helpers end with it: their channel to it is closed.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // A helper that is just ending may still write there once.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir_all(&self.profile).is_err() && Instant::now() < deadline {
-            thread::yield_now();
-        }
+        remove_folder(&self.profile);
     }
 }
 

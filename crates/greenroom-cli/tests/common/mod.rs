@@ -15,6 +15,8 @@
 )]
 
 pub mod browser;
+pub mod early;
+pub mod firefox;
 pub mod house;
 pub mod process;
 pub mod rig;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -68,6 +69,14 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Removes the folder of a process that has ended. A helper of it that is just ending may still write there once.
+pub fn remove_folder(folder: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while fs::remove_dir_all(folder).is_err() && Instant::now() < deadline {
         std::thread::yield_now();
     }
 }

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
-use greenroom_core::limits::{CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX};
+use greenroom_core::limits::{CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX};
 use greenroom_core::time::Time;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::addresses::{AddressBook, Counted};
 use crate::clock;
@@ -58,6 +58,8 @@ pub struct Registry {
     go: Notify,
     /// Told when a descriptor came free while somebody waited for one, and when no connection is engaged any more.
     pub(crate) changed: Notify,
+    /// Places for browsers whose refusal is kept back.
+    pub(crate) tarpit: Semaphore,
     /// What accepted clients have sent before their backends were ready.
     pub early: Arc<EarlyRoom>,
 }
@@ -83,6 +85,7 @@ impl Registry {
             idle: AtomicUsize::new(0),
             go: Notify::new(),
             changed: Notify::new(),
+            tarpit: Semaphore::new(TARPIT_MAX),
             early: EarlyRoom::new(limits.early_budget),
         })
     }

@@ -61,8 +61,8 @@ pub enum Order {
         /// The next word.
         next: oneshot::Receiver<Order>,
     },
-    /// Send the client away.
-    Refuse(Refusal),
+    /// Send the client away, as one of so many that had to wait and are sent away together.
+    Refuse(Refusal, usize),
 }
 
 /// A client at the gate, as it arrives.

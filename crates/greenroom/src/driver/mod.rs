@@ -12,10 +12,10 @@
 //! A pushed ready signal costs one wake-up and then dials at once: no timer lies
 //! in the path.
 
-mod accept;
 mod bounds;
 mod change;
 mod flaps;
+mod guests;
 mod hearing;
 mod inbox;
 mod standing;
@@ -40,11 +40,11 @@ pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
 pub use status::{CheckStatus, HeldStatus, PhaseStatus, StartsStatus, Status};
 
-use accept::Telling;
 use flaps::Flaps;
+use guests::Telling;
 
 use crate::clock;
-use crate::config::{self, Address, Config, Shed};
+use crate::config::{self, Address, Config};
 use crate::dial::{Dialled, Launcher};
 use crate::front;
 use crate::head::Kind;
@@ -89,6 +89,8 @@ pub struct Driver {
     unready: Option<String>,
     /// Relays that were lost and not told of yet, and when they are.
     lost: (usize, Option<Time>),
+    /// Those who are refused in this turn.
+    sent_away: Vec<(Client, Refusal)>,
     /// When accepted clients hear again how long they will wait, and what they heard last.
     waiting: Telling,
     /// It is ready: whoever has no wish of their own is let in.
@@ -210,6 +212,7 @@ impl Driver {
             flaps: vec![Flaps::default(); settings.checks.len()].into(),
             unready: None,
             lost: (0, None),
+            sent_away: Vec::new(),
             waiting: Telling::default(),
             readiness,
             is_whole: false,
@@ -332,6 +335,7 @@ impl Driver {
         self.gate.handle_timeout(now);
         self.carry_out(now);
         self.dial(now);
+        self.send_away();
         self.give_back(messages);
         self.publish();
         if self.wants_look() && self.last_look.take(now, |after| self.gate.first_deadline(after)) {
@@ -415,56 +419,6 @@ impl Driver {
         }
     }
 
-    fn arrived(&mut self, now: Time, id: SessionId, arrived: Time, arrival: Arrival) {
-        let Arrival {
-            deadline,
-            may_wait,
-            class,
-            request,
-            route,
-            peer,
-            accept,
-            who,
-            order,
-        } = arrival;
-        let settings = &self.config.routes[route];
-        let need = settings.need;
-        if settings.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
-            let _ = order.send(Order::Refuse(Refusal::Shed)); // it may have left: then it is gone anyway
-            return;
-        }
-        let client = Client {
-            request,
-            route,
-            peer,
-            arrived,
-            waited: false,
-            accept,
-            order,
-            dial: (0, false),
-            place: None,
-        };
-        self.clients.insert(id, client);
-        let arrived = Input::Arrived {
-            id,
-            deadline,
-            may_wait,
-            class,
-            need: u8::try_from(need).unwrap_or(u8::MAX), // `NEEDS_MAX` is far less
-            accept,
-            who,
-        };
-        self.gate.handle(now, arrived);
-    }
-
-    /// Whether by all that is known of its starts the backend will not be ready in that time.
-    fn is_hopeless(&self, now: Time, deadline: Time) -> bool {
-        let elapsed = now.since(self.away_since);
-        let usual = self.starts.borrow().usual();
-        let usual = usual.filter(|_| self.is_start && !self.is_whole);
-        usual.is_some_and(|usual| usual.is_hopeless(elapsed, deadline.since(now)))
-    }
-
     fn settings(&self) -> &config::Backend {
         &self.config.backends[self.index]
     }
@@ -511,9 +465,7 @@ impl Driver {
                         Refusal::Unanswered if !begun => Refusal::HoldTimeout,
                         other => other,
                     };
-                    if let Some(client) = client {
-                        let _ = client.order.send(Order::Refuse(refusal));
-                    }
+                    self.sent_away.extend(client.map(|client| (client, refusal)));
                 }
                 Output::Changed(change) => self.changed(now, change),
             }

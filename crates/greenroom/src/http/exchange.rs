@@ -376,7 +376,7 @@ fn worded(word: Result<Order, oneshot::error::RecvError>) -> Outcome {
             | Order::Accept { next }
             | Order::Tell { next, .. },
         ) => Outcome::Requeued(next),
-        Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal, refuse::why(refusal)),
+        Ok(Order::Refuse(refusal, _)) => Outcome::Refused(refusal, refuse::why(refusal)),
         Ok(Order::Forward) => Outcome::Refused(Refusal::BadAnswer, None), // taken before
         Err(_) => Outcome::Refused(Refusal::Draining, None),
     }

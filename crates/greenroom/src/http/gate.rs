@@ -84,8 +84,13 @@ impl<'r> Wait<'r> {
                 Ok(
                     Order::Requeued { next } | Order::Look { next } | Order::Accept { next } | Order::Tell { next, .. },
                 ) => self.next = next,
-                Ok(Order::Refuse(refusal)) => {
+                Ok(Order::Refuse(refusal, together)) => {
                     self.place.settle();
+                    let held_back = refuse::hold_back(self.request.front, (refusal, self.place.id), together, false);
+                    tokio::select! {
+                        () = held_back => {}
+                        () = self.request.client.gone() => return Gated::Left,
+                    }
                     return Gated::Refused(refusal, refuse::why(refusal));
                 }
                 // The gate passes on what the backend said, and it said nothing: it dropped this request each time.

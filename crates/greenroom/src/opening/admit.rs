@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use greenroom_core::drain::{retry_after, seed_for};
-use greenroom_core::event::{Refusal, State};
+use greenroom_core::event::{Refusal, SessionId, State};
 use greenroom_core::limits::{LOG_TEXT_MAX, RETRY_AFTER_SECONDS};
 use tokio::net::TcpStream;
 
@@ -101,6 +101,10 @@ pub(super) async fn deny(front: &Front, client: TcpStream, denied: Denied, reque
     entry.asks(route.map(|route| &**front.backend(route)));
     entry.refused_for(refusal, detail, Some(request));
     entry.enter(State::Closing);
+    if matches!(request, Kind::Upgrade(upgrade) if upgrade.has_origin()) {
+        let id = SessionId(clock::now().as_nanos()); // it has no number: any will do as a seed
+        refuse::hold_back(front, (refusal, id), 1, true).await;
+    }
     let with = With {
         retry_after_seconds: Some(soon(front)),
         is_head: matches!(request, Kind::Http(http) if http.is_head()),

@@ -40,7 +40,7 @@ pub(crate) struct Switched101 {
 pub(super) enum Outcome {
     Forward(Received),
     Requeued(oneshot::Receiver<Order>),
-    Refused(Refusal),
+    Refused(Refusal, usize),
     Left(Gone),
 }
 
@@ -170,12 +170,12 @@ fn outcome(word: Result<Order, oneshot::error::RecvError>, received: Option<Rece
     match word {
         Ok(Order::Forward) => Outcome::Forward(received.unwrap_or_else(|| Received::Nothing("no answer".into()))),
         Ok(Order::Requeued { next }) => Outcome::Requeued(next),
-        Ok(Order::Refuse(refusal)) => Outcome::Refused(refusal),
+        Ok(Order::Refuse(refusal, together)) => Outcome::Refused(refusal, together),
         // Never: not while a dial is under way, and not without a 101.
         Ok(Order::Dialled { next, .. } | Order::Look { next } | Order::Accept { next } | Order::Tell { next, .. }) => {
             Outcome::Requeued(next)
         }
-        Err(_) => Outcome::Refused(Refusal::Draining),
+        Err(_) => Outcome::Refused(Refusal::Draining, 1),
     }
 }
 

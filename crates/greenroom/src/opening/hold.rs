@@ -77,7 +77,7 @@ enum Done {
     /// The client may have what the backend said.
     Answered(Received),
     /// It is sent away.
-    Refused(Refusal, Option<String>),
+    Refused(Refusal, Option<String>, usize),
     /// It left, or may not stay for what it sent.
     Left(Gone),
 }
@@ -175,7 +175,7 @@ async fn finish(front: &Front, waiting: Box<Waiting>, entry: &mut Entry) -> Opti
             let parting = async {
                 match done {
                     Done::Answered(received) => return parting.answered(accepted, received).await,
-                    Done::Refused(refusal, why) => parting.refused(accepted, refusal, why).await,
+                    Done::Refused(refusal, why, together) => parting.refused(accepted, refusal, why, together).await,
                     Done::Left(gone) => parting.gone(accepted, gone).await,
                 }
                 None
@@ -201,6 +201,19 @@ async fn unanswered(
         entry.ends(CloseCause::LeftHeld);
         return None;
     }
+    if let Done::Refused(refusal, why, together) = done {
+        entry.refused_for(refusal, why, Some(&request));
+        entry.enter(State::Closing);
+        let is_browser = matches!(&*request, Kind::Upgrade(upgrade) if upgrade.has_origin());
+        let held_back = refuse::hold_back(front, (refusal, id), together, is_browser);
+        tokio::select! {
+            () = held_back => {}
+            () = watched.gone() => return None,
+        }
+        let saying = front.saying(route, refusal, id);
+        refuse::plain(watched.into_inner()?, refusal, saying.with()).await;
+        return None;
+    }
     let Some(client) = watched.into_inner() else {
         entry.ends(CloseCause::ClientLost);
         return None;
@@ -213,14 +226,7 @@ async fn unanswered(
             let (client, switched) = answer::pass_on(client, received, entry).await?;
             Some((client, switched, None))
         }
-        Done::Refused(refusal, why) => {
-            entry.refused_for(refusal, why, Some(&request));
-            entry.enter(State::Closing);
-            let saying = front.saying(route, refusal, id);
-            refuse::plain(client, refusal, saying.with()).await;
-            None
-        }
-        Done::Left(_) => None,
+        Done::Refused(..) | Done::Left(_) => None,
     }
 }
 
@@ -250,7 +256,9 @@ impl Waiting {
                             entry.enter(State::Held);
                             self.next = next;
                         }
-                        Outcome::Refused(refusal) => return Done::Refused(refusal, refuse::why(refusal)),
+                        Outcome::Refused(refusal, together) => {
+                            return Done::Refused(refusal, refuse::why(refusal), together);
+                        }
                         Outcome::Left(gone) => return Done::Left(gone),
                     }
                 }
@@ -268,12 +276,12 @@ impl Waiting {
                     self.next = next;
                     self.place.tell(Message::Answered(self.place.id, Answer::LostEarly));
                 }
-                Ok(Order::Refuse(refusal)) => return Done::Refused(refusal, refuse::why(refusal)),
+                Ok(Order::Refuse(refusal, together)) => return Done::Refused(refusal, refuse::why(refusal), together),
                 // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
                 Ok(Order::Forward) => {
-                    return Done::Refused(Refusal::BadAnswer, Some(refuse::DROPPED_EACH_TIME.to_owned()));
+                    return Done::Refused(Refusal::BadAnswer, Some(refuse::DROPPED_EACH_TIME.to_owned()), 1);
                 }
-                Err(_) => return Done::Refused(Refusal::Draining, None), // the owner task is gone: greenroom ends
+                Err(_) => return Done::Refused(Refusal::Draining, None, 1), // the owner task is gone: greenroom ends
             }
         }
     }

@@ -44,7 +44,7 @@ impl Parting<'_> {
                         "it was accepted with the subprotocol {}, and the backend selected {selected}",
                         accepted.selected().unwrap_or("none")
                     );
-                    self.refused(accepted, Refusal::Subprotocol, Some(why)).await;
+                    self.refused(accepted, Refusal::Subprotocol, Some(why), 1).await;
                     return None;
                 }
                 if said.sets_cookie {
@@ -67,17 +67,23 @@ impl Parting<'_> {
                 None
             }
             Received::Nothing(why) => {
-                self.refused(accepted, Refusal::BadAnswer, Some(why)).await;
+                self.refused(accepted, Refusal::BadAnswer, Some(why), 1).await;
                 None
             }
         }
     }
 
     /// It is sent away.
-    pub(super) async fn refused(self, mut accepted: Box<Accepted>, refusal: Refusal, why: Option<String>) {
+    pub(super) async fn refused(
+        self,
+        mut accepted: Box<Accepted>,
+        refusal: Refusal,
+        why: Option<String>,
+        together: usize,
+    ) {
         self.entry.refused_for(refusal, why, Some(self.request));
         self.entry.enter(State::Closing);
-        let at = self.close_at(accepted.since(), refusal);
+        let at = self.close_at(accepted.since(), together);
         let mut drain = self.front.drain.clone();
         let gone = tokio::select! {
             biased;
@@ -100,15 +106,8 @@ impl Parting<'_> {
     }
 
     /// When it is closed: what ends for many at one time is spread.
-    fn close_at(&self, since: Time, refusal: Refusal) -> Time {
+    fn close_at(&self, since: Time, together: usize) -> Time {
         let (now, seed) = (clock::now(), seed_for(self.front.seed, self.id.0));
-        let together = match refusal {
-            Refusal::StartFailed | Refusal::Draining => {
-                self.entry.peers(State::Held) + self.entry.peers(State::Closing)
-            }
-            _ => 1,
-        };
-        let together = usize::try_from(together).unwrap_or(usize::MAX);
         match *self.front.drain.borrow() {
             Some(drain) => close_at(now, since, seed, together, drain.spread, Some(drain.deadline)),
             None => close_at(now, since, seed, together, SPREAD_MAX, None),
@@ -135,7 +134,7 @@ impl Parting<'_> {
                 self.entry.enter(State::Closing);
                 accepted.fail(CloseCode::NOT_UTF8, "").await;
             }
-            Gone::Refused(refusal) => self.refused(accepted, refusal, None).await,
+            Gone::Refused(refusal) => self.refused(accepted, refusal, None, 1).await,
         }
     }
 }

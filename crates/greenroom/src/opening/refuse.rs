@@ -5,12 +5,15 @@
 //! and what the client still sends is read and thrown away, for `LINGER` at the
 //! most and up to `LINGER_BYTES`.
 
-use greenroom_core::event::Refusal;
+use greenroom_core::drain::{refuse_at, seed_for};
+use greenroom_core::event::{Refusal, SessionId};
 use greenroom_core::limits::LINGER_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::READ_ANSWER;
+use crate::clock;
+use crate::front::Front;
 use crate::head::{self, Fault, With};
 
 /// Why a session is refused that the backend closed on each time, although it serves others.
@@ -34,6 +37,29 @@ pub(super) async fn fault(client: TcpStream, fault: Fault) {
     let mut answer = Vec::new();
     head::fault(fault, &mut answer);
     say(client, &answer).await;
+}
+
+/// Waits until a client that had to wait may hear of its refusal: one of many hears it at its own time, and a browser later, as it
+/// tries again at once. Only so many browsers are kept back; a stop lets all go, and is not kept back itself.
+pub(crate) async fn hold_back(front: &Front, (refusal, id): (Refusal, SessionId), together: usize, is_browser: bool) {
+    if refusal == Refusal::Draining {
+        return;
+    }
+    let kept = if is_browser {
+        front.registry.tarpit.try_acquire().ok()
+    } else {
+        None
+    };
+    let (now, seed) = (clock::now(), seed_for(front.seed, id.0));
+    let at = refuse_at(now, seed, together, kept.is_some());
+    if at <= now {
+        return;
+    }
+    let mut drain = front.drain.clone();
+    tokio::select! {
+        () = clock::until(Some(at)) => {}
+        _ = drain.wait_for(Option::is_some) => {}
+    }
 }
 
 pub(crate) async fn say(mut client: TcpStream, answer: &[u8]) {

@@ -5,8 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::limits::{
-    BACKENDS_MAX, DIALS_MAX, DIALS_MAX_MOST, HELD_MAX, HELD_MAX_MOST, HTTP_HELD_MAX, RELEASE_RATE_MAX, WATCHDOG_MAX,
-    WATCHDOG_MIN,
+    BACKENDS_MAX, DIALS_MAX, DIALS_MAX_MOST, HELD_MAX, HELD_MAX_MOST, HTTP_HELD_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
 };
 use greenroom_core::readiness::Need;
 
@@ -17,6 +16,7 @@ use super::super::written::{Backend, Field, Named, Process, TextTable, Words, Wr
 use super::super::{Address, AddressError, Ready};
 use super::super::{model, units};
 use super::checks::About;
+use super::holding::Turns;
 use super::{Checker, Placed, Purpose};
 
 /// The longest name of a user or a group (useradd's own limit).
@@ -54,18 +54,9 @@ impl Checker<'_> {
         let path = format!("backend.{}", key.name);
         self.name("backend", &key.name, Some(&key.place));
         let table = backend.place.clone().unwrap_or(key.place);
-        let address_key = join(&path, "address");
         let has_process = !backend.process.is_absent();
-        if backend.address.is_absent() {
-            if has_process {
-                self.note(&address_key, "a free port", None);
-            } else {
-                let help = "say where the server listens, such as address = \"127.0.0.1:8000\", or what to start for it: [backend.NAME.process]";
-                self.missing(&address_key, Some(&table), &help.replace("NAME", &key.name));
-            }
-        }
         let address_is_absent = backend.address.is_absent();
-        let address = self.text(&address_key, backend.address, backend_address);
+        let address = self.address_of(&path, backend.address, has_process, &key.name, &table);
         let ready_key = join(&path, "ready");
         if backend.ready.is_absent() {
             self.note(&ready_key, Ready::Auto, None);
@@ -92,13 +83,13 @@ impl Checker<'_> {
             HELD_MAX_MOST,
         );
         let dials_max = number(self, "dials_max", backend.dials_max, DIALS_MAX, DIALS_MAX_MOST);
-        let fairness = self.fairness(&path, backend.fair, backend.held_per_address, backend.held_per_key);
-        let release_rate = self.at_will(
-            &join(&path, "release_rate"),
-            backend.release_rate,
-            "as fast as it answers",
-            RELEASE_RATE_MAX,
-        );
+        let turns = Turns {
+            fair: backend.fair,
+            held_per_address: backend.held_per_address,
+            held_per_key: backend.held_per_key,
+            release_rate: backend.release_rate,
+        };
+        let turns = self.turns(&path, turns);
         let process = backend.process.present().map(|process| {
             let path = join(&path, "process");
             let place = process.value.place.clone().unwrap_or(process.place);
@@ -118,13 +109,32 @@ impl Checker<'_> {
                 held_max,
                 http_held_max,
                 dials_max,
-                release_rate,
-                fair: fairness.fair,
-                held_per_address: fairness.held_per_address,
-                held_per_key: fairness.held_per_key,
+                release_rate: turns.release_rate,
+                fair: turns.fair,
+                held_per_address: turns.held_per_address,
+                held_per_key: turns.held_per_key,
                 process,
             },
         }
+    }
+
+    /// Where a backend listens. It need not be said of one that greenroom starts.
+    fn address_of(
+        &mut self,
+        path: &str,
+        field: Field<String>,
+        has_process: bool,
+        name: &str,
+        table: &Place,
+    ) -> Option<Placed<Address>> {
+        let key = join(path, "address");
+        if field.is_absent() && has_process {
+            self.note(&key, "a free port", None);
+        } else if field.is_absent() {
+            let help = "say where the server listens, such as address = \"127.0.0.1:8000\", or what to start for it: [backend.NAME.process]";
+            self.missing(&key, Some(table), &help.replace("NAME", name));
+        }
+        self.text(&key, field, backend_address)
     }
 
     /// Whether readiness can be learned in this way from such a backend.

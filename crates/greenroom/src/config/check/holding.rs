@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use greenroom_core::limits::{
     ACCEPT_AFTER, ACCEPT_AFTER_MAX, ALLOWED_MAX, CONFIG_NAME_MAX, FORWARD_AFTER, FORWARD_AFTER_MAX, HELD_MAX_MOST,
-    SUBPROTOCOLS_MAX, WAITING_MESSAGE_MAX,
+    RELEASE_RATE_MAX, SUBPROTOCOLS_MAX, WAITING_MESSAGE_MAX,
 };
 
 use super::super::host::host_pattern;
@@ -39,11 +39,12 @@ pub(super) struct Holding {
     pub(super) waiting_message: Option<String>,
 }
 
-/// By what turns are shared, and how many of one address and one key may wait.
-pub(super) struct Fairness {
-    pub(super) fair: Fair,
-    pub(super) held_per_address: Option<usize>,
-    pub(super) held_per_key: Option<usize>,
+/// What a backend says of whose turn it is, and of how many may wait and go.
+pub(super) struct Turns<F = Field<String>, N = Field<Number>> {
+    pub(super) fair: F,
+    pub(super) held_per_address: N,
+    pub(super) held_per_key: N,
+    pub(super) release_rate: N,
 }
 
 impl Checker<'_> {
@@ -199,13 +200,8 @@ impl Checker<'_> {
         Some(list)
     }
 
-    pub(super) fn fairness(
-        &mut self,
-        path: &str,
-        fair: Field<String>,
-        per_address: Field<Number>,
-        per_key: Field<Number>,
-    ) -> Fairness {
+    pub(super) fn turns(&mut self, path: &str, turns: Turns) -> Turns<Fair, Option<usize>> {
+        let (fair, per_key) = (turns.fair, turns.held_per_key);
         let (fair_key, key) = (join(path, "fair"), join(path, "held_per_key"));
         if fair.is_absent() {
             self.note(&fair_key, "no", None);
@@ -227,12 +223,20 @@ impl Checker<'_> {
                 .help("write fair = \"header:NAME\"; for a number of each address there is `held_per_address`"),
             );
         }
-        let held_per_address = self.at_will(&join(path, "held_per_address"), per_address, "no limit", HELD_MAX_MOST);
-        let held_per_key = self.at_will(&key, per_key, "no limit", HELD_MAX_MOST);
-        Fairness {
+        let mut number = |key: &str, field, without, max| self.at_will(&join(path, key), field, without, max);
+        let held_per_address = number("held_per_address", turns.held_per_address, "no limit", HELD_MAX_MOST);
+        let held_per_key = number("held_per_key", per_key, "no limit", HELD_MAX_MOST);
+        let release_rate = number(
+            "release_rate",
+            turns.release_rate,
+            "as fast as it answers",
+            RELEASE_RATE_MAX,
+        );
+        Turns {
             fair,
             held_per_address,
             held_per_key: held_per_key.filter(|_| by_header),
+            release_rate,
         }
     }
 

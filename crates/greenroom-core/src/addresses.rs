@@ -11,13 +11,11 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::limits::HANDSHAKE_BURST;
+use crate::limits::{ADDRESSES_FORGOTTEN, HANDSHAKE_BURST};
 use crate::time::Time;
 
 /// What one handshake costs, in parts of which a bucket gets as many in a nanosecond as its rate is.
 const HANDSHAKE: u64 = 1_000_000_000;
-/// Addresses that are forgotten at one time, at the most, because there is nothing to remember: more than come.
-const FORGOTTEN_AT_ONCE: usize = 2;
 
 /// What one address may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +112,7 @@ impl Addresses {
 
     /// What is known of an address, from now on.
     fn entry(&mut self, now: Time, address: IpAddr) -> Result<&mut Known, Denied> {
-        for _ in 0..FORGOTTEN_AT_ONCE {
+        for _ in 0..ADDRESSES_FORGOTTEN {
             let over = |&&(since, _): &&(Time, IpAddr)| now.since(since) >= HANDSHAKE_BURST;
             let Some(&(_, other)) = self.idle.first().filter(over) else {
                 break;
@@ -258,6 +256,23 @@ mod tests {
     }
 
     #[test]
+    fn of_two_that_are_idle_the_later_is_remembered() {
+        let mut book = book(None, Some(1), 2);
+        let at = Time::from_millis;
+        for (time, number) in [(0, 1), (1, 1), (2, 2), (3, 2)] {
+            assert_eq!(book.handshake(at(time), address(number)), Ok(()));
+        }
+        assert_eq!(book.handshake(at(4), address(3)), Ok(()), "in the place of 1");
+        assert_eq!(book.handshake(at(5), address(2)), Err(Denied::Handshakes));
+        assert_eq!(
+            book.handshake(at(6), address(1)),
+            Ok(()),
+            "in the place of 3: 2 was heard of later"
+        );
+        assert_eq!(book.handshake(at(7), address(2)), Err(Denied::Handshakes));
+    }
+
+    #[test]
     fn an_address_is_forgotten_when_its_bucket_is_full_again() {
         let mut book = book(None, Some(1), 100);
         for number in 0..50 {
@@ -358,7 +373,11 @@ mod tests {
         #[test]
         fn it_is_what_the_plain_rules_say(
             rules in (prop::option::of(1..4_usize), prop::option::of(1..4_usize), 1..5_usize),
-            steps in prop::collection::vec((0..4_u8, 0..6_u8, 0..900_u64), 1..120),
+            // Crowded, so that every limit is met: mostly handshakes, mostly at once.
+            steps in prop::collection::vec(
+                (0..6_u8, 0..5_u8, prop_oneof![6 => Just(0), 3 => 1..60_u64, 1 => 1..900_u64]),
+                1..120,
+            ),
         ) {
             let rules = Rules { connections: rules.0, handshakes: rules.1, most: rules.2 };
             let (mut book, mut naive) = (Addresses::new(rules), Naive { rules, all: Vec::new() });
@@ -372,7 +391,7 @@ mod tests {
                         prop_assert_eq!(found, expected);
                         open.extend(found.ok().map(|()| address(number)));
                     }
-                    2 => prop_assert_eq!(book.handshake(now, address(number)), naive.handshake(now, address(number))),
+                    2..=4 => prop_assert_eq!(book.handshake(now, address(number)), naive.handshake(now, address(number))),
                     _ if open.is_empty() => {}
                     _ => {
                         let address = open.swap_remove(usize::from(number) % open.len());

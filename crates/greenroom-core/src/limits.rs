@@ -333,8 +333,10 @@ pub const RETRY_AFTER_SECONDS: (u32, u32) = (1, 5);
 // ── Clients by address ─────────────────────────────────────────────────────
 
 /// Addresses of which something is remembered: connections that are open, handshakes of late. For one more the
-/// one that was idle longest is forgotten.
+/// one that was idle longest is forgotten. As many as there can be connections, if that is more.
 pub const ADDRESSES_MAX: usize = 65_536;
+/// Addresses of which nothing is to be remembered any more that are forgotten when another is heard of: more than come.
+pub const ADDRESSES_FORGOTTEN: usize = 2;
 /// The most that `handshakes_per_address` may be, in a second.
 pub const HANDSHAKES_MAX: usize = 100_000;
 /// Handshakes of an address that may come together under its rate, as time: so much of it in one go.

@@ -20,12 +20,12 @@ use greenroom::config::{Config, Fair};
 use greenroom_core::event::State;
 
 /// Connections of the one who has many.
-const MANY: u64 = 40;
+const MANY: usize = 40;
 
 /// A client that is held, the last of so many.
-fn held(house: &House, mut client: Raw, extra: &str, count: u64) -> Raw {
+fn held(house: &House, mut client: Raw, extra: &str, count: usize) -> Raw {
     client.send(upgrade(extra));
-    house.wait_for(State::Held, count);
+    house.wait_for_places(count);
     client
 }
 
@@ -113,7 +113,7 @@ fn without_fair_those_who_came_last_go_last() {
     let clients = crowd(&house);
     house.ready();
     let (order, backends) = let_in(&house, clients.len(), "x-forwarded-for");
-    assert_eq!(order[MANY as usize..], ["127.0.0.2", "127.0.0.3", "127.0.0.4"]);
+    assert_eq!(order[MANY..], ["127.0.0.2", "127.0.0.3", "127.0.0.4"]);
     all_gone(&house, clients, backends);
 }
 
@@ -146,7 +146,7 @@ fn as_many_of_one_address_wait_as_may_and_one_more_is_429() {
     refused(&house, house.client(), "", "held_of_address");
     clients.push(held(&house, Raw::connect_from(2, &house.address), "", 4));
     drop(clients.remove(0));
-    house.wait_for(State::Held, 3);
+    house.wait_for_places(3);
     clients.push(held(&house, house.client(), "", 4));
     house.ready();
     let (_, backends) = let_in(&house, clients.len(), "greenroom-session");

@@ -47,11 +47,29 @@ pub enum Bug {
     OneVerdictFlips,
     /// Each dropped connection is told as a death of the backend.
     DropTakenForDeath,
+    /// All clients are told to the gate as of one key.
+    KeyOverlooked,
+    /// The gate does not know how many of one address may wait.
+    AddressLimitIgnored,
+    /// The gate does not know how many of one key may wait.
+    KeyLimitIgnored,
+    /// The gate does not know its rate.
+    RateIgnored,
+    /// However late a handshake is answered, the gate does not mind.
+    LateAnswerIgnored,
+    /// Whoever is sent back to its place is accepted once more.
+    AcceptedAgain,
+    /// A client is given its 101 some time after the gate said so.
+    AcceptedLate,
+    /// Whoever is to be accepted some time is told as to be accepted at once.
+    AcceptedEarly,
+    /// The gate is not told who is a browser.
+    BrowserOverlooked,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 30] = [
         Self::EarlyForward,
         Self::LostWakeUp,
         Self::ReorderedRequeue,
@@ -73,5 +91,14 @@ impl Bug {
         Self::PhaseGoesBack,
         Self::OneVerdictFlips,
         Self::DropTakenForDeath,
+        Self::KeyOverlooked,
+        Self::AddressLimitIgnored,
+        Self::KeyLimitIgnored,
+        Self::RateIgnored,
+        Self::LateAnswerIgnored,
+        Self::AcceptedAgain,
+        Self::AcceptedLate,
+        Self::AcceptedEarly,
+        Self::BrowserOverlooked,
     ];
 }

@@ -34,7 +34,7 @@ impl World<'_> {
         if reached && self.clients[client].class != Class::WebSocket {
             return self.takes_plain(client, dial, reaction);
         }
-        let after = self.delay();
+        let after = self.delay() + self.lag();
         let c = &mut self.clients[client];
         let connected = Some(self.truth.generation);
         match reaction {
@@ -58,6 +58,15 @@ impl World<'_> {
             Reaction::Waits => (c.connected, c.waits) = (connected, true),
             Reaction::Never => c.connected = connected,
         }
+    }
+
+    /// How much longer a handshake takes where the backend is slow at it.
+    fn lag(&mut self) -> Duration {
+        if !self.is_slow || self.rng.one_in(3) {
+            return Duration::ZERO;
+        }
+        let most = self.rng.pick(&[150, 700, 1_500]);
+        Duration::from_millis(self.rng.range(0, most))
     }
 
     /// In its last life everybody has to get in.

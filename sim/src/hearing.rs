@@ -105,7 +105,7 @@ impl World<'_> {
                 }
                 Output::NotReady => self.tell_not_ready(),
                 Output::Failed => {
-                    self.ledger.told_end(Seen::Failed);
+                    self.ledger.told_end(self.now, Seen::Failed);
                     self.tell_gate(gate::Input::Failed);
                 }
                 Output::StartFailed(failure) => self.start_failed(&failure),

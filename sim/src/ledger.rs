@@ -3,11 +3,7 @@
 //! A ledger sees the clients (numbered in the order in which they came), what
 //! the core is told and what it says. It never asks the core why. The rules:
 //!
-//! - *FIFO* (7): an open gate lets in the first that waits, benched ones aside; a
-//!   canary is the next after the last canary of this round, or else the first.
-//!   Benched is who was rejected `rejections_max` times, until the trial is over.
-//! - *Needs* (13): nobody is dialled for whom the backend is not ready by the model at that moment.
-//!   Who waits aside is in nobody's way, and back in its old place when its need is met.
+//! - *Who is dialled*, in which order and when: see `dialled`.
 //! - *Settling* (1): a 101 that comes on trial is passed on when it has settled, for as
 //!   long as the losses that were seen demand, and when a last look has shown nothing.
 //! - Plain requests: see `plain`.
@@ -15,21 +11,26 @@
 //!   nobody is refused before it but by a limit with a name that holds; shortly before it
 //!   a probe that is in use looks once more.
 //! - *Deaths* (8): only who was alone with a backend that died, `deaths_max` times, is refused for that.
+//! - Turns, acceptance and pacing: see `turns`, `accept` and `pace`.
 //! - *Progress* (9): at an open gate with a spare descriptor either nobody waits
 //!   or `DIALS_MIN` are on their way; at a limited one a canary is never overdue.
 
 use core::time::Duration;
 
 use greenroom_core::event::Refusal;
-use greenroom_core::gate::{Change, Class, Output};
+use greenroom_core::gate::{Accept, Change, Class, Output, Who};
 use greenroom_core::limits::{GateLimits, SETTLE_FACTOR};
 use greenroom_core::session::{Answer, Verdict};
 use greenroom_core::time::Time;
 
+mod accept;
+mod dialled;
 mod outcome;
+mod pace;
 mod plain;
 mod progress;
 mod told;
+mod turns;
 
 use crate::Violation;
 
@@ -55,6 +56,18 @@ pub(crate) enum At {
     Left,
 }
 
+/// What is known of a client when it comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) deadline: Time,
+    pub(crate) may_wait: bool,
+    pub(crate) poisoned: bool,
+    pub(crate) class: Class,
+    pub(crate) need: u8,
+    pub(crate) accept: Accept,
+    pub(crate) who: Who,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) arrived: Time,
@@ -63,6 +76,17 @@ pub(crate) struct Entry {
     pub(crate) poisoned: bool,
     pub(crate) class: Class,
     pub(crate) need: u8,
+    pub(crate) accept: Accept,
+    /// It is a browser, and another of its address was accepted before it got its place.
+    follows: bool,
+    pub(crate) who: Who,
+    /// Its turn, while it is not in line.
+    turn: Option<u64>,
+    /// The number of its last dial, and whether that has given up its slot.
+    number: usize,
+    is_freed: bool,
+    /// Too many of its address, or of its key, waited when it came.
+    over: (bool, bool),
     /// The last dial of a plain request on which its head was written to a backend.
     written: Option<u32>,
     /// When its current dial began, or a plain request was written on it.
@@ -99,8 +123,13 @@ pub(crate) struct Ledger {
     spare: usize,
     last_dial: Option<Time>,
     last_canary: Option<Time>,
-    /// The last canary of this round.
-    round: Option<usize>,
+    /// The place of the last canary of this round.
+    round: Option<(u64, usize)>,
+    turns: turns::Turns,
+    period: accept::Period,
+    pace: pace::Pace,
+    /// The gate was open, and is not any more or was not since.
+    was_open: bool,
     /// The longest time from a 101 to its loss: in the trial before this one, and in this one.
     slowest: (Option<Duration>, Option<Duration>),
     /// Since when a good verdict of the probe would let in who waits.
@@ -113,12 +142,18 @@ pub(crate) struct Ledger {
     unproved: bool,
     pub(crate) canaries: u64,
     pub(crate) requeued: u64,
+    pub(crate) accepted: u64,
+    pub(crate) fair_turns: u64,
     pub(crate) broken: Option<Violation>,
 }
 
 impl Ledger {
-    pub(crate) fn new(limits: GateLimits) -> Self {
+    pub(crate) fn new(limits: GateLimits, now: Time) -> Self {
         Self {
+            turns: turns::Turns::default(),
+            period: accept::Period::new(now),
+            pace: pace::Pace::new(limits.dials_max),
+            was_open: false,
             limits,
             entries: Vec::new(),
             seen: Seen::Shut,
@@ -137,6 +172,8 @@ impl Ledger {
             unproved: false,
             canaries: 0,
             requeued: 0,
+            accepted: 0,
+            fair_turns: 0,
             broken: None,
         }
     }
@@ -182,7 +219,7 @@ impl Ledger {
     }
 
     fn first_unbenched(&self) -> Option<usize> {
-        self.all(|e| self.is_in_line(e) && !e.benched).next()
+        self.in_order(|e| !e.benched).into_iter().next()
     }
 
     /// It waits, and not aside.
@@ -190,16 +227,21 @@ impl Ledger {
         entry.at == At::Waiting && self.told_met().has(entry.need.into())
     }
 
-    pub(crate) fn arrived(
-        &mut self,
-        now: Time,
-        deadline: Time,
-        may_wait: bool,
-        poisoned: bool,
-        class: Class,
-        need: u8,
-    ) {
+    pub(crate) fn arrived(&mut self, now: Time, arrival: Arrival) {
+        let Arrival {
+            deadline,
+            may_wait,
+            poisoned,
+            class,
+            need,
+            accept,
+            who,
+        } = arrival;
         let full = self.is_full(class);
+        let waits = |e: &Entry| e.at == At::Waiting && e.class == Class::WebSocket && class == Class::WebSocket;
+        let of_address = self.count(|e| waits(e) && e.who.address == who.address);
+        let of_key = self.count(|e| waits(e) && e.who.key == who.key);
+        let is_over = |count: usize, most: Option<usize>| most.is_some_and(|most| count >= most);
         self.entries.push(Entry {
             arrived: now,
             deadline,
@@ -207,6 +249,16 @@ impl Ledger {
             poisoned,
             class,
             need,
+            accept,
+            follows: false,
+            who,
+            turn: None,
+            number: 0,
+            is_freed: false,
+            over: (
+                is_over(of_address, self.limits.held_per_address),
+                is_over(of_key, self.limits.held_per_key),
+            ),
             written: None,
             waited_from: None,
             at: At::Waiting,
@@ -221,12 +273,18 @@ impl Ledger {
             looked: None,
             lost_at: None,
         });
+        let client = self.entries.len() - 1;
+        self.gets_place(client);
+        if self.is_in_line(&self.entries[client]) {
+            self.joins(client);
+        }
     }
 
+    /// It is gone, by itself or for a reason.
     pub(crate) fn left(&mut self, client: usize) {
-        let entry = &mut self.entries[client];
-        if matches!(entry.at, At::Waiting | At::OnItsWay(_)) {
-            entry.at = At::Left;
+        if matches!(self.entries[client].at, At::Waiting | At::OnItsWay(_)) {
+            self.parts(client, false);
+            self.entries[client].at = At::Left;
         }
     }
 
@@ -235,6 +293,7 @@ impl Ledger {
         let on_trial = !matches!(self.seen, Seen::Doubt | Seen::Sure);
         let rejected = matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped);
         let on_its_way = matches!(self.entries[client].at, At::OnItsWay(_));
+        self.judge_pace(now, client, answer);
         if let (true, Answer::LostEarly, Some(at)) = (on_its_way, answer, self.entries[client].switched) {
             self.learn(now.since(at));
         }
@@ -306,9 +365,13 @@ impl Ledger {
                 self.demand(count == held, 6, || {
                     format!("{count} held, says the gate; there are {held}")
                 });
-                self.demand(!entry.full, 10, || format!("client {client} is held at a full gate"));
+                let over = entry.over.0 || entry.over.1;
+                self.demand(!entry.full && !over, 10, || {
+                    format!("client {client} is held where too many are: {:?}", entry.over)
+                });
             }
             (Output::Dial { attempt, canary, .. }, Some(client)) => self.dialled(now, client, attempt, canary),
+            (Output::Accept(_), Some(_)) => {} // judged when the shell does it
             (Output::Look(_), Some(client)) => self.is_looked_at(now, client),
             (Output::Forward(_), Some(client)) => self.forwarded(now, client),
             (Output::Requeue(_, answer), Some(client)) => self.requeued(client, answer),
@@ -316,6 +379,7 @@ impl Ledger {
             (
                 Output::Held(..)
                 | Output::Dial { .. }
+                | Output::Accept(_)
                 | Output::Look(_)
                 | Output::Forward(_)
                 | Output::Requeue(..)
@@ -336,10 +400,29 @@ impl Ledger {
                 Seen::Shut | Seen::Limited | Seen::Doubt | Seen::Proving | Seen::Sure => Seen::Shut,
             },
         };
+        let was_open = matches!(self.seen, Seen::Doubt | Seen::Proving | Seen::Sure);
+        if was_open && seen == Seen::Shut {
+            self.begin_period(now);
+        }
+        match change {
+            Change::Opened => self.opens(false),
+            Change::Proved(_) => self.opens(true),
+            Change::Limited
+            | Change::Trusted
+            | Change::Wary
+            | Change::Doubted
+            | Change::Lagging
+            | Change::Shut
+            | Change::Unreachable => {}
+        }
+        if change != Change::Trusted {
+            self.begin_turns();
+        }
         match seen {
             Seen::Limited => self.round = None,
             Seen::Sure => {
                 self.entries.iter_mut().for_each(|e| e.benched = false);
+                self.moves();
                 self.slowest = (self.slowest.1, None); // a trial is over
             }
             Seen::Shut | Seen::Doubt | Seen::Proving | Seen::Failed | Seen::Draining => {}
@@ -353,84 +436,6 @@ impl Ledger {
         self.unproved = false;
         self.seen = seen;
         self.seen_since = now;
-    }
-
-    fn dialled(&mut self, now: Time, client: usize, attempt: u32, canary: bool) {
-        let entry = self.entries[client].clone();
-        self.demand(entry.at == At::Waiting, 5, || {
-            format!("client {client} is dialled, and was {:?}", entry.at)
-        });
-        self.demand(attempt == entry.attempts + 1, 5, || {
-            format!("dial {attempt} of client {client} after {}", entry.attempts)
-        });
-        self.demand(entry.class.repeats() || entry.written.is_none(), 3, || {
-            format!("request {client} cannot be sent twice, and is dialled again")
-        });
-        let seen = self.seen;
-        self.demand(self.told_ready, 13, || {
-            format!("client {client} is dialled and the backend is not ready")
-        });
-        let (met, need) = (self.is_met(entry.need), entry.need);
-        self.demand(met, 13, || {
-            format!("client {client} is dialled, and what it needs (need {need}) is not there")
-        });
-        let expected = match (seen, canary) {
-            (Seen::Limited, true) => self.next_canary(now),
-            (Seen::Proving | Seen::Sure, false) => self.first_unbenched(),
-            (Seen::Doubt, false) => self
-                .first_unbenched()
-                .or_else(|| self.all(|e| self.is_in_line(e)).next()),
-            (
-                Seen::Limited | Seen::Shut | Seen::Failed | Seen::Draining | Seen::Doubt | Seen::Proving | Seen::Sure,
-                _,
-            ) => None,
-        };
-        self.demand(expected == Some(client), 7, || {
-            format!("client {client} is dialled (canary: {canary}, gate: {seen:?}), the next in order was {expected:?}")
-        });
-        self.demand(self.spare > 0, 10, || {
-            format!("client {client} is dialled without a spare descriptor")
-        });
-        self.demand(self.unanswered(now) < self.limits.dials_max, 11, || {
-            "more dials than dials_max".into()
-        });
-        if canary {
-            let apart = self
-                .last_canary
-                .is_none_or(|last| now >= last + self.limits.canary_every);
-            self.demand(apart, 11, || format!("canary {client} follows the last one too soon"));
-            let patient = self
-                .last_dial
-                .is_none_or(|last| now >= last + self.limits.canary_patience);
-            self.demand(self.on_its_way() == 0 || patient, 11, || {
-                format!("canary {client} does not go alone")
-            });
-            self.last_canary = Some(now);
-            self.round = Some(client);
-            self.canaries += 1;
-        }
-        if self.on_its_way() == 0 && self.last_dropped != Some(client) {
-            self.last_dropped = None;
-        }
-        self.spare = self.spare.saturating_sub(1);
-        self.last_dial = Some(now);
-        let entry = &mut self.entries[client];
-        entry.at = At::OnItsWay(None);
-        entry.waited_from = Some(now);
-        entry.benched = false;
-        (entry.switched, entry.settles, entry.looked, entry.lost_at) = (None, None, None, None);
-        entry.attempts += 1;
-    }
-
-    fn next_canary(&self, now: Time) -> Option<usize> {
-        let after = |c: &usize| self.round.is_none_or(|last| *c > last);
-        let able = |benched| self.all(move |e| self.is_in_line(e) && e.class.repeats() && e.benched == benched);
-        able(false)
-            .find(after)
-            .or_else(|| able(false).next())
-            .or_else(|| able(true).find(after))
-            .or_else(|| self.alone(now))
-            .or_else(|| able(true).next())
     }
 
     fn is_looked_at(&mut self, now: Time, client: usize) {

@@ -71,6 +71,10 @@ pub struct Report {
     pub crashes: u64,
     /// Sessions that were refused for them.
     pub culprits: u64,
+    /// Clients that were given a 101 while they waited.
+    pub accepted: u64,
+    /// Clients that were let in where turns are shared, at an open gate.
+    pub fair_turns: u64,
     /// Canaries.
     pub canaries: u64,
     /// Bytes that passed the relay.
@@ -92,6 +96,8 @@ impl Report {
         self.checks += other.checks;
         self.crashes += other.crashes;
         self.culprits += other.culprits;
+        self.accepted += other.accepted;
+        self.fair_turns += other.fair_turns;
         self.canaries += other.canaries;
         self.relayed += other.relayed;
     }

@@ -5,21 +5,66 @@ use core::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::event::SessionId;
-use greenroom_core::gate::{self, Change, Output};
+use greenroom_core::gate::{self, Accept, Change, Class, Output};
+use greenroom_core::limits::GateLimits;
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 
 use crate::Bug;
-use crate::ledger::At;
+use crate::ledger::{Arrival, At};
 use crate::world::{Event, World};
 
 impl World<'_> {
     /// One input to the gate, and all that follows from it.
     pub(crate) fn tell_gate(&mut self, input: gate::Input) {
+        self.ledger.free_slots(self.now);
         self.gate.handle(self.now, input);
         self.do_outputs();
         self.look_before_a_hold_ends();
         self.rearm();
+    }
+
+    /// What the gate is made to keep to.
+    pub(crate) fn mistaken_limits(bug: Option<Bug>, limits: GateLimits) -> GateLimits {
+        let mut known = limits;
+        match bug {
+            Some(Bug::LearnedSettleIgnored) => (known.settle_warned, known.settle_max) = (limits.settle, limits.settle),
+            Some(Bug::AddressLimitIgnored) => known.held_per_address = None,
+            Some(Bug::KeyLimitIgnored) => known.held_per_key = None,
+            Some(Bug::RateIgnored) => known.release_rate = None,
+            Some(Bug::LateAnswerIgnored) => known.slow_handshake = Duration::MAX,
+            _ => {}
+        }
+        known
+    }
+
+    /// A client has come.
+    pub(crate) fn tell_arrival(&mut self, id: SessionId, arrival: Arrival) {
+        let Arrival {
+            deadline,
+            may_wait,
+            mut class,
+            need,
+            mut accept,
+            mut who,
+            ..
+        } = arrival;
+        match (self.bug, class, accept) {
+            (Some(Bug::BodyOverlooked), Class::Http { .. }, _) => class = Class::Http { is_safe: true },
+            (Some(Bug::AcceptedEarly), _, Accept::After(_)) => accept = Accept::AtOnce,
+            (Some(Bug::KeyOverlooked), ..) => who.key = 0,
+            (Some(Bug::BrowserOverlooked), ..) => who.is_browser = false,
+            _ => {}
+        }
+        self.tell_gate(gate::Input::Arrived {
+            id,
+            deadline,
+            may_wait,
+            class,
+            need,
+            accept,
+            who,
+        });
     }
 
     fn look_before_a_hold_ends(&mut self) {
@@ -33,6 +78,7 @@ impl World<'_> {
     pub(crate) fn wake(&mut self) {
         self.armed = None;
         self.pass_readiness();
+        self.ledger.free_slots(self.now);
         self.gate.handle_timeout(self.now);
         self.do_outputs();
         self.look_before_a_hold_ends();
@@ -69,6 +115,7 @@ impl World<'_> {
             let id = match output {
                 Output::Held(id, _)
                 | Output::Dial { id, .. }
+                | Output::Accept(id)
                 | Output::Look(id)
                 | Output::Forward(id)
                 | Output::Requeue(id, _)
@@ -83,6 +130,13 @@ impl World<'_> {
                 let before = Duration::from_millis(self.rng.range(0, 25));
                 self.at(self.limits.prove_for.saturating_sub(before), Event::Arrives);
             }
+            if output == Output::Changed(Change::Trusted) && self.is_slow && self.clients.len() < 60 {
+                // A crowd at a gate that is sure, before a backend that takes its time.
+                for _ in 0..40 {
+                    let after = Duration::from_millis(self.rng.range(0, 1_000));
+                    self.at(after, Event::Arrives);
+                }
+            }
             let Some(client) = client else { continue };
             match output {
                 Output::Dial { canary, .. } => self.dial(client, canary),
@@ -93,6 +147,10 @@ impl World<'_> {
                 Output::Forward(_) => self.forward(client),
                 Output::Requeue(id, answer) => {
                     self.hang_up(client);
+                    let was_accepted = self.ledger.entries[client].accept == Accept::Done;
+                    if self.bug == Some(Bug::AcceptedAgain) && was_accepted {
+                        self.ledger.is_accepted(self.now, client);
+                    }
                     if self.bug == Some(Bug::CanarySeen) && self.clients[client].canary && self.rng.one_in(4) {
                         self.ledger.client_sees(client, answer);
                     }
@@ -104,6 +162,10 @@ impl World<'_> {
                     self.hang_up(client);
                     self.clients[client].gone = true;
                 }
+                Output::Accept(_) if self.bug == Some(Bug::AcceptedLate) => {
+                    self.at(Duration::from_millis(5), Event::Accepts(client));
+                }
+                Output::Accept(_) => self.ledger.is_accepted(self.now, client),
                 Output::Held(..) | Output::Changed(_) => {}
             }
         }
@@ -135,8 +197,8 @@ impl World<'_> {
                 may_wait,
                 class: entry.class,
                 need: entry.need,
-                accept: gate::Accept::Never,
-                who: gate::Who::default(),
+                accept: entry.accept,
+                who: entry.who,
             },
         );
         self.do_outputs();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use greenroom_core::backend;
 use greenroom_core::event::{Generation, Refusal, SessionId};
-use greenroom_core::gate::{self, Class, Gate};
+use greenroom_core::gate::{self, Accept, Class, Gate, Who};
 use greenroom_core::limits::GateLimits;
 use greenroom_core::look::LastLook;
 use greenroom_core::readiness::{Plan, Readiness};
@@ -19,7 +19,7 @@ use greenroom_core::time::Time;
 
 use crate::backend::{Poison, Truth};
 use crate::dependency::Dependency;
-use crate::ledger::{At, Ledger};
+use crate::ledger::{Arrival, At, Ledger};
 use crate::lives::Word;
 use crate::model::Model;
 use crate::rng::Rng;
@@ -41,6 +41,7 @@ pub(crate) enum Event {
     DialReaches(usize, u32),
     Answer(usize, u32, Answer),
     Looks(usize, u32),
+    Accepts(usize),
     Start,
     Becomes(Generation),
     Says(Generation, Word),
@@ -109,9 +110,12 @@ pub(crate) struct World<'t> {
     pub(crate) lives: u64,
     hold_refuse: bool,
     hold_max: u64,
+    accept_after: Duration,
     pub(crate) probe_every: Duration,
     pub(crate) last_look: LastLook,
     drains: bool,
+    /// Its backend takes its time for handshakes.
+    pub(crate) is_slow: bool,
     pub(crate) fails: bool,
     /// What happened, for the report.
     pub(crate) sum: Report,
@@ -129,6 +133,8 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, origin: Time, trace: &mut Trace) 
         degraded: count(|at| matches!(at, At::Refused(Refusal::Degraded))),
         culprits: count(|at| matches!(at, At::Refused(Refusal::BadAnswer))),
         requeued: world.ledger.requeued,
+        accepted: world.ledger.accepted,
+        fair_turns: world.ledger.fair_turns,
         canaries: world.ledger.canaries,
         ..world.sum
     })
@@ -141,6 +147,10 @@ impl<'t> World<'t> {
             held_max: rng.pick(&[3, 10, 1000, 1000]),
             http_held_max: rng.pick(&[2, 10, 1000, 1000]),
             dials_max: rng.pick(&[4, 9, 12, 64]),
+            fair: rng.one_in(2),
+            held_per_address: rng.pick(&[None, None, Some(2), Some(6)]),
+            held_per_key: rng.pick(&[None, None, None, Some(3)]),
+            release_rate: rng.pick(&[None, None, None, Some(7), Some(30), Some(300)]),
             ..GateLimits::default()
         };
         let truth = Truth::new(&mut rng);
@@ -148,17 +158,11 @@ impl<'t> World<'t> {
         let dependencies = (plan.checks.iter())
             .map(|rule| Dependency::new(rule, origin, &mut rng))
             .collect();
-        let learns = bug != Some(Bug::LearnedSettleIgnored);
-        let known = GateLimits {
-            settle_warned: if learns { limits.settle_warned } else { limits.settle },
-            settle_max: if learns { limits.settle_max } else { limits.settle },
-            ..limits
-        };
         let mut world = World {
             origin,
             now: origin,
             bug,
-            gate: Gate::new(known),
+            gate: Gate::new(Self::mistaken_limits(bug, limits), origin),
             readiness: Readiness::new(plan.clone(), origin),
             model: Model::new(plan.clone(), origin),
             seen_phases: judge::Seen::default(),
@@ -166,7 +170,7 @@ impl<'t> World<'t> {
             plan,
             truth,
             dependencies,
-            ledger: Ledger::new(limits),
+            ledger: Ledger::new(limits, origin),
             limits,
             clients: Vec::new(),
             numbers: BTreeMap::new(),
@@ -179,9 +183,11 @@ impl<'t> World<'t> {
             lives: rng.range(1, 6),
             hold_refuse: rng.one_in(6),
             hold_max: rng.pick(&[500, 5_000, 30_000]),
+            accept_after: Duration::from_millis(rng.pick(&[50, 400, 4_000])),
             probe_every: Duration::from_millis(rng.pick(&[10, 20, 100])),
             last_look: LastLook::default(),
             drains: rng.one_in(8),
+            is_slow: rng.one_in(4),
             fails: rng.one_in(8),
             sum: Report::default(),
             rng,
@@ -279,6 +285,7 @@ impl<'t> World<'t> {
             Event::DialReaches(client, dial) => self.dial_reaches(client, dial),
             Event::Answer(client, dial, answer) => self.answer(client, dial, answer),
             Event::Looks(client, dial) => self.looks(client, dial),
+            Event::Accepts(client) => self.ledger.is_accepted(self.now, client),
             Event::Start => self.start(),
             Event::Becomes(generation) => self.becomes_ready(generation),
             Event::Says(life, word) => self.hears(life, word),
@@ -293,7 +300,7 @@ impl<'t> World<'t> {
                 self.tell_gate(gate::Input::Spare(spare));
             }
             Event::Drain => {
-                self.ledger.told_end(crate::ledger::Seen::Draining);
+                self.ledger.told_end(self.now, crate::ledger::Seen::Draining);
                 self.tell_gate(gate::Input::Drain);
             }
         }
@@ -349,21 +356,37 @@ impl<'t> World<'t> {
             let at = Duration::from_millis(self.rng.range(0, 6_000));
             self.at(at, Event::Sends(client));
         }
-        self.ledger
-            .arrived(self.now, deadline, may_wait, poison.is_some(), class, need);
-        let class = match class {
-            Class::Http { .. } if self.bug == Some(Bug::BodyOverlooked) => Class::Http { is_safe: true },
-            class => class,
-        };
-        self.tell_gate(gate::Input::Arrived {
-            id,
+        let (accept, who) = self.person(class);
+        let arrival = Arrival {
             deadline,
             may_wait,
+            poisoned: poison.is_some(),
             class,
             need,
-            accept: gate::Accept::Never,
-            who: gate::Who::default(),
-        });
+            accept,
+            who,
+        };
+        self.ledger.arrived(self.now, arrival);
+        self.tell_arrival(id, arrival);
+    }
+
+    /// Who comes, and whether greenroom may accept it.
+    fn person(&mut self, class: Class) -> (Accept, Who) {
+        let who = Who {
+            address: self.rng.range(0, 4),
+            key: self.rng.pick(&[1, 1, 1, 2, 3, 4]),
+            is_browser: class == Class::WebSocket && self.rng.one_in(2),
+        };
+        let accept = match class {
+            Class::Http { .. } => Accept::Never,
+            Class::WebSocket => self.rng.pick(&[
+                Accept::Never,
+                Accept::AtOnce,
+                Accept::After(self.accept_after),
+                Accept::After(self.accept_after),
+            ]),
+        };
+        (accept, who)
     }
 
     /// Nothing more happens: everybody has an outcome, and whoever was sound and there for long enough is in.
@@ -394,6 +417,8 @@ impl<'t> World<'t> {
             let in_time = match entry.at {
                 At::LetIn(_) => entry.ended.is_some_and(|at| at <= due),
                 At::Left => true,
+                // Whether so many were there was judged when it came.
+                At::Refused(Refusal::HeldFull | Refusal::HeldOfAddress | Refusal::HeldOfKey) => true,
                 At::Refused(_) => !sound || entry.ended.is_some_and(|at| at < calm),
                 At::Waiting | At::OnItsWay(_) => false,
             };

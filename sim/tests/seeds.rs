@@ -36,6 +36,7 @@ fn no_invariant_breaks() {
             sum.let_in > 5_000 && sum.refused > 5_000 && sum.requeued > 5_000,
             "{sum:?}"
         );
+        assert!(sum.accepted > 3_000 && sum.fair_turns > 2_000, "{sum:?}");
         assert!(sum.crashes > 0 && sum.culprits > 0, "{sum:?}");
         assert!(sum.canaries > 5_000 && sum.relayed > 1_000_000, "{sum:?}");
         assert!(
@@ -62,6 +63,13 @@ fn each_planted_mistake_is_found_by_the_invariant_that_it_breaks() {
             Bug::FlapDrops => &[6],
             Bug::OverrunMissed => &[9],
             Bug::DropTakenForDeath => &[8],
+            Bug::KeyOverlooked => &[7, 8], // or as one key too many
+            Bug::AddressLimitIgnored | Bug::KeyLimitIgnored => &[10],
+            Bug::RateIgnored | Bug::LateAnswerIgnored => &[11],
+            Bug::AcceptedAgain => &[5],
+            Bug::AcceptedLate => &[5, 8, 9],
+            Bug::AcceptedEarly => &[8],
+            Bug::BrowserOverlooked => &[9],
             Bug::CheckOfOldLifeCounts | Bug::PhaseOfOldLifeCounts | Bug::PhaseGoesBack | Bug::OneVerdictFlips => &[12],
         };
         let found = (0..SEEDS).find_map(|seed| run(seed, Some(bug)).err());

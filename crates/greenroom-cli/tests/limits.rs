@@ -10,10 +10,7 @@
 
 mod common;
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use common::{
     Greenroom,
@@ -24,15 +21,6 @@ use greenroom::config::{AllowedOrigin, HostPattern};
 use greenroom_core::event::State;
 use rustix::process::Signal;
 use serde_json::Value;
-
-/// A client from another address of this machine: 127.0.0.`last`.
-fn from(last: u8, to: &str) -> Raw {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
-    socket.bind(&own.into()).unwrap();
-    socket.connect(&to.parse::<SocketAddr>().unwrap().into()).unwrap();
-    Raw::new(TcpStream::from(socket))
-}
 
 /// A refusal as it is on the wire: its status, its word, one line, and when to come back where that makes sense.
 fn refused(client: &mut Raw, status: &str, word: &str) {
@@ -81,11 +69,15 @@ fn connections_in_all_are_as_many_as_may_be_and_one_more_is_503() {
     let house = House::pushed(|config| config.limits.connections_max = Some(3));
     let held = house.client_with(upgrade(""));
     let silent = house.client();
-    let other = from(2, &house.address);
+    let other = Raw::connect_from(2, &house.address);
     house.wait_for(State::Held, 1);
     house.wait_for(State::Opening, 2);
     refused(&mut house.client(), "503 Service Unavailable", "connections");
-    refused(&mut from(3, &house.address), "503 Service Unavailable", "connections");
+    refused(
+        &mut Raw::connect_from(3, &house.address),
+        "503 Service Unavailable",
+        "connections",
+    );
     assert_eq!(house.refused("connections"), 2);
     drop(held);
     house.wait_for(State::Closed, 3);
@@ -110,7 +102,7 @@ fn connections_of_one_address_are_as_many_as_may_be_and_one_more_is_429() {
     house.wait_for(State::Relaying, 1);
     house.wait_for(State::Opening, 1);
     refused(&mut house.client(), "429 Too Many Requests", "connections_of_address");
-    let other = from(2, &house.address);
+    let other = Raw::connect_from(2, &house.address);
     house.wait_for(State::Opening, 2);
     assert_eq!(house.refused("connections_of_address"), 1);
     drop((relayed, backend));
@@ -129,14 +121,14 @@ fn with_fewer_bits_a_network_is_one_address() {
         config.limits.connections_per_address = Some(1);
         config.limits.address_bits.0 = 31;
     });
-    let two = from(2, &house.address);
+    let two = Raw::connect_from(2, &house.address);
     house.wait_for(State::Opening, 1);
     refused(
-        &mut from(3, &house.address),
+        &mut Raw::connect_from(3, &house.address),
         "429 Too Many Requests",
         "connections_of_address",
     );
-    let four = from(4, &house.address);
+    let four = Raw::connect_from(4, &house.address);
     house.wait_for(State::Opening, 2);
     drop((two, four));
     all_gone(&house, 3);
@@ -169,7 +161,7 @@ fn handshakes_of_one_address_come_at_its_rate_and_one_more_is_429() {
     let most = 2 + began.elapsed().as_secs(); // a busy machine takes its time, and the bucket fills
     assert!((2..=most).contains(&(held.len() as u64)), "{} came in", held.len());
     assert_eq!(house.refused("handshake_rate"), 1);
-    let mut other = from(2, &house.address);
+    let mut other = Raw::connect_from(2, &house.address);
     other.send(upgrade(""));
     let before = 1 + held.len() as u64;
     house.wait_for(State::Held, before + 1);

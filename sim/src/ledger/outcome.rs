@@ -20,6 +20,10 @@ impl Ledger {
         if matches!(answer, Answer::Dropped | Answer::LostEarly) {
             self.last_dropped = Some(client);
         }
+        self.gets_place(client);
+        if self.is_in_line(&self.entries[client]) && !self.entries[client].benched {
+            self.joins(client);
+        }
         self.demand(was == At::OnItsWay(Some(answer)), 5, || {
             format!("client {client} is sent back, and was {was:?}")
         });
@@ -65,6 +69,8 @@ impl Ledger {
             Refusal::HoldTimeout => due && entry.at != At::OnItsWay(None),
             Refusal::Unanswered => due && entry.at == At::OnItsWay(None) && !entry.is_http(),
             Refusal::HeldFull => entry.full,
+            Refusal::HeldOfAddress => entry.over.0,
+            Refusal::HeldOfKey => entry.over.1,
             // Said at the very step that shuts the gate, before the change is said.
             Refusal::NotReady => !entry.may_wait,
             Refusal::StartFailed => seen == Seen::Failed && self.is_lost(),
@@ -79,12 +85,22 @@ impl Ledger {
             | Refusal::Method
             | Refusal::NoRoute
             | Refusal::BodyTooLarge
-            | Refusal::BodyTimeout => false,
+            | Refusal::BodyTimeout
+            | Refusal::EarlyBudget
+            | Refusal::EarlyTooMuch
+            | Refusal::EarlyPings
+            | Refusal::Subprotocol
+            | Refusal::Origin
+            | Refusal::Host
+            | Refusal::Connections
+            | Refusal::ConnectionsOfAddress
+            | Refusal::HandshakeRate => false,
             Refusal::BadAnswer => entry.deaths >= u32::from(self.limits.deaths_max),
         };
         self.demand(named, 8, || {
             format!("client {client} ({:?}) is refused: {refusal} ({seen:?})", entry.at)
         });
+        self.parts(client, false);
         let entry = &mut self.entries[client];
         entry.at = At::Refused(refusal);
         entry.ended = Some(now);

@@ -33,6 +33,7 @@ impl Ledger {
             "a canary came through and the gate does not open".into()
         });
         self.check_let_go(now);
+        self.check_accepted(now);
         self.check_progress(now);
     }
 
@@ -49,7 +50,8 @@ impl Ledger {
                 } else {
                     unanswered
                 };
-                self.demand(next.is_none() || out >= least, 9, || {
+                let waits = now <= self.rate_due();
+                self.demand(next.is_none() || out >= least || waits, 9, || {
                     format!("client {next:?} could go: {out} dials are out")
                 });
             }
@@ -59,7 +61,7 @@ impl Ledger {
                     Some(last) if self.on_its_way() > 0 => last + self.limits.canary_patience,
                     Some(_) | None => Time::ZERO,
                 };
-                let due = pause.max(patience).max(self.alone_from());
+                let due = pause.max(patience).max(self.alone_from()).max(self.rate_due());
                 self.demand(now <= due, 9, || "a canary is overdue".into());
             }
             Seen::Limited | Seen::Shut | Seen::Failed | Seen::Draining => {}

@@ -53,10 +53,14 @@ impl Ledger {
         (self.told.met, self.told.refused) = (met, refused);
         let aside = |entry: &&mut super::Entry| entry.at == At::Waiting && !met.has(entry.need.into());
         self.entries.iter_mut().filter(aside).for_each(|e| e.benched = false);
+        self.moves();
     }
 
     /// Failed and draining have no word of their own among the changes.
-    pub(crate) fn told_end(&mut self, seen: Seen) {
+    pub(crate) fn told_end(&mut self, now: Time, seen: Seen) {
+        if matches!(self.seen, Seen::Doubt | Seen::Proving | Seen::Sure) {
+            self.begin_period(now);
+        }
         if self.seen != Seen::Draining {
             self.seen = seen;
         }

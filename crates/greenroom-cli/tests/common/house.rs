@@ -177,6 +177,20 @@ impl House {
         }
     }
 
+    /// Waits until so many are held by the books of the gate itself: whoever is held has its place.
+    pub fn wait_for_places(&self, count: usize) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let (asked, told) = tokio::sync::oneshot::channel();
+            self.inbox.tell(Message::Ask(asked));
+            let held = told.blocking_recv().expect("the owner task runs").held;
+            if held.websocket + held.http == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{held:?} are at the gate, not {count}");
+        }
+    }
+
     /// Makes the gate sure: a plain request went past it, on a connection that carried one before.
     /// That client and that backend connection, both idle.
     pub fn sure(&self) -> (Raw, Raw) {

@@ -109,6 +109,15 @@ impl Raw {
         Self::new(TcpStream::connect(address).unwrap())
     }
 
+    /// A client from another address of this machine: 127.0.0.`last`.
+    pub fn connect_from(last: u8, address: &str) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let own = SocketAddr::from(([127, 0, 0, last], 0));
+        socket.bind(&own.into()).unwrap();
+        socket.connect(&address.parse::<SocketAddr>().unwrap().into()).unwrap();
+        Self::new(TcpStream::from(socket))
+    }
+
     /// Writes all of it.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).unwrap();

@@ -189,6 +189,29 @@ impl Turns {
         self.order.values().copied()
     }
 
+    /// All those in line, in the order in which they go if nobody else comes.
+    pub(super) fn forecast(&self) -> Vec<SessionId> {
+        let (mut order, mut all) = (BTreeMap::new(), Vec::new());
+        for key in self.keys.values() {
+            for (&id, &turn) in &key.turned {
+                // Those behind follow the last who has a turn.
+                let follow = Some(&id) == key.turned.keys().next_back();
+                order.insert(turn, (id, follow.then(|| key.behind.iter())));
+            }
+        }
+        let mut last = self.last;
+        while let Some((_, (id, follow))) = order.pop_first() {
+            all.push(id);
+            if let Some(mut follow) = follow
+                && let Some(&next) = follow.next()
+            {
+                last += 1;
+                order.insert(last, (next, Some(follow)));
+            }
+        }
+        all
+    }
+
     pub(super) fn check(&self, in_line: usize) {
         debug_assert!(self.order.len() <= in_line && self.keys.len() <= self.order.len());
         debug_assert!(self.is_fair && (in_line == 0) == self.order.is_empty() || self.keys.is_empty());

@@ -99,8 +99,10 @@ impl Gate {
 
     /// Those who wait, in the order in which they go as things stand.
     pub fn line(&self) -> impl Iterator<Item = SessionId> {
-        let all = self.waiting.keys().chain(self.bench.keys()).chain(self.aside.keys());
-        all.copied()
+        let (turns, line) = (self.turns.forecast(), self.waiting.keys());
+        let line = line.filter(|_| !self.limits.fair);
+        let others = line.chain(self.bench.keys()).chain(self.aside.keys());
+        turns.into_iter().chain(others.copied())
     }
 
     /// Who waits longest.

@@ -16,7 +16,7 @@ use crate::limits::{DIALS_MIN, DIALS_START, RELEASE_BURST};
 use crate::session::Verdict;
 use crate::time::Time;
 
-const SECOND: u128 = Duration::from_secs(1).as_nanos();
+const SECOND: u128 = Duration::from_secs(1).as_nanos(); // tidy: allow-duration a unit: nanoseconds of a second
 
 /// See the module's head.
 #[derive(Debug)]

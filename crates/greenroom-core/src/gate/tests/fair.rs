@@ -26,8 +26,8 @@ impl Bench {
     }
 
     /// Each that is let in is answered, until nobody is left.
-    fn order(&mut self, said: Vec<Output>) -> Vec<u64> {
-        let (mut order, mut next) = (dialled(&said), 0);
+    fn order(&mut self, said: &[Output]) -> Vec<u64> {
+        let (mut order, mut next) = (dialled(said), 0);
         while next < order.len() {
             let said = self.answer(order[next], Answer::Switched);
             order.extend(dialled(&said));
@@ -42,7 +42,17 @@ fn keys_take_turns_and_those_of_one_key_go_in_the_order_of_their_arrival() {
     let mut bench = fair(1);
     bench.crowd(&[7, 7, 7, 7, 8, 9, 9]);
     let said = bench.tell(Input::Ready(Trust::Pushed));
-    assert_eq!(bench.order(said), [1, 5, 6, 2, 7, 3, 4]);
+    assert_eq!(bench.order(&said), [1, 5, 6, 2, 7, 3, 4]);
+}
+
+#[test]
+fn the_line_is_told_in_the_order_in_which_it_will_go() {
+    let mut bench = fair(1);
+    bench.crowd(&[1, 1, 1, 2, 3, 3, 1, 2, 1]);
+    let said = bench.tell(Input::Ready(Trust::Pushed));
+    let line: Vec<u64> = bench.gate.line().map(|id| id.0).collect();
+    assert_eq!(bench.order(&said)[1..], line);
+    assert_eq!(line.len(), 8);
 }
 
 #[test]
@@ -50,7 +60,7 @@ fn without_fair_the_same_crowd_goes_in_the_order_of_arrival() {
     let mut bench = Bench::small(100, 1);
     bench.crowd(&[7, 7, 7, 7, 8, 9, 9]);
     let said = bench.tell(Input::Ready(Trust::Pushed));
-    assert_eq!(bench.order(said), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(bench.order(&said), [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[test]
@@ -63,7 +73,7 @@ fn one_with_a_thousand_connections_keeps_the_others_waiting_for_one_round() {
         bench.arrive_as(id, 0, Accept::Never, of_key(id));
     }
     let said = bench.answer(2, Answer::Switched);
-    let order = bench.order(said);
+    let order = bench.order(&said);
     assert_eq!(
         order[..11],
         [3, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009, 1010]
@@ -84,7 +94,7 @@ fn who_had_turns_while_it_was_alone_owes_nobody_any() {
         bench.arrive_as(id, 0, Accept::Never, of_key(key));
     }
     let said = bench.answer(100, Answer::Switched);
-    assert_eq!(bench.order(said), [101, 102, 103, 104]);
+    assert_eq!(bench.order(&said), [101, 102, 103, 104]);
 }
 
 #[test]
@@ -98,7 +108,7 @@ fn those_of_a_key_who_waited_and_left_cost_the_others_of_it_no_turn() {
         bench.tell(Input::Left(SessionId(id)));
     }
     let said = bench.tell(Input::Ready(Trust::Pushed));
-    assert_eq!(bench.order(said), [100, 101, 102, 103]);
+    assert_eq!(bench.order(&said), [100, 101, 102, 103]);
 }
 
 #[test]
@@ -125,7 +135,7 @@ fn a_session_that_is_sent_back_has_its_old_place_before_the_next_of_its_key_and_
     bench.answer(1, Answer::Refused);
     bench.tell(Input::NotReady);
     let said = bench.tell(Input::Ready(Trust::Pushed));
-    assert_eq!(bench.order(said), [1, 3, 5, 2, 4]);
+    assert_eq!(bench.order(&said), [1, 3, 5, 2, 4]);
 }
 
 #[test]

@@ -248,10 +248,10 @@ fn a_subprotocol_that_is_configured_is_selected_early_and_another_one_waits_for_
     // A server that selects another than was promised for it cannot be talked to.
     misled.send(masked(0x81, b"never to be seen"));
     let (mut third, _) = stage.let_in("Sec-WebSocket-Protocol: chat.v2\r\n");
+    third.closed();
     let (code, reason) = misled.close_frame();
     assert_eq!(code, 1002, "{reason}");
     assert!(reason.contains("subprotocol"), "{reason}");
-    third.closed();
 }
 
 #[test]

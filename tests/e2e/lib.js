@@ -6,7 +6,7 @@ const fs = require('fs');
 // O_APPEND and one write per line: several workers share the file.
 const fd = process.env.LOG ? fs.openSync(process.env.LOG, 'a', 0o666) : -1;
 
-// `event` is open, message, reject, closing or close; `more` has its other fields, such as the close code or
+// `event` is open, message, wasted, reject, closing or close; `more` has its other fields, such as the close code or
 // HTTP status. What belongs to no request has none.
 function log(event, request, more = {}) {
   if (fd < 0) return;
@@ -43,6 +43,7 @@ function tooEarly(socket, request, afterMs) {
   const due = performance.now() + afterMs;
   log('reject', request, { code: 1011 });
   socket.on('error', () => {});
+  socket.on('message', () => log('wasted', request)); // nobody will ever handle it
   // A timer of Node is up to 2 ms late: the rest is waited for on the spot.
   setTimeout(() => {
     while (performance.now() < due);

@@ -17,9 +17,11 @@ use common::{
     early::{Early, Helper},
     firefox::Firefox,
     fixture, one_at_a_time, process,
+    rig::Rig,
 };
 use serde_json::{Value, json};
 
+const LIBRARIES: [&str; 5] = ["websockets", "aiohttp", "httpx-ws", "ws", "undici"];
 /// Sockets of one page, and how soon the last of them is open after the first.
 const SOCKETS: usize = 5;
 const SPREAD: Duration = Duration::from_secs(5);
@@ -86,7 +88,7 @@ fn every_client_is_open_long_before_its_server_is_and_loses_nothing_with_the_def
     let (firefox, chromium) = (Firefox::open(&pages[0].url), Browser::start());
     let page = chromium.page();
     page.goto(&pages[1].url);
-    let mut clients = ["websockets", "aiohttp", "httpx-ws", "ws", "undici"].map(Early::start);
+    let mut clients = LIBRARIES.map(Early::start);
     // It wants a subprotocol that nobody has said that this server has.
     let mut asking = Early::start("ws");
     clients.iter().chain([&asking]).for_each(Early::ready);
@@ -111,8 +113,8 @@ fn every_client_is_open_long_before_its_server_is_and_loses_nothing_with_the_def
         client.go(&address, &name, &[]);
     }
     asking.go(&address, "asking", &["chat.v9", "chat.v1"]);
-    pages[0].go(&address, "firefox", SOCKETS);
-    pages[1].go(&address, "chromium", SOCKETS);
+    pages[0].go(&address, "firefox", &[], SOCKETS);
+    pages[1].go(&address, "chromium", &[], SOCKETS);
 
     clients.iter().for_each(Early::opened);
     pages.iter().for_each(|page| page.opened(SOCKETS));
@@ -141,4 +143,44 @@ fn every_client_is_open_long_before_its_server_is_and_loses_nothing_with_the_def
 fn ready_or(page: &Helper, firefox: &Firefox) {
     let ready = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| page.ready()));
     assert!(ready.is_ok(), "Firefox shows no page:\n{}", firefox.output());
+}
+
+#[test]
+fn clients_with_a_subprotocol_that_is_known_are_open_early_with_it_and_others_wait_for_the_servers_own() {
+    let _alone = one_at_a_time();
+    let (page, chromium) = (Helper::start(), Browser::start());
+    chromium.page().goto(&page.url);
+    let mut clients = LIBRARIES.map(Early::start);
+    let mut unknown = Early::start("ws");
+    clients.iter().chain([&unknown]).for_each(Early::ready);
+    page.ready();
+
+    let config = format!(
+        "[backend.app]\nready = \"notify\"\n\n\
+         [backend.app.process]\ncommand = [\"node\", \"{}\"]\nenv = {{ STARTUP_SECONDS = \"0\" }}\n\n\
+         [[route]]\naccept_after = \"50ms\"\nsubprotocols = [\"chat.v1\"]\n",
+        fixture("early_server.js")
+    );
+    let rig = Rig::start("run", &config);
+    process::until("the server listens", || !rig.ledger.of("listening").is_empty());
+    unknown.go(&rig.address, "unknown", &["chat.v2"]);
+    for client in &mut clients {
+        let name = client.library.clone();
+        client.go(&rig.address, &name, &["chat.v9", "chat.v1"]);
+    }
+    page.go(&rig.address, "chromium", &["chat.v9", "chat.v1"], 2);
+    clients.iter().for_each(Early::opened);
+    page.opened(2);
+    assert!(rig.ledger.of("open").is_empty(), "before any was let in");
+    assert!(!unknown.is_open(), "a subprotocol is not guessed");
+
+    rig.tell(&["phase", "ready"]);
+    let (of_page, other) = (page.results(), unknown.result());
+    for result in clients.iter().map(Early::result).chain(of_page) {
+        assert_eq!(result["protocol"], "chat.v1", "{result}");
+        came_through(&rig.ledger, &result);
+    }
+    assert_eq!(other["protocol"], "chat.v2", "{other}");
+    came_through(&rig.ledger, &other);
+    nobody_was_refused(&rig.greenroom, &rig.ledger);
 }

@@ -10,7 +10,7 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    raw::{ACCEPT, Raw, SOON, Stub, close, field, masked, switching, upgrade},
+    raw::{ACCEPT, Raw, SOON, Stub, close, field, frame, masked, switching, upgrade},
     rig::Rig,
 };
 
@@ -113,7 +113,7 @@ fn who_waits_gets_a_101_of_greenrooms_own_that_agrees_on_nothing() {
     );
     assert_eq!(field(&head, "origin").as_deref(), Some("http://example.test"), "{head}");
     assert_eq!(field(&head, "greenroom-session").as_deref(), Some("1"), "{head}");
-    backend.send(common::raw::frame(0x81, b"welcome"));
+    backend.send(frame(0x81, b"welcome"));
     assert_eq!(client.frame(), (0x81, b"welcome".to_vec()), "and no second 101");
 }
 
@@ -156,7 +156,7 @@ fn what_was_sent_while_held_arrives_once_whole_and_in_order_behind_the_backends_
     );
     client.send(masked(0x81, b"now"));
     assert_eq!(backend.frame(), (0x81, b"now".to_vec()), "nothing came twice");
-    backend.send(common::raw::frame(0x89, b"own"));
+    backend.send(frame(0x89, b"own"));
     assert_eq!(
         client.frame(),
         (0x89, b"own".to_vec()),
@@ -248,10 +248,10 @@ fn a_subprotocol_that_is_configured_is_selected_early_and_another_one_waits_for_
     // A server that selects another than was promised for it cannot be talked to.
     misled.send(masked(0x81, b"never to be seen"));
     let (mut third, _) = stage.let_in("Sec-WebSocket-Protocol: chat.v2\r\n");
+    third.closed();
     let (code, reason) = misled.close_frame();
     assert_eq!(code, 1002, "{reason}");
     assert!(reason.contains("subprotocol"), "{reason}");
-    third.closed();
 }
 
 #[test]
@@ -302,8 +302,53 @@ fn messages_wait_for_the_servers_first_frame_or_for_a_time_or_not_at_all() {
     assert_eq!(backends[2].frame(), (0x81, b"early".to_vec()), "at once");
     for (client, backend) in clients.iter_mut().zip(&mut backends).take(2) {
         assert!(backend.silent_for(NOTHING), "before its greeting");
-        backend.send(common::raw::frame(0x81, b"welcome"));
+        backend.send(frame(0x81, b"welcome"));
         assert_eq!(backend.frame(), (0x81, b"early".to_vec()), "behind it");
         assert_eq!(client.frame(), (0x81, b"welcome".to_vec()));
     }
+}
+
+#[test]
+fn nothing_reaches_a_server_that_is_not_ready_after_all_and_then_it_comes_once() {
+    let stub = Stub::listen();
+    // That it listens proves nothing: it is tried with one client at a time.
+    let config = format!(
+        "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n\n\
+         [backend.app.check.database]\nprobe = \"file:{{folder}}/database\"\ninterval = \"20ms\"\n\n\
+         [[route]]\nhold = \"accept\"\n",
+        stub.address()
+    );
+    let rig = Rig::start("serve", &config);
+    let stage = Stage { stub, rig };
+    let (mut client, _) = stage.accepted("");
+    client.send(masked(0x81, b"early"));
+    is_read(&mut client);
+    stage.rig.create("database");
+
+    let (mut backend, _) = stage.request();
+    backend.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    backend.closed();
+    let (mut backend, head) = stage.request();
+    assert_eq!(field(&head, "greenroom-attempt").as_deref(), Some("2"), "{head}");
+    // In one piece: what it shows later than `settle` would be the client's.
+    backend.send([switching("").as_bytes(), &frame(0x88, &close(1011, "not ready"))].concat());
+    let came = backend.rest_or_reset();
+    let early = masked(0x81, b"early");
+    let has_early = came.windows(early.len()).any(|window| window == early);
+    assert!(!has_early, "it had not proved itself: {came:?}");
+    client.send(masked(0x81, b"meanwhile"));
+    is_read(&mut client);
+
+    let (mut backend, head) = stage.let_in("");
+    assert_eq!(field(&head, "greenroom-attempt").as_deref(), Some("3"), "{head}");
+    assert_eq!(field(&head, "greenroom-session").as_deref(), Some("1"), "{head}");
+    for text in ["early", "meanwhile"] {
+        assert_eq!(backend.frame(), (0x81, text.as_bytes().to_vec()));
+    }
+    backend.send(frame(0x81, b"welcome"));
+    assert_eq!(
+        client.frame(),
+        (0x81, b"welcome".to_vec()),
+        "it has seen nothing of that"
+    );
 }

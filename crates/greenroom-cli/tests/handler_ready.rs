@@ -28,11 +28,14 @@ fn server(route: &str, environment: &[(&str, &str)]) -> Rig {
          [[route]]\nhold = \"accept\"\n{route}\n",
         common::fixture("node_late_handler.js")
     );
+    let variables = environment.iter().copied();
     let rig = Rig::with(
         "run",
         &config,
         |_| {},
-        |command| drop(command.envs(environment.iter().copied())),
+        |command| {
+            command.envs(variables);
+        },
     );
     process::until("the server listens", || !rig.ledger.of("listening").is_empty());
     rig

@@ -91,6 +91,10 @@ fn lost(greenroom: &Greenroom, ledger: &Ledger) -> BTreeSet<u64> {
         );
         println!("the machine is busy: session {id} was closed after {late:?}, later than the {promised:?} promised");
     }
+    // The messages of the others have waited until the server had proved itself.
+    let wasted = ledger.of("wasted").into_iter();
+    let wasted: Vec<_> = wasted.filter(|line| !lost.contains(&number(line, "session"))).collect();
+    assert!(wasted.is_empty(), "to a server that was not ready: {wasted:?}");
     lost
 }
 
@@ -223,19 +227,24 @@ fn a_backend_on_a_unix_socket_gets_all_in_order() {
 
 #[test]
 fn a_node_server_that_closes_with_1011_after_5_ms_until_it_is_ready_loses_nobody() {
-    closes_with_1011_after("5");
+    closes_with_1011_after("5", &[]);
 }
 
 #[test]
 fn a_node_server_that_closes_with_1011_after_24_ms_until_it_is_ready_loses_nobody() {
-    closes_with_1011_after("24");
+    closes_with_1011_after("24", &[]);
 }
 
-fn closes_with_1011_after(ms: &str) {
+#[test]
+fn nobody_who_was_accepted_meets_a_node_server_that_closes_with_1011_until_it_is_ready() {
+    closes_with_1011_after("5", &["--hold", "accept"]);
+}
+
+fn closes_with_1011_after(ms: &str, flags: &[&str]) {
     let _alone = one_at_a_time();
     let ledger = Ledger::new();
     let server = fixture("node_1011.js");
-    let greenroom = run(&["node", &server], &ledger, &[("CLOSE_AFTER_MS", ms)]);
+    let greenroom = run_with(flags, &["node", &server], &ledger, &[("CLOSE_AFTER_MS", ms)]);
     all_get_in(&greenroom, &ledger, Order::WithoutCanaries);
     assert!(
         sent_back(&greenroom) > 0,

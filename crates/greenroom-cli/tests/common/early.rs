@@ -61,7 +61,7 @@ impl Early {
         let url = format!("ws://{address}/ws?name={name}");
         let task = json!({"url": url, "name": name, "protocols": protocols});
         let mut stdin = self.task.take().expect("it goes once");
-        writeln!(stdin, "{task}").unwrap();
+        stdin.write_all(format!("{task}\n").as_bytes()).unwrap();
     }
 
     /// Waits until it is open. A result without that is a failure.
@@ -135,10 +135,11 @@ impl Helper {
     }
 
     /// The page opens so many sockets now, to `ws://ADDRESS/ws?name=NAME-NUMBER`.
-    pub fn go(&self, address: &str, name: &str, sockets: usize) {
+    pub fn go(&self, address: &str, name: &str, protocols: &[&str], sockets: usize) {
         let (told, changed) = &*self.shared;
         let url = format!("ws://{address}/ws?name=");
-        told.lock().unwrap().task = Some(json!({"url": url, "name": name, "sockets": sockets}));
+        let task = json!({"url": url, "name": name, "protocols": protocols, "sockets": sockets});
+        told.lock().unwrap().task = Some(task);
         changed.notify_all();
     }
 

@@ -44,6 +44,7 @@ impl Parting<'_> {
                         "it was accepted with the subprotocol {}, and the backend selected {selected}",
                         accepted.selected().unwrap_or("none")
                     );
+                    drop(switched); // the backend has nobody to talk to, however long the goodbye takes
                     self.refused(accepted, Refusal::Subprotocol, Some(why), 1).await;
                     return None;
                 }

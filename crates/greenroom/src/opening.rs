@@ -25,6 +25,8 @@ mod hold;
 mod parting;
 pub(crate) mod refuse;
 mod template;
+#[cfg(test)]
+mod timed;
 mod watched;
 
 use std::io;

@@ -80,7 +80,7 @@ impl House {
             .unwrap();
         let _inside = runtime.enter();
         let log = Log::start(Format::Json);
-        let registry = Registry::new(log.clone(), 4096, &config::Limits::default());
+        let registry = Registry::new(log.clone(), 4096, &config.limits);
         let config = Arc::new(config);
         let (driver, backend, _) = Driver::new(Parts {
             config: Arc::clone(&config),
@@ -218,6 +218,7 @@ fn plain(backend: &str) -> Config {
         listeners: vec![config::Listener {
             name: "main".into(),
             address: "127.0.0.1:0".parse().unwrap(),
+            hosts: None,
         }],
         admin: config::Admin::default(),
         state_dir: None,

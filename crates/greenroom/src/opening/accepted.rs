@@ -137,31 +137,32 @@ impl Accepted {
     pub(super) async fn gone(&mut self) -> Gone {
         loop {
             // The poller may have told before, while nobody listened: its word is used up by the look itself.
-            match self.read() {
-                Turn::Wait => {}
-                Turn::More => {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
+            let has_more = match self.read() {
+                Turn::Wait => false,
+                Turn::More => true,
                 Turn::Gone(gone) => return gone,
-            }
+            };
             self.write();
             let is_full = self.full.is_some();
+            let is_starved = self.full.is_some_and(|full| full.by_budget);
+            // Whoever never stops sending is told to leave, pinged and answered like all others.
             tokio::select! {
                 biased;
                 () = self.share.told_to_leave() => return Gone::Refused(Refusal::EarlyBudget),
-                () = readable(&self.client, !is_full) => {
-                    if is_full {
-                        return Gone::Left;
-                    }
-                }
-                _ = self.client.socket().writable(), if !self.out.is_empty() => {}
-                () = self.share.freed(), if is_full => {}
                 () = clock::until(Some(self.due())) => {
                     if let Some(gone) = self.passes(clock::now()) {
                         return gone;
                     }
                 }
+                () = tokio::task::yield_now(), if has_more => {}
+                () = readable(&self.client, !is_full), if !has_more => {
+                    if is_full {
+                        return Gone::Left;
+                    }
+                }
+                _ = self.client.socket().writable(), if !self.out.is_empty() => {}
+                // Its own bound is the same whatever others free.
+                () = self.share.freed(), if is_starved => {}
             }
         }
     }
@@ -238,10 +239,10 @@ impl Accepted {
         let mut room = self.early.room();
         with_scratch(|scratch| {
             room = room.min(scratch.len());
-            // How much lies there, so that memory is asked for by what is needed.
+            // How much lies there, so that memory is asked for by what is needed. Without room: whether anything does.
             let (seen, _) = rustix::net::recv(
                 self.client.socket(),
-                &mut scratch[..],
+                &mut scratch[..room.max(1)],
                 RecvFlags::PEEK | RecvFlags::DONTWAIT,
             )?;
             if seen == 0 {
@@ -319,7 +320,8 @@ impl Accepted {
             mut out,
             ..
         } = *self;
-        drop(share);
+        early.forget();
+        drop(share); // what it was counted for is gone
         out.extend_from_slice(frame);
         let Some(mut client) = client.into_inner() else {
             return;
@@ -343,9 +345,11 @@ enum Read {
     Full { by_budget: bool },
 }
 
-/// Reads and drops what comes until the client's Close, or its end.
+/// Reads and drops what comes until the client's Close, or its end. Between two looks others have their turn, as
+/// has the time after which nobody waits any more: a client that never stops sending must not keep its thread.
 async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
     loop {
+        tokio::task::yield_now().await;
         client.readable().await?;
         let read = with_scratch(|scratch| {
             let read = client.try_read(scratch)?;

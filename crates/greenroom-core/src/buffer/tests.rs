@@ -144,7 +144,10 @@ fn room_ends_at_the_limit_of_bytes_and_of_frames() {
 #[test]
 fn a32_a_flood_of_small_frames_ends_at_the_limit_of_frames() {
     for (first, next, payload) in [(0x82, 0x82, 0), (0x01, 0x00, 0), (0x02, 0x00, 1), (0x82, 0x82, 200)] {
-        let flood = [frame(first, &vec![b'a'; payload]), frame(next, &vec![b'a'; payload]).repeat(2 * EARLY_FRAMES_MAX)];
+        let flood = [
+            frame(first, &vec![b'a'; payload]),
+            frame(next, &vec![b'a'; payload]).repeat(2 * EARLY_FRAMES_MAX),
+        ];
         let flood = flood.concat();
         let (mut early, mut rest) = (Early::new(16 * 1024 * KIB), &flood[..]);
         let mut reads = 0;

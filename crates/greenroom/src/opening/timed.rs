@@ -155,7 +155,7 @@ impl Client {
         (first, payload, clock::now())
     }
 
-    /// The Close behind pings that are not answered: its code, its reason, and the moment.
+    /// The Close behind pings and pongs: its code, its reason, and the moment.
     async fn close(&mut self) -> (u16, String, Time) {
         loop {
             let (first, payload, at) = self.frame().await;
@@ -164,7 +164,7 @@ impl Client {
                 let code = u16::from_be_bytes(code.try_into().unwrap());
                 return (code, String::from_utf8(reason.to_vec()).unwrap(), at);
             }
-            assert_eq!(first, 0x89, "{payload:?}");
+            assert!(matches!(first, 0x89 | 0x8a), "{payload:?}");
         }
     }
 }
@@ -261,6 +261,37 @@ async fn a42_a_client_that_answers_no_ping_is_gone_and_its_place_is_free() {
     }
     assert_eq!(house.registry.count(State::Held), 1, "who answers stays");
     drop((half_open, alive));
+    house.is_empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_to_be_closed_and_says_close_first_is_answered_at_once() {
+    let house = House::new("hold_timeout = \"100ms\"", "").await;
+    let (mut client, since) = house.accepted().await;
+    tokio::time::sleep(Duration::from_millis(500)).await; // tidy: allow-sleep the clock goes by itself here
+    assert_eq!(house.registry.count(State::Closing), 1, "it waits for its first second");
+    client.send(&frame(0x88, &4001_u16.to_be_bytes())).await;
+    let (code, _, at) = client.close().await;
+    assert_eq!(code, 4001);
+    is_at(at, since, Duration::from_millis(500));
+    drop(client);
+    house.is_empty().await;
+}
+
+/// A36. The thousand-and-first ping of a second is 1008, and a flood that goes on ends it no sooner.
+#[tokio::test(start_paused = true)]
+async fn a36_a_flood_of_pings_is_1008_after_the_first_second() {
+    let house = House::new("", "").await;
+    let (mut client, since) = house.accepted().await;
+    client.send(&frame(0x89, b"x").repeat(1001)).await;
+    while house.registry.count(State::Closing) == 0 {
+        tokio::task::yield_now().await;
+    }
+    client.send(&frame(0x89, b"x").repeat(100)).await;
+    let (code, reason, at) = client.close().await;
+    assert_eq!((code, &reason[..]), (1008, "too many pings"));
+    is_at(at, since, FIRST_SECOND);
+    drop(client);
     house.is_empty().await;
 }
 

@@ -3,8 +3,8 @@
 //! | situation | before the 101 | after it |
 //! |---|---|---|
 //! | hold time over | `heads::whose_hold_time_is_over_gets_503_with_its_bytes_still_unread` | here: [`a_hold_that_is_over_is_1013`]; to the millisecond in `greenroom::opening::timed` |
-//! | not going to make it | `readiness::*shed*` | never: who is held already keeps its place |
-//! | queue full | `gate::tests` (core), `http_hold::too_many_held_requests_are_refused_and_websockets_still_wait` | never: it is refused on arrival |
+//! | not going to make it | here: [`who_comes_too_late_or_as_one_too_many_is_503`] | never: it is refused on arrival |
+//! | queue full | here: the same; plain requests: `http_hold::too_many_held_requests_are_refused_and_websockets_still_wait` | never: as above |
 //! | byte budget full | here: [`a_budget_that_is_used_up_closes_the_newest_and_refuses_who_comes`] | the same |
 //! | Origin, Host, limits of an address | where these are checked, before a place is taken | never |
 //! | start-up failed | `start_fails::who_waits_for_a_start_that_overruns_for_good_hears_its_phase_and_reason` | here: [`a_start_that_fails_is_1013`]; spread in `greenroom::opening::timed` |
@@ -38,7 +38,7 @@ use common::{
     raw::{Raw, SOON, close, field, frame, masked, nobody, switching, upgrade},
     rig::Rig,
 };
-use greenroom::config::{Config, Hold};
+use greenroom::config::{Config, Hold, Shed};
 use greenroom_core::{
     backend::Input,
     event::{Generation, State},
@@ -110,6 +110,33 @@ fn a_hold_that_is_over_is_1013() {
     assert!(retry_after_ms(&reason) <= 5000, "{reason}");
     is_refused(&house, "hold_timeout", 1);
     assert!(house.stub.nobody_came());
+}
+
+#[test]
+fn who_comes_too_late_or_as_one_too_many_is_503() {
+    let unavailable = |house: &House, refusal: &str, most: u32| {
+        let (head, _) = house.client_with(upgrade("")).answer();
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        assert_eq!(field(&head, "greenroom-refusal").as_deref(), Some(refusal));
+        let after: u32 = field(&head, "retry-after").unwrap().parse().unwrap();
+        assert!((1..=most).contains(&after), "{head}");
+    };
+    let house = accepting(|config| config.backends[0].held_max = 1);
+    let first = accepted(&house, "");
+    unavailable(&house, "held_full", 5);
+    assert_eq!(house.registry.count(State::Held), 1);
+    drop(first);
+    house.wait_for(State::Held, 0);
+    drop(accepted(&house, "")); // its place is free again
+    is_refused(&house, "held_full", 1);
+
+    // Its starts take two minutes, and its clients wait for one.
+    let house = House::slow(Duration::from_secs(120), |config| {
+        config.routes[0].hold = Hold::Accept;
+        config.routes[0].shed = Shed::Early;
+    });
+    unavailable(&house, "shed", 240);
+    is_refused(&house, "shed", 1);
 }
 
 /// The code and the reason reach a program that knows nothing of greenroom.
@@ -223,6 +250,7 @@ fn another_subprotocol_than_the_promised_one_is_1002() {
         backend.send(switching(selects));
         // The backend hears at once that nobody comes, and nothing of what was meant for another language.
         assert_eq!(backend.rest_or_reset(), b"");
+        house.wait_for(State::Closing, 1); // its client hears of it later
         let (code, reason) = closed(client);
         assert_eq!(
             (code, &reason[..]),

@@ -96,6 +96,17 @@ fn a_close_a_violation_and_bad_text_end_it_and_free_what_was_kept() {
 }
 
 #[test]
+fn what_is_forgotten_takes_no_memory_and_a_close_behind_it_is_still_seen() {
+    let mut early = early();
+    let cut = frame(0x82, &[7; 2_000]);
+    early.take(Time::ZERO, &cut[..1_000]);
+    early.forget();
+    assert_eq!((early.memory(), early.is_empty()), (0, true));
+    assert!(!early.closes(&cut[1_000..]), "the rest of its frame is no Close");
+    assert!(early.closes(&frame(0x88, &[3, 0xe8])));
+}
+
+#[test]
 fn a_character_may_be_cut_by_a_frame_and_not_by_the_end_of_its_message() {
     let euro = "€".as_bytes();
     let (first, last) = (frame(0x01, &euro[..1]), frame(0x80, &euro[1..]));

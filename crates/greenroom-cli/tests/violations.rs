@@ -12,7 +12,7 @@
 
 mod common;
 
-use common::raw::{Front, SOON, close, frame, header, masked};
+use common::raw::{Front, Raw, SOON, close, frame, header, masked, nobody, serve, upgrade};
 
 /// The bad bytes, and greenroom's word for what is wrong with them.
 type Case = (Vec<u8>, &'static str);
@@ -74,6 +74,34 @@ fn a34_a35_a36_a37_a_clients_violation_is_1002_to_it_and_1001_to_the_backend() {
         drop(client);
         let closed = |event: &serde_json::Value| event["cause"] == "client_violation" && event["detail"] == word;
         front.greenroom.wait_for_from(from, closed, SOON);
+    }
+}
+
+/// A34, A35, A36, A37 of a client that was accepted: 1002, at once, whatever was kept of it before.
+#[test]
+fn a34_a35_a36_a37_an_accepted_clients_violation_is_1002() {
+    let greenroom = serve(&nobody(), &["--hold", "accept"]);
+    let address = greenroom.address();
+    let mut cases = cases(masked, true);
+    cases.push((frame(0x81, b"not masked"), "unmasked"));
+    cases.push((frame(0x88, &close(1000, "")), "unmasked"));
+    for (bad, word) in cases {
+        for by_bytes in [false, true] {
+            let mut client = Raw::connect(&address);
+            client.send(upgrade(""));
+            assert!(client.head().starts_with("HTTP/1.1 101 "));
+            let from = greenroom.events().len();
+            client.send(masked(0x81, b"good"));
+            if by_bytes {
+                bad.iter().take_while(|byte| client.try_send([**byte])).count();
+            } else {
+                client.send(&bad);
+            }
+            assert_eq!(client.frame(), (0x88, close(1002, "")), "{word}");
+            drop(client);
+            let closed = |event: &serde_json::Value| event["cause"] == "client_violation" && event["detail"] == word;
+            greenroom.wait_for_from(from, closed, SOON);
+        }
     }
 }
 

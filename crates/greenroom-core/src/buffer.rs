@@ -26,6 +26,9 @@ use crate::limits::{EARLY_FRAMES_MAX, EARLY_PIECE, HOLD_PINGS_MAX, HOLD_PINGS_WI
 use crate::time::Time;
 use crate::wire::{CloseSeen, ControlFrame, Opcode, Scanner, Sender, Stop, Violation, pong_frame};
 
+/// A client's frame without payload: two bytes and the mask (RFC 6455 §5.2).
+const FRAME_LEAST: usize = 6;
+
 /// What follows from some bytes of an accepted client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Taken {
@@ -79,13 +82,20 @@ impl Early {
         }
     }
 
-    /// How many bytes may be read: more are not to be taken.
+    /// How many bytes may be read: more are not to be taken. So many hold no frame too many, however small they are.
     #[must_use]
     pub fn room(&self) -> usize {
-        if self.frames >= EARLY_FRAMES_MAX {
+        let frames = EARLY_FRAMES_MAX.saturating_sub(self.frames);
+        let (left, more) = match self.scanner.frame_len() {
+            Some(_) => (self.scanner.frame_left(), frames.saturating_sub(1)),
+            None => (0, frames),
+        };
+        if frames == 0 {
             return 0;
         }
-        self.max.saturating_sub(self.bytes.len())
+        let of_frames = usize::try_from(left).unwrap_or(usize::MAX);
+        let of_frames = of_frames.saturating_add(more * FRAME_LEAST);
+        of_frames.min(self.max.saturating_sub(self.bytes.len()))
     }
 
     /// Bytes of memory for what is kept.
@@ -143,10 +153,15 @@ impl Early {
             }
         }
         if taken.end.is_some() {
-            self.bytes = Vec::new(); // it is not let in any more
-            self.begun = 0;
+            self.forget();
         }
         taken
+    }
+
+    /// Drops what is kept: its client is not let in any more. See [`Early::closes`].
+    pub fn forget(&mut self) {
+        self.bytes = Vec::new();
+        self.begun = 0;
     }
 
     /// Looks for the client's Close in what is not taken any more.

@@ -11,13 +11,36 @@ use greenroom_core::time::Time;
 static START: OnceLock<Instant> = OnceLock::new();
 
 fn start() -> Instant {
-    *START.get_or_init(Instant::now)
+    *START.get_or_init(first)
 }
 
 /// The present moment. The first call is moment zero: the program makes it as its first act.
 #[must_use]
 pub fn now() -> Time {
-    Time::ZERO + start().elapsed()
+    Time::ZERO + read().saturating_duration_since(start())
+}
+
+#[cfg(not(test))]
+fn read() -> Instant {
+    Instant::now()
+}
+
+#[cfg(not(test))]
+fn first() -> Instant {
+    Instant::now()
+}
+
+/// Where a test stops tokio's clock, this one stands too.
+#[cfg(test)]
+fn read() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Moment zero is before the first of the clocks that tests stop, each at its own moment.
+#[cfg(test)]
+fn first() -> Instant {
+    let before = Duration::from_secs(60); // tidy: allow-duration tests begin together
+    Instant::now().checked_sub(before).unwrap_or_else(read)
 }
 
 /// The moment as tokio's timer wants it; a moment too far to be represented is put a year away.

@@ -26,6 +26,8 @@ mod hold;
 mod parting;
 pub(crate) mod refuse;
 mod template;
+#[cfg(test)]
+mod timed;
 mod watched;
 
 use std::io;

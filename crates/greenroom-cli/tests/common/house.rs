@@ -61,16 +61,23 @@ impl House {
 
     /// As [`House::pushed`], before another place than its stub.
     pub fn before(place: &str, edit: impl FnOnce(&mut Config)) -> Self {
-        Self::at(Stub::listen(), place, Trust::Pushed, edit)
+        Self::at(Stub::listen(), place, Trust::Pushed, Starts::default(), edit)
+    }
+
+    /// As [`House::pushed`], before a backend whose starts are known to take so long.
+    pub fn slow(start: Duration, edit: impl FnOnce(&mut Config)) -> Self {
+        let stub = Stub::listen();
+        let (place, starts) = (stub.address(), Starts::known([start; limits::STARTS_NEEDED]));
+        Self::at(stub, &place, Trust::Pushed, starts, edit)
     }
 
     fn new(trust: Trust, edit: impl FnOnce(&mut Config)) -> Self {
         let stub = Stub::listen();
         let place = stub.address();
-        Self::at(stub, &place, trust, edit)
+        Self::at(stub, &place, trust, Starts::default(), edit)
     }
 
-    fn at(stub: Stub, place: &str, trust: Trust, edit: impl FnOnce(&mut Config)) -> Self {
+    fn at(stub: Stub, place: &str, trust: Trust, starts: Starts, edit: impl FnOnce(&mut Config)) -> Self {
         let mut config = plain(place);
         edit(&mut config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -88,7 +95,7 @@ impl House {
             names: Names::new(&place.parse().unwrap(), log.clone()),
             address: place.parse().unwrap(),
             plan: Plan::plain(Source::Probe(trust), false),
-            starts: Starts::default(),
+            starts,
             registry: Arc::clone(&registry),
             log: log.clone(),
         });

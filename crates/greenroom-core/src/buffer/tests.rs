@@ -96,6 +96,17 @@ fn a_close_a_violation_and_bad_text_end_it_and_free_what_was_kept() {
 }
 
 #[test]
+fn what_is_forgotten_takes_no_memory_and_a_close_behind_it_is_still_seen() {
+    let mut early = early();
+    let cut = frame(0x82, &[7; 2_000]);
+    early.take(Time::ZERO, &cut[..1_000]);
+    early.forget();
+    assert_eq!((early.memory(), early.is_empty()), (0, true));
+    assert!(!early.closes(&cut[1_000..]), "the rest of its frame is no Close");
+    assert!(early.closes(&frame(0x88, &[3, 0xe8])));
+}
+
+#[test]
 fn a_character_may_be_cut_by_a_frame_and_not_by_the_end_of_its_message() {
     let euro = "€".as_bytes();
     let (first, last) = (frame(0x01, &euro[..1]), frame(0x80, &euro[1..]));
@@ -138,6 +149,28 @@ fn room_ends_at_the_limit_of_bytes_and_of_frames() {
         early.take(Time::ZERO, &frame(0x82, b""));
     }
     assert_eq!(early.room(), 0);
+}
+
+/// A32. Whoever sends more frames than are kept, in as few reads as may be, has no more of them kept.
+#[test]
+fn a32_a_flood_of_small_frames_ends_at_the_limit_of_frames() {
+    for (first, next, payload) in [(0x82, 0x82, 0), (0x01, 0x00, 0), (0x02, 0x00, 1), (0x82, 0x82, 200)] {
+        let flood = [
+            frame(first, &vec![b'a'; payload]),
+            frame(next, &vec![b'a'; payload]).repeat(2 * EARLY_FRAMES_MAX),
+        ];
+        let flood = flood.concat();
+        let (mut early, mut rest) = (Early::new(16 * 1024 * KIB), &flood[..]);
+        let mut reads = 0;
+        while early.room() > 0 {
+            let (piece, behind) = rest.split_at(early.room().min(rest.len()));
+            assert!(early.take(Time::ZERO, piece).end.is_none());
+            (rest, reads) = (behind, reads + 1);
+        }
+        assert_eq!(early.frames, EARLY_FRAMES_MAX, "{payload}");
+        assert!(reads < 1000, "{reads} reads for frames of {payload}");
+        assert!(early.into_bytes().len() < EARLY_FRAMES_MAX * (payload + 8) + FRAME_LEAST);
+    }
 }
 
 /// A36. The thousandth ping of a second is answered, one more ends it; a second later all is forgotten.

@@ -137,31 +137,32 @@ impl Accepted {
     pub(super) async fn gone(&mut self) -> Gone {
         loop {
             // The poller may have told before, while nobody listened: its word is used up by the look itself.
-            match self.read() {
-                Turn::Wait => {}
-                Turn::More => {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
+            let has_more = match self.read() {
+                Turn::Wait => false,
+                Turn::More => true,
                 Turn::Gone(gone) => return gone,
-            }
+            };
             self.write();
             let is_full = self.full.is_some();
+            let is_starved = self.full.is_some_and(|full| full.by_budget);
+            // Whoever never stops sending is told to leave, pinged and answered like all others.
             tokio::select! {
                 biased;
                 () = self.share.told_to_leave() => return Gone::Refused(Refusal::EarlyBudget),
-                () = readable(&self.client, !is_full) => {
-                    if is_full {
-                        return Gone::Left;
-                    }
-                }
-                _ = self.client.socket().writable(), if !self.out.is_empty() => {}
-                () = self.share.freed(), if is_full => {}
                 () = clock::until(Some(self.due())) => {
                     if let Some(gone) = self.passes(clock::now()) {
                         return gone;
                     }
                 }
+                () = tokio::task::yield_now(), if has_more => {}
+                () = readable(&self.client, !is_full), if !has_more => {
+                    if is_full {
+                        return Gone::Left;
+                    }
+                }
+                _ = self.client.socket().writable(), if !self.out.is_empty() => {}
+                // Its own bound is the same whatever others free.
+                () = self.share.freed(), if is_starved => {}
             }
         }
     }
@@ -238,10 +239,10 @@ impl Accepted {
         let mut room = self.early.room();
         with_scratch(|scratch| {
             room = room.min(scratch.len());
-            // How much lies there, so that memory is asked for by what is needed.
+            // How much lies there, so that memory is asked for by what is needed. Without room: whether anything does.
             let (seen, _) = rustix::net::recv(
                 self.client.socket(),
-                &mut scratch[..],
+                &mut scratch[..room.max(1)],
                 RecvFlags::PEEK | RecvFlags::DONTWAIT,
             )?;
             if seen == 0 {
@@ -319,7 +320,8 @@ impl Accepted {
             mut out,
             ..
         } = *self;
-        drop(share);
+        early.forget();
+        drop(share); // what it was counted for is gone
         out.extend_from_slice(frame);
         let Some(mut client) = client.into_inner() else {
             return;
@@ -343,9 +345,11 @@ enum Read {
     Full { by_budget: bool },
 }
 
-/// Reads and drops what comes until the client's Close, or its end.
+/// Reads and drops what comes until the client's Close, or its end. Between two looks others have their turn, as
+/// has the time after which nobody waits any more: a client that never stops sending must not keep its thread.
 async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
     loop {
+        tokio::task::yield_now().await;
         client.readable().await?;
         let read = with_scratch(|scratch| {
             let read = client.try_read(scratch)?;
@@ -366,5 +370,121 @@ async fn readable(client: &Watched, reads: bool) {
         let _ = client.socket().ready(Interest::READABLE).await; // an error shows at the read
     } else {
         client.gone().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::time::Duration;
+
+    use greenroom_core::limits::HOLD_PINGS_MAX;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Two ends of a connection whose buffers are as small as may be: the client's, and ours.
+    async fn pair() -> (std::net::TcpStream, Watched) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        client.set_recv_buffer_size(1).unwrap();
+        client.set_tcp_nodelay(true).unwrap();
+        client.connect(&listener.local_addr().unwrap().into()).unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        socket2::SockRef::from(&ours).set_send_buffer_size(1).unwrap();
+        (client.into(), Watched::new(ours))
+    }
+
+    /// A masked frame of up to 64 KiB.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let len = payload.len().to_be_bytes();
+        let len = match payload.len() {
+            ..=125 => vec![0x80 | len[7]],
+            _ => vec![0xfe, len[6], len[7]],
+        };
+        [&[first][..], &len, &[0; 4], payload].concat()
+    }
+
+    /// Sends pongs as fast as they go. True: it was cut; false: five seconds of it were borne.
+    fn flood(mut client: std::net::TcpStream) -> std::thread::JoinHandle<bool> {
+        let pongs = frame(0x8a, &[0; 125]).repeat(2000);
+        std::thread::spawn(move || {
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < CLOSE_HANDSHAKE {
+                if client.write_all(&pongs).is_err() {
+                    return true;
+                }
+            }
+            false
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_stops_sending_keeps_no_thread_to_itself_while_its_close_is_awaited() {
+        let (client, ours) = pair().await;
+        let room = EarlyRoom::new(1 << 20);
+        let accepted = Box::new(Accepted::new(ours, Vec::new(), None, 1024, &room));
+        let flood = flood(client);
+        let closing = tokio::spawn(accepted.close(CloseCode::POLICY, ""));
+        tokio::time::advance(2 * CLOSE_HANDSHAKE).await;
+        closing.await.unwrap();
+        assert!(flood.join().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_stops_sending_is_told_to_leave_like_others() {
+        let (mut client, ours) = pair().await;
+        let room = EarlyRoom::new(10_000);
+        let mut other = room.share();
+        let mut accepted = Box::new(Accepted::new(ours, Vec::new(), None, 4_100, &room));
+        client.write_all(&frame(0x82, &[7; 4_000])).unwrap();
+        let flood = flood(client);
+        let leaves = tokio::spawn(async move { accepted.gone().await });
+        while room.used() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(other.grow(5_200), "now the newest is to go");
+        assert_eq!(leaves.await.unwrap(), Gone::Refused(Refusal::EarlyBudget));
+        assert!(flood.join().unwrap());
+        assert_eq!(room.used(), 5_200);
+    }
+
+    /// A43. Of the pongs of a client that reads none the last one waits, and nothing grows.
+    #[tokio::test]
+    async fn a43_a_client_that_reads_no_pongs_has_one_of_them_waiting() {
+        let (mut client, ours) = pair().await;
+        let mut accepted = Accepted::new(ours, Vec::new(), None, 1024, &EarlyRoom::new(1 << 20));
+        let pings = HOLD_PINGS_MAX - 1;
+        for ping in 0..pings {
+            client.write_all(&frame(0x89, &[ping.to_le_bytes()[0]; 125])).unwrap();
+            assert!(!matches!(accepted.read(), Turn::Gone(_)));
+            accepted.write();
+            assert!(accepted.out.capacity() <= 127, "one frame: {}", accepted.out.len());
+            tokio::task::yield_now().await; // the poller says whether it can be written
+        }
+        assert!(!accepted.out.is_empty() && accepted.pong.is_some(), "it is full");
+        accepted.tell("not while something waits");
+        assert!(accepted.out.capacity() <= 127);
+        // It reads after all: whole frames, in order, the last one last.
+        let reader = std::thread::spawn(move || {
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut seen = Vec::new();
+            while seen.last() != Some(&(pings - 1).to_le_bytes()[0]) {
+                let mut pong = [0; 127];
+                client.read_exact(&mut pong).unwrap();
+                assert_eq!(pong[..2], [0x8a, 125]);
+                assert!(pong[3..].iter().all(|byte| *byte == pong[2]));
+                seen.push(pong[2]);
+            }
+            (client, seen.len())
+        });
+        while !reader.is_finished() {
+            assert!(!matches!(accepted.read(), Turn::Gone(_)));
+            accepted.write();
+            tokio::task::yield_now().await;
+        }
+        let (_client, seen) = reader.join().unwrap();
+        assert!(seen < pings as usize, "{seen}");
+        assert_eq!(accepted.out.capacity(), 0);
     }
 }

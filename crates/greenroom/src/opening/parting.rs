@@ -39,6 +39,7 @@ impl Parting<'_> {
         match received {
             Received::Switched { switched, said, .. } => {
                 if said.protocol.as_deref() != accepted.selected() {
+                    drop(switched); // its backend need not wait for the client's end
                     let selected = said.protocol.unwrap_or_else(|| "none".into());
                     let why = format!(
                         "it was accepted with the subprotocol {}, and the backend selected {selected}",
@@ -86,14 +87,22 @@ impl Parting<'_> {
         self.entry.enter(State::Closing);
         let at = self.close_at(accepted.since(), together);
         let mut drain = self.front.drain.clone();
+        let its_time = async {
+            tokio::select! {
+                () = clock::until(Some(at)) => {}
+                _ = drain.wait_for(Option::is_some), if refusal != Refusal::Draining => {}
+            }
+        };
+        tokio::pin!(its_time);
         let gone = tokio::select! {
             biased;
             gone = accepted.gone() => Some(gone),
-            () = clock::until(Some(at)) => None,
-            _ = drain.wait_for(Option::is_some), if refusal != Refusal::Draining => None,
+            () = &mut its_time => None,
         };
-        if let Some(Gone::Closed(seen)) = gone {
-            return accepted.answer_close(seen).await;
+        match gone {
+            Some(Gone::Closed(seen)) => return accepted.answer_close(seen).await,
+            Some(Gone::Refused(_)) => its_time.await, // it is not heard any more, and closed no sooner for that
+            Some(Gone::Left | Gone::Violation(_) | Gone::NotUtf8) | None => {}
         }
         let Some(code) = CloseCode::new(refusal.close_code()) else {
             return; // a test holds that each refusal has a legal one

@@ -128,9 +128,6 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
         held,
         relayed,
     });
-    for station in &house.stations {
-        station.backend.inbox.tell(Message::Drain);
-    }
     let now = clock::now();
     let spread = if graceful {
         SPREAD_MAX.min(house.config.grace / 2)
@@ -142,6 +139,10 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
         spread,
         deadline: now + spread,
     }));
+    // Behind the plan: who is held with a 101 is closed by it too.
+    for station in &house.stations {
+        station.backend.inbox.tell(Message::Drain);
+    }
     let wait = if graceful { house.config.grace } else { Duration::ZERO };
     tokio::select! {
         biased; // a second word is for what takes time: an empty house leaves it to the child's grace

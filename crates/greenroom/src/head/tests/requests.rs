@@ -324,6 +324,51 @@ fn what_is_negotiated_is_bounded_and_legal() {
     ]);
 }
 
+/// A29. Eight times as long is about eight times the work, for all that made parsers of others quadratic: a
+/// quadratic one takes 64 times as long. Of each the quickest of many is compared, in time of this thread alone.
+#[test]
+fn a29_the_work_grows_with_the_length_and_no_faster() {
+    let time = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        now.tv_sec * 1_000_000_000 + now.tv_nsec
+    };
+    let work = |head: &[u8]| {
+        let of_some = (0..10).map(|_| {
+            let begun = time();
+            for _ in 0..10 {
+                std::hint::black_box(is(std::hint::black_box(head)));
+            }
+            time() - begun
+        });
+        of_some.min().unwrap_or_default()
+    };
+    let shapes: [(&str, fn(usize) -> String); 6] = [
+        ("spaces", |len| {
+            format!("Sec-WebSocket-Protocol: a,{}b\n", " ".repeat(len))
+        }),
+        ("empty elements", |len| {
+            format!("Sec-WebSocket-Protocol: a{}\n", ",".repeat(len))
+        }),
+        ("spaces behind", |len| {
+            format!("Sec-WebSocket-Extensions: x;{}a\n", " ".repeat(len))
+        }),
+        ("escapes", |len| {
+            format!("Sec-WebSocket-Extensions: x; a=\"{}\"\n", "\\a".repeat(len / 2))
+        }),
+        ("no end", |len| {
+            format!("Sec-WebSocket-Extensions: x; a=\"{}\n", "\\\\".repeat(len / 2))
+        }),
+        ("semicolons", |len| {
+            format!("Sec-WebSocket-Extensions: x{}\n", "; ".repeat(len / 2))
+        }),
+    ];
+    for (what, shape) in shapes {
+        let (short, long) = (valid_and(&shape(480)), valid_and(&shape(8 * 480)));
+        let (short, long) = (work(&short), work(&long));
+        assert!(long < 24 * short.max(1), "{what}: {short} ns, {long} ns");
+    }
+}
+
 #[test]
 fn an_incomplete_head_is_partial_at_every_byte() {
     let head = valid_and("Origin: https://a\n");

@@ -39,7 +39,6 @@ impl Parting<'_> {
         match received {
             Received::Switched { switched, said, .. } => {
                 if said.protocol.as_deref() != accepted.selected() {
-                    drop(switched); // its backend need not wait for the client's end
                     let selected = said.protocol.unwrap_or_else(|| "none".into());
                     let why = format!(
                         "it was accepted with the subprotocol {}, and the backend selected {selected}",

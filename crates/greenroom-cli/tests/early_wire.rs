@@ -201,6 +201,33 @@ fn a_frame_that_is_half_sent_at_the_release_arrives_whole() {
 }
 
 #[test]
+fn what_is_more_than_greenroom_keeps_waits_at_the_client_and_arrives_too() {
+    let stage = Stage::new(SOON_ACCEPTED);
+    let payload: Vec<u8> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
+    // Too many bytes, in one frame and behind others; and too many frames.
+    let large = [masked(0x81, b"first"), masked(0x82, &payload), masked(0x81, b"last")].concat();
+    let many = (0..10_000_u32).flat_map(|number| masked(0x82, &number.to_le_bytes()));
+    let messages = [large, many.collect()];
+    let clients: Vec<_> = (messages.iter().cloned())
+        .map(|bytes| {
+            let (mut client, _) = stage.accepted("");
+            std::thread::spawn(move || {
+                client.send(bytes); // comes to its end only once the server takes it
+                client
+            })
+        })
+        .collect();
+    stage.ready();
+    let backends: Vec<_> = messages.iter().map(|_| stage.let_in("")).collect();
+    for ((mut backend, head), bytes) in backends.into_iter().zip(&messages) {
+        assert!(backend.exactly(bytes.len()) == *bytes, "byte by byte, of {head}");
+    }
+    for client in clients {
+        client.join().unwrap();
+    }
+}
+
+#[test]
 fn a_close_while_held_is_answered_at_once_and_nothing_of_it_reaches_the_backend() {
     let stage = Stage::new(SOON_ACCEPTED);
     let (mut leaving, _) = stage.accepted("");

@@ -115,6 +115,23 @@ fn connections_of_one_address_are_as_many_as_may_be_and_one_more_is_429() {
     assert_eq!(house.refused("connections_of_address"), 2);
 }
 
+/// Who is turned away at the door may send its request all the same, and reads its answer.
+#[test]
+fn a_refusal_at_the_door_is_not_lost_however_late_the_request_comes() {
+    let house = House::pushed(|config| config.limits.connections_per_address = Some(1));
+    let held = house.client_with(upgrade(""));
+    house.wait_for(State::Held, 1);
+    let mut late = house.client();
+    house.wait_for(State::Closed, 1);
+    late.head(); // it is said already
+    late.send(&upgrade("")[..40]);
+    late.send(&upgrade("")[40..]);
+    assert_eq!(late.rest().iter().filter(|&&byte| byte == b'\n').count(), 1, "one line");
+    assert!(late.0.take_error().unwrap().is_none());
+    drop((held, late));
+    all_gone(&house, 2);
+}
+
 #[test]
 fn with_fewer_bits_a_network_is_one_address() {
     let house = House::pushed(|config| {
@@ -318,16 +335,14 @@ fn only_pages_of_allowed_origins_open_a_websocket() {
         "file://",
         "https://example.org https://evil.example",
     ];
-    for origin in evil {
-        let mut client = house.client_with(upgrade(&format!("Origin: {origin}\r\n")));
-        refused(&mut client, "403 Forbidden", "origin");
+    let of = |lines: &str| house.client_with(upgrade(lines));
+    let mut refusals: Vec<Raw> = evil.iter().map(|origin| of(&format!("Origin: {origin}\r\n"))).collect();
+    refusals.push(of("Origin: https://example.org\r\nOrigin: https://evil.example\r\n"));
+    refusals.push(of("Origin: https://example.org\r\norigin: https://example.org\r\n"));
+    for client in &mut refusals {
+        refused(client, "403 Forbidden", "origin");
     }
-    for two in [
-        "Origin: https://example.org\r\nOrigin: https://evil.example\r\n",
-        "Origin: https://example.org\r\norigin: https://example.org\r\n",
-    ] {
-        refused(&mut house.client_with(upgrade(two)), "403 Forbidden", "origin");
-    }
+    drop(refusals);
     assert_eq!(house.refused("origin"), evil.len() as u64 + 2);
     assert_eq!(house.registry.count(State::Held), 0, "nobody has taken a place");
     let mut held = Vec::new();

@@ -341,6 +341,8 @@ pub const ADDRESSES_FORGOTTEN: usize = 2;
 pub const HANDSHAKES_MAX: usize = 100_000;
 /// Handshakes of an address that may come together under its rate, as time: so much of it in one go.
 pub const HANDSHAKE_BURST: Duration = Duration::from_secs(2);
+/// Clients beyond a limit that are given the time to read their refusal ([`LINGER`]); more are closed at once.
+pub const TURNED_AWAY_MAX: usize = 64;
 /// Leading bits of an address by which clients are told apart: all of IPv4, and of IPv6 what one site has.
 pub const ADDRESS_BITS: (u8, u8) = (32, 64);
 

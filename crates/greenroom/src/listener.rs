@@ -96,7 +96,7 @@ pub async fn accept(listener: TcpListener, threads: Arc<Threads>, front: Arc<Fro
                 set_up(&client, peer.is_loopback());
                 match front.registry.accept(peer) {
                     Ok(entry) => threads.spawn(opening::serve(Arc::clone(&front), client, peer, entry)),
-                    Err(refusal) => opening::turn_away(&front, &client, refusal),
+                    Err(refusal) => opening::turn_away(&front, &threads, client, refusal),
                 }
             }
             // The client was gone before we came; nothing is wrong with the door.

@@ -21,6 +21,7 @@
 mod accepted;
 mod admit;
 mod answer;
+mod away;
 mod guest;
 mod hold;
 mod parting;
@@ -52,6 +53,7 @@ use crate::scratch::with_scratch;
 
 pub(crate) use accepted::Before;
 pub(crate) use answer::{NoHead, Switched101, next_head};
+pub(crate) use away::turn_away;
 pub(crate) use hold::Place;
 pub(crate) use refuse::{linger, say};
 pub(crate) use watched::Watched;
@@ -208,26 +210,6 @@ fn take_head(client: &TcpStream, max: usize, head: &mut Vec<u8>) -> io::Result<O
             Err(fault) => Head::Bad(fault),
         }))
     })
-}
-
-/// Refuses a client for which there is no room: at once, and without a task that waits.
-pub(crate) fn turn_away(front: &Front, client: &std::net::TcpStream, refusal: Refusal) {
-    let mut answer = Vec::new();
-    let with = With {
-        retry_after_seconds: Some(admit::soon(front)),
-        ..With::default()
-    };
-    crate::head::refusal(refusal, with, &mut answer);
-    let _ = rustix::net::send(
-        client,
-        &answer,
-        rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
-    );
-    // The head that lies there unread would make the close a reset, which destroys the answer.
-    let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
-    with_scratch(|scratch| {
-        let _ = rustix::net::recv(client, scratch, RecvFlags::DONTWAIT);
-    });
 }
 
 /// How long a refused client may take to read its answer.

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
-use greenroom_core::limits::{CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX};
+use greenroom_core::limits::{
+    CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
+};
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, Semaphore};
 
@@ -60,6 +62,8 @@ pub struct Registry {
     pub(crate) changed: Notify,
     /// Places for browsers whose refusal is kept back.
     pub(crate) tarpit: Semaphore,
+    /// Places of clients beyond a limit that are given the time to read their refusal.
+    pub(crate) turned_away: Arc<Semaphore>,
     /// What accepted clients have sent before their backends were ready.
     pub early: Arc<EarlyRoom>,
 }
@@ -86,6 +90,7 @@ impl Registry {
             go: Notify::new(),
             changed: Notify::new(),
             tarpit: Semaphore::new(TARPIT_MAX),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             early: EarlyRoom::new(limits.early_budget),
         })
     }

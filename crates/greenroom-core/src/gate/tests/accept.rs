@@ -87,15 +87,19 @@ fn nobody_is_accepted_at_an_open_gate_and_whoever_still_waits_when_it_shuts_is_a
 
 #[test]
 fn a_trial_that_fails_begins_no_hold_period() {
-    let mut bench = Bench::shut();
+    let mut bench = Bench::small(10, 1);
     bench.auto(1);
     bench.auto(2);
     bench.pass(AFTER - MS);
     bench.tell(Input::Ready(Trust::Pushed));
     bench.pass(MS); // it is time, at an open gate
-    assert_eq!(accepted(&bench.answer(1, Answer::Status(503))), [1]);
+    let said = bench.answer(1, Answer::Status(503));
     assert!(matches!(bench.gate.stage(), Stage::Limited { .. }));
-    assert_eq!(accepted(&bench.answer(2, Answer::Status(503))), [2]);
+    assert_eq!(
+        accepted(&said),
+        [1, 2],
+        "who came back, and who was passed over in line"
+    );
     bench.goes();
     assert_eq!(bench.auto(3), [3], "the same period");
 }

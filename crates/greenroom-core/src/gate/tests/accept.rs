@@ -204,3 +204,46 @@ fn acceptance_costs_no_place() {
     }
     assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Pushed))), [1, 2, 3]);
 }
+
+/// At each stage, in line and aside: who is accepted on arrival, who `AFTER` later, and who is not.
+#[test]
+fn who_is_accepted_at_which_stage() {
+    let stages = ["shut", "limited", "doubt", "proving", "sure", "failed", "draining"];
+    let wishes = [Accept::Never, Accept::AtOnce, Accept::After(AFTER)];
+    let mut table = String::new();
+    for stage in stages {
+        for (need, place) in [(0, "in line"), (1, "aside")] {
+            for wish in wishes {
+                let mut bench = Bench::small(10, 1);
+                bench.met(0b01);
+                match stage {
+                    "shut" => {}
+                    "doubt" => drop(bench.tell(Input::Ready(Trust::Pushed))),
+                    "failed" => drop(bench.tell(Input::Failed)),
+                    "draining" => drop(bench.tell(Input::Drain)),
+                    _ => drop(bench.tell(Input::Ready(Trust::Inferred))),
+                }
+                if matches!(stage, "proving" | "sure") {
+                    bench.arrive(1);
+                    bench.answer(1, Answer::Spoke);
+                }
+                if stage == "sure" {
+                    bench.pass(PROVE_FOR);
+                }
+                bench.tell(Input::Spare(0)); // so that nobody is let in
+                let now = accepted(&bench.arrive_as(2, need, wish, NOBODY));
+                let is_held = bench.gate.held() == 1;
+                let later = accepted(&bench.pass(AFTER));
+                let then = match (is_held, now.len(), later.len()) {
+                    (false, 0, 0) => "not held",
+                    (true, 1, 0) => "at once",
+                    (true, 0, 1) => "at its time",
+                    (true, 0, 0) => "not",
+                    other => panic!("{stage} {place} {wish:?}: {other:?}"),
+                };
+                table.push_str(&format!("{stage:9} {place:7} {:12} → {then}\n", format!("{wish:?}")));
+            }
+        }
+    }
+    insta::assert_snapshot!(table);
+}

@@ -58,7 +58,6 @@ impl Crowd {
     }
 
     pub(super) fn check(&self, websocket: usize) {
-        let sum = |counts: &BTreeMap<u64, usize>| counts.is_empty() || counts.values().sum::<usize>() == websocket;
-        debug_assert!(sum(&self.addresses) && sum(&self.keys));
+        debug_assert!(self.addresses.len() <= websocket && self.keys.len() <= websocket);
     }
 }

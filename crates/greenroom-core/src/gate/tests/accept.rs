@@ -87,15 +87,19 @@ fn nobody_is_accepted_at_an_open_gate_and_whoever_still_waits_when_it_shuts_is_a
 
 #[test]
 fn a_trial_that_fails_begins_no_hold_period() {
-    let mut bench = Bench::shut();
+    let mut bench = Bench::small(10, 1);
     bench.auto(1);
     bench.auto(2);
     bench.pass(AFTER - MS);
     bench.tell(Input::Ready(Trust::Pushed));
     bench.pass(MS); // it is time, at an open gate
-    assert_eq!(accepted(&bench.answer(1, Answer::Status(503))), [1]);
+    let said = bench.answer(1, Answer::Status(503));
     assert!(matches!(bench.gate.stage(), Stage::Limited { .. }));
-    assert_eq!(accepted(&bench.answer(2, Answer::Status(503))), [2]);
+    assert_eq!(
+        accepted(&said),
+        [1, 2],
+        "who came back, and who was passed over in line"
+    );
     bench.goes();
     assert_eq!(bench.auto(3), [3], "the same period");
 }
@@ -199,4 +203,47 @@ fn acceptance_costs_no_place() {
         bench.arrive_as(id, 0, accept, NOBODY);
     }
     assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Pushed))), [1, 2, 3]);
+}
+
+/// At each stage, in line and aside: who is accepted on arrival, who `AFTER` later, and who is not.
+#[test]
+fn who_is_accepted_at_which_stage() {
+    let stages = ["shut", "limited", "doubt", "proving", "sure", "failed", "draining"];
+    let wishes = [Accept::Never, Accept::AtOnce, Accept::After(AFTER)];
+    let mut table = String::new();
+    for stage in stages {
+        for (need, place) in [(0, "in line"), (1, "aside")] {
+            for wish in wishes {
+                let mut bench = Bench::small(10, 1);
+                bench.met(0b01);
+                match stage {
+                    "shut" => {}
+                    "doubt" => drop(bench.tell(Input::Ready(Trust::Pushed))),
+                    "failed" => drop(bench.tell(Input::Failed)),
+                    "draining" => drop(bench.tell(Input::Drain)),
+                    _ => drop(bench.tell(Input::Ready(Trust::Inferred))),
+                }
+                if matches!(stage, "proving" | "sure") {
+                    bench.arrive(1);
+                    bench.answer(1, Answer::Spoke);
+                }
+                if stage == "sure" {
+                    bench.pass(PROVE_FOR);
+                }
+                bench.tell(Input::Spare(0)); // so that nobody is let in
+                let now = accepted(&bench.arrive_as(2, need, wish, NOBODY));
+                let is_held = bench.gate.held() == 1;
+                let later = accepted(&bench.pass(AFTER));
+                let then = match (is_held, now.len(), later.len()) {
+                    (false, 0, 0) => "not held",
+                    (true, 1, 0) => "at once",
+                    (true, 0, 1) => "at its time",
+                    (true, 0, 0) => "not",
+                    other => panic!("{stage} {place} {wish:?}: {other:?}"),
+                };
+                table.push_str(&format!("{stage:9} {place:7} {:12} → {then}\n", format!("{wish:?}")));
+            }
+        }
+    }
+    insta::assert_snapshot!(table);
 }

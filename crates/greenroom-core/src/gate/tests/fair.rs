@@ -278,7 +278,8 @@ fn plain_requests_are_not_counted_among_those_of_an_address() {
         ..GateLimits::default()
     });
     let deadline = bench.now + HOUR;
-    for id in 1..=5 {
+    assert_eq!(refused(&bench.arrive(1)), []);
+    for id in 2..=5 {
         let said = bench.tell(Input::Arrived {
             id: SessionId(id),
             deadline,
@@ -290,8 +291,39 @@ fn plain_requests_are_not_counted_among_those_of_an_address() {
         });
         assert_eq!(refused(&said), []);
     }
-    assert_eq!(refused(&bench.arrive(6)), []);
-    assert_eq!(refused(&bench.arrive(7)), [(7, Refusal::HeldOfAddress)]);
+    assert_eq!(refused(&bench.arrive(6)), [(6, Refusal::HeldOfAddress)]);
+    bench.tell(Input::Left(SessionId(1)));
+    assert_eq!(refused(&bench.arrive(7)), [], "those who wait take no place of it");
+}
+
+/// Also a question of time: a look at everybody who waits, at each of these steps, would take minutes.
+#[test]
+fn ten_thousand_of_a_hundred_addresses_arrive_come_back_and_go_in_turn() {
+    let mut bench = Bench::new(GateLimits {
+        fair: true,
+        held_per_address: Some(100),
+        held_per_key: Some(100),
+        ..GateLimits::default()
+    });
+    let who = |id: u64| Who {
+        address: id / 100,
+        key: id / 100,
+        is_browser: false,
+    };
+    let came: Vec<_> = (0..10_000)
+        .flat_map(|id| bench.arrive_as(id, 0, Accept::AtOnce, who(id)))
+        .collect();
+    assert_eq!(refused(&came), []);
+    let first = dialled(&bench.tell(Input::Ready(Trust::Pushed)));
+    bench.tell(Input::NotReady);
+    for &id in first.iter().rev() {
+        bench.answer(id, Answer::Refused);
+    }
+    let said = bench.tell(Input::Ready(Trust::Pushed));
+    let in_turn: Vec<u64> = (0..100)
+        .flat_map(|nth| (0..100).map(move |key| key * 100 + nth))
+        .collect();
+    assert_eq!(bench.order(&said), in_turn);
 }
 
 mod any_order {

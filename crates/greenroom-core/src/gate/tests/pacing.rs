@@ -80,22 +80,24 @@ fn one_late_answer_among_many_costs_half_and_the_others_bring_it_back() {
 
 #[test]
 fn a_plain_answer_that_takes_long_slows_nobody_down() {
-    let mut bench = Bench::shut();
-    bench.tell(Input::Ready(Trust::Pushed));
-    let deadline = bench.now + HOUR;
-    bench.tell(Input::Arrived {
-        id: SessionId(1),
-        deadline,
-        may_wait: true,
-        class: Class::Http { is_safe: true },
-        need: 0,
-        accept: Accept::Never,
-        who: Who::default(),
-    });
-    bench.answer(1, Answer::Sent);
-    bench.pass(SLOW_HANDSHAKE);
-    bench.answer(1, Answer::Served);
-    assert_eq!(bench.gate.pace.window, 64);
+    for answer in [Answer::Served, Answer::Status(404)] {
+        let mut bench = Bench::shut();
+        bench.tell(Input::Ready(Trust::Pushed));
+        let deadline = bench.now + HOUR;
+        bench.tell(Input::Arrived {
+            id: SessionId(1),
+            deadline,
+            may_wait: true,
+            class: Class::Http { is_safe: true },
+            need: 0,
+            accept: Accept::Never,
+            who: Who::default(),
+        });
+        bench.answer(1, Answer::Sent);
+        bench.pass(SLOW_HANDSHAKE);
+        bench.answer(1, answer);
+        assert_eq!(bench.gate.pace.window, 64);
+    }
 }
 
 #[test]
@@ -208,7 +210,9 @@ fn canaries_keep_to_the_rate_too() {
     (1..=3).for_each(|id| drop(bench.arrive(id)));
     assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Inferred))), [1]);
     bench.answer(1, Answer::Refused);
-    assert_eq!(dialled(&bench.pass(Duration::from_secs(1) - MS)), []);
+    assert_eq!(dialled(&bench.pass(CANARY_EVERY * 2)), []);
+    assert_eq!(dialled(&bench.arrive(4)), [], "whatever wakes the gate");
+    assert_eq!(dialled(&bench.pass(Duration::from_secs(1) - CANARY_EVERY * 2 - MS)), []);
     assert_eq!(dialled(&bench.pass(MS)), [2]);
 }
 

@@ -252,6 +252,18 @@ fn judge(asked: &Asked, backend: &Backend, push: &Push, now: &Status) -> Result<
             "leave `generation` out to mean the present one",
         );
     }
+    let settings = asked
+        .config
+        .backends
+        .iter()
+        .find(|settings| settings.name == backend.name);
+    if present == 0 && settings.is_some_and(|settings| settings.process.is_some()) {
+        return refuse(
+            StatusCode::CONFLICT,
+            format!("the process of the backend {} is not started yet", backend.name),
+            "say it again in a moment: what is said of no life would count for none",
+        );
+    }
     let generation = Generation(present);
     let phase = push.phase.as_str();
     if phase == "failed" {
@@ -266,11 +278,6 @@ fn judge(asked: &Asked, backend: &Backend, push: &Push, now: &Status) -> Result<
             "leave `reason` out, or push the phase `failed`",
         );
     }
-    let settings = asked
-        .config
-        .backends
-        .iter()
-        .find(|settings| settings.name == backend.name);
     let own: Vec<_> = settings
         .iter()
         .flat_map(|settings| &settings.phases)

@@ -161,6 +161,13 @@ impl Lines {
     fn all(&self) -> String {
         self.0.0.lock().unwrap().all.join("\n")
     }
+
+    /// Waits until all that was written has been read, or for a moment: a grandchild may hold it open.
+    fn settle(&self) {
+        let (read, changed) = &*self.0;
+        let gathered = read.lock().unwrap();
+        drop(changed.wait_timeout_while(gathered, Duration::from_secs(1), |read| !read.ended));
+    }
 }
 
 /// The program under test. Killed, by its own process id, when dropped.
@@ -296,10 +303,14 @@ impl Greenroom {
         kill_process(Pid::from_child(&self.child), signal).expect("greenroom still runs");
     }
 
-    /// Its exit status; panics with all lines if it does not end in time.
+    /// Its exit status, with all that it said read; panics with all lines if it does not end in time.
     pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
-        wait_exit(&mut self.child, within)
-            .unwrap_or_else(|| panic!("greenroom still runs; all lines:\n{}", self.stderr.all()))
+        let status = wait_exit(&mut self.child, within)
+            .unwrap_or_else(|| panic!("greenroom still runs; all lines:\n{}", self.stderr.all()));
+        for lines in [&self.stderr, &self.stdout] {
+            lines.settle(); // what it said last may not be read yet
+        }
+        status
     }
 
     /// As [`Greenroom::wait_exit`], as a shell would say it: 128+n for a signal.

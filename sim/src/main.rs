@@ -41,13 +41,15 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{seeds} seeds from {from}: {} events, {} clients, {} let in, {} refused, {} sent back to their place, {} canaries, {} phases, {} failed starts, {} changes of checks, {} bytes relayed, 0 violations, trace {:016x}",
+        "{seeds} seeds from {from}: {} events, {} clients, {} let in, {} refused, {} sent back to their place, {} canaries, {} accepted, {} in fair turns, {} phases, {} failed starts, {} changes of checks, {} bytes relayed, 0 violations, trace {:016x}",
         sum.steps,
         sum.clients,
         sum.let_in,
         sum.refused,
         sum.requeued,
         sum.canaries,
+        sum.accepted,
+        sum.fair_turns,
         sum.phases,
         sum.failed_starts,
         sum.checks,

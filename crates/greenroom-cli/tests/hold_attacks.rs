@@ -10,12 +10,12 @@
 //! | A32 flood of fragments | here; `greenroom_core::buffer::tests::a32_*` |
 //! | A33 length of 2^63-1 | here; `violations`; `greenroom_core::buffer::tests::a_declared_length_takes_no_memory` |
 //! | A34, A35, A37 broken frames | `violations`, of a client, of a backend, and of a client that was accepted |
-//! | A36 control frames, pings | `violations`; here; `greenroom::opening::timed::a36_*`; `greenroom_core::buffer::tests` |
+//! | A36 control frames, pings | `violations`; here; `greenroom::opening::tests::timed::a36_*`; `greenroom_core::buffer::tests` |
 //! | A38 text that is no UTF-8 | here |
 //! | A39 flood of accepted clients | here; core's `buffer::budget` |
-//! | A40 one address hogs the queue | where the gate shares turns fairly (`greenroom_core::gate::tests`) |
+//! | A40 one address hogs the queue | `fairness::with_fair_address_one_with_many_connections_keeps_nobody_waiting_for_more_than_one_of_them`, `fairness::as_many_of_one_address_wait_as_may_and_one_more_is_429` |
 //! | A41 descriptors | `descriptors`; `greenroom::opening::tests::where_descriptors_are_few_*` |
-//! | A42 half-open peers | `greenroom::opening::timed::a42_*` |
+//! | A42 half-open peers | `greenroom::opening::tests::timed::a42_*` |
 //! | A43 slow reader, slow backend | `relay_wire::a_slow_reader_stops_its_sender_and_costs_no_memory`; here; `greenroom::opening::accepted::tests::a43_*` |
 
 #![allow(

@@ -10,12 +10,12 @@
 //! | A32 flood of fragments | here; `greenroom_core::buffer::tests::a32_*` |
 //! | A33 length of 2^63-1 | here; `violations`; `greenroom_core::buffer::tests::a_declared_length_takes_no_memory` |
 //! | A34, A35, A37 broken frames | `violations`, of a client, of a backend, and of a client that was accepted |
-//! | A36 control frames, pings | `violations`; here; `greenroom::opening::timed::a36_*`; `greenroom_core::buffer::tests` |
+//! | A36 control frames, pings | `violations`; here; `greenroom::opening::tests::timed::a36_*`; `greenroom_core::buffer::tests` |
 //! | A38 text that is no UTF-8 | here |
 //! | A39 flood of accepted clients | here; core's `buffer::budget` |
-//! | A40 one address hogs the queue | where the gate shares turns fairly (`greenroom_core::gate::tests`) |
+//! | A40 one address hogs the queue | `fairness::with_fair_address_one_with_many_connections_keeps_nobody_waiting_for_more_than_one_of_them`, `fairness::as_many_of_one_address_wait_as_may_and_one_more_is_429` |
 //! | A41 descriptors | `descriptors`; `greenroom::opening::tests::where_descriptors_are_few_*` |
-//! | A42 half-open peers | `greenroom::opening::timed::a42_*` |
+//! | A42 half-open peers | `greenroom::opening::tests::timed::a42_*` |
 //! | A43 slow reader, slow backend | `relay_wire::a_slow_reader_stops_its_sender_and_costs_no_memory`; here; `greenroom::opening::accepted::tests::a43_*` |
 
 #![allow(
@@ -34,7 +34,7 @@ use common::{
     house::House,
     process::until,
     python,
-    raw::{Front, Raw, frame, header, masked, nobody, serve, switching, upgrade},
+    raw::{Front, Raw, close, frame, header, masked, nobody, serve, switching, upgrade},
     rig::Rig,
 };
 use greenroom::config::{Config, Hold};
@@ -369,5 +369,78 @@ fn a43_what_a_slow_backend_has_not_taken_stays_in_the_budget_until_it_has() {
     client.send(masked(0x81, b"next"));
     assert_eq!(backend.frame(), (0x81, b"next".to_vec()));
     drop((client, backend));
+    is_over(&house);
+}
+
+/// Clients that end in the middle of something: each frees its place and its bytes, and no backend hears of it.
+#[test]
+fn a_client_that_ends_in_the_middle_of_a_message_frees_its_place_and_is_never_let_in() {
+    let house = accepting(|_| {});
+    let begun = masked(0x01, b"the beginning of ");
+
+    let mut closes = accepted(&house.address);
+    closes.send([&begun[..], &masked(0x88, &close(4001, "enough"))].concat());
+    assert_eq!(
+        closes.close_frame().0,
+        4001,
+        "a Close may stand between the frames of a message"
+    );
+    assert_eq!(closes.rest(), b"");
+
+    let mut half = accepted(&house.address);
+    half.send(&begun);
+    half.fin();
+    assert_eq!(half.rest(), b"");
+
+    let mut in_a_frame = accepted(&house.address);
+    in_a_frame.send(&begun[..9]);
+    in_a_frame.fin();
+    assert_eq!(in_a_frame.rest(), b"");
+
+    let mut reset = accepted(&house.address);
+    reset.send(&begun);
+    is_read(&mut reset);
+    reset.reset();
+
+    let mut full = accepted(&house.address);
+    full.send(masked(0x82, &[7; 100_000]));
+    full.fin();
+    assert_eq!(full.rest_or_reset(), b"");
+
+    drop((closes, half, in_a_frame, full));
+    is_over(&house);
+    house.ready();
+    let mut stays = house.client_with(upgrade(""));
+    let (mut backend, head) = house.stub.request();
+    assert!(head.contains("Greenroom-Session: 6\r\n"), "{head}");
+    backend.send(switching(""));
+    assert!(stays.head().starts_with("HTTP/1.1 101 "));
+    let left = house.registry.closed().find(|&(word, _)| word == "left_held");
+    assert_eq!(left.unwrap().1, 5);
+}
+
+/// No edge of the poller is lost however the wait is interrupted: what is said to the client, while it sends.
+#[test]
+fn what_comes_in_pieces_is_read_though_the_wait_is_interrupted_again_and_again() {
+    let house = accepting(|config| config.routes[0].waiting_message = Some("{phase}".into()));
+    let mut client = accepted(&house.address);
+    let phases = ["init", "dependencies", "database", "cache", "services", "websocket"];
+    for round in 0..600_u32 {
+        let ping = masked(0x89, &round.to_le_bytes());
+        let (one, two) = ping.split_at(1 + round as usize % (ping.len() - 1));
+        client.send(one);
+        if round % 100 == 50 {
+            house.phase(phases[round as usize / 100]);
+        }
+        client.send(two);
+        loop {
+            match client.frame() {
+                (0x8a, payload) if payload == round.to_le_bytes() => break,
+                (0x8a, payload) => panic!("{payload:?} in round {round}"),
+                (first, _) => assert_eq!(first, 0x81),
+            }
+        }
+    }
+    drop(client);
     is_over(&house);
 }

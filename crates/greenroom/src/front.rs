@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use greenroom_core::drain::{retry_after_ms, seed_for};
 use greenroom_core::event::{Refusal, SessionId};
 use greenroom_core::gate::Who;
+use greenroom_core::limits::RETRY_AFTER_SECONDS;
 use greenroom_core::wire::text_message;
 use tokio::sync::watch;
 
@@ -143,11 +144,13 @@ impl Front {
         }
     }
 
-    /// When a client that is sent away after its 101 may come back, in milliseconds.
+    /// When a client that is sent away after its 101 may come back, in milliseconds: within the last of the seconds
+    /// that a Retry-After would say, and never sooner than that may be.
     pub(crate) fn retry_after_ms(&self, route: usize, session: SessionId) -> u32 {
         let seed = seed_for(self.seed, session.0);
         let seconds = self.backend(route).standing.borrow().retry_after(clock::now(), seed);
-        retry_after_ms(seed, (seconds.saturating_sub(1), seconds))
+        let whole = (seconds.saturating_sub(1)).max(RETRY_AFTER_SECONDS.0);
+        retry_after_ms(seed, (whole, whole.saturating_add(1)))
     }
 
     /// What an accepted client of this route is told of its wait, if it is told anything.

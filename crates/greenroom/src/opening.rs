@@ -27,8 +27,6 @@ mod hold;
 mod parting;
 pub(crate) mod refuse;
 mod template;
-#[cfg(test)]
-mod timed;
 mod watched;
 
 use std::io;
@@ -217,6 +215,8 @@ const READ_ANSWER: Duration = LINGER;
 
 #[cfg(test)]
 mod tests {
+    mod timed;
+
     use super::*;
     use crate::clock;
     use crate::config::Limits;

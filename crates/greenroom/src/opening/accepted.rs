@@ -446,6 +446,37 @@ mod tests {
         assert_eq!(room.used(), 5_000);
     }
 
+    /// What lay there before it was waited for is seen when there is room, and what comes later too.
+    #[tokio::test]
+    async fn who_is_not_read_for_want_of_memory_is_read_when_some_is_free() {
+        let (mut client, ours) = pair().await;
+        let room = EarlyRoom::new(10_000);
+        let mut other = room.share();
+        assert!(other.grow(9_400));
+        let mut accepted = Accepted::new(ours, Vec::new(), None, 4_500, &room);
+        client
+            .write_all(&[frame(0x82, &[7; 1_000]), frame(0x89, b"one")].concat())
+            .unwrap();
+        let keeps = tokio::spawn(async move { accepted.gone().await });
+        for _ in 0..100 {
+            tokio::task::yield_now().await; // it looks, and waits
+        }
+        assert_eq!(room.used(), 9_400);
+        drop(other);
+        let hears = std::thread::spawn(move || {
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut pong = [0; 5];
+            client.read_exact(&mut pong).unwrap();
+            assert_eq!(&pong, b"\x8a\x03one");
+            client.write_all(&frame(0x89, b"two")).unwrap();
+            client.read_exact(&mut pong).unwrap();
+            assert_eq!(&pong, b"\x8a\x03two");
+        });
+        assert_eq!(keeps.await.unwrap(), Gone::Left, "in the end");
+        hears.join().unwrap();
+        assert_eq!(room.used(), 0);
+    }
+
     /// A43. Of the pongs of a client that reads none the last one waits, and nothing grows.
     #[tokio::test]
     async fn a43_a_client_that_reads_no_pongs_has_one_of_them_waiting() {

@@ -342,7 +342,8 @@ fn a29_the_work_grows_with_the_length_and_no_faster() {
         });
         of_some.min().unwrap_or_default()
     };
-    let shapes: [(&str, fn(usize) -> String); 6] = [
+    type Shape = fn(usize) -> String;
+    let shapes: [(&str, Shape); 6] = [
         ("spaces", |len| {
             format!("Sec-WebSocket-Protocol: a,{}b\n", " ".repeat(len))
         }),

@@ -58,7 +58,12 @@ fn is_survived(greenroom: &Greenroom, ledger: &Ledger, culprit: impl AsRef<[u8]>
     assert!(count <= 3, "{count} executions\n{}", greenroom.stderr());
     let refused = greenroom.wait_for_event("refused", SOON);
     let detail = refused["detail"].as_str().expect("it says why");
-    assert!(detail.contains("the backend died each time"), "{refused}");
+    // Where others were answered meanwhile the gate is sure, and the request goes its way once: what came of that is said.
+    let reasons = [
+        "the backend died each time",
+        "the backend closed the connection without an answer",
+    ];
+    assert!(reasons.iter().any(|reason| detail.contains(reason)), "{refused}");
     let mut later = Raw::connect(&address);
     later.send(GET);
     assert!(later.answer().0.starts_with("HTTP/1.1 200 "));

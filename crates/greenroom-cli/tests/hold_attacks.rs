@@ -444,3 +444,22 @@ fn what_comes_in_pieces_is_read_though_the_wait_is_interrupted_again_and_again()
     drop(client);
     is_over(&house);
 }
+
+/// What a client sends in one go with its head is its first message, whoever gives the 101: it lies there before anybody waits for it.
+#[test]
+fn what_comes_with_the_head_is_kept_like_what_comes_later() {
+    let house = accepting(|_| {});
+    let with_it = masked(0x81, b"with the head");
+    let ping = masked(0x89, b"too");
+    let mut client = house.client_with([upgrade("").into_bytes(), with_it.clone(), ping].concat());
+    assert!(client.head().starts_with("HTTP/1.1 101 "));
+    assert_eq!(client.frame(), (0x8a, b"too".to_vec()));
+    house.ready();
+    let (mut backend, _) = house.stub.request();
+    backend.send(switching(""));
+    assert!(backend.exactly(with_it.len()) == with_it);
+    client.send(masked(0x81, b"later"));
+    assert_eq!(backend.frame(), (0x81, b"later".to_vec()));
+    drop((client, backend));
+    is_over(&house);
+}

@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// Bytes of a message.
     #[arg(long, default_value_t = 4_096)]
     size: usize,
+    /// They leave with a reset. Without it their FIN stays behind what greenroom does not read, where it cannot see it.
+    #[arg(long)]
+    reset: bool,
 }
 
 /// What all flooders share.
@@ -54,6 +57,7 @@ struct Shared {
     /// The same frame twice, so that any unsent part is one slice.
     frames: Vec<u8>,
     frame: usize,
+    reset: bool,
     connects: Semaphore,
     /// Clients that have had a first answer.
     answered: Cell<usize>,
@@ -82,6 +86,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
         head: request_for(&arguments.path, &arguments.addr.to_string()),
         frame: frame.len(),
         frames: frame.repeat(2),
+        reset: arguments.reset,
         connects: Semaphore::new(CONNECTS),
         answered: Cell::new(0),
         told: Notify::new(),
@@ -142,6 +147,9 @@ async fn open(shared: &Shared, number: usize) -> io::Result<Result<TcpStream, St
     let _connect = shared.connects.acquire().await.map_err(io::Error::other)?;
     let mut stream = connect(shared.address, number).await?;
     rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
+    if shared.reset {
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+    }
     tokio::io::AsyncWriteExt::write_all(&mut stream, &shared.head).await?;
     let mut head = Vec::new();
     while head_end(&head).is_none() {

@@ -1,7 +1,7 @@
 //! Clients that send as much as they may, and come back when they are sent away.
 //!
-//! Prints `open` when each of them has had a first answer, and `result` at a line of its standard input; then all go
-//! at once. Each connects, takes a 101 of greenroom's own, and writes messages for as long as its socket takes them.
+//! Prints `open` when each of them has had a first answer. At a line of its standard input all send at once, at another it
+//! prints `result`, and all go. Each connects, takes a 101 of greenroom's own, and writes messages for as long as its socket takes them.
 //! A refusal or a Close sends it away for [`AWAY`]; then it comes again. It works at the lowest priority, as flooders
 //! are elsewhere and share no core with the gateway. Its own send buffers are small, for the same reason: what counts is
 //! what the gateway's side keeps. One thread. Bounded by `--connections`.
@@ -62,6 +62,8 @@ struct Shared {
     /// Clients that have had a first answer.
     answered: Cell<usize>,
     told: Notify,
+    /// Closed until all send.
+    may_send: Semaphore,
     /// Accepted, refused by their status, closed by their code, cut, and what else happened.
     ends: RefCell<BTreeMap<String, u64>>,
     bytes: Cell<u64>,
@@ -90,6 +92,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
         connects: Semaphore::new(CONNECTS),
         answered: Cell::new(0),
         told: Notify::new(),
+        may_send: Semaphore::new(0),
         ends: RefCell::default(),
         bytes: Cell::new(0),
         inside: Cell::new(0),
@@ -103,6 +106,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
             shared.told.notified().await;
         }
         println!("{}", json!({"event": "open", "ends": *shared.ends.borrow()}));
+        lines.recv().await;
+        shared.may_send.add_permits(arguments.connections);
         lines.recv().await;
         println!(
             "{}",
@@ -166,6 +171,7 @@ async fn open(shared: &Shared, number: usize) -> io::Result<Result<TcpStream, St
 
 /// Writes for as long as it may; the code of the Close that ends it.
 async fn send(shared: &Shared, stream: &TcpStream) -> io::Result<u16> {
+    drop(shared.may_send.acquire().await.map_err(io::Error::other)?);
     let mut offset = 0;
     let mut from = [0; 256];
     loop {

@@ -78,7 +78,20 @@ impl Process {
 
     /// This program again, as one of its parts.
     pub(crate) fn part(arguments: &[String]) -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Self::part_under(&[], arguments)
+    }
+
+    /// The same, by a program that starts it, with its arguments, where this machine has that.
+    pub(crate) fn part_under(under: &[&str], arguments: &[String]) -> Result<Self, Failure> {
+        let this = std::env::current_exe()?;
+        let mut command = match under {
+            [program, rest @ ..] if Command::new(program).arg("--version").output().is_ok() => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(this);
+                command
+            }
+            _ => Command::new(this),
+        };
         command.args(arguments);
         Self::start(
             &format!("bench {}", arguments.first().map_or("", String::as_str)),

@@ -95,13 +95,23 @@ impl Gateway {
     fn flooders(&self, options: &Options, reset: bool) -> Result<Process, Failure> {
         let mut more = vec!["--path".into(), PATH.into()];
         more.extend(reset.then(|| "--reset".into()));
-        // Without the real-time priority that this program may have been given.
+        // Without the real-time priority that this program may have been given: flooders are elsewhere, and share no core.
         self.part_under(
             &["chrt", "--other", "0"],
             "flooder",
             &[("connections", options.flooders)],
             &more,
         )
+    }
+
+    /// How many were refused or closed, by cause.
+    fn ends(&self) -> Result<String, Failure> {
+        let samples = admin::metrics(&self.files.path("admin"))?;
+        let ends = samples.iter().filter(|(name, value)| {
+            **value > 0.0 && ["greenroom_closed", "greenroom_refused"].iter().any(|total| name.starts_with(total))
+        });
+        let told: Vec<String> = ends.map(|(name, value)| format!("{name} {value}")).collect();
+        Ok(told.join(", "))
     }
 
     /// Waits until no trace of a client is left.
@@ -224,7 +234,8 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
             flooded.cpu,
             flooded.emptied.as_secs_f64()
         );
-        println!("  {}", flooded.result);
+        println!("  flooders: {}", flooded.result["ends"]);
+        println!("  greenroom: {}", ours.ends()?);
         comes.push(flooded.comes[1] / quiet[1]);
         sends.push(flooded.sends[1] / quiet[1]);
         peaks.push(flooded.peak as f64);

@@ -2,9 +2,8 @@
 //!
 //! Prints `open` when each of them has had a first answer. At a line of its standard input all send at once, at another it
 //! prints `result`, and all go. Each connects, takes a 101 of greenroom's own, and writes messages for as long as its socket takes them.
-//! A refusal or a Close sends it away for [`AWAY`]; then it comes again. It works at the lowest priority, as flooders
-//! are elsewhere and share no core with the gateway. Its own send buffers are small, for the same reason: what counts is
-//! what the gateway's side keeps. One thread. Bounded by `--connections`.
+//! A refusal or a Close sends it away for [`AWAY`]; then it comes again. Its own send buffers are small, as
+//! flooders are elsewhere: what counts is what the gateway's side keeps. One thread. Bounded by `--connections`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -79,7 +78,6 @@ impl Shared {
 
 pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
     crate::process::raise_descriptors();
-    rustix::process::nice(19).ok(); // where it may not, quiet and flood differ by more than the gateway
     let mut lines = lines();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let frame = client_frame(arguments.size);

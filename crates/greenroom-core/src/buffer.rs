@@ -143,10 +143,15 @@ impl Early {
             }
         }
         if taken.end.is_some() {
-            self.bytes = Vec::new(); // it is not let in any more
-            self.begun = 0;
+            self.forget();
         }
         taken
+    }
+
+    /// Forgets what is kept, and its memory: it is not let in any more. Only its Close is still of interest, see [`Early::closes`].
+    pub fn forget(&mut self) {
+        self.bytes = Vec::new();
+        self.begun = 0;
     }
 
     /// Looks for the client's Close in what is not taken any more.

@@ -137,7 +137,15 @@ impl Accepted {
     pub(super) async fn gone(&mut self) -> Gone {
         loop {
             // The poller may have told before, while nobody listened: its word is used up by the look itself.
-            match self.read() {
+            let turn = self.read();
+            let is_full = self.full.is_some();
+            let is_starved = matches!(turn, Turn::Wait) && self.full.is_some_and(|full| full.by_budget);
+            if is_starved {
+                self.share.got_none();
+            } else {
+                self.share.pass_on();
+            }
+            match turn {
                 Turn::Wait => {}
                 Turn::More => {
                     tokio::task::yield_now().await;
@@ -146,7 +154,6 @@ impl Accepted {
                 Turn::Gone(gone) => return gone,
             }
             self.write();
-            let is_full = self.full.is_some();
             tokio::select! {
                 biased;
                 () = self.share.told_to_leave() => return Gone::Refused(Refusal::EarlyBudget),
@@ -156,7 +163,7 @@ impl Accepted {
                     }
                 }
                 _ = self.client.socket().writable(), if !self.out.is_empty() => {}
-                () = self.share.freed(), if is_full => {}
+                () = self.share.freed(), if is_starved => self.share.was_told(),
                 () = clock::until(Some(self.due())) => {
                     if let Some(gone) = self.passes(clock::now()) {
                         return gone;
@@ -238,11 +245,12 @@ impl Accepted {
         let mut room = self.early.room();
         with_scratch(|scratch| {
             room = room.min(scratch.len());
-            // How much lies there, so that memory is asked for by what is needed.
+            // How much lies there, so that memory is asked for by what is needed. TCP does not copy it (MSG_TRUNC): who
+            // floods is looked at often.
             let (seen, _) = rustix::net::recv(
                 self.client.socket(),
                 &mut scratch[..],
-                RecvFlags::PEEK | RecvFlags::DONTWAIT,
+                RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT,
             )?;
             if seen == 0 {
                 return Ok(Read::End);
@@ -319,6 +327,7 @@ impl Accepted {
             mut out,
             ..
         } = *self;
+        early.forget(); // before its part of the budget is another's
         drop(share);
         out.extend_from_slice(frame);
         let Some(mut client) = client.into_inner() else {

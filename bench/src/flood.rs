@@ -95,9 +95,9 @@ impl Gateway {
     fn flooders(&self, options: &Options, reset: bool) -> Result<Process, Failure> {
         let mut more = vec!["--path".into(), PATH.into()];
         more.extend(reset.then(|| "--reset".into()));
-        // Without the real-time priority that this program may have been given: flooders are elsewhere, and share no core.
+        // Without the priority that this program may have been given (`chrt`, `nice`): flooders are elsewhere, and share no core.
         self.part_under(
-            &["chrt", "--other", "0"],
+            &["chrt", "--other", "0", "nice", "-n", "20"],
             "flooder",
             &[("connections", options.flooders)],
             &more,

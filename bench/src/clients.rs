@@ -114,7 +114,7 @@ async fn open(
     }
     println!(
         "{}",
-        json!({"event": "sent", "at": clock::now(), "head_bytes": shared.head.len()})
+        json!({"event": "sent", "began": began, "at": clock::now(), "head_bytes": shared.head.len()})
     );
     if arguments.silent {
         lines.recv().await;
@@ -175,13 +175,8 @@ async fn client(shared: Rc<Shared>, number: usize) -> io::Result<Through> {
     drop(shared.may_speak.acquire().await.map_err(io::Error::other)?);
     stream.write_all(&shared.frame).await?;
     drop(said);
-    let mut back = vec![0; shared.echo.len()];
-    stream.read_exact(&mut back).await?;
+    read_echo(&mut stream, &shared.echo).await?;
     let echoed = clock::now();
-    if back != shared.echo {
-        return Err(io::Error::other("a wrong echo"));
-    }
-    drop(back);
     if !shared.close {
         let stream = Some(stream);
         return Ok(Through { stream, opened, echoed });
@@ -194,6 +189,25 @@ async fn client(shared: Rc<Shared>, number: usize) -> io::Result<Through> {
     }
     let stream = None;
     Ok(Through { stream, opened, echoed })
+}
+
+/// Reads the echo, and answers the Pings that come before it.
+async fn read_echo(stream: &mut TcpStream, echo: &[u8]) -> io::Result<()> {
+    loop {
+        let mut frame = vec![0; 2];
+        stream.read_exact(&mut frame).await?;
+        let is_ping = frame[0] == 0x89;
+        let len = if is_ping { 2 + usize::from(frame[1]) } else { echo.len() };
+        frame.resize(len, 0);
+        stream.read_exact(&mut frame[2..]).await?;
+        if !is_ping {
+            let wrong = || io::Error::other("a wrong echo");
+            return if frame == echo { Ok(()) } else { Err(wrong()) };
+        }
+        let mut pong = vec![0x8a, 0x80 | frame[1], 0, 0, 0, 0];
+        pong.extend_from_slice(&frame[2..]);
+        stream.write_all(&pong).await?;
+    }
 }
 
 /// Connects from one of several addresses of this machine where one has not ports enough.

@@ -24,7 +24,7 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
     let clients = options.crowd;
     println!("\n{clients} held clients, at most {FILES} open files, each closes after its echo");
     println!(
-        "  hold        held B  kernel B   in s, to: first echo  last echo  last close   CPU s   inversions   after, MiB"
+        "  hold        held B  kernel B   came in s   from READY in s, to: first echo  last echo  last close   CPU s   inversions   after, MiB"
     );
     for hold in HOLDS {
         let files = Files::new(&format!("crowd-{hold}"))?;
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
         let mut words = vec![("connections", clients.to_string()), ("close", String::new())];
         words.extend((hold == "accept").then(|| ("accepted", String::new())));
         let load = site.part("clients", &words)?;
-        load.event(Stream::Out, "sent", CROWD_PATIENCE)?;
+        let sent = load.event(Stream::Out, "sent", CROWD_PATIENCE)?;
         quiet(pid)?;
         let each = |before: u64, after: u64| (after as f64 - before as f64) / clients as f64;
         let held = each(before.anonymous, memory_of(pid)?.anonymous);
@@ -60,10 +60,11 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
             return Err(format!("not every opening had a Greenroom-Session: {report}").into());
         }
         admin::emptied(&socket, PATIENCE)?;
+        let came = millis(&sent["began"], &sent["at"]) / 1e3;
         let [first, last, ended] =
             ["first_echo", "last_echo", "ended"].map(|name| millis(&ready, &result[name]) / 1e3);
         println!(
-            "  {hold:<10} {held:>7.0} {in_kernel:>9.0}  {first:>21.3}  {last:>9.2}  {ended:>10.2}  {used:>6.2}  {inversions:>11}  {:>11.1}",
+            "  {hold:<10} {held:>7.0} {in_kernel:>9.0}  {came:>10.2}  {first:>33.3}  {last:>9.2}  {ended:>10.2}  {used:>6.2}  {inversions:>11}  {:>11.1}",
             memory_of(pid)?.anonymous as f64 / 1_048_576.0,
         );
         budgets.at_most(format!("a crowd of {clients}, {hold}: inversions"), inversions, 0.0, "");

@@ -60,8 +60,7 @@ impl EarlyRoom {
         Share {
             room: Arc::clone(self),
             ticket: self.tickets.fetch_add(1, Ordering::Relaxed),
-            leave: Arc::default(),
-            holds: false,
+            leave: None,
             is_told: false,
         }
     }
@@ -76,8 +75,8 @@ impl EarlyRoom {
 pub(crate) struct Share {
     room: Arc<EarlyRoom>,
     ticket: u64,
-    leave: Arc<Notify>,
-    holds: bool,
+    /// How it is told to go, once it keeps something.
+    leave: Option<Arc<Notify>>,
     /// It heard that memory came free, and has not told the next.
     is_told: bool,
 }
@@ -90,8 +89,9 @@ impl Share {
         }
         let mut books = self.room.books();
         let granted = books.budget.grow(self.ticket, more);
-        if granted && !std::mem::replace(&mut self.holds, true) {
-            books.holders.insert(self.ticket, Arc::clone(&self.leave));
+        if granted && self.leave.is_none() {
+            let leave = self.leave.insert(Arc::default());
+            books.holders.insert(self.ticket, Arc::clone(leave));
         }
         while let Some(ticket) = books.budget.next_to_leave() {
             if let Some(leave) = books.holders.get(&ticket) {
@@ -103,7 +103,10 @@ impl Share {
 
     /// Ends when this client is to go, to make room.
     pub(crate) async fn told_to_leave(&self) {
-        self.leave.notified().await;
+        match &self.leave {
+            Some(leave) => Box::pin(leave.notified()).await, // most keep nothing, and carry nothing for this
+            None => std::future::pending().await,
+        }
     }
 
     /// Ends when memory may have come free, for one of those who wait at a time: then it says [`Share::was_told`], tries, and
@@ -132,12 +135,12 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if self.holds {
+        if self.leave.is_some() {
             let mut books = self.room.books();
             books.budget.free(self.ticket);
             books.holders.remove(&self.ticket);
         }
-        if self.holds || self.is_told {
+        if self.leave.is_some() || self.is_told {
             self.room.freed.notify_one(); // kept for the next who waits, if nobody does
         }
     }

@@ -12,6 +12,7 @@
 //! Bounds: `early_max` and `early_budget`; own frames are one or two at a time, and none is added while one is
 //! not written.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use greenroom_core::wire::{
     CloseCode, CloseSeen, ControlFrame, Violation, close_frame, close_reply, ping_frame, text_message,
 };
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::refuse::linger;
@@ -71,7 +72,7 @@ pub(super) struct Accepted {
     /// Own frames that are being written.
     out: Vec<u8>,
     /// The answer to its last Ping, when `out` is written.
-    pong: Option<ControlFrame>,
+    pong: Option<Box<ControlFrame>>,
     ping_at: Time,
     /// Own Pings since it was last heard.
     missed: u32,
@@ -162,8 +163,8 @@ impl Accepted {
                         return Gone::Left;
                     }
                 }
-                _ = self.client.socket().writable(), if !self.out.is_empty() => {}
-                () = self.share.freed(), if is_starved => self.share.was_told(),
+                _ = poll_fn(|cx| self.client.socket().poll_write_ready(cx)), if !self.out.is_empty() => {}
+                () = async { Box::pin(self.share.freed()).await }, if is_starved => self.share.was_told(),
                 () = clock::until(Some(self.due())) => {
                     if let Some(gone) = self.passes(clock::now()) {
                         return gone;
@@ -264,8 +265,8 @@ impl Accepted {
             }
             let (read, _) = rustix::net::recv(self.client.socket(), &mut scratch[..wanted], RecvFlags::DONTWAIT)?;
             let taken = self.early.take(now, &scratch[..read]);
-            if taken.pong.is_some() {
-                self.pong = taken.pong;
+            if let Some(pong) = taken.pong {
+                self.pong = Some(Box::new(pong));
             }
             Ok(Read::Taken(taken.end))
         })
@@ -370,10 +371,12 @@ async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
 }
 
 /// Waits for bytes, or only for the client's end where they are not to be read.
-async fn readable(client: &Watched, reads: bool) {
-    if reads {
-        let _ = client.socket().ready(Interest::READABLE).await; // an error shows at the read
-    } else {
-        client.gone().await;
-    }
+fn readable(client: &Watched, reads: bool) -> impl Future<Output = ()> {
+    poll_fn(move |cx| {
+        if reads {
+            client.socket().poll_read_ready(cx).map(drop) // an error shows at the read
+        } else {
+            client.poll_gone(cx)
+        }
+    })
 }

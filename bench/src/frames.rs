@@ -13,6 +13,9 @@ const HEADER_MAX: usize = 14;
 /// The first byte of a final binary frame.
 pub(crate) const BINARY: u8 = 0x82;
 
+/// A client's Close without a code.
+pub(crate) const CLIENT_CLOSE: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
+
 /// A masked binary frame of `size` bytes of payload, as a client sends it.
 pub(crate) fn client_frame(size: usize) -> Vec<u8> {
     let mut frame = server_frame(size);
@@ -42,8 +45,13 @@ pub(crate) fn server_frame(size: usize) -> Vec<u8> {
 
 /// The opening request.
 pub(crate) fn request(host: &str) -> Vec<u8> {
+    request_for("/bench", host)
+}
+
+/// The opening request for a path.
+pub(crate) fn request_for(path: &str, host: &str) -> Vec<u8> {
     format!(
-        "GET /bench HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     .into_bytes()

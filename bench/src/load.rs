@@ -1,6 +1,6 @@
 //! The load generator: one thread, frames made beforehand, nothing but counting.
 //!
-//! Speaks with who started it in lines: prints `open` (or `sent`) when all
+//! Speaks with who started it in lines: prints `open` when all
 //! connections are there, begins at a line on its standard input, prints
 //! `result`, and keeps its connections until its standard input ends, so that
 //! the gateway can be looked at before, between and after.
@@ -23,13 +23,14 @@ use std::time::Duration;
 use greenroom_audit::clock;
 use hdrhistogram::Histogram;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::Failure;
-use crate::frames::{BINARY, client_frame, head_end, is_101, request, server_frame};
+use crate::clients::read_101;
+use crate::frames::{BINARY, client_frame, request, server_frame};
 use crate::process::cpu;
 
 /// Bytes read at once, for all connections together.
@@ -59,12 +60,6 @@ pub(crate) struct Arguments {
     /// Messages per second, over all connections, at fixed moments.
     #[arg(long)]
     rate: Option<u32>,
-    /// Measures the opening instead: all heads are sent, each client echoes once when it is let in.
-    #[arg(long)]
-    hold: bool,
-    /// With `--hold`: handshakes under way at one time (without it: all).
-    #[arg(long)]
-    concurrency: Option<usize>,
 }
 
 /// What all connections count together.
@@ -96,12 +91,6 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
     let mut lines = lines();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        if arguments.hold {
-            // Kept to the end.
-            let _streams = hold(arguments).await?;
-            lines.recv().await;
-            return Ok(());
-        }
         let streams = open(arguments).await?;
         println!("{}", json!({"event": "open", "connections": streams.len()}));
         if lines.recv().await.is_none() {
@@ -161,90 +150,6 @@ async fn open(arguments: &Arguments) -> Result<Vec<TcpStream>, Failure> {
     while let Some(opened) = opening.join_next().await {
         streams.push(opened??);
     }
-    Ok(streams)
-}
-
-/// Reads a 101, and not a byte more: nothing was sent that could be answered yet.
-async fn read_101(stream: &mut TcpStream) -> io::Result<()> {
-    let mut head = Vec::new();
-    while head_end(&head).is_none() {
-        if stream.read_buf(&mut head).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    if is_101(&head) && head_end(&head) == Some(head.len()) {
-        return Ok(());
-    }
-    Err(io::Error::other(format!(
-        "no clean 101: {:?}",
-        String::from_utf8_lossy(&head)
-    )))
-}
-
-/// All heads are sent, `sent` is printed, and each client that is let in echoes once.
-async fn hold(arguments: &Arguments) -> Result<Vec<TcpStream>, Failure> {
-    let connects = Rc::new(Semaphore::new(CONNECTS));
-    let handshakes = Rc::new(Semaphore::new(arguments.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
-    let head = request(&arguments.addr.to_string());
-    let head_bytes = head.len();
-    let (head, frame) = (Rc::new(head), Rc::new(client_frame(arguments.size)));
-    let echo = Rc::new(server_frame(arguments.size));
-    let sent = Rc::new((Cell::new(0), Notify::new()));
-    let began = clock::now();
-    let mut clients = JoinSet::new();
-    for _ in 0..arguments.connections {
-        let (connects, handshakes, sent) = (Rc::clone(&connects), Rc::clone(&handshakes), Rc::clone(&sent));
-        let (head, frame, echo, address) = (Rc::clone(&head), Rc::clone(&frame), Rc::clone(&echo), arguments.addr);
-        clients.spawn_local(async move {
-            let handshake = handshakes.acquire().await.map_err(io::Error::other)?;
-            let mut stream = {
-                let _connect = connects.acquire().await.map_err(io::Error::other)?;
-                TcpStream::connect(address).await?
-            };
-            stream.set_nodelay(true)?;
-            stream.write_all(&head).await?;
-            sent.0.set(sent.0.get() + 1);
-            sent.1.notify_one();
-            read_101(&mut stream).await?;
-            drop(handshake);
-            let opened = clock::now();
-            stream.write_all(&frame).await?;
-            let mut back = vec![0; echo.len()];
-            stream.read_exact(&mut back).await?;
-            let echoed = clock::now();
-            if back != *echo {
-                return Err(io::Error::other("a wrong echo"));
-            }
-            io::Result::Ok((stream, opened, echoed))
-        });
-    }
-    while sent.0.get() < arguments.connections && arguments.concurrency.is_none() {
-        sent.1.notified().await;
-    }
-    println!(
-        "{}",
-        json!({"event": "sent", "at": clock::now(), "head_bytes": head_bytes})
-    );
-    let (mut streams, mut opened, mut echoed, mut failures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    while let Some(client) = clients.join_next().await {
-        match client? {
-            Ok((stream, at, echo_at)) => {
-                streams.push(stream);
-                opened.push(at);
-                echoed.push(echo_at);
-            }
-            Err(error) => failures.push(error.to_string()),
-        }
-    }
-    let first_failure = failures.first();
-    println!(
-        "{}",
-        json!({
-            "event": "result", "began": began, "in": streams.len(), "failures": failures.len(), "failure": first_failure,
-            "first_open": opened.iter().min(), "last_open": opened.iter().max(),
-            "first_echo": echoed.iter().min(), "last_echo": echoed.iter().max(),
-        })
-    );
     Ok(streams)
 }
 

@@ -1,12 +1,17 @@
 //! Measures greenroom beside a direct connection, in the same run.
 //!
 //! The load generator and the backend are processes of their own: this program
-//! starts itself again with a subcommand (`backend`, `load`, `stub`), and reads
+//! starts itself again with a subcommand (`backend`, `load`, `clients`), and reads
 //! from them, and from greenroom, lines of JSON. What is printed is what was
 //! measured; the budgets of the design stand beside it with *met* or *MISSED*.
 
+mod admin;
 mod backend;
 mod bare;
+mod clients;
+mod crowd;
+mod flood;
+mod flooder;
 mod frames;
 mod http;
 mod load;
@@ -49,6 +54,12 @@ enum Part {
     /// (internal) The load generator.
     #[command(hide = true)]
     Load(load::Arguments),
+    /// (internal) The clients of an opening.
+    #[command(hide = true)]
+    Clients(clients::Arguments),
+    /// (internal) Clients that send as much as they may.
+    #[command(hide = true)]
+    Flooder(flooder::Arguments),
     /// (internal) The load generator for plain HTTP.
     #[command(hide = true)]
     Requests(requests::Arguments),
@@ -80,10 +91,10 @@ pub(crate) struct Options {
     /// Caddy, measured beside greenroom (else the one in PATH, if there is one).
     #[arg(long)]
     caddy: Option<PathBuf>,
-    /// Rounds of the throughput and release measurements: all targets take turns, and medians are printed.
+    /// Rounds of the throughput, release and flood measurements: all targets take turns, and medians are printed.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
-    /// Seconds of each throughput and latency measurement.
+    /// Seconds of each throughput, latency and flood measurement.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Starts in the signal benchmark.
@@ -104,6 +115,15 @@ pub(crate) struct Options {
     /// Clients of the memory benchmark.
     #[arg(long, default_value_t = 2_000)]
     clients: usize,
+    /// Clients of the crowd benchmark: its greenroom may have 20,000 open files.
+    #[arg(long, default_value_t = 19_000)]
+    crowd: usize,
+    /// Clients of the flood benchmark.
+    #[arg(long, default_value_t = 10_000)]
+    flooders: usize,
+    /// `early_budget` of its greenroom, in MiB.
+    #[arg(long, default_value_t = 256)]
+    early_budget_mib: usize,
     /// Ends with code 1 if a budget was missed.
     #[arg(long)]
     strict: bool,
@@ -119,6 +139,10 @@ enum What {
     Memory,
     /// Letting in N held clients.
     Release,
+    /// As many held clients as the file limit lets there be.
+    Crowd,
+    /// Clients that send as much as they may, and what those of another route notice.
+    Flood,
     /// From READY to the head at the backend.
     Signal,
     /// From ready to released: a growing poll, a fixed one, greenroom probing, and pushed.
@@ -132,6 +156,8 @@ fn main() -> ExitCode {
     let done = match arguments.part {
         Some(Part::Backend(arguments)) => backend::main(&arguments).map(|()| true),
         Some(Part::Load(arguments)) => load::main(&arguments).map(|()| true),
+        Some(Part::Clients(arguments)) => clients::main(&arguments).map(|()| true),
+        Some(Part::Flooder(arguments)) => flooder::main(&arguments).map(|()| true),
         Some(Part::Requests(arguments)) => requests::main(&arguments).map(|()| true),
         Some(Part::Bare(arguments)) => bare::main(&arguments).map(|()| true),
         Some(Part::Stub(arguments)) => stub::main(&arguments).map(|()| true),
@@ -170,6 +196,12 @@ fn all(options: &Options) -> Result<bool, Failure> {
     }
     if asked(What::Release) {
         runs::release(options, &mut budgets)?;
+    }
+    if asked(What::Crowd) && !options.direct_only {
+        crowd::run(options, &mut budgets)?;
+    }
+    if asked(What::Flood) && !options.direct_only {
+        flood::run(options, &mut budgets)?;
     }
     if asked(What::Signal) && !options.direct_only {
         signal::run(options, &mut budgets)?;

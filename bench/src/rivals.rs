@@ -28,6 +28,19 @@ pub(crate) enum Rival {
 /// Its files; removed when dropped.
 pub(crate) struct Files(PathBuf);
 
+impl Files {
+    /// A new folder; `name` is used once by this process.
+    pub(crate) fn new(name: &str) -> Result<Self, Failure> {
+        let files = Self(std::env::temp_dir().join(format!("greenroom-bench-{}-{name}", std::process::id())));
+        fs::create_dir_all(&files.0)?;
+        Ok(files)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
 impl Drop for Files {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).ok();
@@ -64,9 +77,7 @@ impl Rival {
     pub(crate) fn start(&self, backend: SocketAddr) -> Result<(Process, SocketAddr, Files), Failure> {
         // None of them tells which port it took, so one is chosen for it.
         let address = TcpListener::bind(any_port())?.local_addr()?;
-        let files =
-            Files(std::env::temp_dir().join(format!("greenroom-bench-{}-{}", std::process::id(), address.port())));
-        fs::create_dir_all(&files.0)?;
+        let files = Files::new(&address.port().to_string())?;
         let file = files.0.join("config");
         let mut command = match self {
             Self::HAProxy(program) => {

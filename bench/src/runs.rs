@@ -17,6 +17,17 @@ const RATE: u32 = 5_000;
 /// Handshakes under way when clients connect directly: what greenroom's gate allows (`DIALS_MAX`).
 const CONCURRENCY: usize = 64;
 
+/// Ways to hold.
+pub(crate) const HOLDS: [&str; 2] = ["handshake", "accept"];
+/// How long an accepted client's messages wait for the handler of a server that says nothing (`FORWARD_AFTER`).
+const DEFAULT_WAIT: &str = "20ms";
+/// The releases that are measured: a name, `hold`, `forward_after`.
+const RELEASES: [(&str, &str, Option<&str>); 3] = [
+    ("handshake", "handshake", None),
+    ("accept", "accept", Some("handshake")),
+    ("… + 20 ms", "accept", Some(DEFAULT_WAIT)),
+];
+
 /// In flight and bytes of the echo runs.
 const ECHOES: [(usize, usize); 4] = [(1, 125), (16, 125), (1, 16_384), (16, 16_384)];
 
@@ -75,7 +86,7 @@ pub(crate) fn throughput(options: &Options, budgets: &mut Budgets) -> Result<(),
 }
 
 /// The middle one; not a number when there is none, or when they are none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
@@ -106,37 +117,52 @@ pub(crate) fn latency(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Memory of greenroom per held and per idle relayed client.
+/// Memory of greenroom per held client, with a 101 of greenroom's own and without, and per idle relayed one.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn memory(options: &Options, budgets: &mut Budgets) -> Result<(), Failure> {
     let clients = options.clients;
     println!("\nMemory of greenroom per client, {clients} clients (bytes)");
-    println!("               resident  anonymous     VmData");
-    let mut site = Site::start(Target::Greenroom(&options.greenroom), true)?;
-    let pid = site.gateway().ok_or("no gateway")?;
-    quiet(pid)?;
-    let before = memory_of(pid)?;
-    let load = site.load(&[("connections", clients.to_string()), ("hold", String::new())])?;
-    let head = load.event(Stream::Out, "sent", PATIENCE)?["head_bytes"]
-        .as_f64()
-        .unwrap_or(0.0);
-    quiet(pid)?;
-    let held = per_client(before, memory_of(pid)?, clients);
-    site.tell("ready")?;
-    check_all_in(&load.event(Stream::Out, "result", PATIENCE)?, clients)?;
-    quiet(pid)?;
-    let relayed = per_client(before, memory_of(pid)?, clients);
-    for (name, [resident, anonymous, data]) in [("held", held), ("idle relayed", relayed)] {
-        println!("  {name:<12} {resident:>9.0}  {anonymous:>9.0}  {data:>9.0}");
+    println!("                    resident  anonymous     VmData");
+    for hold in HOLDS {
+        let settings = [("ROUTE__0__HOLD", hold.to_owned())];
+        let mut site = Site::start_with(Target::Greenroom(&options.greenroom), true, &settings)?;
+        let pid = site.gateway().ok_or("no gateway")?;
+        quiet(pid)?;
+        let before = memory_of(pid)?;
+        let mut words = vec![("connections", clients.to_string())];
+        if hold == "accept" {
+            words.extend([("accepted", String::new()), ("silent", String::new())]);
+        }
+        let mut load = site.part("clients", &words)?;
+        let head = load.event(Stream::Out, "sent", PATIENCE)?["head_bytes"]
+            .as_f64()
+            .unwrap_or(0.0);
+        quiet(pid)?;
+        let held = per_client(before, memory_of(pid)?, clients);
+        site.tell("ready")?;
+        if hold == "accept" {
+            load.tell("go")?;
+        }
+        check_all_in(&load.event(Stream::Out, "result", PATIENCE)?, clients)?;
+        quiet(pid)?;
+        let relayed = per_client(before, memory_of(pid)?, clients);
+        for (name, [resident, anonymous, data]) in [("held", held), ("then relayed", relayed)] {
+            println!("  {hold:<10} {name:<12} {resident:>9.0}  {anonymous:>9.0}  {data:>9.0}");
+        }
+        println!("  (the head of each is {head} bytes as the client sends it)");
+        budgets.at_most(
+            format!("memory per held client ({hold}), without its head"),
+            (held[1] - head) / 1024.0,
+            2.0,
+            "KiB",
+        );
+        budgets.at_most(
+            format!("memory per idle relayed client ({hold})"),
+            relayed[1] / 1024.0,
+            2.5,
+            "KiB",
+        );
     }
-    println!("  (the head of each is {head} bytes as the client sends it)");
-    budgets.at_most(
-        "memory per held client, without its head",
-        (held[1] - head) / 1024.0,
-        2.0,
-        "KiB",
-    );
-    budgets.at_most("memory per idle relayed client", relayed[1] / 1024.0, 2.5, "KiB");
     Ok(())
 }
 
@@ -151,42 +177,45 @@ fn per_client(before: Memory, after: Memory, clients: usize) -> [f64; 3] {
 }
 
 /// N held clients from READY to the last echo, beside the same N that connect to a ready backend.
-/// The two take turns, round by round; the ratio of each round is taken before the median.
+/// They take turns, round by round; the ratio of each round is taken before the median.
 pub(crate) fn release(options: &Options, budgets: &mut Budgets) -> Result<(), Failure> {
     let rounds = options.rounds.max(1);
     println!("\nRelease of N held clients, beside N that connect directly to a ready backend, {CONCURRENCY} at a time");
     println!("Medians of {rounds} rounds; the most inversions of any");
-    println!("      N   direct ms   held ms   ratio   first echo ms   spread ms   inversions");
+    println!("      N   hold        direct ms   held ms   ratio   first echo ms   spread ms   inversions");
     for &clients in &options.release {
-        let (mut direct, mut held) = (Vec::new(), Vec::new());
+        let (mut direct, mut held) = (Vec::new(), RELEASES.map(|_| Vec::new()));
         for _ in 0..rounds {
             direct.push(connect(clients)?);
             if !options.direct_only {
-                held.push(let_in(options, clients)?);
+                for ((_, hold, forward_after), held) in RELEASES.iter().zip(&mut held) {
+                    held.push(let_in(options, clients, hold, *forward_after)?);
+                }
             }
         }
         let direct_ms = median(direct.iter().copied());
         if options.direct_only {
-            println!("  {clients:>5}  {direct_ms:>10.2}");
+            println!("  {clients:>5}   {:<10} {direct_ms:>10.2}", "");
             continue;
         }
-        let last = median(held.iter().map(|held| held.last));
-        let first = median(held.iter().map(|held| held.first));
-        let spread = median(held.iter().map(|held| held.last - held.first));
-        let ratio = median(held.iter().zip(&direct).map(|(held, direct)| held.last / direct));
-        let inversions = held.iter().map(|held| held.inversions).fold(0.0, f64::max);
-        println!(
-            "  {clients:>5}  {direct_ms:>10.2} {last:>9.2}  {ratio:>6.2}  {first:>14.2}  {spread:>10.2}  {inversions:>11}"
-        );
-        budgets.at_most(
-            format!("{clients} held clients against the same directly"),
-            ratio,
-            1.3,
-            "×",
-        );
-        budgets.at_most(format!("{clients} held clients, inversions"), inversions, 0.0, "");
-        if clients == 200 {
-            budgets.at_most("200 held clients, ready to first echo: spread", spread, 10.0, "ms");
+        for ((name, _, forward_after), held) in RELEASES.iter().zip(held) {
+            let last = median(held.iter().map(|held| held.last));
+            let first = median(held.iter().map(|held| held.first));
+            let spread = median(held.iter().map(|held| held.last - held.first));
+            let ratio = median(held.iter().zip(&direct).map(|(held, direct)| held.last / direct));
+            let inversions = held.iter().map(|held| held.inversions).fold(0.0, f64::max);
+            println!(
+                "  {clients:>5}   {name:<10} {direct_ms:>10.2} {last:>9.2}  {ratio:>6.2}  {first:>14.2}  {spread:>10.2}  {inversions:>11}"
+            );
+            let what = format!("{clients} held clients ({name})");
+            budgets.at_most(format!("{what}, inversions"), inversions, 0.0, "");
+            if *forward_after == Some(DEFAULT_WAIT) {
+                continue; // it waits on purpose
+            }
+            budgets.at_most(format!("{what} against the same directly"), ratio, 1.3, "×");
+            if clients == 200 {
+                budgets.at_most(format!("{what}, ready to first echo: spread"), spread, 10.0, "ms");
+            }
         }
     }
     Ok(())
@@ -195,11 +224,11 @@ pub(crate) fn release(options: &Options, budgets: &mut Budgets) -> Result<(), Fa
 /// Milliseconds in which so many clients connect to a ready backend and echo once.
 fn connect(clients: usize) -> Result<f64, Failure> {
     let site = Site::start(Target::Direct, false)?;
-    let load = site.load(&[
+    let words = [
         ("connections", clients.to_string()),
-        ("hold", String::new()),
         ("concurrency", CONCURRENCY.to_string()),
-    ])?;
+    ];
+    let load = site.part("clients", &words)?;
     let result = load.event(Stream::Out, "result", PATIENCE)?;
     check_all_in(&result, clients)?;
     Ok(millis(&result["began"], &result["last_echo"]))
@@ -212,9 +241,13 @@ struct LetIn {
     inversions: f64,
 }
 
-fn let_in(options: &Options, clients: usize) -> Result<LetIn, Failure> {
-    let mut site = Site::start(Target::Greenroom(&options.greenroom), true)?;
-    let load = site.load(&[("connections", clients.to_string()), ("hold", String::new())])?;
+fn let_in(options: &Options, clients: usize, hold: &str, forward_after: Option<&str>) -> Result<LetIn, Failure> {
+    let mut settings = vec![("ROUTE__0__HOLD", hold.to_owned())];
+    settings.extend(forward_after.map(|wait| ("ROUTE__0__FORWARD_AFTER", wait.to_owned())));
+    let mut site = Site::start_with(Target::Greenroom(&options.greenroom), true, &settings)?;
+    let mut words = vec![("connections", clients.to_string())];
+    words.extend((hold == "accept").then(|| ("accepted", String::new())));
+    let load = site.part("clients", &words)?;
     load.event(Stream::Out, "sent", PATIENCE)?;
     quiet(site.gateway().ok_or("no gateway")?)?;
     let ready = site.tell("ready")?["at"].clone();
@@ -231,7 +264,7 @@ fn let_in(options: &Options, clients: usize) -> Result<LetIn, Failure> {
     })
 }
 
-fn check_all_in(result: &Value, clients: usize) -> Result<(), Failure> {
+pub(crate) fn check_all_in(result: &Value, clients: usize) -> Result<(), Failure> {
     if result["in"] == clients {
         Ok(())
     } else {
@@ -240,7 +273,7 @@ fn check_all_in(result: &Value, clients: usize) -> Result<(), Failure> {
 }
 
 /// From one moment to another, in milliseconds.
-fn millis(from: &Value, to: &Value) -> f64 {
+pub(crate) fn millis(from: &Value, to: &Value) -> f64 {
     match (from.as_u64(), to.as_u64()) {
         (Some(from), Some(to)) => clock::between(from, to).as_secs_f64() * 1e3,
         _ => f64::NAN,

@@ -53,13 +53,22 @@ pub(crate) struct Site {
 impl Site {
     /// Starts it. With `ready_when_told` the backend is ready only after [`Self::tell`]`("ready")`.
     pub(crate) fn start(target: Target<'_>, ready_when_told: bool) -> Result<Self, Failure> {
+        Self::start_with(target, ready_when_told, &[])
+    }
+
+    /// The same, with settings for greenroom: names of its variables, without their beginning, and values.
+    pub(crate) fn start_with(
+        target: Target<'_>,
+        ready_when_told: bool,
+        settings: &[(&str, String)],
+    ) -> Result<Self, Failure> {
         let mut arguments = vec!["backend".to_owned()];
         if ready_when_told {
             arguments.push("--ready-on-stdin".into());
         }
         if let Target::Greenroom(program) = target {
             arguments.push("--notify".into());
-            let greenroom = greenroom(program, "notify", &arguments)?;
+            let greenroom = greenroom_with(program, "notify", &arguments, settings)?;
             let address = address(&greenroom.event(Stream::Err, "listening", PATIENCE)?)?;
             greenroom.event(Stream::Out, "listening", PATIENCE)?;
             return Ok(Self {
@@ -166,7 +175,21 @@ pub(crate) struct Echoed {
 
 /// Starts greenroom with a part of this program as its child; `ready` is how it learns that the child is ready.
 pub(crate) fn greenroom(program: &Path, ready: &str, part: &[String]) -> Result<Process, Failure> {
+    greenroom_with(program, ready, part, &[])
+}
+
+fn greenroom_with(
+    program: &Path,
+    ready: &str,
+    part: &[String],
+    settings: &[(&str, String)],
+) -> Result<Process, Failure> {
     let mut command = Command::new(program);
+    command.envs(
+        settings
+            .iter()
+            .map(|(name, value)| (format!("GREENROOM__{name}"), value)),
+    );
     command.args([
         "run",
         "--listen",

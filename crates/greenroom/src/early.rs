@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 pub struct EarlyRoom {
     books: Mutex<Books>,
     tickets: AtomicU64,
-    /// Told when memory came free while somebody was refused some.
+    /// Tells one of those who wait for memory, the first, that some came free; who got some tells the next. Were all told at
+    /// once, thousands would look for what is enough for a few, and other clients of their thread would wait.
     freed: Notify,
 }
 
@@ -25,8 +26,6 @@ struct Books {
     budget: Budget,
     /// Those who keep something, and how they are told to go.
     holders: HashMap<u64, Arc<Notify>>,
-    /// Somebody waits for memory.
-    starved: bool,
 }
 
 impl EarlyRoom {
@@ -37,7 +36,6 @@ impl EarlyRoom {
             books: Mutex::new(Books {
                 budget: Budget::new(max),
                 holders: HashMap::new(),
-                starved: false,
             }),
             tickets: AtomicU64::new(1),
             freed: Notify::new(),
@@ -62,8 +60,8 @@ impl EarlyRoom {
         Share {
             room: Arc::clone(self),
             ticket: self.tickets.fetch_add(1, Ordering::Relaxed),
-            leave: Arc::default(),
-            holds: false,
+            leave: None,
+            is_told: false,
         }
     }
 
@@ -77,8 +75,10 @@ impl EarlyRoom {
 pub(crate) struct Share {
     room: Arc<EarlyRoom>,
     ticket: u64,
-    leave: Arc<Notify>,
-    holds: bool,
+    /// How it is told to go, once it keeps something.
+    leave: Option<Arc<Notify>>,
+    /// It heard that memory came free, and has not told the next.
+    is_told: bool,
 }
 
 impl Share {
@@ -89,10 +89,10 @@ impl Share {
         }
         let mut books = self.room.books();
         let granted = books.budget.grow(self.ticket, more);
-        if granted && !std::mem::replace(&mut self.holds, true) {
-            books.holders.insert(self.ticket, Arc::clone(&self.leave));
+        if granted && self.leave.is_none() {
+            let leave = self.leave.insert(Arc::default());
+            books.holders.insert(self.ticket, Arc::clone(leave));
         }
-        books.starved |= !granted;
         while let Some(ticket) = books.budget.next_to_leave() {
             if let Some(leave) = books.holders.get(&ticket) {
                 leave.notify_one();
@@ -103,32 +103,45 @@ impl Share {
 
     /// Ends when this client is to go, to make room.
     pub(crate) async fn told_to_leave(&self) {
-        self.leave.notified().await;
+        match &self.leave {
+            Some(leave) => Box::pin(leave.notified()).await, // most keep nothing, and carry nothing for this
+            None => std::future::pending().await,
+        }
     }
 
-    /// Ends when memory may have come free.
+    /// Ends when memory may have come free, for one of those who wait at a time: then it says [`Share::was_told`], tries, and
+    /// says what came of it. Dropped before, another is told.
     pub(crate) async fn freed(&self) {
-        let freed = self.room.freed.notified();
-        tokio::pin!(freed);
-        freed.as_mut().enable();
-        self.room.books().starved = true; // told from now on
-        freed.await;
+        self.room.freed.notified().await;
+    }
+
+    /// It will try.
+    pub(crate) fn was_told(&mut self) {
+        self.is_told = true;
+    }
+
+    /// It got what it wanted, or wants none any more: there may be some for the next.
+    pub(crate) fn pass_on(&mut self) {
+        if std::mem::take(&mut self.is_told) {
+            self.room.freed.notify_one();
+        }
+    }
+
+    /// There was none for it, so there is none for the next.
+    pub(crate) fn got_none(&mut self) {
+        self.is_told = false;
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if !self.holds {
-            return;
-        }
-        let told = {
+        if self.leave.is_some() {
             let mut books = self.room.books();
             books.budget.free(self.ticket);
             books.holders.remove(&self.ticket);
-            std::mem::take(&mut books.starved)
-        };
-        if told {
-            self.room.freed.notify_waiters();
+        }
+        if self.leave.is_some() || self.is_told {
+            self.room.freed.notify_one(); // kept for the next who waits, if nobody does
         }
     }
 }

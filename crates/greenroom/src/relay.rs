@@ -67,7 +67,7 @@ struct Session {
     /// What the client sent before waits until the backend speaks, or for this time.
     waits: Option<Pin<Box<Sleep>>>,
     /// Its part of the house's budget, until the backend has taken that.
-    share: Option<Share>,
+    share: Option<Box<Share>>,
     /// The moment by which an ending relay must be over.
     limit: Option<Pin<Box<Sleep>>>,
     /// greenroom drains: the moment when it is this one's turn.
@@ -271,7 +271,7 @@ impl Session {
         self.down.append(&before.own);
         let pass = self.relay.client_bytes(&before.early);
         self.up.add(&before.early, &pass); // it was judged when it came
-        self.share = before.share;
+        self.share = before.share.map(Box::new);
     }
 
     /// What came behind the 101: judged like any other bytes of the backend.

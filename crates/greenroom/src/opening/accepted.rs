@@ -12,6 +12,7 @@
 //! Bounds: `early_max` and `early_budget`; own frames are one or two at a time, and none is added while one is
 //! not written.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use greenroom_core::wire::{
     CloseCode, CloseSeen, ControlFrame, Violation, close_frame, close_reply, ping_frame, text_message,
 };
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::refuse::linger;
@@ -71,7 +72,7 @@ pub(super) struct Accepted {
     /// Own frames that are being written.
     out: Vec<u8>,
     /// The answer to its last Ping, when `out` is written.
-    pong: Option<ControlFrame>,
+    pong: Option<Box<ControlFrame>>,
     ping_at: Time,
     /// Own Pings since it was last heard.
     missed: u32,
@@ -137,14 +138,20 @@ impl Accepted {
     pub(super) async fn gone(&mut self) -> Gone {
         loop {
             // The poller may have told before, while nobody listened: its word is used up by the look itself.
-            let has_more = match self.read() {
+            let turn = self.read();
+            let is_full = self.full.is_some();
+            let is_starved = matches!(turn, Turn::Wait) && self.full.is_some_and(|full| full.by_budget);
+            if is_starved {
+                self.share.got_none();
+            } else {
+                self.share.pass_on();
+            }
+            let has_more = match turn {
                 Turn::Wait => false,
                 Turn::More => true,
                 Turn::Gone(gone) => return gone,
             };
             self.write();
-            let is_full = self.full.is_some();
-            let is_starved = self.full.is_some_and(|full| full.by_budget);
             // Whoever never stops sending is told to leave, pinged and answered like all others.
             tokio::select! {
                 biased;
@@ -160,9 +167,9 @@ impl Accepted {
                         return Gone::Left;
                     }
                 }
-                _ = self.client.socket().writable(), if !self.out.is_empty() => {}
+                _ = poll_fn(|cx| self.client.socket().poll_write_ready(cx)), if !self.out.is_empty() => {}
                 // Its own bound is the same whatever others free.
-                () = self.share.freed(), if is_starved => {}
+                () = async { Box::pin(self.share.freed()).await }, if is_starved => self.share.was_told(),
             }
         }
     }
@@ -239,11 +246,12 @@ impl Accepted {
         let mut room = self.early.room();
         with_scratch(|scratch| {
             room = room.min(scratch.len());
-            // How much lies there, so that memory is asked for by what is needed. Without room: whether anything does.
+            // How much lies there, so that memory is asked for by what is needed. TCP does not copy it (MSG_TRUNC): who
+            // floods is looked at often.
             let (seen, _) = rustix::net::recv(
                 self.client.socket(),
-                &mut scratch[..room.max(1)],
-                RecvFlags::PEEK | RecvFlags::DONTWAIT,
+                &mut scratch[..],
+                RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT,
             )?;
             if seen == 0 {
                 return Ok(Read::End);
@@ -257,8 +265,8 @@ impl Accepted {
             }
             let (read, _) = rustix::net::recv(self.client.socket(), &mut scratch[..wanted], RecvFlags::DONTWAIT)?;
             let taken = self.early.take(now, &scratch[..read]);
-            if taken.pong.is_some() {
-                self.pong = taken.pong;
+            if let Some(pong) = taken.pong {
+                self.pong = Some(Box::new(pong));
             }
             Ok(Read::Taken(taken.end))
         })
@@ -320,8 +328,8 @@ impl Accepted {
             mut out,
             ..
         } = *self;
-        early.forget();
-        drop(share); // what it was counted for is gone
+        early.forget(); // before its part of the budget is another's
+        drop(share);
         out.extend_from_slice(frame);
         let Some(mut client) = client.into_inner() else {
             return;
@@ -365,12 +373,14 @@ async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
 }
 
 /// Waits for bytes, or only for the client's end where they are not to be read.
-async fn readable(client: &Watched, reads: bool) {
-    if reads {
-        let _ = client.socket().ready(Interest::READABLE).await; // an error shows at the read
-    } else {
-        client.gone().await;
-    }
+fn readable(client: &Watched, reads: bool) -> impl Future<Output = ()> {
+    poll_fn(move |cx| {
+        if reads {
+            client.socket().poll_read_ready(cx).map(drop) // an error shows at the read
+        } else {
+            client.poll_gone(cx)
+        }
+    })
 }
 
 #[cfg(test)]

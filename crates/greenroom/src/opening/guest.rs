@@ -23,7 +23,8 @@ impl Guest {
                 watched.gone().await;
                 Gone::Left
             }
-            Self::Accepted(accepted) => accepted.gone().await,
+            // On its own: who has no 101 does not carry what it takes to hear one who has.
+            Self::Accepted(accepted) => Box::pin(accepted.gone()).await,
             Self::Away => Gone::Left,
         }
     }

@@ -143,9 +143,14 @@ pub(super) fn wait<'a>(
     Box::pin(finish(front, Box::new(waiting), entry))
 }
 
-async fn finish(front: &Front, waiting: Box<Waiting>, entry: &mut Entry) -> Option<Relayed> {
-    let mut waiting = waiting;
+/// Waits, and only then carries what it takes to part.
+async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> Option<Relayed> {
     let done = waiting.done(front, entry).await;
+    Box::pin(part(front, waiting, done, entry)).await
+}
+
+/// How the hold of a client ends.
+async fn part(front: &Front, waiting: Box<Waiting>, done: Done, entry: &mut Entry) -> Option<Relayed> {
     let Waiting {
         mut place,
         guest,

@@ -5,7 +5,10 @@
 //! whose edge is gone would never be readable again, so it is registered anew
 //! before it is read.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -27,22 +30,30 @@ impl Watched {
     }
 
     /// Waits until the client has ended its side, or was reset.
-    pub(crate) async fn gone(&self) {
-        loop {
-            match self.client.ready(Interest::READABLE).await {
-                Ok(ready) if ready.is_read_closed() || ready.is_error() => return,
-                Ok(_) => {
-                    // Bytes, or nothing since the last read. They stay where they are; the next edge is what matters.
-                    let _ = self.client.try_io(Interest::READABLE, || -> std::io::Result<()> {
-                        if super::peek(&self.client, &mut [0])? > 0 {
-                            self.disarmed.store(true, Ordering::Relaxed);
-                        }
-                        Err(std::io::ErrorKind::WouldBlock.into())
-                    });
-                }
-                Err(_) => return,
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> {
+        poll_fn(|cx| self.poll_gone(cx))
+    }
+
+    /// The same for who waits for several things. The socket's own place for a waker is used, so that a client who only
+    /// waits carries no more than a reference for it.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Ok(()) = ready!(self.client.poll_read_ready(cx)) {
+            // It is ready, so the answer is there at once.
+            let asked = pin!(self.client.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+            match asked {
+                Poll::Ready(Ok(ready)) if !ready.is_read_closed() && !ready.is_error() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => continue, // not any more
             }
+            // Bytes, or nothing since the last read. They stay where they are; the next edge is what matters.
+            let _ = self.client.try_io(Interest::READABLE, || -> std::io::Result<()> {
+                if super::peek(&self.client, &mut [0])? > 0 {
+                    self.disarmed.store(true, Ordering::Relaxed);
+                }
+                Err(std::io::ErrorKind::WouldBlock.into())
+            });
         }
+        Poll::Ready(())
     }
 
     /// Uses up the poller's edge, before whoever reads past the poller looks at what lies there.

@@ -115,6 +115,7 @@ impl Registry {
             of: None,
             cause: None,
             refusal: None,
+            from: None,
             detail: None,
             counted: None,
             _descriptor: self.descriptor(),
@@ -319,6 +320,8 @@ pub struct Entry {
     of: Option<Arc<str>>,
     cause: Option<CloseCause>,
     refusal: Option<Refusal>,
+    /// Where it was when its end began, and since when.
+    from: Option<(State, Time)>,
     detail: Option<Box<str>>,
     /// Its place among those of its address, where they are counted.
     counted: Option<Box<Counted>>,
@@ -336,6 +339,9 @@ impl Entry {
         // In before out, and seen in that order: whoever waits for the last one never counts too few.
         self.registry.states[next as usize].fetch_add(1, Ordering::SeqCst);
         self.registry.states[self.state as usize].fetch_sub(1, Ordering::SeqCst);
+        if matches!(next, State::Closing | State::Closed) {
+            self.from.get_or_insert_with(|| self.record.state());
+        }
         self.state = next;
         self.record.enter(next, clock::now());
         if was_engaged && next == State::Opening {
@@ -438,7 +444,6 @@ impl Drop for Entry {
         self.registry.open.fetch_sub(1, Ordering::SeqCst);
         let cause = self.cause.unwrap_or(CloseCause::Internal);
         let was_engaged = is_engaged(self.state);
-        let from = self.record.state();
         self.enter(State::Closed);
         self.registry.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
         let at = clock::now();
@@ -446,7 +451,7 @@ impl Drop for Entry {
         let closed = Closed {
             record: Arc::clone(&self.record),
             at,
-            from,
+            from: self.from.unwrap_or((State::Opening, self.record.accepted_at)), // `enter` has said it
             cause,
             refusal: self.refusal,
             detail: self.detail.clone(),

@@ -70,7 +70,9 @@ fn a_connection_is_shown_where_it_is_and_told_why_when_it_is_over() {
         "a number is enough"
     );
     assert!(said(&rig, &["show", "--session", "1"]).contains("messages"));
-    drop(client);
+    client.fin();
+    assert!(backend.rest().is_empty(), "its end is passed on");
+    drop((client, backend));
     until("it is over", || told(&rig, &["ps"])["total"] == 0);
     let why = said(&rig, &["why", "--session", "1"]);
     assert!(why.contains("as relaying: the client ended it (client"), "{why}");

@@ -43,6 +43,12 @@ pub(crate) enum Command {
     Check(Check),
     /// Say why clients wait: phases, checks, who is held, of a greenroom that runs
     Status(Status),
+    /// List the connections of a greenroom that runs, or the last that ended
+    Ps(Ps),
+    /// Show one connection: where it is, what it asks for, what went over it
+    Show(One),
+    /// Say in a sentence why a connection is where it is, or how and why it ended
+    Why(One),
     /// Tell a greenroom that runs how far a backend's start has come, from a shell or a deploy script
     Phase(Phase),
     /// See it happen: a slow server and clients that come too early, without and with greenroom
@@ -131,6 +137,63 @@ pub(crate) struct Status {
     /// End with code 3 unless all that is shown is ready
     #[arg(long)]
     pub(crate) exit_code: bool,
+    /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Those in this state only: opening, http, held, dialing, relaying, closing
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<String>,
+    /// Those of this backend only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
+    /// Those of this route only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
+    /// Those of this address only
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<std::net::IpAddr>,
+    /// Those that are at least so old
+    #[arg(long, value_name = "DUR")]
+    pub(crate) older_than: Option<String>,
+    /// The last that ended, instead of those that are open
+    #[arg(long)]
+    pub(crate) closed: bool,
+    /// Of those, the ones that ended for this cause
+    #[arg(long, value_name = "CAUSE", requires = "closed")]
+    pub(crate) cause: Option<String>,
+    /// At most so many; with --after NUMBER for the next
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Those behind this number only
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) after: Option<u64>,
+    /// As JSON, an interface: docs/connections.md
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "which", required = true, args = ["number", "session"])]
+pub(crate) struct One {
+    /// The connection's number, as `ps` shows it
+    #[arg(value_name = "NUMBER")]
+    pub(crate) number: Option<u64>,
+    /// The session's number instead, as the log and Greenroom-Session have it; where there are several backends, with --backend
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) session: Option<u64>,
+    /// The session's backend
+    #[arg(long, value_name = "NAME", requires = "session")]
+    pub(crate) backend: Option<String>,
+    /// As JSON, an interface: docs/connections.md
+    #[arg(long)]
+    pub(crate) json: bool,
     /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]
     #[arg(long, value_name = "PATH")]
     pub(crate) admin: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use greenroom::admin::client::{Client, ClientError, Push, Report};
+use greenroom::admin::client::{Client, ClientError, Push};
 use greenroom::admin::report;
 
 use crate::args::{Phase, Status};
@@ -41,9 +41,9 @@ fn try_status(asked: &Status) -> Result<u8, ClientError> {
     })
 }
 
-fn json(report: &Report) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     // Strings, numbers and lists: it cannot fail.
-    let mut text = serde_json::to_string_pretty(report).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text
 }

@@ -6,6 +6,7 @@
 mod args;
 mod ask;
 mod configure;
+mod connections;
 mod demo;
 
 use std::process::ExitCode;
@@ -52,6 +53,9 @@ fn main() -> ExitCode {
         args::Command::Serve(serve) => start(&serve.layers()),
         args::Command::Check(check) => configure::check(check),
         args::Command::Status(asked) => ask::status(asked),
+        args::Command::Ps(asked) => connections::ps(asked),
+        args::Command::Show(asked) => connections::show(asked),
+        args::Command::Why(asked) => connections::why(asked),
         args::Command::Phase(said) => ask::phase(said),
         args::Command::Demo => demo::run(),
         args::Command::Schema => configure::print_schema(),

@@ -372,6 +372,17 @@ pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::
 /// on one does not stop the gate on the other. Clients have a thread for each core beside them.
 pub const HOUSE_THREADS: usize = 2;
 
+// ── Books ──────────────────────────────────────────────────────────────────
+
+/// Parts of the table of open connections, each with a lock of its own: more than there are threads that come and go.
+pub const BOOK_SHARDS: usize = 16;
+/// Closed connections of which it is kept why they ended: some 300 bytes each.
+pub const CLOSES_KEPT: usize = 10_000;
+/// Connections in one answer of the admin API; for more it is asked again.
+pub const CONNECTIONS_SHOWN_MAX: usize = 10_000;
+/// The same unless it is said.
+pub const CONNECTIONS_SHOWN: usize = 1_000;
+
 // ── Telling ────────────────────────────────────────────────────────────────
 
 /// Log lines that wait for standard error; more are dropped and counted.

@@ -39,6 +39,8 @@ pub struct Dialled {
     pub rest: Vec<u8>,
     /// Its place in the books.
     pub descriptor: Descriptor,
+    /// The life of the backend's process; 0 where greenroom starts none.
+    pub generation: u64,
 }
 
 /// One dial under way.
@@ -165,6 +167,7 @@ impl Launcher {
                         stream,
                         rest,
                         descriptor,
+                        generation: 0, // the launcher knows of none
                     };
                     return Some((launch.id, Ok(dialled)));
                 }

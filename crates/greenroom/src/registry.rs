@@ -9,6 +9,9 @@
 //! a free one is a condition of release; and what each address has, where that is
 //! limited.
 
+mod record;
+mod table;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,10 +32,16 @@ use crate::front::Backend;
 use crate::head::Kind;
 use crate::telemetry::{Event, Log, printable};
 
+pub use record::{Asked, Record, Traffic};
+pub use table::Closed;
+use table::Table;
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Registry {
     log: Log,
+    /// A line for each connection.
+    table: Table,
     accepted: AtomicU64,
     states: [AtomicU64; State::ALL.len()],
     /// Connections that are neither closed nor without a request: one number, as a sum of several is none
@@ -74,6 +83,7 @@ impl Registry {
     pub fn new(log: Log, descriptors: usize, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             log,
+            table: Table::new(),
             accepted: AtomicU64::new(0),
             states: [const { AtomicU64::new(0) }; State::ALL.len()],
             engaged: AtomicU64::new(0),
@@ -98,16 +108,19 @@ impl Registry {
     /// Takes a client's connection into the books; a refusal, which is counted, when there is no room for it. Some
     /// descriptors are kept for dials, as else nobody could ever be let in.
     pub fn accept(self: &Arc<Self>, peer: IpAddr) -> Result<Entry, Refusal> {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        let record = Arc::new(Record::new(number, peer, clock::now()));
+        self.table.open(&record);
         self.states[State::Opening as usize].fetch_add(1, Ordering::Relaxed);
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
         let mut entry = Entry {
             registry: Arc::clone(self),
             state: State::Opening,
-            session: None,
+            record,
             of: None,
-            accepted_at: clock::now(),
             cause: None,
+            refusal: None,
+            from: None,
             detail: None,
             counted: None,
             _descriptor: self.descriptor(),
@@ -182,6 +195,24 @@ impl Registry {
     /// several backends' owners may wait, and a word too many costs one of them a look.
     pub fn want_descriptor(&self) {
         self.starved.store(true, Ordering::SeqCst);
+    }
+
+    /// All connections, in the order of their numbers.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Record>> {
+        self.table.all()
+    }
+
+    /// The open connection of this number.
+    #[must_use]
+    pub fn find(&self, number: u64) -> Option<Arc<Record>> {
+        self.table.find(number)
+    }
+
+    /// The last connections that ended, the latest last; without those that never said a byte.
+    #[must_use]
+    pub fn last_closed(&self) -> Vec<Arc<Closed>> {
+        self.table.all_closed()
     }
 
     /// How many connections are in a state now.
@@ -288,11 +319,14 @@ impl Drop for Descriptor {
 pub struct Entry {
     registry: Arc<Registry>,
     state: State,
-    session: Option<SessionId>,
+    /// Its line in the books.
+    record: Arc<Record>,
     /// Its backend, where there are several.
     of: Option<Arc<str>>,
-    accepted_at: Time,
     cause: Option<CloseCause>,
+    refusal: Option<Refusal>,
+    /// Where it was when its end began, and since when.
+    from: Option<(State, Time)>,
     detail: Option<Box<str>>,
     /// Its place among those of its address, where they are counted.
     counted: Option<Box<Counted>>,
@@ -310,7 +344,11 @@ impl Entry {
         // In before out, and seen in that order: whoever waits for the last one never counts too few.
         self.registry.states[next as usize].fetch_add(1, Ordering::SeqCst);
         self.registry.states[self.state as usize].fetch_sub(1, Ordering::SeqCst);
+        if matches!(next, State::Closing | State::Closed) {
+            self.from.get_or_insert_with(|| self.record.state());
+        }
         self.state = next;
+        self.record.enter(next, clock::now());
         if was_engaged && next == State::Opening {
             self.registry.disengage();
         }
@@ -324,18 +362,27 @@ impl Entry {
 
     /// Gives it the number under which the backend and the log know it.
     pub fn set_session(&mut self, id: SessionId) {
-        self.session = Some(id);
+        self.record.set_session(id.0);
     }
 
-    /// Its request is for this backend, or for none: so the log names it.
-    pub(crate) fn asks(&mut self, backend: Option<&Backend>) {
-        self.of = backend.and_then(|backend| backend.label.clone());
+    /// Its request is for this backend by this route, or for none: so the log and the books name it.
+    pub(crate) fn asks(&mut self, of: Option<(&Backend, usize)>, request: &Kind) {
+        self.of = of.and_then(|(backend, _)| backend.label.clone());
+        self.record.asks(of.map(|(_, route)| Asked {
+            route,
+            path: printable(request.path(), LOG_TEXT_MAX).into(),
+        }));
+    }
+
+    /// Its line in the books.
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        &self.record
     }
 
     /// Its number, if it has arrived.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
-        self.session
+        self.record.session().map(SessionId)
     }
 
     /// How many connections are in a state now.
@@ -347,7 +394,7 @@ impl Entry {
     /// When it was accepted.
     #[must_use]
     pub fn accepted_at(&self) -> Time {
-        self.accepted_at
+        self.record.accepted_at
     }
 
     /// Names why it ends. The first cause counts: later ones are consequences.
@@ -375,9 +422,13 @@ impl Entry {
 
     /// The same, with what it asked for.
     pub(crate) fn refused_for(&mut self, refusal: Refusal, detail: Option<String>, request: Option<&Kind>) {
+        if self.cause.is_none() {
+            self.refusal = Some(refusal);
+            self.detail = detail.as_deref().map(Into::into);
+        }
         self.ends(CloseCause::Refused);
         self.registry.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
-        let session = self.session.map(|id| id.0);
+        let session = self.record.session();
         let shown = |text: &str| Some(printable(text, LOG_TEXT_MAX)).filter(|text| !text.is_empty());
         let event = Event::Refused {
             session,
@@ -400,12 +451,23 @@ impl Drop for Entry {
         let was_engaged = is_engaged(self.state);
         self.enter(State::Closed);
         self.registry.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
-        if cause != CloseCause::Silent {
+        let at = clock::now();
+        let is_told = cause != CloseCause::Silent;
+        let closed = Closed {
+            record: Arc::clone(&self.record),
+            at,
+            from: self.from.unwrap_or((State::Opening, self.record.accepted_at)), // `enter` has said it
+            cause,
+            refusal: self.refusal,
+            detail: self.detail.clone(),
+        };
+        self.registry.table.close(closed, is_told);
+        if is_told {
             let closed = Event::Closed {
-                session: self.session.map(|id| id.0),
+                session: self.record.session(),
                 cause: cause.word(),
-                detail: self.detail.take().map(String::from),
-                lasted_ms: u64::try_from(clock::now().since(self.accepted_at).as_millis()).unwrap_or(u64::MAX),
+                detail: self.detail.take().filter(|_| self.refusal.is_none()).map(String::from),
+                lasted_ms: u64::try_from(at.since(self.record.accepted_at).as_millis()).unwrap_or(u64::MAX),
             };
             self.registry.log.say_of(self.of.take(), closed);
         }

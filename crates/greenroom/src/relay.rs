@@ -245,12 +245,16 @@ impl Session {
     }
 
     fn carry_up(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
-        let relay = &mut self.relay;
+        let (relay, count) = (&mut self.relay, &self.entry.record().up);
         // A reset that a write has met looks like a FIN to the read behind it.
         let gone = self.down.is_broken();
         self.up
             .poll(cx, &mut self.client, &mut self.backend, |input| match input {
-                Ok(bytes) => relay.client_bytes(bytes),
+                Ok(bytes) => {
+                    let pass = relay.client_bytes(bytes);
+                    count.add(bytes.len(), relay.messages());
+                    pass
+                }
                 Err(_) if gone => pipe::ended(relay.client_ended(Ended::Reset)),
                 Err(ended) => pipe::ended(relay.client_ended(ended)),
             })
@@ -258,10 +262,14 @@ impl Session {
 
     /// Backend to client.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
-        let relay = &mut self.relay;
+        let (relay, count) = (&mut self.relay, &self.entry.record().down);
         self.down
             .poll(cx, &mut self.backend, &mut self.client, |input| match input {
-                Ok(bytes) => relay.backend_bytes(bytes),
+                Ok(bytes) => {
+                    let pass = relay.backend_bytes(bytes);
+                    count.add(bytes.len(), relay.messages());
+                    pass
+                }
                 Err(ended) => pipe::ended(relay.backend_ended(ended)),
             })
     }
@@ -270,6 +278,7 @@ impl Session {
     fn take_before(&mut self, before: Before) {
         self.down.append(&before.own);
         let pass = self.relay.client_bytes(&before.early);
+        (self.entry.record().up).add(before.early.len(), self.relay.messages());
         self.up.add(&before.early, &pass); // it was judged when it came
         self.share = before.share.map(Box::new);
     }
@@ -280,6 +289,7 @@ impl Session {
             return Then::Continue;
         }
         let pass = self.relay.backend_bytes(early);
+        (self.entry.record().down).add(early.len(), self.relay.messages());
         self.down.add(early, &pass);
         match pass.then {
             then @ (Then::Lost { .. } | Then::Violation(..) | Then::Done(_)) => then,

@@ -89,6 +89,8 @@ pub struct Relay {
     rejected: bool,
     /// A data frame of the backend has begun.
     backend_spoke: bool,
+    /// Messages that ended in the bytes of the last call.
+    messages: u32,
 }
 
 impl Relay {
@@ -105,11 +107,13 @@ impl Relay {
             cause: None,
             rejected: false,
             backend_spoke: false,
+            messages: 0,
         }
     }
 
     /// Takes what one read from the client gave.
     pub fn client_bytes(&mut self, bytes: &[u8]) -> Pass {
+        self.messages = 0;
         if self.client.closed {
             return Pass {
                 forward: 0,
@@ -118,6 +122,7 @@ impl Relay {
             }; // nothing counts after a Close (RFC 6455 §5.5.1)
         }
         let scan = self.from_client.scan(bytes);
+        self.messages = scan.messages;
         let then = match scan.stop {
             None => Then::Continue,
             Some(Stop::Violation(violation)) => Then::Violation(Sender::Client, violation),
@@ -135,6 +140,7 @@ impl Relay {
 
     /// Takes what one read from the backend gave, behind what is kept.
     pub fn backend_bytes(&mut self, bytes: &[u8]) -> Pass {
+        self.messages = 0;
         if self.backend.closed {
             return Pass {
                 forward: 0,
@@ -144,6 +150,7 @@ impl Relay {
         }
         let scan = self.from_backend.scan(bytes);
         self.backend_spoke |= scan.data;
+        self.messages = scan.messages;
         let complete = if scan.boundary > 0 {
             self.kept + scan.boundary
         } else {
@@ -201,6 +208,12 @@ impl Relay {
     #[must_use]
     pub fn was_rejected(&self) -> bool {
         self.rejected
+    }
+
+    /// Messages whose last byte was among those of the last call.
+    #[must_use]
+    pub fn messages(&self) -> u32 {
+        self.messages
     }
 
     /// Whether the backend has begun to say anything: so its handler is there.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Report`]: greenroom and all backends |
 //! | `GET /v1/backends/NAME` | one backend |
+//! | `GET /v1/connections`, `/v1/connections/NUMBER`, `/v1/closed` | see `connections` |
 //! | `GET /metrics` | see `metrics` |
 //! | `POST /v1/backends/NAME/phases` | [`Push`]: how far its start has come; answers with the backend |
 //! | `GET /livez`, `/readyz`, `/startupz` | see `health` |
@@ -26,6 +27,7 @@ use greenroom_core::readiness::Input;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
+use super::connections;
 use super::guard::{self, Rule};
 use super::health::{self, Question};
 use super::metrics;
@@ -89,9 +91,9 @@ pub struct Problem {
     pub help: String,
 }
 
-type Refused = (StatusCode, Json<Problem>);
+pub(super) type Refused = (StatusCode, Json<Problem>);
 
-fn refuse<T>(status: StatusCode, error: impl Into<String>, help: impl Into<String>) -> Result<T, Refused> {
+pub(super) fn refuse<T>(status: StatusCode, error: impl Into<String>, help: impl Into<String>) -> Result<T, Refused> {
     let problem = Problem {
         error: error.into(),
         help: help.into(),
@@ -123,6 +125,9 @@ pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
 fn api() -> Router<Arc<Asked>> {
     Router::new()
         .route("/v1/status", get(report))
+        .route("/v1/connections", get(connections::list))
+        .route("/v1/connections/{number}", get(connections::one))
+        .route("/v1/closed", get(connections::list_closed))
         .route("/metrics", get(scrape))
         .route("/v1/backends/{name}", get(one))
         .route("/v1/backends/{name}/phases", post(push))
@@ -147,7 +152,9 @@ fn well(State(asked): State<Arc<Asked>>, question: Question) -> Response {
 async fn nothing() -> Refused {
     let problem = Problem {
         error: "nothing is at this path".into(),
-        help: "ask for /v1/status, /v1/backends/NAME, /livez, /readyz or /startupz".into(),
+        help:
+            "ask for /v1/status, /v1/backends/NAME, /v1/connections, /v1/closed, /metrics, /livez, /readyz or /startupz"
+                .into(),
     };
     (StatusCode::NOT_FOUND, Json(problem))
 }

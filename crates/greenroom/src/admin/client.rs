@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 pub use super::api::{Own, Problem, Push, Report};
+pub use super::connections::{Connection, Connections, End};
 use super::socket;
 pub use crate::driver::Status;
 
@@ -65,6 +66,21 @@ impl Client {
     /// Everything.
     pub fn report(&self) -> Result<Report, ClientError> {
         self.ask(Method::GET, "/v1/status", Vec::new())
+    }
+
+    /// Its connections: those that are open, or the last that ended. `filter` are names and values as the admin API knows them.
+    pub fn connections(&self, closed: bool, filter: &[(&str, String)]) -> Result<Connections, ClientError> {
+        let query: Vec<_> = filter
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encoded(value)))
+            .collect();
+        let path = if closed { "/v1/closed" } else { "/v1/connections" };
+        self.ask(Method::GET, &format!("{path}?{}", query.join("&")), Vec::new())
+    }
+
+    /// The connection of this number, open or among the last that ended.
+    pub fn connection(&self, number: u64) -> Result<Connection, ClientError> {
+        self.ask(Method::GET, &format!("/v1/connections/{number}"), Vec::new())
     }
 
     /// Says how far a backend's start has come. Without a name it is the only backend.

@@ -15,6 +15,7 @@
 
 mod api;
 pub mod client;
+mod connections;
 mod guard;
 pub mod health;
 mod metrics;

@@ -2,11 +2,15 @@
 //!
 //! It is printed without control characters and direction marks: no words chosen by a backend drive the terminal.
 
+mod lines;
+
 use std::fmt::Write as _;
 
 use super::api::Report;
 use crate::driver::{CheckStatus, PhaseStatus, Status};
 use crate::telemetry::is_safe;
+
+pub use lines::{connection, reason, table};
 
 /// The screen.
 #[must_use]

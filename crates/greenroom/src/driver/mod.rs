@@ -515,7 +515,8 @@ impl Driver {
         }
     }
 
-    fn let_in(&mut self, now: Time, id: SessionId, dialled: Dialled) {
+    fn let_in(&mut self, now: Time, id: SessionId, mut dialled: Dialled) {
+        dialled.generation = self.readiness.generation().0;
         if let Some(client) = self.clients.get(&id) {
             let (attempt, canary) = client.dial;
             let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);

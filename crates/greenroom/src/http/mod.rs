@@ -108,7 +108,7 @@ pub(crate) async fn serve(
         kind: Arc::new(kind),
         client: Watched::new(client),
     };
-    entry.asks(Some(request.backend));
+    entry.asks(Some((request.backend, route)), &request.kind);
     let end = Box::pin(request.run(entry)).await;
     request.finish(end, entry).await
 }
@@ -215,7 +215,10 @@ impl Request<'_> {
         }
         loop {
             let (dialled, order) = match wait.next().await {
-                Gated::Dialled(dialled, order) => (dialled, order),
+                Gated::Dialled(dialled, order) => {
+                    entry.record().dialled(dialled.generation);
+                    (dialled, order)
+                }
                 Gated::Refused(refusal, why) => return End::Refused(refusal, why),
                 Gated::Left => return End::Over(CloseCause::LeftHeld, None),
                 Gated::ShowPage => {

@@ -84,6 +84,7 @@ pub(super) async fn receive(
         stream,
         rest,
         descriptor,
+        ..
     } = dialled;
     let Ok(mut stream) = stream.watched() else {
         // The kernel has no memory for it: as if there were no descriptor.

@@ -131,7 +131,7 @@ pub(super) fn wait<'a>(
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
     entry.set_session(place.id);
-    entry.asks(Some(front.backend(route)));
+    entry.asks(Some((front.backend(route), route)), &request);
     let waiting = Waiting {
         place,
         guest: Guest::Unanswered(Watched::new(client)),
@@ -247,6 +247,7 @@ impl Waiting {
             match order {
                 Ok(Order::Dialled { dialled, next }) => {
                     entry.enter(State::Dialing);
+                    entry.record().dialled(dialled.generation);
                     let route = &front.config.routes[self.route];
                     let degraded = front.degraded_field(self.route);
                     let edits = Edits {

@@ -1,0 +1,185 @@
+//! `ps`, `show`, `why` and what is behind them: every connection is told of, once, by all who tell of connections.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{
+    fixture,
+    process::until,
+    python,
+    raw::{Raw, Stub, masked, switching},
+    rig::Rig,
+};
+use greenroom_core::drain::splitmix64;
+use serde_json::Value;
+
+/// What the program says as JSON.
+fn told(rig: &Rig, args: &[&str]) -> Value {
+    let said = rig.say(&[args, &["--json"]].concat());
+    assert!(said.status.success(), "{args:?}: {said:?}");
+    serde_json::from_slice(&said.stdout).unwrap()
+}
+
+fn said(rig: &Rig, args: &[&str]) -> String {
+    let said = rig.say(args);
+    assert!(said.status.success(), "{args:?}: {said:?}");
+    String::from_utf8(said.stdout).unwrap()
+}
+
+fn behind(stub: &Stub, more: &str) -> Rig {
+    Rig::start(
+        "serve",
+        &format!(
+            "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n{more}\n",
+            stub.address()
+        ),
+    )
+}
+
+#[test]
+fn a_connection_is_shown_where_it_is_and_told_why_when_it_is_over() {
+    let stub = Stub::listen();
+    let rig = behind(&stub, "");
+    rig.until("it is ready", |status| status["condition"] == "ready");
+    let mut client = rig.knock("/chat?token=hidden");
+    let (mut backend, request) = stub.request();
+    assert!(request.contains("token=hidden"));
+    backend.send(switching(""));
+    client.head();
+    client.send(masked(0x81, b"hello"));
+    assert_eq!(backend.frame().1.len(), 5);
+    until("it is relayed", || {
+        told(&rig, &["ps", "--state", "relaying"])["total"] == 1
+    });
+    let one = &told(&rig, &["ps", "--backend", "app"])["connections"][0];
+    let number = one["number"].to_string();
+    assert_eq!(
+        (
+            &one["session"],
+            &one["path"],
+            &one["dials"],
+            &one["messages_up"],
+            &one["bytes_up"]
+        ),
+        (&1.into(), &"/chat".into(), &1.into(), &1.into(), &11.into()),
+        "{one}"
+    );
+    assert!(
+        said(&rig, &["why", &number]).contains("is relaying for"),
+        "a number is enough"
+    );
+    assert!(said(&rig, &["show", "--session", "1"]).contains("messages"));
+    client.fin();
+    assert!(backend.rest().is_empty(), "its end is passed on");
+    drop((client, backend));
+    until("it is over", || told(&rig, &["ps"])["total"] == 0);
+    let why = said(&rig, &["why", "--session", "1"]);
+    assert!(why.contains("as relaying: the client ended it (client"), "{why}");
+    let all = ["ps", "show", "why"].map(|verb| match verb {
+        "ps" => said(&rig, &["ps", "--closed"]),
+        verb => said(&rig, &[verb, &number]),
+    });
+    assert!(!all.concat().contains("hidden"), "a query may be a secret: {all:?}");
+    for (args, help) in [
+        (&["why", "77777"][..], "/v1/closed"),
+        (&["ps", "--state", "waiting"], "relaying"),
+        (&["ps", "--backend", "other"], "app"),
+        (&["ps", "--older-than", "5"], "30s"),
+    ] {
+        let refused = rig.say(args);
+        assert_eq!(refused.status.code(), Some(1));
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert!(error.contains(help), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_refusal_is_told_with_its_name() {
+    let rig = Rig::start(
+        "serve",
+        "[backend.app]\naddress = \"127.0.0.1:1\"\n[[route]]\npath = \"/ws\"\nhold = \"refuse\"\n",
+    );
+    let mut client = rig.knock("/ws");
+    assert!(client.head().starts_with("HTTP/1.1 503 "));
+    until("it is over", || {
+        told(&rig, &["ps", "--closed", "--cause", "refused"])["total"] == 1
+    });
+    let why = said(&rig, &["why", "--session", "1"]);
+    assert!(why.contains("greenroom refused it (refused, not_ready)"), "{why}");
+}
+
+/// What list, metrics and status say, each added up.
+fn sums(rig: &Rig) -> [u64; 4] {
+    let list = told(rig, &["ps"]);
+    let metrics = rig.ask("/metrics");
+    let sum = |name: &str| -> u64 {
+        let lines = metrics.lines().filter(|line| line.starts_with(name));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64)
+            .sum()
+    };
+    let open = list["total"].as_u64().unwrap();
+    [
+        open,
+        sum("greenroom_connections{"),
+        sum("greenroom_accepted_total"),
+        sum("greenroom_closed_total{"),
+    ]
+}
+
+/// Promise 9, on real sockets: whatever clients do, each of them is in one state, or closed for one cause.
+#[test]
+fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
+    let (python, folder) = (python("python"), fixture(""));
+    let config = format!(
+        "[backend.app.process]\ncommand = [\"{python}\", \"-m\", \"uvicorn\", \"--app-dir\", \"{folder}\", \"fastapi_app:app\", \"--port\", \"{{port}}\"]\n\
+         [[route]]\nhold = \"accept\"\n"
+    );
+    let rig = Rig::start("run", &config);
+    let mut clients: Vec<Raw> = Vec::new();
+    let mut seed = 7;
+    let mut draw = |most: usize| {
+        seed = splitmix64(seed);
+        usize::try_from(seed % most as u64).unwrap()
+    };
+    let mut came = 0;
+    for batch in 0..12 {
+        for _ in 0..40 {
+            match draw(6) {
+                0..=2 => {
+                    clients.push(rig.knock("/ws"));
+                    came += 1;
+                }
+                3 => {
+                    clients.push(rig.get("/nothing"));
+                    came += 1;
+                }
+                4 if !clients.is_empty() => {
+                    let index = draw(clients.len());
+                    clients.swap_remove(index).reset();
+                }
+                _ if !clients.is_empty() => {
+                    let index = draw(clients.len());
+                    clients.swap_remove(index).fin();
+                }
+                _ => {}
+            }
+        }
+        if batch == 5 {
+            rig.until("it is ready", |status| status["condition"] == "ready");
+        }
+        let mut last = [0; 4];
+        until(&format!("all agree after batch {batch}"), || {
+            last = sums(&rig);
+            let [open, states, accepted, closed] = last;
+            open == states && accepted == states + closed && accepted == came
+        });
+    }
+    drop(clients);
+    until("nobody is left", || sums(&rig)[..2] == [0, 0]);
+    let [_, _, accepted, closed] = sums(&rig);
+    assert_eq!((accepted, closed), (came, came));
+    let ended = told(&rig, &["ps", "--closed", "--limit", "10000"]);
+    assert_eq!(ended["total"], came, "each has a line among the closed");
+}

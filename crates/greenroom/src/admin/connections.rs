@@ -1,0 +1,330 @@
+//! What is told of connections: all that are open, one of them, or why one ended.
+//!
+//! | | |
+//! |---|---|
+//! | `GET /v1/connections?state=…&backend=…&route=…&address=…&session=…&older_than=…&after=…&limit=…` | [`Connections`] |
+//! | `GET /v1/connections/NUMBER` | [`Connection`], open or among the last that ended |
+//! | `GET /v1/closed?cause=…` and the filters above | [`Connections`] that ended, the latest last |
+//!
+//! All of it is read from the registry at that moment; nothing here keeps a copy. Bounded by `CONNECTIONS_SHOWN_MAX` in
+//! one answer; `after` goes on behind a number.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use greenroom_core::event::{CloseCause, State as Where};
+use greenroom_core::limits::{CONNECTIONS_SHOWN, CONNECTIONS_SHOWN_MAX};
+use greenroom_core::time::Time;
+use serde::{Deserialize, Serialize};
+
+use super::Asked;
+use super::api::{Refused, refuse};
+use crate::clock;
+use crate::config::Config;
+use crate::config::units;
+use crate::registry::{Closed, Record};
+
+/// Several connections.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Connections {
+    /// In the order of their numbers; closed ones in that of their ends.
+    pub connections: Vec<Connection>,
+    /// How many fit the filter: more than are listed, where the limit cut them off.
+    pub total: usize,
+}
+
+/// One connection.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Connection {
+    /// Its number, in the order of accepting.
+    pub number: u64,
+    /// Its session's number, as the log and `Greenroom-Session` have it; of a connection for plain HTTP that of its last request.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<u64>,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Where it is: `opening`, `http`, `held`, `dialing`, `relaying`, `parked`, `closing`, `closed`.
+    pub state: String,
+    /// For how long it is there.
+    pub since_ms: u64,
+    /// How long ago it was accepted; of a closed one, how long it lasted.
+    pub age_ms: u64,
+    /// Its backend.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backend: Option<String>,
+    /// Its route.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub route: Option<String>,
+    /// What it asks for, without the query.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// How often its head was written to the backend by the gate.
+    pub dials: u32,
+    /// In which life of the backend's process last; 0 where greenroom starts none.
+    pub generation: u64,
+    /// Bytes from the client, of WebSockets.
+    pub bytes_up: u64,
+    /// Whole messages from the client.
+    pub messages_up: u64,
+    /// Bytes from the backend, of WebSockets.
+    pub bytes_down: u64,
+    /// Whole messages from the backend.
+    pub messages_down: u64,
+    /// How it ended, if it did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end: Option<End>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct End {
+    /// Why, by the words of the close ledger.
+    pub cause: String,
+    /// Why it was refused, if it was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refusal: Option<String>,
+    /// What else is known of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<String>,
+    /// Where it was before.
+    pub from: String,
+    /// For how long it had been there.
+    pub after_ms: u64,
+    /// How long ago it ended.
+    pub ago_ms: u64,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    state: Option<String>,
+    backend: Option<String>,
+    route: Option<String>,
+    address: Option<IpAddr>,
+    session: Option<u64>,
+    older_than: Option<String>,
+    cause: Option<String>,
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// A filter whose words were looked at.
+struct Wanted {
+    filter: Filter,
+    older_than: Duration,
+    limit: usize,
+}
+
+impl Filter {
+    fn checked(self, asked: &Asked) -> Result<Wanted, Refused> {
+        let known = |what: &str, word: Option<&String>, known: Vec<&str>| match word {
+            Some(word) if !known.contains(&word.as_str()) => {
+                let error = format!("there is no {what} {word:?}");
+                refuse(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    error,
+                    format!("there are {}", known.join(", ")),
+                )
+            }
+            Some(_) | None => Ok(()),
+        };
+        let (backends, routes) = (&asked.config.backends, &asked.config.routes);
+        known(
+            "state",
+            self.state.as_ref(),
+            Where::ALL.iter().map(|state| state.word()).collect(),
+        )?;
+        known(
+            "cause",
+            self.cause.as_ref(),
+            CloseCause::ALL.iter().map(|cause| cause.word()).collect(),
+        )?;
+        known(
+            "backend",
+            self.backend.as_ref(),
+            backends.iter().map(|one| one.name.as_str()).collect(),
+        )?;
+        known(
+            "route",
+            self.route.as_ref(),
+            routes.iter().map(|one| one.name.as_str()).collect(),
+        )?;
+        let older_than = match self.older_than.as_deref().map(units::duration) {
+            None => Duration::ZERO,
+            Some(Ok(time)) => time,
+            Some(Err(error)) => {
+                return refuse(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    format!("older_than: {error}"),
+                    "write a time such as 30s",
+                );
+            }
+        };
+        let limit = self.limit.unwrap_or(CONNECTIONS_SHOWN);
+        if limit > CONNECTIONS_SHOWN_MAX {
+            let error = format!("limit is {limit}");
+            return refuse(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                error,
+                format!("ask for at most {CONNECTIONS_SHOWN_MAX}, and with after=NUMBER for the next"),
+            );
+        }
+        Ok(Wanted {
+            filter: self,
+            older_than,
+            limit,
+        })
+    }
+}
+
+impl Wanted {
+    fn takes(&self, one: &Connection) -> bool {
+        let filter = &self.filter;
+        let is =
+            |wanted: &Option<String>, word: Option<&str>| wanted.as_deref().is_none_or(|wanted| word == Some(wanted));
+        is(&filter.state, Some(&one.state))
+            && is(&filter.backend, one.backend.as_deref())
+            && is(&filter.route, one.route.as_deref())
+            && is(&filter.cause, one.end.as_ref().map(|end| end.cause.as_str()))
+            && filter.address.is_none_or(|address| address == one.address)
+            && filter.session.is_none_or(|session| one.session == Some(session))
+            && filter.after.is_none_or(|after| one.number > after)
+            && u128::from(one.age_ms) >= self.older_than.as_millis()
+    }
+
+    /// Those that fit, counted, and as many as are to be shown.
+    fn of(&self, all: impl Iterator<Item = Connection>) -> Connections {
+        let mut found = Connections {
+            connections: Vec::new(),
+            total: 0,
+        };
+        for one in all.filter(|one| self.takes(one)) {
+            found.total += 1;
+            if found.connections.len() < self.limit {
+                found.connections.push(one);
+            }
+        }
+        found
+    }
+}
+
+type Filtered = Result<Query<Filter>, QueryRejection>;
+
+fn wanted(asked: &Asked, filter: Filtered) -> Result<Wanted, Refused> {
+    match filter {
+        Ok(Query(filter)) => filter.checked(asked),
+        Err(rejection) => refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            rejection.body_text(),
+            "filter by state, backend, route, address, session, older_than, cause, after and limit",
+        ),
+    }
+}
+
+pub(super) async fn list(State(asked): State<Arc<Asked>>, filter: Filtered) -> Result<Json<Connections>, Refused> {
+    let wanted = wanted(&asked, filter)?;
+    let now = clock::now();
+    let all = asked.registry.all();
+    Ok(Json(
+        wanted.of(all.iter().map(|record| open(record, &asked.config, now))),
+    ))
+}
+
+pub(super) async fn list_closed(
+    State(asked): State<Arc<Asked>>,
+    filter: Filtered,
+) -> Result<Json<Connections>, Refused> {
+    let wanted = wanted(&asked, filter)?;
+    let now = clock::now();
+    let all = asked.registry.last_closed();
+    Ok(Json(
+        wanted.of(all.iter().map(|closed| over(closed, &asked.config, now))),
+    ))
+}
+
+type Number = Result<Path<u64>, PathRejection>;
+
+pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Result<Json<Connection>, Refused> {
+    let Path(number) = match number {
+        Ok(number) => number,
+        Err(rejection) => {
+            return refuse(
+                rejection.status(),
+                rejection.body_text(),
+                "write the number of a connection",
+            );
+        }
+    };
+    let now = clock::now();
+    let closed = || {
+        let all = asked.registry.last_closed();
+        let found = all.iter().find(|closed| closed.record.number == number)?;
+        Some(over(found, &asked.config, now))
+    };
+    let found = asked
+        .registry
+        .find(number)
+        .map(|record| open(&record, &asked.config, now));
+    match found.or_else(closed) {
+        Some(one) => Ok(Json(one)),
+        None => refuse(
+            StatusCode::NOT_FOUND,
+            format!("no connection {number} is open or among the last that ended"),
+            "GET /v1/connections lists those that are open, /v1/closed the last that ended",
+        ),
+    }
+}
+
+fn open(record: &Record, config: &Config, now: Time) -> Connection {
+    let (state, since) = record.state();
+    let (route, path) = match record.asks_for() {
+        Some(asked) => (config.routes.get(asked.route), Some(asked.path.to_string())),
+        None => (None, None),
+    };
+    let backend = route.and_then(|route| config.backends.get(route.backend));
+    let ((bytes_up, messages_up), (bytes_down, messages_down)) = (record.up.get(), record.down.get());
+    let (dials, generation) = record.dials();
+    Connection {
+        number: record.number,
+        session: record.session(),
+        address: record.peer,
+        state: state.word().into(),
+        since_ms: millis(now.since(since)),
+        age_ms: millis(now.since(record.accepted_at)),
+        backend: backend.map(|backend| backend.name.clone()),
+        route: route.map(|route| route.name.clone()),
+        path,
+        dials,
+        generation,
+        bytes_up,
+        messages_up,
+        bytes_down,
+        messages_down,
+        end: None,
+    }
+}
+
+fn over(closed: &Closed, config: &Config, now: Time) -> Connection {
+    let (from, since) = closed.from;
+    Connection {
+        end: Some(End {
+            cause: closed.cause.word().into(),
+            refusal: closed.refusal.map(|refusal| refusal.word().into()),
+            detail: closed.detail.as_deref().map(Into::into),
+            from: from.word().into(),
+            after_ms: millis(closed.at.since(since)),
+            ago_ms: millis(now.since(closed.at)),
+        }),
+        ..open(&closed.record, config, closed.at)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

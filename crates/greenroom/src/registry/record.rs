@@ -1,0 +1,144 @@
+//! What is known of one connection: its line in the books, from accept to close.
+//!
+//! The connection's own task writes it, and alone: so a count is a load and a store, and costs the relay no more
+//! than that. Whoever asks reads it as it is at that moment; figures of one line need not be of one instant.
+//! What changes with each request (its route, its path) is behind a lock of its own, taken when a head is read.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use greenroom_core::event::State;
+use greenroom_core::time::Time;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Record {
+    /// Its number in the order of accepting, over all listeners: 1 for the first.
+    pub number: u64,
+    /// Its address.
+    pub peer: IpAddr,
+    /// When it was accepted.
+    pub accepted_at: Time,
+    state: AtomicU8,
+    since: AtomicU64,
+    session: AtomicU64,
+    attempts: AtomicU32,
+    generation: AtomicU64,
+    /// From the client.
+    pub up: Traffic,
+    /// From the backend.
+    pub down: Traffic,
+    asked: Mutex<Option<Arc<Asked>>>,
+}
+
+/// What a connection asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its route, in the order of the configuration.
+    pub route: usize,
+    /// The path, without its query, cut at `LOG_TEXT_MAX` characters and printable.
+    pub path: Box<str>,
+}
+
+/// What went one way.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    bytes: AtomicU64,
+    messages: AtomicU64,
+}
+
+impl Traffic {
+    /// So much more. Only the connection's own task says so.
+    #[inline]
+    pub(crate) fn add(&self, bytes: usize, messages: u32) {
+        let add = |count: &AtomicU64, more: u64| count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        add(&self.bytes, bytes as u64); // no usize is wider
+        if messages > 0 {
+            add(&self.messages, messages.into());
+        }
+    }
+
+    /// Bytes, and whole messages.
+    #[must_use]
+    pub fn get(&self) -> (u64, u64) {
+        (
+            self.bytes.load(Ordering::Relaxed),
+            self.messages.load(Ordering::Relaxed),
+        )
+    }
+}
+
+impl Record {
+    /// Of a connection that was just accepted.
+    pub(super) fn new(number: u64, peer: IpAddr, now: Time) -> Self {
+        Self {
+            number,
+            peer,
+            accepted_at: now,
+            state: AtomicU8::new(State::Opening as u8),
+            since: AtomicU64::new(now.as_nanos()),
+            session: AtomicU64::new(0),
+            attempts: AtomicU32::new(0),
+            generation: AtomicU64::new(0),
+            up: Traffic::default(),
+            down: Traffic::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    pub(super) fn enter(&self, state: State, now: Time) {
+        self.since.store(now.as_nanos(), Ordering::Relaxed);
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Where it is, and since when.
+    #[must_use]
+    pub fn state(&self) -> (State, Time) {
+        let index = usize::from(self.state.load(Ordering::Relaxed));
+        let state = State::ALL.get(index).copied().unwrap_or(State::Closed); // only such numbers are stored
+        (state, Time::from_nanos(self.since.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn set_session(&self, id: u64) {
+        self.session.store(id, Ordering::Relaxed);
+    }
+
+    /// The number of its session, or of its last request; `None` before the first has arrived.
+    #[must_use]
+    pub fn session(&self) -> Option<u64> {
+        Some(self.session.load(Ordering::Relaxed)).filter(|&id| id > 0)
+    }
+
+    /// A head was written to the backend for it, in this life of its process.
+    pub(crate) fn dialled(&self, generation: u64) {
+        self.attempts.store(
+            self.attempts.load(Ordering::Relaxed).saturating_add(1),
+            Ordering::Relaxed,
+        );
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// How often its head was written to a backend, and in which life of its process last (0 where greenroom starts none).
+    #[must_use]
+    pub fn dials(&self) -> (u32, u64) {
+        (
+            self.attempts.load(Ordering::Relaxed),
+            self.generation.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(super) fn asks(&self, asked: Option<Asked>) {
+        *self.asked() = asked.map(Arc::new);
+    }
+
+    /// What it asks for, or asked for last.
+    #[must_use]
+    pub fn asks_for(&self) -> Option<Arc<Asked>> {
+        self.asked().clone()
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Arc<Asked>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

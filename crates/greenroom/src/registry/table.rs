@@ -1,0 +1,99 @@
+//! All lines of the books: of open connections by number, and of the last that were closed.
+//!
+//! Open ones are in shards, so that accepting and closing on one thread hardly ever waits for another, and a look at
+//! all of them holds one shard at a time, for as long as it takes to count references. Bounded by the connections that
+//! there can be, and by `CLOSES_KEPT`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use greenroom_core::event::{CloseCause, Refusal, State};
+use greenroom_core::limits::{BOOK_SHARDS, CLOSES_KEPT};
+use greenroom_core::time::Time;
+
+use super::record::Record;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Table {
+    open: [Mutex<HashMap<u64, Arc<Record>>>; BOOK_SHARDS],
+    closed: Mutex<VecDeque<Arc<Closed>>>,
+}
+
+/// A connection that is over.
+#[derive(Debug)]
+pub struct Closed {
+    /// What was known of it.
+    pub record: Arc<Record>,
+    /// When it ended.
+    pub at: Time,
+    /// Where it was before its end, and since when.
+    pub from: (State, Time),
+    /// Why.
+    pub cause: CloseCause,
+    /// Why it was refused, if it was.
+    pub refusal: Option<Refusal>,
+    /// What else is known of the end.
+    pub detail: Option<Box<str>>,
+}
+
+impl Table {
+    pub(super) fn new() -> Self {
+        Self {
+            open: std::array::from_fn(|_| Mutex::default()),
+            closed: Mutex::default(),
+        }
+    }
+
+    pub(super) fn open(&self, record: &Arc<Record>) {
+        self.shard(record.number).insert(record.number, Arc::clone(record));
+    }
+
+    /// It is over. `is_kept`: it is worth a line among the last.
+    pub(super) fn close(&self, closed: Closed, is_kept: bool) {
+        let number = closed.record.number;
+        if is_kept {
+            // In before out: whoever asks for it in between finds it.
+            let mut last = self.last();
+            if last.len() == CLOSES_KEPT {
+                last.pop_front();
+            }
+            last.push_back(Arc::new(closed));
+        }
+        let mut shard = self.shard(number);
+        shard.remove(&number);
+        if shard.len() < shard.capacity() / 4 {
+            let room = shard.len() * 2;
+            shard.shrink_to(room); // a crowd that has gone leaves no room kept for it
+        }
+    }
+
+    /// All that are open, in the order of their numbers.
+    pub(super) fn all(&self) -> Vec<Arc<Record>> {
+        let mut all = Vec::new();
+        for shard in &self.open {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(shard.values().cloned());
+        }
+        all.sort_unstable_by_key(|record| record.number);
+        all
+    }
+
+    pub(super) fn find(&self, number: u64) -> Option<Arc<Record>> {
+        self.shard(number).get(&number).cloned()
+    }
+
+    /// The last that were closed, the latest last.
+    pub(super) fn all_closed(&self) -> Vec<Arc<Closed>> {
+        self.last().iter().cloned().collect()
+    }
+
+    fn shard(&self, number: u64) -> MutexGuard<'_, HashMap<u64, Arc<Record>>> {
+        let index = usize::try_from(number % BOOK_SHARDS as u64).unwrap_or(0); // less than the length
+        self.open[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(&self) -> MutexGuard<'_, VecDeque<Arc<Closed>>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -22,6 +22,7 @@ fn to_backend(kind: &Kind) -> Vec<u8> {
         attempt: 1,
         trusted_peer: false,
         edits: &NO_EDITS,
+        is_accepted: false,
         degraded: None,
         target: None,
         authority: "b",

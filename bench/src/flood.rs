@@ -152,6 +152,23 @@ struct Flooded {
     emptied: Duration,
 }
 
+impl Flooded {
+    /// Everything but the latency; `before`: bytes of a quiet greenroom.
+    #[allow(clippy::cast_precision_loss)]
+    fn print(&self, before: f64) {
+        println!(
+            "  anonymous memory {:.1} MiB at the most ({:.1} before); TCP buffers {:+.1} MiB, slab {:+.1} MiB (with the clients' \
+             side); CPU of greenroom {:.1} s; gauges 0 after {:.2} s",
+            self.peak as f64 / MIB,
+            before / MIB,
+            self.buffers as f64 / MIB,
+            self.slab as f64 / MIB,
+            self.cpu,
+            self.emptied.as_secs_f64()
+        );
+    }
+}
+
 /// Floods `flooded` and measures `measured`; the flooders leave with a reset, or with a FIN that nobody sees.
 fn flood(flooded: &Gateway, measured: &Gateway, options: &Options, reset: bool) -> Result<Flooded, Failure> {
     let pid = flooded.pid();
@@ -228,16 +245,7 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
         let flooded = flood(&ours, &ours, options, round + 1 < rounds)?;
         line("flood comes", flooded.comes);
         line("flood sends", flooded.sends);
-        println!(
-            "  anonymous memory {:.1} MiB at the most ({:.1} before); TCP buffers {:+.1} MiB, slab {:+.1} MiB (with the clients' \
-             side); CPU of greenroom {:.1} s; gauges 0 after {:.2} s",
-            flooded.peak as f64 / MIB,
-            before / MIB,
-            flooded.buffers as f64 / MIB,
-            flooded.slab as f64 / MIB,
-            flooded.cpu,
-            flooded.emptied.as_secs_f64()
-        );
+        flooded.print(before);
         println!("  flooders: {}", flooded.result["ends"]);
         println!("  greenroom: {}", ours.ends()?);
         comes.push(flooded.comes[1] / quiet[1]);

@@ -150,6 +150,8 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
+    type Freed<'s> = std::pin::Pin<Box<dyn Future<Output = ()> + 's>>;
+
     #[tokio::test]
     async fn the_newest_is_told_to_leave_and_who_waits_for_memory_hears_that_some_is_free() {
         let room = EarlyRoom::new(1000);
@@ -170,5 +172,41 @@ mod tests {
         assert_eq!(room.used(), 501);
         drop(old);
         assert_eq!(room.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_who_waits_is_told_at_a_time_and_tells_the_next_unless_there_was_none() {
+        let room = EarlyRoom::new(1000);
+        let (mut first, mut second, mut third) = (room.share(), room.share(), room.share());
+        let mut holder = room.share();
+        assert!(holder.grow(950) && !first.grow(100) && !second.grow(100));
+        let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        let is_told = |freed: &mut Freed<'_>, cx: &mut _| freed.as_mut().poll(cx).is_ready();
+        {
+            let mut of_first: Freed<'_> = Box::pin(first.freed());
+            let mut of_second: Freed<'_> = Box::pin(second.freed());
+            assert!(!is_told(&mut of_first, cx) && !is_told(&mut of_second, cx));
+            drop(holder);
+            assert!(is_told(&mut of_first, cx) && !is_told(&mut of_second, cx), "one");
+        }
+        let mut of_second: Freed<'_> = Box::pin(second.freed());
+        assert!(!is_told(&mut of_second, cx));
+        first.was_told();
+        assert!(first.grow(600));
+        first.pass_on();
+        assert!(is_told(&mut of_second, cx), "there may be more");
+        drop(of_second);
+        second.was_told();
+        assert!(!second.grow(600));
+        second.got_none();
+        drop(second);
+        let mut of_third: Freed<'_> = Box::pin(third.freed());
+        assert!(!is_told(&mut of_third, cx), "there was none");
+        drop(of_third);
+        third.was_told();
+        drop(third);
+        let fourth = room.share();
+        let mut of_fourth: Freed<'_> = Box::pin(fourth.freed());
+        assert!(is_told(&mut of_fourth, cx), "who was told and left tells the next");
     }
 }

@@ -241,3 +241,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_forgotten_takes_no_memory_and_a_close_is_still_found_behind_it() {
+    let mut early = early();
+    let (message, close) = (frame(0x82, &[7; 1000]), frame(0x88, b""));
+    assert!(early.take(Time::ZERO, &message[..500]).end.is_none() && early.memory() >= 500);
+    early.forget();
+    assert!(early.is_empty() && early.memory() == 0);
+    assert!(!early.closes(&message[500..]) && early.closes(&close));
+}

@@ -392,6 +392,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::opening::guest::Guest;
 
     /// Two ends of a connection whose buffers are as small as may be: the client's, and ours.
     async fn pair() -> (std::net::TcpStream, Watched) {
@@ -524,5 +525,25 @@ mod tests {
         let (_client, seen) = reader.join().unwrap();
         assert!(seen < pings as usize, "{seen}");
         assert_eq!(accepted.out.capacity(), 0);
+    }
+
+    /// Thousands are held at a time, and what one carries all carry.
+    #[tokio::test]
+    async fn who_only_waits_carries_little_for_it() {
+        let (_client, ours) = pair().await;
+        let unanswered = size_of_val(&ours.gone());
+        let mut accepted = Accepted::new(ours, Vec::new(), None, 1024, &EarlyRoom::new(1 << 20));
+        let hears = size_of_val(&accepted.gone());
+        let sizes = [
+            unanswered,
+            size_of::<Accepted>(),
+            hears,
+            size_of_val(&Guest::Accepted(Box::new(accepted)).gone()),
+        ];
+        let most = [16, 320, 384, 64];
+        assert!(
+            sizes.iter().zip(most).all(|(size, most)| *size <= most),
+            "{sizes:?}, at most {most:?}"
+        );
     }
 }

@@ -169,7 +169,7 @@ pub(crate) struct Ps {
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
     /// Those behind this number only
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "closed")]
     pub(crate) after: Option<u64>,
     /// As JSON, an interface: docs/connections.md
     #[arg(long)]

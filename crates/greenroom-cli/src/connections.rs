@@ -71,7 +71,7 @@ fn find(asked: &One) -> Result<Option<Connection>, ClientError> {
     let backend = asked.backend.clone().map(|backend| ("backend", backend));
     let filter: Vec<_> = session.into_iter().chain(backend).collect();
     // Closed first: one that ends in between is in both, and else in neither.
-    let closed = client.connections(true, &filter)?.connections.pop();
+    let closed = client.connections(true, &filter)?.connections.into_iter().next();
     let open = client.connections(false, &filter)?.connections.pop();
     Ok(open.or(closed))
 }

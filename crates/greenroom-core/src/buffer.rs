@@ -165,8 +165,11 @@ impl Early {
     }
 
     /// Looks for the client's Close in what is not taken any more.
-    pub fn closes(&mut self, bytes: &[u8]) -> bool {
-        matches!(self.scanner.scan(bytes).stop, Some(Stop::Close(_)))
+    pub fn closes(&mut self, bytes: &[u8]) -> Option<CloseSeen> {
+        match self.scanner.scan(bytes).stop {
+            Some(Stop::Close(seen)) => Some(seen),
+            Some(Stop::Violation(_)) | None => None,
+        }
     }
 
     /// What is kept, for the relay: whole messages, then what has come of the next frame.

@@ -78,6 +78,24 @@ pub fn close_at(
     Time::from_nanos(earliest.as_nanos().saturating_add(up_to(seed, room)))
 }
 
+/// Counts refusals that fall together: those of clients that had to wait, within [`limits::EXPIRY_SPREAD`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Together {
+    since: Time,
+    count: usize,
+}
+
+impl Together {
+    /// So many more now; how many that makes.
+    pub fn add(&mut self, now: Time, more: usize) -> usize {
+        if now.since(self.since) > limits::EXPIRY_SPREAD {
+            (self.since, self.count) = (now, 0);
+        }
+        self.count = self.count.saturating_add(more);
+        self.count
+    }
+}
+
 /// When a refused client is told so that had to wait, one of `together` that are refused in one go.
 ///
 /// * A browser between [`limits::TARPIT`]`.0` and `.1` later, also if it is alone: it may try again at once, and hears
@@ -172,6 +190,16 @@ mod tests {
             first >= now + Duration::from_millis(300),
             "as late as the spread allows, not {first}"
         );
+    }
+
+    #[test]
+    fn refusals_a_millisecond_apart_fall_together_and_those_of_another_second_do_not() {
+        let mut together = Together::default();
+        let at = Time::from_millis;
+        assert_eq!(together.add(at(60_000), 1), 1);
+        assert_eq!(together.add(at(60_001), 3), 4);
+        assert_eq!(together.add(at(61_000), 1), 5);
+        assert_eq!(together.add(at(61_001), 2), 2);
     }
 
     #[test]

@@ -101,6 +101,19 @@ impl Share {
         granted
     }
 
+    /// It keeps nothing any more.
+    pub(crate) fn free(&mut self) {
+        let held = self.leave.take().is_some();
+        if held {
+            let mut books = self.room.books();
+            books.budget.free(self.ticket);
+            books.holders.remove(&self.ticket);
+        }
+        if std::mem::take(&mut self.is_told) || held {
+            self.room.freed.notify_one(); // kept for the next who waits, if nobody does
+        }
+    }
+
     /// Ends when this client is to go, to make room.
     pub(crate) async fn told_to_leave(&self) {
         match &self.leave {
@@ -135,14 +148,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if self.leave.is_some() {
-            let mut books = self.room.books();
-            books.budget.free(self.ticket);
-            books.holders.remove(&self.ticket);
-        }
-        if self.leave.is_some() || self.is_told {
-            self.room.freed.notify_one(); // kept for the next who waits, if nobody does
-        }
+        self.free();
     }
 }
 

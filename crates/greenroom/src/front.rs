@@ -9,7 +9,7 @@
 //! lead to different routes the request is refused, as nobody can tell which one
 //! its backend would see (`/public/..%2fadmin`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use greenroom_core::drain::{retry_after_ms, seed_for};
 use greenroom_core::event::{Refusal, SessionId};
 use greenroom_core::gate::Who;
-use greenroom_core::limits::RETRY_AFTER_SECONDS;
+use greenroom_core::limits::{OFFERS_KEPT, RETRY_AFTER_SECONDS};
 use greenroom_core::wire::text_message;
 use tokio::sync::watch;
 
@@ -47,28 +47,55 @@ pub struct Backend {
     pub(crate) pool: Arc<Pool>,
     /// How its start-up goes.
     pub standing: watch::Receiver<Standing>,
-    /// The subprotocol that it selected last, by route: at most one for each.
-    pub(crate) learned: Mutex<BTreeMap<usize, Box<str>>>,
+    /// What it selected of what clients offered.
+    pub(crate) learned: Mutex<Learned>,
+}
+
+/// Which subprotocols a backend selected of which offers, by route: a few offers for each, the latest.
+#[derive(Debug, Default)]
+pub(crate) struct Learned(BTreeMap<usize, VecDeque<(Offer, Box<str>)>>);
+
+/// What a client offers, in its order.
+type Offer = Box<[String]>;
+
+impl Learned {
+    fn selected(&self, route: usize, offer: &[String]) -> Option<&str> {
+        let known = self.0.get(&route)?;
+        known
+            .iter()
+            .find(|(known, _)| **known == *offer)
+            .map(|(_, selected)| &**selected)
+    }
+
+    fn learn(&mut self, route: usize, offer: &[String], selected: Option<&str>) {
+        if self.selected(route, offer) == selected {
+            return; // as nearly always
+        }
+        let known = self.0.entry(route).or_default();
+        known.retain(|(known, _)| **known != *offer);
+        if let Some(selected) = selected {
+            if known.len() == OFFERS_KEPT {
+                known.pop_front();
+            }
+            known.push_back((offer.into(), selected.into()));
+        }
+    }
 }
 
 impl Backend {
-    /// The subprotocol that it selected last at this route, if it selected one.
-    pub(crate) fn learned_protocol(&self, route: usize) -> Option<Box<str>> {
-        self.learned().get(&route).cloned()
+    /// The subprotocol that it selected last of just this offer at this route.
+    pub(crate) fn learned_protocol(&self, route: usize, offer: &[String]) -> Option<Box<str>> {
+        self.learned().selected(route, offer).map(Into::into)
     }
 
-    /// It has given a 101 with this subprotocol. One without says nothing: most have none to select from.
-    pub(crate) fn learn_protocol(&self, route: usize, protocol: Option<&str>) {
-        let Some(protocol) = protocol else {
-            return;
-        };
-        let mut learned = self.learned();
-        if learned.get(&route).is_none_or(|known| **known != *protocol) {
-            learned.insert(route, protocol.into());
+    /// It has given a 101 to who offered this.
+    pub(crate) fn learn_protocol(&self, route: usize, offer: &[String], selected: Option<&str>) {
+        if !offer.is_empty() {
+            self.learned().learn(route, offer, selected);
         }
     }
 
-    fn learned(&self) -> MutexGuard<'_, BTreeMap<usize, Box<str>>> {
+    fn learned(&self) -> MutexGuard<'_, Learned> {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -226,7 +253,7 @@ fn waiting_text(template: &str, phase: Option<&str>, position: usize, seconds: O
         let text = template.replace("{position}", position).replace("{seconds}", seconds);
         text.replace("{phase}", phase)
     };
-    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&fill("0", "0", "0")).is_ok();
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&fill("x", "0", "0")).is_ok();
     let phase = phase.unwrap_or("starting");
     let position = position.to_string();
     if is_json {
@@ -353,6 +380,32 @@ mod tests {
         ] {
             assert_eq!(leads(&config, "h", path).as_deref(), Ok(backend), "{path}");
         }
+    }
+
+    #[test]
+    fn what_was_selected_of_one_offer_says_nothing_of_another_and_is_forgotten_when_it_is_not_so_any_more() {
+        let mut learned = Learned::default();
+        let offer = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
+        let (old, both) = (offer(&["old"]), offer(&["new", "old"]));
+        learned.learn(0, &old, Some("old"));
+        assert_eq!(
+            (
+                learned.selected(0, &old),
+                learned.selected(0, &both),
+                learned.selected(1, &old)
+            ),
+            (Some("old"), None, None)
+        );
+        learned.learn(0, &both, Some("new"));
+        learned.learn(0, &old, None);
+        assert_eq!(
+            (learned.selected(0, &old), learned.selected(0, &both)),
+            (None, Some("new"))
+        );
+        for n in 0..2 * OFFERS_KEPT {
+            learned.learn(0, &[n.to_string()], Some("x"));
+        }
+        assert_eq!(learned.0[&0].len(), OFFERS_KEPT);
     }
 
     #[test]

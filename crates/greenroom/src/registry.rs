@@ -209,7 +209,7 @@ impl Registry {
         self.table.find(number)
     }
 
-    /// The last connections that ended, the latest last; without those that never said a byte.
+    /// The last connections that ended, the latest first; without those that never said a byte or were turned away at the door.
     #[must_use]
     pub fn last_closed(&self) -> Vec<Arc<Closed>> {
         self.table.all_closed()
@@ -461,7 +461,13 @@ impl Drop for Entry {
             refusal: self.refusal,
             detail: self.detail.clone(),
         };
-        self.registry.table.close(closed, is_told);
+        let at_the_door = [
+            Refusal::Descriptors,
+            Refusal::Connections,
+            Refusal::ConnectionsOfAddress,
+        ];
+        let is_kept = is_told && self.refusal.is_none_or(|refusal| !at_the_door.contains(&refusal));
+        self.registry.table.close(closed, is_kept);
         if is_told {
             let closed = Event::Closed {
                 session: self.record.session(),

@@ -114,7 +114,8 @@ pub(crate) fn run(
         _descriptor: descriptor,
         up: Pipe::default(),
         down: Pipe::default(),
-        waits: forward_after(after, before.is_some()).map(|time| Box::pin(tokio::time::sleep(time))),
+        waits: forward_after(after, before.is_some())
+            .map(|time| Box::pin(tokio::time::sleep_until(clock::instant(since + time)))),
         share: None,
         limit: None,
         turn: None,

@@ -13,7 +13,7 @@ use core::time::Duration;
 use std::collections::{BTreeSet, HashSet};
 
 use super::{Gate, Output, Stage, Waiting};
-use crate::event::SessionId;
+use crate::event::{Refusal, SessionId};
 use crate::limits::ACCEPTED_ADDRESSES_MAX;
 use crate::time::Time;
 
@@ -49,6 +49,8 @@ pub(super) struct Period {
     due: BTreeSet<(Time, SessionId)>,
     /// Addresses of those who were.
     addresses: HashSet<u64>,
+    /// The house has no room for what another would say.
+    is_crowded: bool,
 }
 
 impl Period {
@@ -85,7 +87,10 @@ impl Period {
 impl Gate {
     /// The backend is away from now on.
     pub(super) fn begin_period(&mut self, now: Time) {
-        self.period = Period::new(now);
+        self.period = Period {
+            is_crowded: self.period.is_crowded,
+            ..Period::new(now)
+        };
         let line = self.waiting.values_mut();
         for waiting in line.chain(self.bench.values_mut()).chain(self.aside.values_mut()) {
             waiting.follows = false; // whom it followed was accepted in another period
@@ -115,7 +120,7 @@ impl Gate {
         {
             self.period.due.pop_first();
             let is_open = matches!(self.stage, Stage::Open(_));
-            let is_aside = self.aside.contains_key(&id);
+            let (is_aside, is_crowded) = (self.aside.contains_key(&id), self.period.is_crowded);
             let Some(waiting) = self.waiting_mut(id) else {
                 continue;
             };
@@ -123,12 +128,28 @@ impl Gate {
             if is_open && !is_aside {
                 continue; // once the gate is shut or it waits aside it is asked again
             }
+            if is_crowded {
+                // Who waits before the 101 goes on so, and is asked again when there is room.
+                if waiting.accept == Accept::AtOnce {
+                    self.forget(id);
+                    self.outputs.push_back(Output::Refuse(id, Refusal::EarlyBudget));
+                }
+                continue;
+            }
             waiting.accept = Accept::Done;
             let address = waiting.who.address;
             if self.period.addresses.len() < ACCEPTED_ADDRESSES_MAX {
                 self.period.addresses.insert(address);
             }
             self.outputs.push_back(Output::Accept(id));
+        }
+    }
+
+    /// There is room for what another accepted client says, or none.
+    pub(super) fn has_room_for_words(&mut self, has_room: bool) {
+        self.period.is_crowded = !has_room;
+        if has_room {
+            self.remember_due();
         }
     }
 

@@ -144,6 +144,8 @@ pub enum Input {
     Drain,
     /// How many dials the free file descriptors allow.
     Spare(usize),
+    /// Whether another accepted client may say anything: the house has room for it. Until it is told so, it has.
+    Room(bool),
 }
 
 /// What the shell has to do.
@@ -391,6 +393,7 @@ impl Gate {
             Input::Failed => self.turn_away(now, Stage::Failed, Refusal::StartFailed),
             Input::Drain => self.turn_away(now, Stage::Draining, Refusal::Draining),
             Input::Spare(spare) => self.spare = spare,
+            Input::Room(has_room) => self.has_room_for_words(has_room),
         }
         self.lose_patience(now);
         self.free_slots(now);

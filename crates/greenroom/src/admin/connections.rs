@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /v1/connections?state=…&backend=…&route=…&address=…&session=…&older_than=…&after=…&limit=…` | [`Connections`] |
 //! | `GET /v1/connections/NUMBER` | [`Connection`], open or among the last that ended |
-//! | `GET /v1/closed?cause=…` and the filters above | [`Connections`] that ended, the latest last |
+//! | `GET /v1/closed?cause=…` and the filters above | [`Connections`] that ended, the latest first; without `after` |
 //!
 //! All of it is read from the registry at that moment; nothing here keeps a copy. Bounded by `CONNECTIONS_SHOWN_MAX` in
 //! one answer; `after` goes on behind a number.
@@ -32,7 +32,7 @@ use crate::registry::{Closed, Record};
 /// Several connections.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Connections {
-    /// In the order of their numbers; closed ones in that of their ends.
+    /// In the order of their numbers; closed ones the latest first.
     pub connections: Vec<Connection>,
     /// How many fit the filter: more than are listed, where the limit cut them off.
     pub total: usize,
@@ -241,6 +241,13 @@ pub(super) async fn list_closed(
     filter: Filtered,
 ) -> Result<Json<Connections>, Refused> {
     let wanted = wanted(&asked, filter)?;
+    if wanted.filter.after.is_some() {
+        return refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "those that ended are in the order of their ends, and `after` is a number",
+            format!("leave it out, and ask for up to {CONNECTIONS_SHOWN_MAX} with limit"),
+        );
+    }
     let now = clock::now();
     let all = asked.registry.last_closed();
     Ok(Json(

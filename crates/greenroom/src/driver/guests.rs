@@ -1,14 +1,15 @@
 //! What becomes of clients at the gate: how they arrive, when they are accepted, what they hear of the wait, and who
 //! is sent away in one turn, together.
 //!
-//! The gate says when a client is to be accepted; the house's budget may be used up: then who would have waited
-//! before the 101 goes on so, and who would not is refused. Clients of routes with a `waiting_message` are told
+//! The gate says when a client is to be accepted, and is told while the house's budget for what they say is used up. Clients of routes with a `waiting_message` are told
 //! once they are accepted, when the phase changes, and every `WAITING_EVERY`; a turn without such a client does
 //! nothing for this.
 
+use std::collections::HashSet;
+
 use greenroom_core::event::{Refusal, SessionId};
 use greenroom_core::gate::{Accept, Input};
-use greenroom_core::limits::WAITING_EVERY;
+use greenroom_core::limits::{ACCEPT_REST, WAITING_EVERY, WAITING_GATHER};
 use greenroom_core::time::Time;
 
 use super::inbox::{Arrival, Order};
@@ -18,8 +19,12 @@ use crate::config::Shed;
 /// When accepted clients hear again how long they will wait.
 #[derive(Debug, Default)]
 pub(super) struct Telling {
-    /// Accepted clients that are told something.
+    /// When all accepted clients that are told something hear it again, while there are any.
     next: Option<Time>,
+    /// Those who were accepted since the last look at the line.
+    new: HashSet<SessionId>,
+    /// When they may be told: not before.
+    look_at: Time,
     /// The phase that they heard of last.
     phase: Option<Box<str>>,
 }
@@ -27,7 +32,8 @@ pub(super) struct Telling {
 impl Telling {
     /// When it is time to tell them.
     pub(super) fn due(&self) -> Option<Time> {
-        self.next
+        let new = Some(self.look_at).filter(|_| !self.new.is_empty());
+        self.next.into_iter().chain(new).min()
     }
 }
 
@@ -83,59 +89,72 @@ impl Driver {
     }
 
     /// A client is to have a 101 of greenroom's own.
-    pub(super) fn accept(&mut self, now: Time, id: SessionId) {
+    pub(super) fn accept(&mut self, id: SessionId) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if !self.registry.early.admits() {
-            if client.accept == Accept::AtOnce {
-                self.gate.handle(now, Input::Left(id));
-                if let Some(client) = self.clients.remove(&id) {
-                    let _ = client.order.send(Order::Refuse(Refusal::EarlyBudget, 1)); // it may have left
-                }
-            }
-            return;
-        }
         client.accept = Accept::Done;
         let is_told = self.config.routes[client.route].waiting_message.is_some();
         self.log.say(Event::Accepted { session: id.0 });
         self.order(id, |next| Order::Accept { next });
         if is_told {
-            self.waiting.next = Some(now); // at the end of this turn, with all who are accepted in it
+            self.waiting.new.insert(id); // told with all who are accepted at about the same time
         }
     }
 
-    /// Tells those who are refused in this turn. Who had to wait hears how many fare like it, so that the answers can be
-    /// spread; who came just now is alone.
-    pub(super) fn send_away(&mut self) {
-        let together = self.sent_away.iter().filter(|(client, _)| client.waited).count();
+    /// Tells the gate whether the house has room for what another accepted client says. That there is some again is not
+    /// said more often than each `ACCEPT_REST`: it makes the gate look at all who wait.
+    pub(super) fn tell_room(&mut self, now: Time) {
+        let (was, at) = self.room;
+        let is = self.registry.early.admits();
+        if is == was || (is && now < at) {
+            return;
+        }
+        self.room = (is, now + ACCEPT_REST);
+        self.gate.handle(now, Input::Room(is));
+        self.carry_out(now);
+    }
+
+    /// Tells those who are refused in this turn. Who had to wait hears how many fare like it at about this time, so that
+    /// the answers can be spread; who came just now is alone.
+    pub(super) fn send_away(&mut self, now: Time) {
+        let waited = self.sent_away.iter().filter(|(client, _)| client.waited).count();
+        let together = self.together.add(now, waited);
         for (client, refusal) in self.sent_away.drain(..) {
             let together = if client.waited { together } else { 1 };
             let _ = client.order.send(Order::Refuse(refusal, together)); // it may have left: then it is gone anyway
         }
     }
 
-    /// Tells the accepted clients that wait, if it is time: one look at the line for all of them.
+    /// Tells those who were accepted just now how long it will take, and all others too when it is time or the
+    /// phase has changed: one look at the line for all of them.
     pub(super) fn tell_waiting(&mut self, now: Time) {
-        let Some(next) = self.waiting.next else {
-            return;
-        };
-        let phase = self.standing.borrow().phase.clone();
-        if now < next && phase == self.waiting.phase {
+        if self.waiting.new.is_empty() && self.waiting.next.is_none() {
             return;
         }
+        if now < self.waiting.look_at {
+            return;
+        }
+        let phase = self.standing.borrow().phase.clone();
+        let tells_all = self.waiting.next.is_some_and(|at| at <= now) || self.waiting.phase != phase;
+        let new = std::mem::take(&mut self.waiting.new);
+        if new.is_empty() && !tells_all {
+            return;
+        }
+        self.waiting.look_at = now + WAITING_GATHER;
         let line: Vec<SessionId> = self.gate.line().collect();
-        let mut told = 0;
+        let mut are_there = false;
         for (position, id) in line.into_iter().enumerate() {
             let is_told = self.clients.get(&id).is_some_and(|client| {
                 client.accept == Accept::Done && self.config.routes[client.route].waiting_message.is_some()
             });
-            if is_told {
-                told += 1;
+            are_there |= is_told;
+            if is_told && (tells_all || new.contains(&id)) {
                 self.order(id, |next| Order::Tell { position, next });
             }
         }
         self.waiting.phase = phase;
-        self.waiting.next = (told > 0).then(|| now + WAITING_EVERY);
+        let next = self.waiting.next.filter(|_| !tells_all).unwrap_or(now + WAITING_EVERY);
+        self.waiting.next = are_there.then_some(next);
     }
 }

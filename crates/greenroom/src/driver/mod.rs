@@ -24,6 +24,7 @@ mod status;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use greenroom_core::drain::Together;
 use greenroom_core::event::{Generation, Refusal, SessionId};
 use greenroom_core::gate::{Accept, Gate, Input, Output, Place};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN};
@@ -91,6 +92,10 @@ pub struct Driver {
     lost: (usize, Option<Time>),
     /// Those who are refused in this turn.
     sent_away: Vec<(Client, Refusal)>,
+    /// How many are refused at about the same time.
+    together: Together,
+    /// Whether the house has room for what another accepted client says, as the gate was told, and when it is looked at again if not.
+    room: (bool, Time),
     /// When accepted clients hear again how long they will wait, and what they heard last.
     waiting: Telling,
     /// It is ready: whoever has no wish of their own is let in.
@@ -213,6 +218,8 @@ impl Driver {
             unready: None,
             lost: (0, None),
             sent_away: Vec::new(),
+            together: Together::default(),
+            room: (true, Time::ZERO),
             waiting: Telling::default(),
             readiness,
             is_whole: false,
@@ -300,6 +307,7 @@ impl Driver {
             look.flatten(),
             self.lost.1,
             self.waiting.due(),
+            Some(self.room.1).filter(|_| !self.room.0),
         ]
         .into_iter()
         .flatten()
@@ -325,6 +333,7 @@ impl Driver {
             self.gate.handle(now, Input::Spare(self.spare()));
             self.carry_out(now);
         }
+        self.tell_room(now);
         for message in messages.drain(..) {
             self.take(now, message);
             self.carry_out(now);
@@ -335,7 +344,7 @@ impl Driver {
         self.gate.handle_timeout(now);
         self.carry_out(now);
         self.dial(now);
-        self.send_away();
+        self.send_away(now);
         self.give_back(messages);
         self.publish();
         if self.wants_look() && self.last_look.take(now, |after| self.gate.first_deadline(after)) {
@@ -440,7 +449,7 @@ impl Driver {
                     }
                     self.log.say(Event::Held { session: id.0, count });
                 }
-                Output::Accept(id) => self.accept(now, id),
+                Output::Accept(id) => self.accept(id),
                 Output::Look(id) => self.order(id, |next| Order::Look { next }),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {

@@ -305,6 +305,38 @@ impl Accepted {
         Some((self.client.into_inner()?, before))
     }
 
+    /// It is not let in any more: what it has said is dropped, and its part of the budget is another's.
+    pub(super) fn forget(&mut self) {
+        self.early.forget();
+        self.share.free();
+    }
+
+    /// Waits until it says Close, or ends without one; drops all else that it says. Dropped and called again it goes on.
+    pub(super) async fn leaves(&mut self) -> Option<CloseSeen> {
+        loop {
+            readable(&self.client, true).await;
+            self.client.use_up();
+            let mut reads = 0..READS_PER_TURN;
+            while reads.next().is_some() {
+                let read = with_scratch(|scratch| {
+                    let (read, _) = rustix::net::recv(self.client.socket(), &mut *scratch, RecvFlags::DONTWAIT)?;
+                    io::Result::Ok((read, self.early.closes(&scratch[..read])))
+                });
+                match read {
+                    Ok((_, Some(seen))) => return Some(seen),
+                    Ok((0, None)) => return None,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.client.is_drained();
+                        break;
+                    }
+                    Err(_) => return None,
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Closes it with a code and a reason, and waits for its answer (RFC 6455 §7.1.1).
     pub(super) async fn close(self: Box<Self>, code: CloseCode, reason: &str) {
         self.say_last(&close_frame(code, reason, None), true).await;
@@ -364,7 +396,7 @@ async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
             Ok((read, early.closes(&scratch[..read])))
         });
         match read {
-            Ok((0, _) | (_, true)) => return Ok(()),
+            Ok((0, _) | (_, Some(_))) => return Ok(()),
             Ok(_) => {}
             Err(error) if io::Error::kind(&error) == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),

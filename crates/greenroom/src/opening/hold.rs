@@ -164,8 +164,8 @@ async fn part(front: &Front, waiting: Box<Waiting>, done: Done, entry: &mut Entr
     }
     drop(place); // else it hears that the client left: the place is free before anything is said
     let backend = front.backend(route);
-    if let Done::Answered(Received::Switched { said, .. }) = &done {
-        backend.learn_protocol(route, said.protocol.as_deref());
+    if let (Done::Answered(Received::Switched { said, .. }), Kind::Upgrade(upgrade)) = (&done, &*request) {
+        backend.learn_protocol(route, &upgrade.protocols(), said.protocol.as_deref());
     }
     match guest {
         Guest::Unanswered(watched) => Box::pin(unanswered(front, watched, done, (id, route, request), entry)).await,

@@ -14,7 +14,7 @@ use greenroom_core::drain::{close_at, seed_for};
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::limits::SPREAD_MAX;
 use greenroom_core::time::Time;
-use greenroom_core::wire::CloseCode;
+use greenroom_core::wire::{CloseCode, CloseSeen};
 
 use super::accepted::{Accepted, Gone};
 use super::answer::Received;
@@ -23,6 +23,13 @@ use crate::clock;
 use crate::front::Front;
 use crate::head::Kind;
 use crate::registry::Entry;
+
+/// How the wait of a client that is sent away ended.
+enum Turn {
+    Come,
+    Closed(CloseSeen),
+    Left,
+}
 
 /// What it takes to send an accepted client away.
 pub(super) struct Parting<'a> {
@@ -84,24 +91,11 @@ impl Parting<'_> {
     ) {
         self.entry.refused_for(refusal, why, Some(self.request));
         self.entry.enter(State::Closing);
-        let at = self.close_at(accepted.since(), together);
-        let mut drain = self.front.drain.clone();
-        let its_time = async {
-            tokio::select! {
-                () = clock::until(Some(at)) => {}
-                _ = drain.wait_for(Option::is_some), if refusal != Refusal::Draining => {}
-            }
-        };
-        tokio::pin!(its_time);
-        let gone = tokio::select! {
-            biased;
-            gone = accepted.gone() => Some(gone),
-            () = &mut its_time => None,
-        };
-        match gone {
-            Some(Gone::Closed(seen)) => return accepted.answer_close(seen).await,
-            Some(Gone::Refused(_)) => its_time.await, // it is not heard any more, and closed no sooner for that
-            Some(Gone::Left | Gone::Violation(_) | Gone::NotUtf8) | None => {}
+        accepted.forget();
+        match self.its_turn(&mut accepted, together).await {
+            Turn::Come => {}
+            Turn::Closed(seen) => return accepted.answer_close(seen).await,
+            Turn::Left => return,
         }
         let Some(code) = CloseCode::new(refusal.close_code()) else {
             return; // a test holds that each refusal has a legal one
@@ -112,6 +106,23 @@ impl Parting<'_> {
             refusal.sentence().to_owned()
         };
         accepted.close(code, &reason).await;
+    }
+
+    /// Waits for the instant at which it is closed, or until it ends itself. A stop brings that instant nearer.
+    async fn its_turn(&self, accepted: &mut Accepted, together: usize) -> Turn {
+        let mut at = self.close_at(accepted.since(), together);
+        let mut drain = self.front.drain.clone();
+        let mut is_stopping = drain.borrow().is_some();
+        loop {
+            tokio::select! {
+                biased;
+                () = clock::until(Some(at)) => return Turn::Come,
+                _ = drain.wait_for(Option::is_some), if !is_stopping => {}
+                seen = accepted.leaves() => return seen.map_or(Turn::Left, Turn::Closed),
+            }
+            is_stopping = true;
+            at = at.min(self.close_at(accepted.since(), together));
+        }
     }
 
     /// When it is closed: what ends for many at one time is spread.

@@ -1,7 +1,8 @@
 //! All lines of the books: of open connections by number, and of the last that were closed.
 //!
-//! Open ones are in shards, so that accepting and closing on one thread hardly ever waits for another, and a look at
-//! all of them holds one shard at a time, for as long as it takes to count references. Bounded by the connections that
+//! Open ones are in shards, so that accepting on one thread hardly ever waits for another, and a look at all of them
+//! holds one shard at a time, for as long as it takes to count references. The closed ones are behind one lock, held to
+//! push a line or to count references. Bounded by the connections that
 //! there can be, and by `CLOSES_KEPT`.
 
 use std::collections::{HashMap, VecDeque};
@@ -83,9 +84,9 @@ impl Table {
         self.shard(number).get(&number).cloned()
     }
 
-    /// The last that were closed, the latest last.
+    /// The last that were closed, the latest first.
     pub(super) fn all_closed(&self) -> Vec<Arc<Closed>> {
-        self.last().iter().cloned().collect()
+        self.last().iter().rev().cloned().collect()
     }
 
     fn shard(&self, number: u64) -> MutexGuard<'_, HashMap<u64, Arc<Record>>> {

@@ -15,9 +15,9 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
-use greenroom_core::drain::{close_at, retry_after_ms, seed_for, splitmix64};
-use greenroom_core::event::{CloseCause, State};
-use greenroom_core::limits::{CLOSE_HANDSHAKE, RETRY_AFTER_SECONDS, SPREAD_MAX};
+use greenroom_core::drain::{close_at, seed_for, splitmix64};
+use greenroom_core::event::{CloseCause, SessionId, State};
+use greenroom_core::limits::{CLOSE_HANDSHAKE, SPREAD_MAX};
 use greenroom_core::session::relay::Then;
 use greenroom_core::time::Time;
 use greenroom_core::wire::{CloseCode, ControlFrame, Sender, close_frame};
@@ -47,10 +47,8 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
         End::Then(Then::Lost { mid_frame: false, .. }) => {
             let lost = usize::try_from(session.entry.peers(State::Relaying)).unwrap_or(usize::MAX);
             let at = close_at(clock::now(), established, seed, lost, SPREAD_MAX, None);
-            let reason = format!(
-                "retry-after-ms={}",
-                retry_after_ms(splitmix64(seed), RETRY_AFTER_SECONDS)
-            );
+            let id = session.entry.session().unwrap_or(SessionId(0));
+            let reason = format!("retry-after-ms={}", front.retry_after_ms(session.route, id));
             session.entry.ends(CloseCause::BackendLost);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
             session.wait_until(at, front).await;

@@ -247,3 +247,26 @@ fn who_is_accepted_at_which_stage() {
     }
     insta::assert_snapshot!(table);
 }
+
+/// The house's budget for what accepted clients say is used up for a while.
+#[test]
+fn nobody_is_accepted_while_there_is_no_room_for_words_and_whoever_could_wait_is_when_there_is() {
+    let mut bench = Bench::shut();
+    bench.tell(Input::Room(false));
+    assert_eq!(bench.auto(1), []);
+    let said = bench.arrive_as(2, 0, Accept::AtOnce, NOBODY);
+    assert!(
+        said.contains(&Output::Refuse(SessionId(2), Refusal::EarlyBudget)),
+        "{said:?}"
+    );
+    assert_eq!(accepted(&bench.pass(AFTER)), []);
+    assert_eq!(accepted(&bench.arrive_as(3, 0, Accept::After(AFTER), browser(7))), []);
+    assert_eq!(bench.gate.held(), 2, "who would wait before the 101 goes on so");
+    assert_eq!(accepted(&bench.tell(Input::Room(true))), [1, 3]);
+    // It outlives the hold period.
+    bench.tell(Input::Room(false));
+    bench.tell(Input::Ready(Trust::Pushed));
+    bench.goes();
+    assert_eq!(bench.auto(4), []);
+    assert_eq!(accepted(&bench.pass(AFTER)), []);
+}

@@ -144,7 +144,7 @@ pub(crate) struct Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
-    /// Those in this state only: opening, http, held, dialing, relaying, closing
+    /// Those in this state only: opening, http, held, dialing, relaying, parked, closing
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<String>,
     /// Those of this backend only
@@ -162,7 +162,7 @@ pub(crate) struct Ps {
     /// The last that ended, instead of those that are open
     #[arg(long)]
     pub(crate) closed: bool,
-    /// Of those, the ones that ended for this cause
+    /// Of those, the ones that ended for this cause, or were refused by this name
     #[arg(long, value_name = "CAUSE", requires = "closed")]
     pub(crate) cause: Option<String>,
     /// At most so many; with --after NUMBER for the next

@@ -62,6 +62,8 @@ pub struct Early {
     /// Where the frame in progress begins.
     begun: usize,
     frames: usize,
+    /// What was kept when it ended.
+    unheard: usize,
     text: Text,
     pings: Pings,
     max: usize,
@@ -76,6 +78,7 @@ impl Early {
             bytes: Vec::new(),
             begun: 0,
             frames: 0,
+            unheard: 0,
             text: Text::default(),
             pings: Pings::default(),
             max,
@@ -120,10 +123,10 @@ impl Early {
         needed.max(ample)
     }
 
-    /// Whether anything is kept.
+    /// Bytes that are kept, or were when it ended: nobody hears them then.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    pub fn kept(&self) -> usize {
+        self.bytes.len().max(self.unheard)
     }
 
     /// Takes what one read gave: at most [`Early::room`] bytes.
@@ -153,6 +156,7 @@ impl Early {
             }
         }
         if taken.end.is_some() {
+            self.unheard = self.begun;
             self.forget();
         }
         taken

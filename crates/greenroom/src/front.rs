@@ -185,9 +185,9 @@ impl Front {
         let template = self.config.routes[route].waiting_message.as_ref()?;
         let standing = self.backend(route).standing.borrow();
         let elapsed = clock::now().since(standing.since);
-        let left = standing
-            .usual
-            .map(|usual| usual.p50.saturating_sub(elapsed).as_secs().to_string());
+        // A start that takes longer than is usual ends at a time that nobody knows.
+        let left = (standing.usual).and_then(|usual| usual.p50.checked_sub(elapsed));
+        let left = left.map(|left| left.as_secs().to_string());
         Some(waiting_text(
             template,
             standing.phase.as_deref(),

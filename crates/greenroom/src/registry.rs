@@ -429,11 +429,13 @@ impl Entry {
         self.ends(CloseCause::Refused);
         self.registry.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
         let session = self.record.session();
+        let is_accepted = self.record.accepted().is_some();
         let shown = |text: &str| Some(printable(text, LOG_TEXT_MAX)).filter(|text| !text.is_empty());
         let event = Event::Refused {
             session,
             refusal: refusal.word(),
-            status: refusal.status(),
+            status: (!is_accepted).then(|| refusal.status()),
+            code: is_accepted.then(|| refusal.close_code()),
             host: request.and_then(|request| shown(request.host())),
             path: request.and_then(|request| shown(request.path())),
             detail,

@@ -143,8 +143,12 @@ pub enum Event {
         session: Option<u64>,
         /// The refusal.
         refusal: &'static str,
-        /// The HTTP status.
-        status: u16,
+        /// The HTTP status, before the 101.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// The close code, after a 101 of greenroom's own.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<u16>,
         /// Whom it asked for, where its head was read: its Host.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,

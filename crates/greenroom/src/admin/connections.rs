@@ -17,7 +17,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use greenroom_core::event::{CloseCause, State as Where};
+use greenroom_core::event::{CloseCause, Refusal, State as Where};
 use greenroom_core::limits::{CONNECTIONS_SHOWN, CONNECTIONS_SHOWN_MAX};
 use greenroom_core::time::Time;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub struct Connection {
     pub since_ms: u64,
     /// How long ago it was accepted; of a closed one, how long it lasted.
     pub age_ms: u64,
+    /// For how long it has had a 101 of greenroom's own, if it got one while it waited.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accepted_ms: Option<u64>,
     /// Its backend.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub backend: Option<String>,
@@ -134,17 +137,19 @@ impl Filter {
             }
             Some(_) | None => Ok(()),
         };
+        let refusals = Refusal::ALL.iter().map(|refusal| refusal.word());
+        let causes = CloseCause::ALL
+            .iter()
+            .map(|cause| cause.word())
+            .chain(refusals)
+            .collect();
         let (backends, routes) = (&asked.config.backends, &asked.config.routes);
         known(
             "state",
             self.state.as_ref(),
             Where::ALL.iter().map(|state| state.word()).collect(),
         )?;
-        known(
-            "cause",
-            self.cause.as_ref(),
-            CloseCause::ALL.iter().map(|cause| cause.word()).collect(),
-        )?;
+        known("cause", self.cause.as_ref(), causes)?;
         known(
             "backend",
             self.backend.as_ref(),
@@ -191,7 +196,8 @@ impl Wanted {
         is(&filter.state, Some(&one.state))
             && is(&filter.backend, one.backend.as_deref())
             && is(&filter.route, one.route.as_deref())
-            && is(&filter.cause, one.end.as_ref().map(|end| end.cause.as_str()))
+            && (is(&filter.cause, one.end.as_ref().map(|end| end.cause.as_str()))
+                || is(&filter.cause, one.end.as_ref().and_then(|end| end.refusal.as_deref())))
             && filter.address.is_none_or(|address| address == one.address)
             && filter.session.is_none_or(|session| one.session == Some(session))
             && filter.after.is_none_or(|after| one.number > after)
@@ -283,7 +289,7 @@ pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Resu
         None => refuse(
             StatusCode::NOT_FOUND,
             format!("no connection {number} is open or among the last that ended"),
-            "GET /v1/connections lists those that are open, /v1/closed the last that ended",
+            "`greenroom ps` (GET /v1/connections) lists those that are open, `greenroom ps --closed` (GET /v1/closed) the last that ended",
         ),
     }
 }
@@ -304,6 +310,7 @@ fn open(record: &Record, config: &Config, now: Time) -> Connection {
         state: state.word().into(),
         since_ms: millis(now.since(since)),
         age_ms: millis(now.since(record.accepted_at)),
+        accepted_ms: record.accepted().map(|at| millis(now.since(at))),
         backend: backend.map(|backend| backend.name.clone()),
         route: route.map(|route| route.name.clone()),
         path,

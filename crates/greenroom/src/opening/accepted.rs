@@ -305,6 +305,11 @@ impl Accepted {
         Some((self.client.into_inner()?, before))
     }
 
+    /// Bytes of messages that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.early.kept()
+    }
+
     /// It is not let in any more: what it has said is dropped, and its part of the budget is another's.
     pub(super) fn forget(&mut self) {
         self.early.forget();

@@ -271,6 +271,7 @@ impl Waiting {
                 Ok(Order::Accept { next }) => {
                     self.next = next;
                     self.accept(front);
+                    entry.record().accept(clock::now());
                 }
                 Ok(Order::Tell { position, next }) => {
                     self.next = next;

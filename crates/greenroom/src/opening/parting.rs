@@ -134,12 +134,19 @@ impl Parting<'_> {
         }
     }
 
+    /// It leaves before its backend was ready: what it has said went to nobody, and that must be seen somewhere.
+    fn leaves(&mut self, accepted: &Accepted) {
+        let unheard = accepted.kept();
+        let detail = (unheard > 0).then(|| format!("{unheard} bytes that it had sent went to nobody"));
+        self.entry.ends_with(CloseCause::LeftHeld, detail);
+    }
+
     /// It has left, or may not stay for what it sent.
-    pub(super) async fn gone(self, accepted: Box<Accepted>, gone: Gone) {
+    pub(super) async fn gone(mut self, accepted: Box<Accepted>, gone: Gone) {
         match gone {
-            Gone::Left => self.entry.ends(CloseCause::LeftHeld),
+            Gone::Left => self.leaves(&accepted),
             Gone::Closed(seen) => {
-                self.entry.ends(CloseCause::LeftHeld);
+                self.leaves(&accepted);
                 self.entry.enter(State::Closing);
                 accepted.answer_close(seen).await;
             }

@@ -24,6 +24,7 @@ pub struct Record {
     since: AtomicU64,
     session: AtomicU64,
     attempts: AtomicU32,
+    accepted: AtomicU64,
     generation: AtomicU64,
     /// From the client.
     pub up: Traffic,
@@ -80,6 +81,7 @@ impl Record {
             since: AtomicU64::new(now.as_nanos()),
             session: AtomicU64::new(0),
             attempts: AtomicU32::new(0),
+            accepted: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             up: Traffic::default(),
             down: Traffic::default(),
@@ -108,6 +110,19 @@ impl Record {
     #[must_use]
     pub fn session(&self) -> Option<u64> {
         Some(self.session.load(Ordering::Relaxed)).filter(|&id| id > 0)
+    }
+
+    /// It has a 101 of greenroom's own now.
+    pub(crate) fn accept(&self, now: Time) {
+        self.accepted.store(now.as_nanos().max(1), Ordering::Relaxed);
+    }
+
+    /// Since when it has a 101 of greenroom's own, if it has one.
+    #[must_use]
+    pub fn accepted(&self) -> Option<Time> {
+        Some(self.accepted.load(Ordering::Relaxed))
+            .filter(|&at| at > 0)
+            .map(Time::from_nanos)
     }
 
     /// A head was written to the backend for it, in this life of its process.

@@ -181,6 +181,7 @@ fn refused(event: &Event) -> Option<String> {
         session,
         refusal,
         status,
+        code,
         host,
         path,
         detail,
@@ -189,7 +190,12 @@ fn refused(event: &Event) -> Option<String> {
         return None;
     };
     let who = session.map_or_else(|| "a client".into(), |session| format!("session {session}"));
-    let mut sentence = format!("refused {who} with {status} ({refusal})");
+    let with = match (status, code) {
+        (_, Some(code)) => format!("Close {code}"),
+        (Some(status), None) => status.to_string(),
+        (None, None) => "no word".to_owned(),
+    };
+    let mut sentence = format!("refused {who} with {with} ({refusal})");
     let (host, path) = (host.as_deref().unwrap_or(""), path.as_deref().unwrap_or(""));
     if !(host.is_empty() && path.is_empty()) {
         sentence.push_str(&format!(" at {host}{path}"));
@@ -332,7 +338,8 @@ mod tests {
         let refused = |session, host: Option<&str>, detail: Option<&str>| Event::Refused {
             session,
             refusal: "no_route",
-            status: 404,
+            status: Some(404),
+            code: None,
             host: host.map(str::to_owned),
             path: host.map(|_| "/ws".to_owned()),
             detail: detail.map(str::to_owned),

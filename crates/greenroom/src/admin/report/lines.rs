@@ -43,6 +43,7 @@ fn row(one: &Connection) -> [String; 9] {
     let none = || "-".to_owned();
     let state = match &one.end {
         Some(end) => end.refusal.clone().unwrap_or_else(|| end.cause.clone()),
+        None if is_accepted(one) => format!("{} (accepted)", one.state),
         None => one.state.clone(),
     };
     [
@@ -90,13 +91,20 @@ pub fn connection(one: &Connection) -> String {
     fact("address", one.address.to_string());
     fact("state", format!("{} for {}", one.state, spoken(one.since_ms)));
     fact(
-        "accepted",
+        "connected",
         format!(
             "{} {}",
             spoken(one.age_ms),
             if one.end.is_some() { "before its end" } else { "ago" }
         ),
     );
+    if let Some(accepted) = one.accepted_ms {
+        let before = if one.end.is_some() { "before its end" } else { "ago" };
+        fact(
+            "accepted",
+            format!("{} {before}, with a 101 of greenroom's own", spoken(accepted)),
+        );
+    }
     for (name, value) in [("backend", &one.backend), ("route", &one.route), ("path", &one.path)] {
         if let Some(value) = value {
             fact(name, plain(value));
@@ -150,13 +158,23 @@ pub fn reason(one: &Connection) -> String {
     }
 }
 
+/// Whether it waits with a 101 of greenroom's own.
+fn is_accepted(one: &Connection) -> bool {
+    one.accepted_ms.is_some() && matches!(one.state.as_str(), "held" | "dialing")
+}
+
 fn state(one: &Connection) -> String {
     let what = match one.state.as_str() {
         "opening" => "the head of its next request is not complete",
         "http" => "its plain request is being served",
         "held" => {
             return format!(
-                "it waits for its backend, `greenroom status{}` says for what",
+                "it waits for its backend{}, `greenroom status{}` says for what",
+                if is_accepted(one) {
+                    ", with a 101 of greenroom's own"
+                } else {
+                    ""
+                },
                 one.backend
                     .as_deref()
                     .map_or_else(String::new, |backend| format!(" {}", plain(backend)))
@@ -213,6 +231,7 @@ mod tests {
             state: "held".into(),
             since_ms: 1_500,
             age_ms: 2_000,
+            accepted_ms: None,
             backend: Some("app".into()),
             route: Some("/".into()),
             path: Some("/ws\u{1b}[2J".into()),

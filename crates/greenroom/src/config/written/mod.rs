@@ -158,7 +158,8 @@ written! {
         #[schemars(extend("default" = DIALS_MAX, "minimum" = 1, "maximum" = DIALS_MAX_MOST))]
         dials_max: Number,
         /// By what turns are shared among those who wait: `no`, all in one line; `address`, one after the other of each address; `header:NAME`,
-        /// of each value of this header. Within one address or value they go in order. So one client with a thousand connections does not keep the others waiting.
+        /// of each value of this header. Within one address or value they go in order. So one client with a thousand connections does not keep the others waiting. A header is
+        /// what the client says: share by one that something in front of greenroom sets.
         #[schemars(extend("default" = "no", "x-values" = "`no`, `address`, `header:NAME`", "pattern" = "^(no|address|header:.+)$"))]
         fair: String,
         /// WebSocket clients of one address that wait for it at the most; more are refused with 429. What one address is: `address_bits_v4` and `address_bits_v6` of `[limits]`.
@@ -227,7 +228,7 @@ written! {
         /// until `accept_after`, then `accept`; a browser whose address was accepted before is accepted at once. Nobody is accepted whose subprotocol is not known. `refuse` sends 503 at once.
         #[schemars(extend("default" = "auto", "enum" = super::words::HOLDS))]
         hold: String,
-        /// With `auto`: how long after the first client began to wait clients are accepted.
+        /// With `auto`: how long after the beginning of the hold period (the backend went away, or greenroom started) clients are accepted.
         #[schemars(extend("default" = show(ACCEPT_AFTER), "x-values" = kinds::range_of(std::time::Duration::ZERO, ACCEPT_AFTER_MAX)))]
         accept_after: Span,
         /// Subprotocols that the server selects: a client is accepted with the first of its own that is here.

@@ -62,8 +62,9 @@ pub const HOLD_PINGS_MISSED: u32 = 2;
 pub const WAITING_MESSAGE_MAX: usize = KIB;
 /// How often an accepted client hears again how long it will take.
 pub const WAITING_EVERY: Duration = Duration::from_secs(5);
-/// The least time between two looks at the line for those who were accepted just now: a look costs as much as many wait.
-pub const WAITING_GATHER: Duration = Duration::from_millis(100);
+/// The least time between two looks at the line for those who are told how long they wait, however often the phase
+/// changes and whoever was accepted just now: a look costs as much as many wait.
+pub const WAITING_GATHER: Duration = Duration::from_millis(250);
 /// Offers of subprotocols of which it is remembered what the backend selected, for each route: clients of one program
 /// offer the same, and there are few programs.
 pub const OFFERS_KEPT: usize = 16;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the backend's 101 | what it has sent goes on, in the relay |
 //! | another subprotocol than it was accepted with | 1002 |
-//! | any other answer | 1008 `upstream-status=N` |
+//! | any other answer | 1008 `upstream-status=N`, not within its first second |
 //! | no answer that makes sense | 1011 |
 //! | refused | the refusal's code, `retry-after-ms=N` where it may come back; not within its first second, spread |
 //! | its own Close | that, at once |
@@ -42,7 +42,7 @@ pub(super) struct Parting<'a> {
 
 impl Parting<'_> {
     /// The backend has answered.
-    pub(super) async fn answered(self, accepted: Box<Accepted>, received: Received) -> Option<Relayed> {
+    pub(super) async fn answered(self, mut accepted: Box<Accepted>, received: Received) -> Option<Relayed> {
         match received {
             Received::Switched { switched, said, .. } => {
                 if said.protocol.as_deref() != accepted.selected() {
@@ -71,7 +71,12 @@ impl Parting<'_> {
                 let detail = format!("upstream-status={status}");
                 self.entry.ends_with(CloseCause::BackendRefused, detail.clone());
                 self.entry.enter(State::Closing);
-                accepted.close(CloseCode::POLICY, &detail).await;
+                accepted.forget();
+                match self.its_turn(&mut accepted, 1).await {
+                    Turn::Come => accepted.close(CloseCode::POLICY, &detail).await,
+                    Turn::Closed(seen) => accepted.answer_close(seen).await,
+                    Turn::Left => {}
+                }
                 None
             }
             Received::Nothing(why) => {

@@ -79,6 +79,8 @@ pub(crate) struct Entry {
     pub(crate) accept: Accept,
     /// It is a browser, and another of its address was accepted before it got its place.
     follows: bool,
+    /// A dial of it was given up, unanswered.
+    gave_up: bool,
     pub(crate) who: Who,
     /// Its turn, while it is not in line.
     turn: Option<u64>,
@@ -251,6 +253,7 @@ impl Ledger {
             need,
             accept,
             follows: false,
+            gave_up: false,
             who,
             turn: None,
             number: 0,
@@ -374,7 +377,7 @@ impl Ledger {
             (Output::Accept(_), Some(_)) => {} // judged when the shell does it
             (Output::Look(_), Some(client)) => self.is_looked_at(now, client),
             (Output::Forward(_), Some(client)) => self.forwarded(now, client),
-            (Output::Requeue(_, answer), Some(client)) => self.requeued(client, answer),
+            (Output::Requeue(_, answer), Some(client)) => self.requeued(now, client, answer),
             (Output::Refuse(_, refusal), Some(client)) => self.refused(now, client, refusal),
             (
                 Output::Held(..)

@@ -379,3 +379,32 @@ fn nothing_reaches_a_server_that_is_not_ready_after_all_and_then_it_comes_once()
         "it has seen nothing of that"
     );
 }
+
+/// A server that listens and is busy takes the connection and says nothing: whoever is first in line is there, and its
+/// patience ends as soon as that of the others.
+#[test]
+fn who_is_with_a_server_that_says_nothing_yet_is_accepted_too_and_asks_anew() {
+    let stub = Stub::listen();
+    let config = format!(
+        "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n\n[[route]]\n{SOON_ACCEPTED}\n",
+        stub.address()
+    );
+    let rig = Rig::start("serve", &config);
+    let mut client = Raw::connect(&rig.address);
+    client.send(upgrade("Sec-WebSocket-Extensions: permessage-deflate\r\n"));
+    let (mut first, head) = stub.request();
+    assert!(field(&head, "sec-websocket-extensions").is_some(), "{head}");
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}\n{}", rig.greenroom.stderr());
+    client.send(masked(0x81, b"hello"));
+    is_read(&mut client);
+
+    first.closed(); // given up, with nothing of what was said
+    let (mut second, head) = stub.request();
+    assert_eq!(field(&head, "sec-websocket-extensions"), None, "{head}");
+    assert_eq!(field(&head, "greenroom-attempt").as_deref(), Some("2"), "{head}");
+    second.send(switching(""));
+    assert_eq!(second.frame(), (0x81, b"hello".to_vec()));
+    second.send(frame(0x81, b"welcome"));
+    assert_eq!(client.frame(), (0x81, b"welcome".to_vec()));
+}

@@ -4,6 +4,8 @@
 //! - *Not early* (8): not before its time, and at an open gate only who waits aside.
 //! - *Not late* (9): whoever waits at a gate that is not open, or aside, is accepted at its time.
 //!
+//! - *Given up* (5, 8): once of each, at a gate that is not open, whose time it is, and whose dial was unanswered for its patience.
+//!
 //! Its time goes by the hold period, which begins with the gate, and when it is open no more; a trial that fails
 //! begins none. A browser whose address was accepted in this period before it got its place follows at once.
 
@@ -77,6 +79,22 @@ impl Ledger {
         self.entries[client].accept = Accept::Done;
         self.period.addresses.insert(entry.who.address);
         self.accepted += 1;
+    }
+
+    /// Its dial is given up, so that it can be accepted.
+    pub(super) fn is_given_up(&mut self, now: Time, client: usize) {
+        let entry = self.entries[client].clone();
+        self.demand(!entry.gave_up, 5, || {
+            format!("a dial of client {client} is given up again")
+        });
+        let shut = matches!(self.seen, Seen::Shut | Seen::Limited);
+        let due = self.accept_at(&entry).is_some_and(|at| at <= now);
+        let patience = self.limits.dial_patience;
+        let waited = entry.waited_from.is_some_and(|from| from + patience <= now);
+        self.demand(shut && due && waited, 8, || {
+            format!("a dial of client {client} is given up: shut {shut}, due {due}, unanswered for long {waited}")
+        });
+        self.entries[client].gave_up = true;
     }
 
     pub(super) fn check_accepted(&mut self, now: Time) {

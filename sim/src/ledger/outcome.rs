@@ -8,7 +8,10 @@ use greenroom_core::time::Time;
 use super::{At, Ledger, Seen};
 
 impl Ledger {
-    pub(super) fn requeued(&mut self, client: usize, answer: Answer) {
+    pub(super) fn requeued(&mut self, now: Time, client: usize, answer: Answer) {
+        if answer == Answer::GivenUp {
+            self.is_given_up(now, client);
+        }
         let (seen, max) = (self.seen, u32::from(self.limits.rejections_max));
         let in_line = self.told_met().has(self.entries[client].need.into());
         let entry = &mut self.entries[client];
@@ -24,7 +27,8 @@ impl Ledger {
         if self.is_in_line(&self.entries[client]) && !self.entries[client].benched {
             self.joins(client);
         }
-        self.demand(was == At::OnItsWay(Some(answer)), 5, || {
+        let told = Some(answer).filter(|answer| *answer != Answer::GivenUp); // nobody told the gate of that
+        self.demand(was == At::OnItsWay(told), 5, || {
             format!("client {client} is sent back, and was {was:?}")
         });
     }

@@ -12,9 +12,11 @@
 use core::time::Duration;
 use std::collections::{BTreeSet, HashSet};
 
-use super::{Gate, Output, Stage, Waiting};
+use super::settle::Way;
+use super::{Dialing, Gate, Output, Stage, Waiting};
 use crate::event::{Refusal, SessionId};
 use crate::limits::ACCEPTED_ADDRESSES_MAX;
+use crate::session::Answer;
 use crate::time::Time;
 
 /// When a client that waits is accepted.
@@ -111,6 +113,41 @@ impl Gate {
     pub(super) fn wants_accept(&mut self, id: SessionId, waiting: &mut Waiting) {
         waiting.follows = waiting.who.is_browser && self.period.addresses.contains(&waiting.who.address);
         self.period.remember(id, waiting);
+    }
+
+    /// Whose dial is given up next, and when: where the gate is not open a server that took a connection and says nothing may
+    /// be busy starting, and its client's patience ends meanwhile. Whoever should have been accepted goes back to its place for
+    /// that, not before the dial was unanswered for `dial_patience`, and once: the server may act on each dial.
+    pub(super) fn next_to_give_up(&self) -> Option<(Time, SessionId)> {
+        if self.period.is_crowded || matches!(self.stage, Stage::Open(_) | Stage::Failed | Stage::Draining) {
+            return None;
+        }
+        let due = |dialing: &Dialing| {
+            let at = match dialing.waiting.accept {
+                Accept::Never | Accept::Done => return None,
+                Accept::AtOnce => self.period.since,
+                Accept::After(time) => self.period.since + time,
+            };
+            Some(at.max(dialing.since + self.limits.dial_patience))
+        };
+        let asked = self
+            .dialing
+            .iter()
+            .filter(|(_, d)| d.way == Way::Asked && !d.waiting.gave_up);
+        asked.filter_map(|(&id, dialing)| Some((due(dialing)?, id))).min()
+    }
+
+    /// Gives up the dials of those whose time it is, and accepts them at their places, before they are dialled again.
+    pub(super) fn give_up(&mut self, now: Time) {
+        while let Some((at, id)) = self.next_to_give_up()
+            && at <= now
+        {
+            if let Some(dialing) = self.dialing.get_mut(&id) {
+                dialing.waiting.gave_up = true;
+            }
+            self.requeue(now, id, Answer::GivenUp, false);
+            self.accept_due(now);
+        }
     }
 
     /// Accepts those whose time it is. Whoever stands in line at an open gate is about to go, and is not.

@@ -46,6 +46,7 @@ impl Gate {
             | Answer::NoRoute
             | Answer::NoDescriptor
             | Answer::Recalled
+            | Answer::GivenUp
             | Answer::Sent => {}
             Answer::Switched
             | Answer::Status(_)

@@ -242,6 +242,8 @@ pub enum Trial {
 /// A session that waits.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
+    /// A dial of it was given up, unanswered: that is done once.
+    gave_up: bool,
     deadline: Time,
     attempts: u32,
     rejections: u8,
@@ -366,6 +368,7 @@ impl Gate {
                 who,
             } => {
                 let waiting = Waiting {
+                    gave_up: false,
                     deadline,
                     attempts: 0,
                     rejections: 0,
@@ -397,6 +400,7 @@ impl Gate {
         }
         self.lose_patience(now);
         self.free_slots(now);
+        self.give_up(now);
         self.release(now);
         self.accept_due(now);
         self.check_invariants();
@@ -409,6 +413,7 @@ impl Gate {
         self.lose_patience(now);
         self.free_slots(now);
         self.end_trial(now);
+        self.give_up(now);
         self.release(now);
         self.accept_due(now);
         self.check_invariants();
@@ -432,8 +437,9 @@ impl Gate {
             Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
         };
         let accept = self.period.first_due();
+        let given_up = self.next_to_give_up().map(|(at, _)| at);
         let (impatient, slot, rate) = (self.impatient_at(), self.slot_due(), self.rate_due());
-        [deadline, settled, trial, accept, impatient, slot, rate]
+        [deadline, settled, trial, accept, given_up, impatient, slot, rate]
             .into_iter()
             .flatten()
             .min()

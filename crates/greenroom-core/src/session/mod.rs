@@ -29,6 +29,8 @@ pub enum Answer {
     NoDescriptor,
     /// greenroom took the dial back before its head was written: one before it failed, or the gate shut.
     Recalled,
+    /// The gate gave the dial up, unanswered: its client is accepted, and dialled anew with what that means.
+    GivenUp,
     /// A plain request's head is written.
     Sent,
     /// A plain request's answer: a status from 200 to 399.
@@ -80,7 +82,7 @@ impl Answer {
             Self::Dropped => Verdict::Dropped,
             Self::Refused | Self::ConnectTimeout | Self::NoRoute => Verdict::Unreachable,
             Self::NoDescriptor => Verdict::Starved,
-            Self::Recalled => Verdict::Recalled,
+            Self::Recalled | Self::GivenUp => Verdict::Recalled,
         }
     }
 
@@ -112,6 +114,7 @@ impl Answer {
             Self::Dropped => "dropped",
             Self::NoDescriptor => "no_descriptor",
             Self::Recalled => "recalled",
+            Self::GivenUp => "given_up",
             Self::Sent => "sent",
             Self::Served => "served",
             Self::Stood => "stood",

@@ -461,8 +461,12 @@ impl Driver {
                         session: id.0,
                         answer: answer.word(),
                     });
-                    if let Some(client) = self.clients.get_mut(&id) {
+                    let place = self.clients.get_mut(&id).and_then(|client| {
                         client.waited = true;
+                        client.place
+                    });
+                    if answer == Answer::GivenUp {
+                        self.forget(id, place); // its head may not be written yet
                     }
                     self.order(id, |next| Order::Requeued { next });
                 }

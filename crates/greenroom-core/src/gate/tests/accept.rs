@@ -1,6 +1,7 @@
 //! When a client that waits is given a 101 of greenroom's own, and who is not.
 
 use super::*;
+use crate::limits::DIAL_PATIENCE;
 use crate::readiness::Needs;
 
 const AFTER: Duration = Duration::from_secs(4);
@@ -134,9 +135,10 @@ fn whoever_is_on_its_way_is_not_accepted_and_at_its_place_again_it_is() {
     let mut bench = Bench::limited(&[]);
     bench.auto(1);
     assert_eq!(bench.gate.dialing(), 1);
-    assert_eq!(accepted(&bench.pass(2 * AFTER)), []);
+    assert_eq!(accepted(&bench.pass(AFTER - MS)), []);
     bench.goes();
-    assert_eq!(accepted(&bench.answer(1, Answer::Refused)), [1]);
+    assert_eq!(accepted(&bench.answer(1, Answer::Refused)), []);
+    assert_eq!(accepted(&bench.pass(MS)), [1]);
 }
 
 #[test]
@@ -269,4 +271,51 @@ fn nobody_is_accepted_while_there_is_no_room_for_words_and_whoever_could_wait_is
     bench.goes();
     assert_eq!(bench.auto(4), []);
     assert_eq!(accepted(&bench.pass(AFTER)), []);
+}
+
+/// A server that took the connection and says nothing may be busy starting: its client's patience ends meanwhile.
+#[test]
+fn whoever_is_dialled_and_unanswered_when_it_is_to_be_accepted_goes_back_for_that_once() {
+    let mut bench = Bench::shut();
+    bench.auto(1);
+    bench.tell(Input::Ready(Trust::Inferred));
+    let said = bench.pass(AFTER);
+    assert!(
+        said.contains(&Output::Requeue(SessionId(1), Answer::GivenUp)),
+        "{said:?}"
+    );
+    assert_eq!(accepted(&said), [1]);
+    assert_eq!(
+        dialled(&said),
+        [1],
+        "again, as one that is accepted, and now the answer is waited for"
+    );
+    let said = bench.pass(HOUR / 2);
+    assert!(!said.iter().any(|o| matches!(o, Output::Requeue(..))), "{said:?}");
+    assert!(bench.answer(1, Answer::Spoke).contains(&Output::Forward(SessionId(1))));
+}
+
+#[test]
+fn no_dial_is_given_up_before_it_was_unanswered_for_its_patience_nor_at_an_open_gate() {
+    let mut bench = Bench::shut();
+    bench.tell(Input::Ready(Trust::Inferred));
+    bench.pass(AFTER);
+    let said = bench.arrive_as(1, 0, Accept::AtOnce, NOBODY);
+    assert_eq!(dialled(&said), [1], "the canary");
+    assert_eq!(accepted(&bench.pass(DIAL_PATIENCE - MS)), []);
+    assert_eq!(accepted(&bench.pass(MS)), [1]);
+
+    let mut open = Bench::shut();
+    open.tell(Input::Ready(Trust::Pushed));
+    open.auto(1);
+    open.answer(1, Answer::Switched);
+    open.pass(HOUR / 4);
+    open.auto(2);
+    let said = open.pass(HOUR / 4);
+    assert!(
+        !said
+            .iter()
+            .any(|o| matches!(o, Output::Requeue(..) | Output::Accept(_))),
+        "{said:?}"
+    );
 }

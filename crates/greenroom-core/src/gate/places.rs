@@ -6,7 +6,9 @@
 
 use super::settle::Way;
 use super::{Class, Dialing, Gate, Output, Stage, Trial, Waiting};
-use crate::event::SessionId;
+use crate::event::{Refusal, SessionId};
+use crate::session::Answer;
+use crate::time::Time;
 
 impl Gate {
     /// Gives a session a place: in the line, on the bench, or aside.
@@ -77,6 +79,42 @@ impl Gate {
             Way::Asked | Way::Sent => drop(self.asked.remove(&(dialing.since, id))),
         }
         Some(dialing)
+    }
+
+    /// Back to its place, with its old deadline. What the backend may have acted on is not sent
+    /// twice: such a request gets what came of it.
+    pub(super) fn requeue(&mut self, now: Time, id: SessionId, answer: Answer, rejected: bool) {
+        // Once its head is written even a lack of greenroom's own comes too late.
+        let is_final = |dialing: &Dialing| {
+            !dialing.waiting.class.repeats() && (answer.may_have_acted() || dialing.way == Way::Sent)
+        };
+        if self.dialing.get(&id).is_some_and(is_final) {
+            return self.forward(id);
+        }
+        let Some(mut waiting) = self.take_dialing(id).map(|dialing| dialing.waiting) else {
+            return;
+        };
+        let refusal = match self.stage {
+            Stage::Failed => Some(Refusal::StartFailed),
+            Stage::Draining => Some(Refusal::Draining),
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if waiting.deaths >= self.limits.deaths_max => {
+                Some(Refusal::BadAnswer)
+            }
+            // Its deadline passed while its 101 settled.
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if waiting.deadline <= now => {
+                Some(Refusal::HoldTimeout)
+            }
+            Stage::Shut | Stage::Limited { .. } if !waiting.may_wait => Some(Refusal::NotReady),
+            Stage::Shut | Stage::Limited { .. } | Stage::Open(_) => self.refusal_aside(&waiting),
+        };
+        if let Some(refusal) = refusal {
+            self.outputs.push_back(Output::Refuse(id, refusal));
+            return;
+        }
+        waiting.rejections = waiting.rejections.saturating_add(u8::from(rejected));
+        let benched = waiting.rejections >= self.limits.rejections_max && self.stage != Stage::Open(Trial::Over);
+        self.hold(id, waiting, benched);
+        self.outputs.push_back(Output::Requeue(id, answer));
     }
 
     pub(super) fn forward(&mut self, id: SessionId) {

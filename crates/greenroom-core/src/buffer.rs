@@ -12,8 +12,10 @@
 //!                       └─ Close, violation, no UTF-8, too many pings ──▶ the end
 //! ```
 //!
-//! **Bounds.** `max` bytes and [`EARLY_FRAMES_MAX`] frames: then [`Early::room`] is 0, and the client is not read
-//! any more. Nothing is allocated from a declared length. An [`Early`] without bytes has no buffer.
+//! **Bounds.** `max` bytes and [`EARLY_FRAMES_MAX`] frames: then [`Early::room`] is 0, and the client is read only as
+//! far as control frames come next. A control frame is gathered in a place of its own, so that it takes neither room
+//! nor memory. Which bytes may be read is said before, by a look at them: [`Early::takes`]. Nothing is allocated from
+//! a declared length. An [`Early`] that was sent no data has no buffer.
 
 mod budget;
 
@@ -26,16 +28,23 @@ use crate::limits::{EARLY_FRAMES_MAX, EARLY_PIECE, HOLD_PINGS_MAX, HOLD_PINGS_WI
 use crate::time::Time;
 use crate::wire::{CloseSeen, ControlFrame, Opcode, Scanner, Sender, Stop, Violation, pong_frame};
 
-/// A client's frame without payload: two bytes and the mask (RFC 6455 §5.2).
-const FRAME_LEAST: usize = 6;
+/// The longest control frame of a client: two bytes, the mask and 125 of payload (RFC 6455 §5.2, §5.5).
+const CONTROL_FRAME_MAX: usize = 131;
+
+/// How many of some bytes may be read and taken now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Takes {
+    /// Of the first ones, so many.
+    pub all: usize,
+    /// Of these, so many are of data frames and will be kept.
+    pub data: usize,
+}
 
 /// What follows from some bytes of an accepted client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Taken {
     /// To be written to the client: the answer to its last Ping.
     pub pong: Option<ControlFrame>,
-    /// Whether a Pong came: the client is there.
-    pub is_alive: bool,
     /// Nothing more is to be read.
     pub end: Option<End>,
 }
@@ -59,8 +68,13 @@ pub struct Early {
     scanner: Scanner,
     /// Whole data frames, then the frame in progress.
     bytes: Vec<u8>,
-    /// Where the frame in progress begins.
+    /// Where the data frame in progress begins.
     begun: usize,
+    /// What has come of the control frame in progress.
+    control: [u8; CONTROL_FRAME_MAX],
+    control_len: usize,
+    /// The frame in progress is a control frame. Its first byte tells.
+    is_control: bool,
     frames: usize,
     /// What was kept when it ended.
     unheard: usize,
@@ -77,6 +91,9 @@ impl Early {
             scanner: Scanner::new(Sender::Client, false),
             bytes: Vec::new(),
             begun: 0,
+            control: [0; CONTROL_FRAME_MAX],
+            control_len: 0,
+            is_control: false,
             frames: 0,
             unheard: 0,
             text: Text::default(),
@@ -85,20 +102,64 @@ impl Early {
         }
     }
 
-    /// How many bytes may be read: more are not to be taken. So many hold no frame too many, however small they are.
+    /// How many bytes of data frames may still come.
     #[must_use]
     pub fn room(&self) -> usize {
-        let frames = EARLY_FRAMES_MAX.saturating_sub(self.frames);
-        let (left, more) = match self.scanner.frame_len() {
-            Some(_) => (self.scanner.frame_left(), frames.saturating_sub(1)),
-            None => (0, frames),
-        };
-        if frames == 0 {
+        if self.frames >= EARLY_FRAMES_MAX {
             return 0;
         }
-        let of_frames = usize::try_from(left).unwrap_or(usize::MAX);
-        let of_frames = of_frames.saturating_add(more * FRAME_LEAST);
-        of_frames.min(self.max.saturating_sub(self.bytes.len()))
+        self.max.saturating_sub(self.bytes.len())
+    }
+
+    /// How many bytes of a data frame's payload come next: what they are makes no difference to [`Early::takes`].
+    #[must_use]
+    pub fn payload_left(&self) -> usize {
+        if self.is_control {
+            return 0;
+        }
+        usize::try_from(self.scanner.frame_left()).unwrap_or(usize::MAX)
+    }
+
+    /// How many of the bytes that come next may be taken: up to the first for which there is no room.
+    #[must_use]
+    pub fn takes(&self, next: &[u8]) -> Takes {
+        self.takes_into(next, self.room())
+    }
+
+    /// The same, if there is no more memory to be had.
+    #[must_use]
+    pub fn takes_without_memory(&self, next: &[u8]) -> Takes {
+        let spare = self.bytes.capacity() - self.bytes.len();
+        self.takes_into(next, self.room().min(spare))
+    }
+
+    fn takes_into(&self, next: &[u8], room: usize) -> Takes {
+        let (mut scanner, mut is_control, mut frames) = (self.scanner.clone(), self.is_control, self.frames);
+        let mut takes = Takes::default();
+        while let Some(piece) = piece_of(&scanner, &mut is_control, &next[takes.all..]) {
+            let mut here = piece.len();
+            if !is_control {
+                here = here.min(if frames < EARLY_FRAMES_MAX {
+                    room - takes.data
+                } else {
+                    0
+                });
+                takes.data += here;
+            }
+            if here == 0 {
+                break;
+            }
+            takes.all += here;
+            let scan = scanner.scan(&piece[..here]);
+            if scan.stop.is_some() {
+                takes.all = next.len(); // what follows is only looked at
+                break;
+            }
+            if scan.frames > 0 && !is_control {
+                frames += 1;
+            }
+        }
+        takes
     }
 
     /// Bytes of memory for what is kept.
@@ -107,7 +168,7 @@ impl Early {
         self.bytes.capacity()
     }
 
-    /// How much more memory it takes to keep `more` bytes: asked before they are read.
+    /// How much more memory it takes to keep `more` bytes of data frames: asked before they are read.
     #[must_use]
     pub fn growth(&self, more: usize) -> usize {
         self.capacity_for(more) - self.bytes.capacity()
@@ -129,24 +190,19 @@ impl Early {
         self.bytes.len().max(self.unheard)
     }
 
-    /// Takes what one read gave: at most [`Early::room`] bytes.
+    /// Takes what one read gave: not more than [`Early::takes`] says.
     pub fn take(&mut self, now: Time, bytes: &[u8]) -> Taken {
-        debug_assert!(bytes.len() <= self.room());
-        let capacity = self.capacity_for(bytes.len());
+        let takes = self.takes(bytes);
+        debug_assert!(takes.all == bytes.len());
+        let capacity = self.capacity_for(takes.data);
         self.bytes.reserve_exact(capacity - self.bytes.len());
         let mut taken = Taken::default();
         let mut rest = bytes;
-        while !rest.is_empty() && taken.end.is_none() {
-            // A header goes byte by byte, so that no look reaches beyond the end of a frame.
-            let here = match self.scanner.frame_len() {
-                Some(_) => usize::try_from(self.scanner.frame_left())
-                    .unwrap_or(usize::MAX)
-                    .min(rest.len()),
-                None => 1,
-            };
-            let (piece, behind) = rest.split_at(here);
-            rest = behind;
-            self.bytes.extend_from_slice(piece);
+        while taken.end.is_none()
+            && let Some(piece) = piece_of(&self.scanner, &mut self.is_control, rest)
+        {
+            rest = &rest[piece.len()..];
+            self.gather(piece);
             let scan = self.scanner.scan(piece);
             match scan.stop {
                 Some(Stop::Violation(violation)) => taken.end = Some(End::Violation(violation)),
@@ -158,17 +214,28 @@ impl Early {
         if taken.end.is_some() {
             self.unheard = self.begun;
             self.forget();
+            self.scanner.scan(rest); // `closes` goes on behind it
         }
         taken
+    }
+
+    fn gather(&mut self, piece: &[u8]) {
+        if !self.is_control {
+            self.bytes.extend_from_slice(piece);
+        } else if let Some(place) = self.control.get_mut(self.control_len..self.control_len + piece.len()) {
+            place.copy_from_slice(piece); // always: what is longer is a violation by its second byte
+            self.control_len += piece.len();
+        }
     }
 
     /// Drops what is kept: its client is not let in any more. See [`Early::closes`].
     pub fn forget(&mut self) {
         self.bytes = Vec::new();
         self.begun = 0;
+        self.control_len = 0;
     }
 
-    /// Looks for the client's Close in what is not taken any more.
+    /// Looks for the client's Close in what is not taken any more. Without bytes: whether it was seen already.
     pub fn closes(&mut self, bytes: &[u8]) -> Option<CloseSeen> {
         match self.scanner.scan(bytes).stop {
             Some(Stop::Close(seen)) => Some(seen),
@@ -184,8 +251,7 @@ impl Early {
 
     /// The frame in progress is whole.
     fn ended(&mut self, now: Time, taken: &mut Taken) {
-        let control = [Opcode::Ping, Opcode::Pong, Opcode::Close];
-        if !control.into_iter().any(|opcode| self.scanner.is_in(opcode)) {
+        if !self.is_control {
             let is_text = self.scanner.is_in(Opcode::Text);
             let is_start = is_text || self.scanner.is_in(Opcode::Binary);
             let is_last = self.scanner.at_message_boundary();
@@ -198,15 +264,28 @@ impl Early {
             return;
         }
         if self.scanner.is_in(Opcode::Ping) {
-            let payload: Vec<u8> = Frame::of(&self.bytes[self.begun..]).unmasked().collect();
+            let payload: Vec<u8> = Frame::of(&self.control[..self.control_len]).unmasked().collect();
             taken.pong = pong_frame(&payload, None);
             if !self.pings.admits(now) {
                 taken.end = Some(End::Refused(Refusal::EarlyPings));
             }
         }
-        taken.is_alive |= self.scanner.is_in(Opcode::Pong);
-        self.bytes.truncate(self.begun);
+        self.control_len = 0;
     }
+}
+
+/// The first of some bytes, as far as they are of one frame; `None` if there are none. A header goes byte by byte, so
+/// that no look reaches beyond the end of a frame.
+fn piece_of<'b>(scanner: &Scanner, is_control: &mut bool, bytes: &'b [u8]) -> Option<&'b [u8]> {
+    let first = *bytes.first()?;
+    if scanner.at_frame_boundary() {
+        *is_control = first & 0x08 != 0; // RFC 6455 §5.5
+    }
+    let here = match scanner.frame_len() {
+        Some(_) => usize::try_from(scanner.frame_left()).unwrap_or(usize::MAX),
+        None => 1,
+    };
+    Some(&bytes[..here.min(bytes.len())])
 }
 
 /// A client's whole frame.

@@ -46,6 +46,8 @@ pub const EARLY_STOPS_AT: usize = 95;
 pub const EARLY_FRAMES_MAX: usize = 4_096;
 /// The first piece of memory for an accepted client's bytes, and the least that is added to it.
 pub const EARLY_PIECE: usize = 512;
+/// Bytes of an accepted client that are looked at before they are read, where frames begin among them.
+pub const EARLY_LOOK: usize = 4 * KIB;
 /// How long an accepted client that has sent all that is kept may wait to send on; then it is closed. Less than the
 /// 40 s after which Python's clients give up a ping that nobody reads.
 pub const EARLY_PATIENCE: Duration = Duration::from_secs(30);

@@ -53,7 +53,7 @@ fn messages_are_kept_as_they_came_and_control_frames_are_not() {
         Some(&b"\x8a\x02p2"[..]),
         "the last ping, unmasked"
     );
-    assert!(taken.is_alive && taken.end.is_none());
+    assert!(taken.end.is_none());
     assert_eq!(early.into_bytes(), [hello, rest].concat());
 }
 
@@ -166,13 +166,14 @@ fn a32_a_flood_of_small_frames_ends_at_the_limit_of_frames() {
         let (mut early, mut rest) = (Early::new(16 * 1024 * KIB), &flood[..]);
         let mut reads = 0;
         while early.room() > 0 {
-            let (piece, behind) = rest.split_at(early.room().min(rest.len()));
+            let (piece, behind) = rest.split_at(early.takes(rest).all);
             assert!(early.take(Time::ZERO, piece).end.is_none());
             (rest, reads) = (behind, reads + 1);
         }
+        assert_eq!(early.takes(rest), Takes::default());
         assert_eq!(early.frames, EARLY_FRAMES_MAX, "{payload}");
-        assert!(reads < 1000, "{reads} reads for frames of {payload}");
-        assert!(early.into_bytes().len() < EARLY_FRAMES_MAX * (payload + 8) + FRAME_LEAST);
+        assert_eq!(reads, 1);
+        assert!(early.into_bytes().len() <= EARLY_FRAMES_MAX * (payload + 8));
     }
 }
 
@@ -192,14 +193,87 @@ fn pings_are_counted_by_the_second() {
     assert_eq!(early.take(at(1999), &ping).end, Some(End::Refused(Refusal::EarlyPings)));
 }
 
+/// What greenroom's own Pings bring back, and the client's Close, need neither room nor memory.
+#[test]
+fn who_may_send_no_more_data_is_heard_all_the_same() {
+    let (pong, ping) = (frame(0x8a, b"greenroom"), frame(0x89, &[7; 125]));
+    let close = frame(0x88, &[3, 0xe8]);
+    let mut by_bytes = Early::new(106);
+    by_bytes.take(Time::ZERO, &frame(0x82, &[7; 100]));
+    let mut by_almost_all = Early::new(110);
+    by_almost_all.take(Time::ZERO, &frame(0x82, &[7; 100]));
+    let mut by_frames = early();
+    by_frames.take(Time::ZERO, &frame(0x82, b"").repeat(EARLY_FRAMES_MAX));
+    let mut in_a_message = Early::new(106);
+    in_a_message.take(Time::ZERO, &frame(0x02, &[7; 100]));
+    for mut early in [by_bytes, by_almost_all, by_frames, in_a_message] {
+        let (room, kept) = (early.room(), early.bytes.clone());
+        for one in [&pong, &ping] {
+            assert_eq!(
+                early.takes(one),
+                Takes {
+                    all: one.len(),
+                    data: 0
+                }
+            );
+            assert_eq!(early.takes_without_memory(one).all, one.len());
+            for piece in one.chunks(50) {
+                let taken = early.take(Time::ZERO, piece);
+                assert!(taken.end.is_none());
+            }
+            assert_eq!((early.room(), &early.bytes), (room, &kept));
+        }
+        let first = if early.scanner.at_message_boundary() {
+            0x82
+        } else {
+            0x80
+        };
+        let more = [&pong[..], &frame(first, &[7; 100])].concat();
+        let takes = early.takes(&more);
+        assert_eq!((takes.all, takes.data), (pong.len() + room, room));
+        let seen = early.take(Time::ZERO, &close).end;
+        assert!(matches!(seen, Some(End::Closed(_))), "{seen:?}");
+    }
+}
+
+#[test]
+fn who_only_answers_pings_and_sends_some_has_no_memory() {
+    let mut early = early();
+    for piece in [frame(0x8a, b"greenroom"), frame(0x89, &[1; 125])].concat().chunks(9) {
+        let takes = early.takes(piece);
+        assert_eq!((takes.all, early.growth(takes.data)), (piece.len(), 0));
+        early.take(Time::ZERO, piece);
+        assert_eq!(early.memory(), 0);
+    }
+}
+
+/// What came in one read with the ping too many, or behind bad text, is gone through for the client's Close.
+#[test]
+fn behind_the_end_the_frames_are_still_followed() {
+    let too_many = frame(0x89, b"x").repeat(HOLD_PINGS_MAX as usize + 1);
+    for before in [too_many, frame(0x81, b"\xff")] {
+        let mut early = early();
+        let cut = frame(0x82, &[0x88; 600]);
+        let taken = early.take(Time::ZERO, &[&before[..], &cut[..100]].concat());
+        assert!(taken.end.is_some());
+        assert!(early.closes(&[]).is_none() && early.closes(&cut[100..]).is_none());
+        assert!(early.closes(&frame(0x88, &[])).is_some());
+
+        let mut early = self::early();
+        early.take(Time::ZERO, &[&before[..], &frame(0x88, &[])].concat());
+        assert!(early.closes(&[]).is_some(), "it was in the same read");
+    }
+}
+
 #[test]
 fn what_it_will_take_is_said_before() {
     let mut early = Early::new(64 * KIB);
     let mut memory = 0;
     while early.room() > 0 {
         let some = frame(0x82, &[0; 700]);
-        let some = &some[..early.room().min(some.len())];
-        memory += early.growth(some.len());
+        let takes = early.takes(&some);
+        let some = &some[..takes.all];
+        memory += early.growth(takes.data);
         early.take(Time::ZERO, some);
         assert_eq!(early.memory(), memory);
         assert!(memory <= 64 * KIB);
@@ -236,12 +310,51 @@ proptest! {
     fn no_bytes_make_it_panic_or_pass_its_bound(bytes in prop::collection::vec(any::<u8>(), 0..400), max in 16_usize..200) {
         let mut early = Early::new(max);
         for piece in bytes.chunks(7) {
-            let room = early.room().min(piece.len());
-            if early.take(Time::ZERO, &piece[..room]).end.is_some() {
+            let takes = early.takes(piece).all;
+            if early.take(Time::ZERO, &piece[..takes]).end.is_some() {
                 break;
             }
             prop_assert!(early.memory() <= max);
         }
+    }
+
+    /// However little is to be had, and however little of it is seen at a time: all is taken up to the first byte of
+    /// data for which there is no room, what is kept is the data, and the memory is what was asked for.
+    #[test]
+    fn a_look_says_exactly_what_is_taken(
+        frames in prop::collection::vec((prop::sample::select(vec![0x82_u8, 0x82, 0x89, 0x8a]), 0_usize..150), 0..30),
+        looks in prop::collection::vec((1_usize..200, any::<bool>()), 1..20),
+        max in 16_usize..2_000,
+    ) {
+        let (mut all, mut data, mut is_data) = (Vec::new(), Vec::new(), Vec::new());
+        for (first, len) in frames {
+            let one = frame(first, &vec![b'a'; if first & 8 == 0 { len } else { len.min(125) }]);
+            is_data.extend(one.iter().map(|_| first & 8 == 0));
+            all.extend(&one);
+            if first & 8 == 0 {
+                data.extend(&one);
+            }
+        }
+        let (mut early, mut at, mut memory) = (Early::new(max), 0, 0);
+        for &(seen, has_memory) in looks.iter().cycle().take(400) {
+            let next = &all[at..(at + seen).min(all.len())];
+            let kept = is_data[..at].iter().filter(|is_data| **is_data).count();
+            let takes = if has_memory { early.takes(next) } else { early.takes_without_memory(next) };
+            let most = if has_memory { max } else { memory };
+            let so_many = is_data[at..at + takes.all].iter().filter(|is_data| **is_data).count();
+            prop_assert_eq!(takes.data, so_many);
+            prop_assert!(kept + takes.data <= most);
+            if takes.all < next.len() {
+                prop_assert!(is_data[at + takes.all] && kept + takes.data == most, "it stops for want of room only");
+            }
+            memory += early.growth(takes.data);
+            prop_assert!(early.take(Time::ZERO, &next[..takes.all]).end.is_none());
+            at += takes.all;
+            prop_assert_eq!(early.memory(), memory);
+            prop_assert!(memory <= max && (memory == 0) == is_data[..at].iter().all(|is_data| !is_data));
+        }
+        let kept = early.into_bytes();
+        prop_assert_eq!(&kept[..], &data[..kept.len()]);
     }
 }
 

@@ -5,8 +5,9 @@
 //!  client ◀──────────  Pongs, a Ping every 25 s, what it is told of the wait
 //! ```
 //!
-//! It is read as long as there is room for what it says, in its own bound and in the house's budget; then it is
-//! left unread, so that TCP stops it, and closed when it has waited so for `EARLY_PATIENCE`. What is kept leaves
+//! It is read as long as there is room for what it says, in its own bound and in the house's budget; control frames
+//! need none. Where data comes next that has no room it is left unread, so that TCP stops it, and closed when it has
+//! waited so for `EARLY_PATIENCE`. What is kept leaves
 //! here in one way only: with a backend's validated 101 ([`Accepted::into_relay`]).
 //!
 //! Bounds: `early_max` and `early_budget`; own frames are one or two at a time, and none is added while one is
@@ -18,7 +19,9 @@ use std::sync::Arc;
 
 use greenroom_core::buffer::{Early, End};
 use greenroom_core::event::Refusal;
-use greenroom_core::limits::{CLOSE_HANDSHAKE, EARLY_PATIENCE, HOLD_PING_EVERY, HOLD_PINGS_MISSED, READS_PER_TURN};
+use greenroom_core::limits::{
+    CLOSE_HANDSHAKE, EARLY_LOOK, EARLY_PATIENCE, HOLD_PING_EVERY, HOLD_PINGS_MISSED, READS_PER_TURN,
+};
 use greenroom_core::time::Time;
 use greenroom_core::wire::{
     CloseCode, CloseSeen, ControlFrame, Violation, close_frame, close_reply, ping_frame, text_message,
@@ -76,7 +79,7 @@ pub(super) struct Accepted {
     ping_at: Time,
     /// Own Pings since it was last heard.
     missed: u32,
-    /// Since when it is not read, as there is no room.
+    /// Since when it is not read, as data comes next and there is no room.
     full: Option<Full>,
 }
 
@@ -221,7 +224,10 @@ impl Accepted {
                 Err(_) => return Turn::Gone(Gone::Left),
             };
             match read {
-                Read::Taken(None) => self.missed = 0,
+                Read::Taken(None) => {
+                    self.missed = 0;
+                    self.full = None;
+                }
                 Read::Taken(Some(end)) => {
                     return Turn::Gone(match end {
                         End::Closed(seen) => Gone::Closed(seen),
@@ -232,8 +238,9 @@ impl Accepted {
                 }
                 Read::End => return Turn::Gone(Gone::Left),
                 Read::Full { by_budget } => {
-                    let since = self.full.map_or(now, |full| full.since);
-                    self.full = Some(Full { since, by_budget });
+                    if self.full.is_none_or(|full| full.by_budget != by_budget) {
+                        self.full = Some(Full { since: now, by_budget });
+                    }
                     return Turn::Wait;
                 }
             }
@@ -241,29 +248,31 @@ impl Accepted {
         Turn::More
     }
 
-    /// One read past the poller, of no more than there is room for.
+    /// One read past the poller, of no more than can be taken.
     fn read_once(&mut self, now: Time) -> io::Result<Read> {
-        let mut room = self.early.room();
         with_scratch(|scratch| {
-            room = room.min(scratch.len());
-            // How much lies there, so that memory is asked for by what is needed. TCP does not copy it (MSG_TRUNC): who
-            // floods is looked at often.
-            let (seen, _) = rustix::net::recv(
-                self.client.socket(),
-                &mut scratch[..],
-                RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT,
-            )?;
+            // A look first, so that what has no room stays where it is, and memory is asked for by what is needed.
+            // Of a payload only its length counts. TCP does not copy it (MSG_TRUNC): who floods is looked at often.
+            let payload = self.early.payload_left();
+            let (most, how) = match payload {
+                0 => (EARLY_LOOK, RecvFlags::empty()),
+                _ => (payload, RecvFlags::TRUNC),
+            };
+            let most = most.min(scratch.len());
+            let how = how | RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            let (seen, _) = rustix::net::recv(self.client.socket(), &mut scratch[..most], how)?;
             if seen == 0 {
                 return Ok(Read::End);
             }
-            if room == 0 {
-                return Ok(Read::Full { by_budget: false });
+            let mut takes = self.early.takes(&scratch[..seen]);
+            let by_budget = !self.share.grow(self.early.growth(takes.data));
+            if by_budget {
+                takes = self.early.takes_without_memory(&scratch[..seen]);
             }
-            let wanted = seen.min(room);
-            if !self.share.grow(self.early.growth(wanted)) {
-                return Ok(Read::Full { by_budget: true });
+            if takes.all == 0 {
+                return Ok(Read::Full { by_budget });
             }
-            let (read, _) = rustix::net::recv(self.client.socket(), &mut scratch[..wanted], RecvFlags::DONTWAIT)?;
+            let (read, _) = rustix::net::recv(self.client.socket(), &mut scratch[..takes.all], RecvFlags::DONTWAIT)?;
             let taken = self.early.take(now, &scratch[..read]);
             if let Some(pong) = taken.pong {
                 self.pong = Some(Box::new(pong));
@@ -319,6 +328,9 @@ impl Accepted {
     /// Waits until it says Close, or ends without one; drops all else that it says. Dropped and called again it goes on.
     pub(super) async fn leaves(&mut self) -> Option<CloseSeen> {
         loop {
+            if let Some(seen) = self.early.closes(&[]) {
+                return Some(seen); // behind what ended its hold, in the same read
+            }
             readable(&self.client, true).await;
             self.client.use_up();
             let mut reads = 0..READS_PER_TURN;
@@ -393,20 +405,22 @@ enum Read {
 /// Reads and drops what comes until the client's Close, or its end. Between two looks others have their turn, as
 /// has the time after which nobody waits any more: a client that never stops sending must not keep its thread.
 async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
-    loop {
+    while early.closes(&[]).is_none() {
         tokio::task::yield_now().await;
         client.readable().await?;
         let read = with_scratch(|scratch| {
             let read = client.try_read(scratch)?;
-            Ok((read, early.closes(&scratch[..read])))
+            early.closes(&scratch[..read]);
+            Ok(read)
         });
         match read {
-            Ok((0, _) | (_, Some(_))) => return Ok(()),
+            Ok(0) => return Ok(()),
             Ok(_) => {}
             Err(error) if io::Error::kind(&error) == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 /// Waits for bytes, or only for the client's end where they are not to be read.
@@ -421,166 +435,4 @@ fn readable(client: &Watched, reads: bool) -> impl Future<Output = ()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::time::Duration;
-
-    use greenroom_core::limits::HOLD_PINGS_MAX;
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::opening::guest::Guest;
-
-    /// Two ends of a connection whose buffers are as small as may be: the client's, and ours.
-    async fn pair() -> (std::net::TcpStream, Watched) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        client.set_recv_buffer_size(1).unwrap();
-        client.set_tcp_nodelay(true).unwrap();
-        client.connect(&listener.local_addr().unwrap().into()).unwrap();
-        let (ours, _) = listener.accept().await.unwrap();
-        socket2::SockRef::from(&ours).set_send_buffer_size(1).unwrap();
-        (client.into(), Watched::new(ours))
-    }
-
-    /// A masked frame of up to 64 KiB.
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let len = payload.len().to_be_bytes();
-        let len = match payload.len() {
-            ..=125 => vec![0x80 | len[7]],
-            _ => vec![0xfe, len[6], len[7]],
-        };
-        [&[first][..], &len, &[0; 4], payload].concat()
-    }
-
-    /// Whoever always has something to read has others run between two looks, the clock among them.
-    #[tokio::test]
-    async fn a_client_that_never_stops_sending_keeps_no_thread_to_itself_while_its_close_is_awaited() {
-        const PIECES: usize = 3;
-        let (mut client, ours) = pair().await;
-        let ours = ours.into_inner().unwrap();
-        socket2::SockRef::from(&client).set_send_buffer_size(1 << 20).unwrap();
-        let pongs = frame(0x8a, b"").repeat(PIECES * greenroom_core::limits::RELAY_BUFFER / 6);
-        client.write_all(&[&pongs[..], &frame(0x88, &[])].concat()).unwrap();
-        ours.readable().await.unwrap();
-        let mut early = Early::new(1024);
-        let closes = await_close(&ours, &mut early);
-        tokio::pin!(closes);
-        let mut looks = 0;
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        while closes.as_mut().poll(&mut cx).is_pending() {
-            looks += 1;
-            tokio::task::yield_now().await;
-        }
-        assert!(looks >= PIECES, "all of it in {looks} looks");
-    }
-
-    #[tokio::test]
-    async fn a_client_that_never_stops_sending_is_told_to_leave_like_others() {
-        let (mut client, ours) = pair().await;
-        let room = EarlyRoom::new(10_000);
-        let mut other = room.share();
-        let mut accepted = Accepted::new(ours, Vec::new(), None, 4_500, &room);
-        client.write_all(&frame(0x82, &[7; 4_000])).unwrap();
-        while room.used() == 0 {
-            assert!(!matches!(accepted.read(), Turn::Gone(_)));
-        }
-        assert!(other.grow(5_000), "now the newest is to go");
-        client.write_all(&frame(0x8a, &[0; 125]).repeat(400)).unwrap();
-        assert_eq!(accepted.gone().await, Gone::Refused(Refusal::EarlyBudget));
-        let unread = rustix::io::ioctl_fionread(accepted.client.socket()).unwrap();
-        assert!(unread > 0, "it is told before all it ever sends was read");
-        drop(accepted);
-        assert_eq!(room.used(), 5_000);
-    }
-
-    /// What lay there before it was waited for is seen when there is room, and what comes later too.
-    #[tokio::test]
-    async fn who_is_not_read_for_want_of_memory_is_read_when_some_is_free() {
-        let (mut client, ours) = pair().await;
-        let room = EarlyRoom::new(10_000);
-        let mut other = room.share();
-        assert!(other.grow(9_400));
-        let mut accepted = Accepted::new(ours, Vec::new(), None, 4_500, &room);
-        client
-            .write_all(&[frame(0x82, &[7; 1_000]), frame(0x89, b"one")].concat())
-            .unwrap();
-        let keeps = tokio::spawn(async move { accepted.gone().await });
-        for _ in 0..100 {
-            tokio::task::yield_now().await; // it looks, and waits
-        }
-        assert_eq!(room.used(), 9_400);
-        drop(other);
-        let hears = std::thread::spawn(move || {
-            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let mut pong = [0; 5];
-            client.read_exact(&mut pong).unwrap();
-            assert_eq!(&pong, b"\x8a\x03one");
-            client.write_all(&frame(0x89, b"two")).unwrap();
-            client.read_exact(&mut pong).unwrap();
-            assert_eq!(&pong, b"\x8a\x03two");
-        });
-        assert_eq!(keeps.await.unwrap(), Gone::Left, "in the end");
-        hears.join().unwrap();
-        assert_eq!(room.used(), 0);
-    }
-
-    /// A43. Of the pongs of a client that reads none the last one waits, and nothing grows.
-    #[tokio::test]
-    async fn a43_a_client_that_reads_no_pongs_has_one_of_them_waiting() {
-        let (mut client, ours) = pair().await;
-        let mut accepted = Accepted::new(ours, Vec::new(), None, 1024, &EarlyRoom::new(1 << 20));
-        let pings = HOLD_PINGS_MAX - 1;
-        for ping in 0..pings {
-            client.write_all(&frame(0x89, &[ping.to_le_bytes()[0]; 125])).unwrap();
-            assert!(!matches!(accepted.read(), Turn::Gone(_)));
-            accepted.write();
-            assert!(accepted.out.capacity() <= 127, "one frame: {}", accepted.out.len());
-            tokio::task::yield_now().await; // the poller says whether it can be written
-        }
-        assert!(!accepted.out.is_empty() && accepted.pong.is_some(), "it is full");
-        accepted.tell("not while something waits");
-        assert!(accepted.out.capacity() <= 127);
-        // It reads after all: whole frames, in order, the last one last.
-        let reader = std::thread::spawn(move || {
-            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let mut seen = Vec::new();
-            while seen.last() != Some(&(pings - 1).to_le_bytes()[0]) {
-                let mut pong = [0; 127];
-                client.read_exact(&mut pong).unwrap();
-                assert_eq!(pong[..2], [0x8a, 125]);
-                assert!(pong[3..].iter().all(|byte| *byte == pong[2]));
-                seen.push(pong[2]);
-            }
-            (client, seen.len())
-        });
-        while !reader.is_finished() {
-            assert!(!matches!(accepted.read(), Turn::Gone(_)));
-            accepted.write();
-            tokio::task::yield_now().await;
-        }
-        let (_client, seen) = reader.join().unwrap();
-        assert!(seen < pings as usize, "{seen}");
-        assert_eq!(accepted.out.capacity(), 0);
-    }
-
-    /// Thousands are held at a time, and what one carries all carry.
-    #[tokio::test]
-    async fn who_only_waits_carries_little_for_it() {
-        let (_client, ours) = pair().await;
-        let unanswered = size_of_val(&ours.gone());
-        let mut accepted = Accepted::new(ours, Vec::new(), None, 1024, &EarlyRoom::new(1 << 20));
-        let hears = size_of_val(&accepted.gone());
-        let sizes = [
-            unanswered,
-            size_of::<Accepted>(),
-            hears,
-            size_of_val(&Guest::Accepted(Box::new(accepted)).gone()),
-        ];
-        let most = [16, 320, 384, 64];
-        assert!(
-            sizes.iter().zip(most).all(|(size, most)| *size <= most),
-            "{sizes:?}, at most {most:?}"
-        );
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use greenroom_core::drain::{close_at, refuse_at, seed_for};
 use greenroom_core::event::{Generation, State};
 use greenroom_core::gate::Trust;
 use greenroom_core::limits::{
-    CLOSE_HANDSHAKE, EARLY_PATIENCE, FIRST_SECOND, HOLD_PING_EVERY, HOLD_PINGS_MISSED, SPREAD_EACH, TARPIT,
+    CLOSE_HANDSHAKE, EARLY_PATIENCE, FIRST_SECOND, HOLD_PING_EVERY, HOLD_PINGS_MISSED, SPREAD_EACH, TARPIT, TARPIT_MAX,
 };
 use greenroom_core::readiness::Plan;
 use greenroom_core::starts::Starts;
@@ -264,6 +264,21 @@ async fn a_browser_that_is_kept_back_is_let_go_when_greenroom_stops() {
     house.drain.send_replace(Some(plan));
     assert!(client.head().await.starts_with("HTTP/1.1 503 "));
     is_at(clock::now(), since, Duration::from_millis(1100));
+    drop(client);
+    house.is_empty().await;
+}
+
+/// Browsers that are kept back are bounded in number: for one more there is no place, and it hears at once.
+#[tokio::test(start_paused = true)]
+async fn where_as_many_browsers_as_may_be_are_kept_back_one_more_hears_at_once() {
+    let house = House::new("hold = \"handshake\"\nhold_timeout = \"1s\"", "").await;
+    let places = u32::try_from(TARPIT_MAX).unwrap();
+    let _others = house.registry.tarpit.acquire_many(places).await.unwrap();
+    let page = UPGRADE.replace("\r\n\r\n", "\r\nOrigin: https://page.test\r\n\r\n");
+    let since = clock::now();
+    let mut client = house.knock_with(&page).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 503 "));
+    is_at(clock::now(), since, Duration::from_secs(1));
     drop(client);
     house.is_empty().await;
 }

@@ -1,8 +1,8 @@
 //! What all accepted clients together have sent before their backends were ready: one budget for the house.
 //!
 //! Core's [`Budget`] decides; here are its lock, held for a few instructions when a client's memory grows, and
-//! the ears of those who are told to make room or who wait for some. A client that is relayed has no part in it
-//! once its backend has taken what was kept. Bounded by `early_budget`.
+//! the ears of those who are told to make room or who wait for some. A client that is relayed is not told, and has no
+//! part in it once its backend has taken what was kept. Bounded by `early_budget`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,6 +65,15 @@ impl EarlyRoom {
         }
     }
 
+    /// Tells those who are to make room.
+    fn tell(books: &mut Books) {
+        while let Some(ticket) = books.budget.next_to_leave() {
+            if let Some(leave) = books.holders.get(&ticket) {
+                leave.notify_one();
+            }
+        }
+    }
+
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,11 +102,7 @@ impl Share {
             let leave = self.leave.insert(Arc::default());
             books.holders.insert(self.ticket, Arc::clone(leave));
         }
-        while let Some(ticket) = books.budget.next_to_leave() {
-            if let Some(leave) = books.holders.get(&ticket) {
-                leave.notify_one();
-            }
-        }
+        EarlyRoom::tell(&mut books);
         granted
     }
 
@@ -111,6 +116,16 @@ impl Share {
         }
         if std::mem::take(&mut self.is_told) || held {
             self.room.freed.notify_one(); // kept for the next who waits, if nobody does
+        }
+    }
+
+    /// Its client is relayed: it keeps its part until that is dropped, and is not told to leave any more.
+    pub(crate) fn let_in(&mut self) {
+        if self.leave.is_some() {
+            let mut books = self.room.books();
+            books.budget.let_in(self.ticket);
+            books.holders.remove(&self.ticket);
+            EarlyRoom::tell(&mut books); // another, if it was to make room
         }
     }
 

@@ -238,9 +238,8 @@ impl Accepted {
                 }
                 Read::End => return Turn::Gone(Gone::Left),
                 Read::Full { by_budget } => {
-                    if self.full.is_none_or(|full| full.by_budget != by_budget) {
-                        self.full = Some(Full { since: now, by_budget });
-                    }
+                    // The reason stays the same until it is read on.
+                    self.full.get_or_insert(Full { since: now, by_budget });
                     return Turn::Wait;
                 }
             }
@@ -306,6 +305,7 @@ impl Accepted {
             self.out.extend_from_slice(&pong);
         }
         self.out.extend_from_slice(text);
+        self.share.let_in();
         let before = Before {
             early: self.early.into_bytes(),
             share: Some(self.share),

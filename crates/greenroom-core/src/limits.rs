@@ -26,7 +26,8 @@ pub const HELD_MAX: usize = 10_000;
 pub const ACCEPT_AFTER: Duration = Duration::from_secs(4);
 /// The longest `accept_after` that may be configured.
 pub const ACCEPT_AFTER_MAX: Duration = HOLD_TIMEOUT_MAX;
-/// Addresses that are remembered as accepted in a hold period: as many as may be held.
+/// Addresses that are remembered as accepted in a hold period: as many as may be held, unless `held_max` was raised.
+/// Browsers of another address then wait their time.
 pub const ACCEPTED_ADDRESSES_MAX: usize = HELD_MAX;
 /// Bytes kept of what one accepted client sends before its backend is ready; then it is not read any more.
 pub const EARLY_MAX: usize = 64 * KIB;

@@ -104,7 +104,7 @@ pub enum Input {
         id: SessionId,
         /// When its hold is over.
         deadline: Time,
-        /// Whether it may wait at all (`--hold handshake`), or is refused unless the gate is open.
+        /// Whether it may wait at all, or is refused unless the gate is open (`hold = "refuse"`).
         may_wait: bool,
         /// What it is.
         class: Class,

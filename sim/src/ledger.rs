@@ -84,9 +84,8 @@ pub(crate) struct Entry {
     pub(crate) who: Who,
     /// Its turn, while it is not in line.
     turn: Option<u64>,
-    /// The number of its last dial, and whether that has given up its slot.
+    /// The number of its last dial.
     number: usize,
-    is_freed: bool,
     /// Too many of its address, or of its key, waited when it came.
     over: (bool, bool),
     /// The last dial of a plain request on which its head was written to a backend.
@@ -257,7 +256,6 @@ impl Ledger {
             who,
             turn: None,
             number: 0,
-            is_freed: false,
             over: (
                 is_over(of_address, self.limits.held_per_address),
                 is_over(of_key, self.limits.held_per_key),

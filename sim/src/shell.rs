@@ -17,7 +17,6 @@ use crate::world::{Event, World};
 impl World<'_> {
     /// One input to the gate, and all that follows from it.
     pub(crate) fn tell_gate(&mut self, input: gate::Input) {
-        self.ledger.free_slots(self.now);
         self.gate.handle(self.now, input);
         self.do_outputs();
         self.look_before_a_hold_ends();
@@ -78,7 +77,6 @@ impl World<'_> {
     pub(crate) fn wake(&mut self) {
         self.armed = None;
         self.pass_readiness();
-        self.ledger.free_slots(self.now);
         self.gate.handle_timeout(self.now);
         self.do_outputs();
         self.look_before_a_hold_ends();

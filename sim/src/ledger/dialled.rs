@@ -42,7 +42,7 @@ impl Ledger {
         let entry = &mut self.entries[client];
         entry.at = At::OnItsWay(None);
         entry.waited_from = Some(now);
-        (entry.number, entry.is_freed) = (number, false);
+        entry.number = number;
         entry.benched = false;
         (entry.switched, entry.settles, entry.looked, entry.lost_at) = (None, None, None, None);
         entry.attempts += 1;

@@ -1,7 +1,7 @@
 //! How many dials may be out and how many may begin, worked out once more.
 //!
 //! - *Window* (11): whole at the first opening, small after a canary and after a restart; half of it for what fails or
-//!   is late, once for all that were dialled before; one more for each other answer.
+//!   is late, once for all that were dialled before; one more for each other answer, none by silence.
 //! - *Rate* (11): in any time no more dials than the rate gives, and a burst.
 
 use greenroom_core::gate::Class;
@@ -80,19 +80,6 @@ impl Ledger {
             self.pace.window = (self.pace.window / 2).max(self.least_window());
         } else if widens {
             self.widens();
-        }
-    }
-
-    /// Time has passed: a slot that was given up is another's, and makes room as an answer does.
-    pub(crate) fn free_slots(&mut self, now: Time) {
-        let patience = self.limits.dial_patience;
-        for client in 0..self.entries.len() {
-            let entry = &mut self.entries[client];
-            let gives_up = entry.waited_from.is_some_and(|from| from + patience <= now) && !entry.is_freed;
-            if entry.at == At::OnItsWay(None) && gives_up {
-                entry.is_freed = true;
-                self.widens();
-            }
         }
     }
 

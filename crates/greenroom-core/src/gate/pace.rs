@@ -1,9 +1,9 @@
 //! How fast the [`Gate`] lets in: how many dials may be out, and how many may begin in a second.
 //!
 //! The *window* of dials shrinks by half when a dial fails, and when a handshake is answered late, and widens by one with
-//! each other answer. It shrinks once for all dials that began before it shrank last: those were dialled at the
-//! old pace, and say nothing of the new one (as TCP halves once per round trip). After a restart it begins
-//! small, and so doubles with each round: the backend's caches are cold, and everybody is there at once.
+//! each other answer; silence leaves it as it is. It shrinks once for all dials that began before it shrank last: those
+//! were dialled at the old pace, and say nothing of the new one (as TCP halves once per round trip). After a restart it
+//! begins small, and so doubles with each round: the backend's caches are cold, and everybody is there at once.
 //!
 //! A `release_rate` is kept by exact arithmetic (the generic cell rate algorithm, on whole numbers): nobody goes early,
 //! the error does not add up, and what was not used in `RELEASE_BURST` is lost. Nothing grows here.
@@ -188,13 +188,12 @@ impl Gate {
         Some(since + self.limits.dial_patience)
     }
 
-    /// Slots of those are free again. That they are slow is no failure: the window widens as with answers.
+    /// Slots of those are free again. That they are slow is no failure, and silence is no answer: the window stays.
     pub(super) fn free_slots(&mut self, now: Time) {
         while let Some(&(since, _)) = self.asked.first()
             && since + self.limits.dial_patience <= now
         {
             self.asked.pop_first();
-            self.pace.window = (self.pace.window + 1).min(self.limits.dials_max.max(1));
         }
     }
 }

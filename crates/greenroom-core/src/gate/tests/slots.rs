@@ -55,8 +55,9 @@ fn who_is_never_answered_is_refused_at_its_deadline_also_without_a_slot() {
     assert_eq!(said, [Output::Refuse(SessionId(1), Refusal::Unanswered)]);
 }
 
+/// Before a backend that answers nothing as many go in each patience as the window allows, and no more.
 #[test]
-fn a_crowd_that_is_answered_late_passes_ever_faster() {
+fn by_silence_the_window_does_not_grow() {
     let mut bench = Bench::limited(&[1]);
     assert_eq!(
         dialled(&bench.tell(Input::Answered(SessionId(1), Answer::Spoke))),
@@ -66,8 +67,13 @@ fn a_crowd_that_is_answered_late_passes_ever_faster() {
     for id in 2..=200 {
         bench.arrive(id);
     }
-    let at_first = bench.gate.dialing();
-    let then = dialled(&bench.pass(DIAL_PATIENCE)).len();
-    let later = dialled(&bench.pass(DIAL_PATIENCE)).len();
-    assert!(at_first < then && then < later, "{at_first}, {then}, {later}");
+    let window = bench.gate.dialing();
+    assert!((1..=DIALS_MIN + 1).contains(&window), "small after a canary: {window}");
+    for _ in 0..5 {
+        assert_eq!(dialled(&bench.pass(DIAL_PATIENCE - MS)), []);
+        assert_eq!(dialled(&bench.pass(MS)).len(), window);
+    }
+    // Answers widen it as ever.
+    let next = 2 + 5 * u64::try_from(window).unwrap();
+    assert_eq!(dialled(&bench.answer(next, Answer::Switched)).len(), 2);
 }

@@ -145,6 +145,8 @@ pub(crate) struct Ledger {
     pub(crate) requeued: u64,
     pub(crate) accepted: u64,
     pub(crate) fair_turns: u64,
+    /// Hold periods that began with a doubt of long ago.
+    pub(crate) old_doubts: u64,
     pub(crate) broken: Option<Violation>,
 }
 
@@ -175,6 +177,7 @@ impl Ledger {
             requeued: 0,
             accepted: 0,
             fair_turns: 0,
+            old_doubts: 0,
             broken: None,
         }
     }
@@ -402,8 +405,10 @@ impl Ledger {
             },
         };
         let was_open = matches!(self.seen, Seen::Doubt | Seen::Proving | Seen::Sure);
-        if was_open && seen == Seen::Shut {
-            self.begin_period(now);
+        match seen {
+            Seen::Shut if was_open => self.begin_period(now),
+            Seen::Limited if was_open => self.fails_trial(now),
+            Seen::Shut | Seen::Limited | Seen::Doubt | Seen::Proving | Seen::Sure | Seen::Failed | Seen::Draining => {}
         }
         match change {
             Change::Opened => self.opens(false),

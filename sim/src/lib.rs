@@ -75,6 +75,8 @@ pub struct Report {
     pub accepted: u64,
     /// Clients that were let in where turns are shared, at an open gate.
     pub fair_turns: u64,
+    /// Hold periods that began with a doubt of long ago.
+    pub old_doubts: u64,
     /// Canaries.
     pub canaries: u64,
     /// Bytes that passed the relay.
@@ -98,6 +100,7 @@ impl Report {
         self.culprits += other.culprits;
         self.accepted += other.accepted;
         self.fair_turns += other.fair_turns;
+        self.old_doubts += other.old_doubts;
         self.canaries += other.canaries;
         self.relayed += other.relayed;
     }

@@ -135,6 +135,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, origin: Time, trace: &mut Trace) 
         requeued: world.ledger.requeued,
         accepted: world.ledger.accepted,
         fair_turns: world.ledger.fair_turns,
+        old_doubts: world.ledger.old_doubts,
         canaries: world.ledger.canaries,
         ..world.sum
     })

@@ -37,6 +37,7 @@ fn no_invariant_breaks() {
             "{sum:?}"
         );
         assert!(sum.accepted > 3_000 && sum.fair_turns > 2_000, "{sum:?}");
+        assert!(sum.old_doubts > 0, "{sum:?}");
         assert!(sum.crashes > 0 && sum.culprits > 0, "{sum:?}");
         assert!(sum.canaries > 5_000 && sum.relayed > 1_000_000, "{sum:?}");
         assert!(

@@ -7,7 +7,7 @@
 //! - *Given up* (5, 8): once of each, at a gate that is not open, whose time it is, and whose dial was unanswered for its patience.
 //!
 //! Its time goes by the hold period, which begins with the gate, and when it is open no more; a trial that fails
-//! begins none. A browser whose address was accepted in this period before it got its place follows at once.
+//! begins none, but where the backend's word was doubted later than a trial takes. A browser whose address was accepted in this period before it got its place follows at once.
 
 use std::collections::BTreeSet;
 
@@ -31,6 +31,15 @@ impl Period {
 }
 
 impl Ledger {
+    /// A trial failed. Where the backend said READY so long ago it was believed, as nobody came to see.
+    pub(super) fn fails_trial(&mut self, now: Time) {
+        let is_old = now.since(self.seen_since) > self.limits.prove_for;
+        if self.seen == Seen::Doubt && is_old {
+            self.old_doubts += 1;
+            self.begin_period(now);
+        }
+    }
+
     /// The gate is open no more: not where a trial failed.
     pub(super) fn begin_period(&mut self, now: Time) {
         self.period = Period::new(now);

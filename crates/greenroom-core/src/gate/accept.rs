@@ -2,7 +2,8 @@
 //!
 //! Clients give up a handshake that hangs, and a browser opens one WebSocket to an address at a time: so whoever
 //! has waited for some time of the backend's *hold period* is accepted, and keeps its place. The period begins when
-//! the gate shuts after it was open, and with the gate itself; that a trial fails begins none.
+//! the gate shuts after it was open, and with the gate itself; that a trial fails begins none, unless the gate was open
+//! for longer than `prove_for`, as nobody came to end a doubt.
 //!
 //! A browser whose address has been accepted in this period is accepted as soon as it has to wait, as its sockets come
 //! one after the other. Nobody is accepted at an open gate: there the 101 is the server's.
@@ -13,7 +14,7 @@ use core::time::Duration;
 use std::collections::{BTreeSet, HashSet};
 
 use super::settle::Way;
-use super::{Dialing, Gate, Output, Stage, Waiting};
+use super::{Dialing, Gate, Output, Stage, Trial, Waiting};
 use crate::event::{Refusal, SessionId};
 use crate::limits::ACCEPTED_ADDRESSES_MAX;
 use crate::session::Answer;
@@ -87,8 +88,23 @@ impl Period {
 }
 
 impl Gate {
-    /// The backend is away from now on.
-    pub(super) fn begin_period(&mut self, now: Time) {
+    /// The backend of an open gate is away from now on: a hold period begins, and when it comes back it was restarted.
+    pub(super) fn goes_away(&mut self, now: Time) {
+        self.is_restart = true;
+        self.begin_period(now);
+    }
+
+    /// That begins no hold period, as the gate opened on trial, and the trial goes on; unless nobody came to end a
+    /// doubt for longer than a trial takes.
+    pub(super) fn trial_fails(&mut self, now: Time) {
+        if let Stage::Open(Trial::Doubt { opened, .. }) = self.stage
+            && now.since(opened) > self.limits.prove_for
+        {
+            self.goes_away(now);
+        }
+    }
+
+    fn begin_period(&mut self, now: Time) {
         self.period = Period {
             is_crowded: self.period.is_crowded,
             ..Period::new(now)

@@ -538,15 +538,9 @@ impl Gate {
         self.outputs.push_back(Output::Changed(change));
     }
 
-    /// The backend of an open gate is away from now on: a hold period begins, and when it comes back it was restarted.
-    fn goes_away(&mut self, now: Time) {
-        self.is_restart = true;
-        self.begin_period(now);
-    }
-
-    /// Falls back to one canary at a time, from the front, after a pause. That begins no hold period: it opened
-    /// on trial, and the trial goes on.
+    /// Falls back to one canary at a time, from the front, after a pause.
     fn limit(&mut self, now: Time, change: Change) {
+        self.trial_fails(now);
         let next = now + self.limits.canary_every;
         self.stage = Stage::Limited { next, after: None };
         self.limited_at = now;

@@ -105,6 +105,40 @@ fn a_trial_that_fails_begins_no_hold_period() {
     assert_eq!(bench.auto(3), [3], "the same period");
 }
 
+/// READY was long ago, and who comes first finds nobody: for those who come the backend is away from now on.
+#[test]
+fn a_doubt_of_hours_that_fails_begins_a_hold_period_and_one_of_a_trials_length_does_not() {
+    for (open_for, is_new) in [(HOUR, true), (PROVE_FOR + MS, true), (PROVE_FOR, false)] {
+        let mut bench = Bench::small(1000, 20);
+        bench.arrive_as(1, 0, Accept::AtOnce, browser(7));
+        bench.pass(AFTER);
+        bench.tell(Input::Left(SessionId(1)));
+        bench.tell(Input::Ready(Trust::Pushed));
+        bench.pass(open_for);
+        bench.auto(2);
+        let mut said = bench.answer(2, Answer::Refused);
+        assert!(matches!(bench.gate.stage(), Stage::Limited { .. }));
+        bench.tell(Input::Spare(0)); // so that nobody is let in
+        said.extend(bench.arrive_as(3, 0, Accept::After(AFTER), browser(7)));
+        let at_once = accepted(&said);
+        if !is_new {
+            assert_eq!(at_once, [2, 3], "the same period");
+            continue;
+        }
+        assert_eq!(at_once, []);
+        assert_eq!(accepted(&bench.pass(AFTER - MS)), []);
+        assert_eq!(accepted(&bench.pass(MS)), [2, 3]);
+        // It comes back as after a restart.
+        for id in 4..=23 {
+            bench.arrive(id);
+        }
+        bench.goes();
+        bench.tell(Input::Spare(100));
+        let said = bench.tell(Input::Ready(Trust::Pushed));
+        assert_eq!(dialled(&said).len(), crate::limits::DIALS_START);
+    }
+}
+
 #[test]
 fn a_start_that_failed_at_an_open_gate_begins_a_hold_period_too() {
     let mut bench = Bench::open(1);

@@ -102,6 +102,25 @@ async fn whose_data_has_no_room_is_heard_as_far_as_control_frames_come_next() {
     }
 }
 
+/// It is one look that sees both.
+#[tokio::test]
+async fn a_ping_before_data_that_has_no_memory_is_answered_and_the_data_stays_unread() {
+    let (mut client, ours) = pair().await;
+    let room = EarlyRoom::new(10_000);
+    let mut other = room.share();
+    assert!(other.grow(9_500));
+    let mut accepted = Accepted::new(ours, Vec::new(), None, 1_000, &room);
+    let data = frame(0x82, &[7; 100]);
+    client.write_all(&[frame(0x89, b"?"), data.clone()].concat()).unwrap();
+    for _ in 0..100 {
+        assert!(!matches!(accepted.read(), Turn::Gone(_)));
+        tokio::task::yield_now().await;
+    }
+    assert!(accepted.pong.is_some() && accepted.full.is_some_and(|full| full.by_budget));
+    let unread = rustix::io::ioctl_fionread(accepted.client.socket()).unwrap();
+    assert_eq!((unread, room.used()), (data.len() as u64, 9_500));
+}
+
 /// Its patience begins when its next byte has no room, and anew for another reason.
 #[tokio::test(start_paused = true)]
 async fn who_is_read_on_is_not_full_and_waits_anew_for_another_reason() {

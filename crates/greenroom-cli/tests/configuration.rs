@@ -196,10 +196,13 @@ fn completions_and_manual_pages_are_there_for_each_command() {
             "greenroom-demo.1",
             "greenroom-man.1",
             "greenroom-phase.1",
+            "greenroom-ps.1",
             "greenroom-run.1",
             "greenroom-schema.1",
             "greenroom-serve.1",
+            "greenroom-show.1",
             "greenroom-status.1",
+            "greenroom-why.1",
             "greenroom.1"
         ]
     );

@@ -445,6 +445,31 @@ fn what_comes_in_pieces_is_read_though_the_wait_is_interrupted_again_and_again()
     is_over(&house);
 }
 
+/// Who comes is told how long it will take, and nobody else for that: else each one who comes costs as much as all who wait.
+#[test]
+fn who_is_accepted_is_told_of_the_wait_alone_and_all_are_when_the_phase_changes() {
+    let house = accepting(|config| config.routes[0].waiting_message = Some("{position} {phase}".into()));
+    let mut clients: Vec<Raw> = Vec::new();
+    for position in 0..5 {
+        let mut client = accepted(&house.address);
+        assert_eq!(client.frame(), (0x81, format!("{position} starting").into_bytes()));
+        clients.push(client);
+    }
+    for client in &mut clients {
+        client.send(masked(0x89, b""));
+        assert_eq!(client.frame(), (0x8a, Vec::new()), "nothing was said in between");
+    }
+    house.phase("init");
+    for (position, client) in clients.iter_mut().enumerate() {
+        let (first, text) = client.frame();
+        let text = String::from_utf8(text).unwrap();
+        assert!(first == 0x81 && text.starts_with(&format!("{position} ")), "{text}");
+        assert!(!text.ends_with("starting"), "{text}");
+    }
+    drop(clients);
+    is_over(&house);
+}
+
 /// What a client sends in one go with its head is its first message, whoever gives the 101: it lies there before anybody waits for it.
 #[test]
 fn what_comes_with_the_head_is_kept_like_what_comes_later() {

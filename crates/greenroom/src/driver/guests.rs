@@ -23,8 +23,10 @@ pub(super) struct Telling {
     next: Option<Time>,
     /// Those who were accepted since the last look at the line.
     new: HashSet<SessionId>,
-    /// When they may be told: not before.
+    /// When the line may be looked at again: not before.
     look_at: Time,
+    /// The phase has changed since, and is told then.
+    is_late: bool,
     /// The phase that they heard of last.
     phase: Option<Box<str>>,
 }
@@ -32,7 +34,7 @@ pub(super) struct Telling {
 impl Telling {
     /// When it is time to tell them.
     pub(super) fn due(&self) -> Option<Time> {
-        let new = Some(self.look_at).filter(|_| !self.new.is_empty());
+        let new = Some(self.look_at).filter(|_| self.is_late || !self.new.is_empty());
         self.next.into_iter().chain(new).min()
     }
 }
@@ -132,10 +134,11 @@ impl Driver {
         if self.waiting.new.is_empty() && self.waiting.next.is_none() {
             return;
         }
+        let phase = self.standing.borrow().phase.clone();
+        self.waiting.is_late = now < self.waiting.look_at && self.waiting.phase != phase;
         if now < self.waiting.look_at {
             return;
         }
-        let phase = self.standing.borrow().phase.clone();
         let tells_all = self.waiting.next.is_some_and(|at| at <= now) || self.waiting.phase != phase;
         let new = std::mem::take(&mut self.waiting.new);
         if new.is_empty() && !tells_all {

@@ -31,6 +31,32 @@ pub(super) struct Telling {
     phase: Option<Box<str>>,
 }
 
+/// Whether the house has room for what another accepted client says, as the gate was told.
+#[derive(Debug)]
+pub(super) struct Room {
+    is: bool,
+    /// That there is some again is not said before.
+    rests_until: Time,
+    /// While there is none: when it is looked again.
+    look_at: Time,
+}
+
+impl Room {
+    /// Until the gate is told, it believes that there is some.
+    pub(super) fn new() -> Self {
+        Self {
+            is: true,
+            rests_until: Time::ZERO,
+            look_at: Time::ZERO,
+        }
+    }
+
+    /// When it is to be looked again.
+    pub(super) fn due(&self) -> Option<Time> {
+        Some(self.look_at).filter(|_| !self.is)
+    }
+}
+
 impl Telling {
     /// When it is time to tell them.
     pub(super) fn due(&self) -> Option<Time> {
@@ -107,12 +133,15 @@ impl Driver {
     /// Tells the gate whether the house has room for what another accepted client says. That there is some again is not
     /// said more often than each `ACCEPT_REST`: it makes the gate look at all who wait.
     pub(super) fn tell_room(&mut self, now: Time) {
-        let (was, at) = self.room;
         let is = self.registry.early.admits();
-        if is == was || (is && now < at) {
+        self.room.look_at = now + ACCEPT_REST;
+        if is == self.room.is || (is && now < self.room.rests_until) {
             return;
         }
-        self.room = (is, now + ACCEPT_REST);
+        self.room.is = is;
+        if is {
+            self.room.rests_until = now + ACCEPT_REST;
+        }
         self.gate.handle(now, Input::Room(is));
         self.carry_out(now);
     }

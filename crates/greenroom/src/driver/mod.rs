@@ -42,7 +42,7 @@ pub use standing::{Degraded, Gateway, LastVerdict, Standing};
 pub use status::{CheckStatus, HeldStatus, PhaseStatus, StartsStatus, Status};
 
 use flaps::Flaps;
-use guests::Telling;
+use guests::{Room, Telling};
 
 use crate::clock;
 use crate::config::{self, Address, Config};
@@ -94,8 +94,7 @@ pub struct Driver {
     sent_away: Vec<(Client, Refusal)>,
     /// How many are refused at about the same time.
     together: Together,
-    /// Whether the house has room for what another accepted client says, as the gate was told, and when it is looked at again if not.
-    room: (bool, Time),
+    room: Room,
     /// When accepted clients hear again how long they will wait, and what they heard last.
     waiting: Telling,
     /// It is ready: whoever has no wish of their own is let in.
@@ -219,7 +218,7 @@ impl Driver {
             lost: (0, None),
             sent_away: Vec::new(),
             together: Together::default(),
-            room: (true, Time::ZERO),
+            room: Room::new(),
             waiting: Telling::default(),
             readiness,
             is_whole: false,
@@ -307,7 +306,7 @@ impl Driver {
             look.flatten(),
             self.lost.1,
             self.waiting.due(),
-            Some(self.room.1).filter(|_| !self.room.0),
+            self.room.due(),
         ]
         .into_iter()
         .flatten()

@@ -200,12 +200,17 @@ fn a_backends_refusal_is_passed_on_before_the_101_and_1008_after() {
         assert_eq!(backend.rest_or_reset(), b"");
 
         let house = accepting(|_| {});
+        let began = Instant::now();
         let mut client = accepted(&house, "");
         client.send(masked(0x81, b"early"));
         house.ready();
         let (mut backend, _) = house.stub.request();
         backend.send(&answer);
         assert_eq!(closed(client), (1008, format!("upstream-status={status}")));
+        assert!(
+            began.elapsed() >= FIRST_SECOND,
+            "some clients come back at once, without end"
+        );
         assert_eq!(backend.rest_or_reset(), b"", "nothing of an accepted client's");
         all_is_over(&house);
         assert_eq!(ended_by(&house, "backend_refused"), 1);

@@ -497,6 +497,41 @@ async fn a_failed_start_closes_the_accepted_with_1013_spread_and_not_before_thei
     house.is_empty().await;
 }
 
+/// A stop brings the closes nearer of those who wait for their instant already, and none into its first second.
+#[tokio::test(start_paused = true)]
+async fn a_stop_amid_a_spread_of_closes_keeps_each_first_second() {
+    let house = House::new("", "").await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(house.accepted().await);
+    }
+    house
+        .inbox
+        .tell(Message::signal(Input::StartFailed(Generation(0)), "test"));
+    let closes = clients.into_iter().map(|(mut client, since)| {
+        tokio::spawn(async move {
+            let (code, _, at) = client.close().await;
+            (code, at.since(since))
+        })
+    });
+    let closes = closes.collect::<Vec<_>>();
+    tokio::time::sleep(Duration::from_millis(100)).await; // tidy: allow-sleep the clock goes by itself here
+    house.drain.send_replace(Some(Drain {
+        count: 0,
+        spread: Duration::ZERO,
+        deadline: clock::now() + Duration::from_secs(10),
+    }));
+    for close in closes {
+        let (code, after) = close.await.unwrap();
+        assert_eq!(code, 1013);
+        assert!(
+            after + A_TICK >= FIRST_SECOND && after <= FIRST_SECOND + A_TICK,
+            "{after:?}"
+        );
+    }
+    house.is_empty().await;
+}
+
 /// A client that does not answer the Close has had its time; nothing of what it sent is kept in it.
 #[tokio::test(start_paused = true)]
 async fn who_does_not_answer_its_close_is_cut_and_its_bytes_are_free_before() {

@@ -118,6 +118,10 @@ words! {
         ConnectionsOfAddress => "connections_of_address",
         /// Its address begins more handshakes than it may.
         HandshakeRate => "handshake_rate",
+        /// As many connections of its user as may be are open.
+        ConnectionsOfUser => "connections_of_user",
+        /// It is closed by hand while it waits.
+        ByHand => "by_hand",
         /// greenroom is stopping.
         Draining => "draining",
         /// No file descriptor is left for another client.
@@ -158,9 +162,14 @@ impl Refusal {
             | Self::Shed
             | Self::EarlyBudget
             | Self::Connections
+            | Self::ByHand
             | Self::Draining
             | Self::Descriptors => 503,
-            Self::HeldOfAddress | Self::HeldOfKey | Self::ConnectionsOfAddress | Self::HandshakeRate => 429,
+            Self::HeldOfAddress
+            | Self::HeldOfKey
+            | Self::ConnectionsOfAddress
+            | Self::ConnectionsOfUser
+            | Self::HandshakeRate => 429,
             Self::Origin | Self::Host => 403,
             Self::BadRequest | Self::EarlyPings => 400,
             Self::HeadTimeout | Self::BodyTimeout => 408,
@@ -186,6 +195,7 @@ impl Refusal {
             | Self::Shed
             | Self::EarlyBudget
             | Self::Connections
+            | Self::ByHand
             | Self::Descriptors => 1013,
             Self::HeldOfAddress
             | Self::HeldOfKey
@@ -193,6 +203,7 @@ impl Refusal {
             | Self::Origin
             | Self::Host
             | Self::ConnectionsOfAddress
+            | Self::ConnectionsOfUser
             | Self::HandshakeRate => 1008,
             Self::EarlyTooMuch => 1009,
             Self::Draining => 1001,
@@ -236,6 +247,8 @@ impl Refusal {
             Self::Connections => "too many clients are connected; try again later",
             Self::ConnectionsOfAddress => "too many connections of this address; try again later",
             Self::HandshakeRate => "too many handshakes of this address; try again later",
+            Self::ConnectionsOfUser => "too many connections of this user; try again later",
+            Self::ByHand => "the server asks to try again later",
             Self::Draining => "the server is stopping; try again later",
             Self::Descriptors => "the server has no room for another connection; try again later",
             Self::BadRequest => "the request is malformed",
@@ -283,8 +296,20 @@ words! {
         ClientViolation => "client_violation",
         /// The backend broke the protocol: 1002 to it, 1001 to the client.
         BackendViolation => "backend_violation",
-        /// greenroom was stopping: 1001.
+        /// greenroom was stopping, or its backend, its route or a part of the clients was drained.
         Drained => "drained",
+        /// Somebody closed it through the admin API.
+        Admin => "admin",
+        /// It sent and got nothing for `idle_timeout`: 1001.
+        Idle => "idle",
+        /// Its `max_lifetime` was over: 1001.
+        Lifetime => "lifetime",
+        /// It took too little for too long (`slow = "close"`): 1013.
+        Slow => "slow",
+        /// It sent a message that is too large (1009), or too many (1008).
+        Limit => "limit",
+        /// A newer connection of its user took its place: 1008.
+        Replaced => "replaced",
         /// A limit of time while half-closed or closing.
         TimedOut => "timed_out",
         /// A fault of greenroom itself; always worth a bug report.

@@ -387,6 +387,8 @@ pub const HOUSE_THREADS: usize = 2;
 pub const BOOK_SHARDS: usize = 16;
 /// Closed connections of which it is kept why they ended: some 300 bytes each.
 pub const CLOSES_KEPT: usize = 10_000;
+/// Notices of the house that wait for one connection's task: it takes them at its next turn, so few ever wait.
+pub const NOTICES_MAX: usize = 64;
 /// Connections in one answer of the admin API; for more it is asked again.
 pub const CONNECTIONS_SHOWN_MAX: usize = 10_000;
 /// The same unless it is said.

@@ -22,7 +22,7 @@ use greenroom_core::wire::text_message;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::config::{Config, Fair, Route, TellClients};
+use crate::config::{Config, Fair, Route, RouteOf, TellClients};
 use crate::driver::{Degraded, Inbox, Standing};
 use crate::head::{Forward, Kind, With, other_readings};
 use crate::http::Pool;
@@ -132,6 +132,12 @@ impl Front {
     /// Which route a request takes.
     pub fn route(&self, request: &Kind) -> Result<usize, Astray> {
         route(&self.config, self.listener, request.host(), request.path())
+    }
+
+    /// A route of this configuration.
+    #[must_use]
+    pub fn route_of(&self, route: usize) -> RouteOf {
+        RouteOf::new(&self.config, route)
     }
 
     /// The backend of a route.

@@ -9,6 +9,7 @@
 //! a free one is a condition of release; and what each address has, where that is
 //! limited.
 
+mod notice;
 mod record;
 mod table;
 
@@ -26,12 +27,13 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::addresses::{AddressBook, Counted};
 use crate::clock;
-use crate::config::Limits;
+use crate::config::{Limits, RouteOf};
 use crate::early::EarlyRoom;
 use crate::front::Backend;
 use crate::head::Kind;
 use crate::telemetry::{Event, Log, printable};
 
+pub(crate) use notice::{Close, Mailbox, Notice};
 pub use record::{Asked, Record, Traffic};
 pub use table::Closed;
 use table::Table;
@@ -366,8 +368,8 @@ impl Entry {
     }
 
     /// Its request is for this backend by this route, or for none: so the log and the books name it.
-    pub(crate) fn asks(&mut self, of: Option<(&Backend, usize)>, request: &Kind) {
-        self.of = of.and_then(|(backend, _)| backend.label.clone());
+    pub(crate) fn asks(&mut self, of: Option<(&Backend, RouteOf)>, request: &Kind) {
+        self.of = of.as_ref().and_then(|(backend, _)| backend.label.clone());
         self.record.asks(of.map(|(_, route)| Asked {
             route,
             path: printable(request.path(), LOG_TEXT_MAX).into(),
@@ -446,6 +448,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.record.mailbox.shut();
         // Its places are free before it is told of: who hears it may take them.
         self.counted = None;
         self.registry.open.fetch_sub(1, Ordering::SeqCst);

@@ -22,10 +22,11 @@ use std::time::Duration;
 
 use greenroom_core::backend::Input;
 use greenroom_core::drain::{close_at, seed_for};
-use greenroom_core::event::CloseCause;
+use greenroom_core::event::{CloseCause, Refusal};
 use greenroom_core::limits::{CLOSE_HANDSHAKE, FORWARD_AFTER, FORWARD_AFTER_MAX, HALF_CLOSED, SETTLE};
 use greenroom_core::session::relay::{Ended, Relay, Then};
 use greenroom_core::time::Time;
+use greenroom_core::wire::CloseCode;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
@@ -36,7 +37,7 @@ use crate::driver::{Message, RELAY};
 use crate::early::Share;
 use crate::front::Front;
 use crate::opening::{Before, Switched101};
-use crate::registry::{Descriptor, Entry};
+use crate::registry::{Close, Descriptor, Entry, Notice};
 use crate::stream::Stream;
 
 use pipe::Pipe;
@@ -84,8 +85,8 @@ enum End {
     Then(Then),
     /// The limit of an ending relay was reached.
     Limit,
-    /// greenroom drains, and it is this one's turn.
-    Drained,
+    /// It was told to end.
+    Close(Close),
 }
 
 /// Relays one session until its end, and writes the end into the books. What it
@@ -154,6 +155,9 @@ impl Session {
         let mut planned = std::pin::pin!(planned(&mut drain));
         let mut listening = false;
         let plan = poll_fn(|cx| {
+            if !listening {
+                self.entry.record().mailbox.listen(cx.waker());
+            }
             if let Poll::Ready(end) = self.poll(cx, front) {
                 return Poll::Ready(Err(end));
             }
@@ -197,6 +201,9 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, front: &Front) -> Poll<End> {
+        if let Some(Notice::Close(close)) = self.entry.record().mailbox.take() {
+            return Poll::Ready(End::Close(close));
+        }
         for direction in [Self::poll_down, Self::poll_up] {
             if let Poll::Ready(then) = direction(self, cx) {
                 match then {
@@ -222,7 +229,13 @@ impl Session {
         if let Some(turn) = &mut self.turn
             && turn.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(End::Drained);
+            return Poll::Ready(End::Close(Close {
+                cause: CloseCause::Drained,
+                refusal: Refusal::Draining,
+                code: CloseCode::GOING_AWAY,
+                reason: "".into(),
+                detail: None,
+            }));
         }
         match &mut self.limit {
             Some(limit) => limit.as_mut().poll(cx).map(|()| End::Limit),

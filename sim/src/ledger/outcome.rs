@@ -98,6 +98,8 @@ impl Ledger {
             | Refusal::Host
             | Refusal::Connections
             | Refusal::ConnectionsOfAddress
+            | Refusal::ConnectionsOfUser
+            | Refusal::ByHand
             | Refusal::HandshakeRate => false,
             Refusal::BadAnswer => entry.deaths >= u32::from(self.limits.deaths_max),
         };

@@ -142,8 +142,9 @@ fn health() -> Router<Arc<Asked>> {
 }
 
 fn well(State(asked): State<Arc<Asked>>, question: Question) -> Response {
-    let waits = asked.config.admin.readyz_waits;
-    let backends = asked.backends.iter().map(|backend| &**backend);
+    let house = asked.house();
+    let waits = house.config.admin.readyz_waits;
+    let backends = house.backends.iter().map(|backend| &**backend);
     let (status, body) = health::answer(question, waits, backends, &asked.drain);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     (status, body).into_response()
@@ -175,8 +176,9 @@ async fn scrape(asked: State<Arc<Asked>>) -> Response {
 }
 
 async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
+    let house = asked.house();
     let mut backends = Vec::new();
-    for backend in asked.backends.iter() {
+    for backend in house.backends.iter() {
         backends.extend(backend.inbox.status().await.map(|status| *status));
     }
     let uptime_ms = clock::now().as_nanos() / 1_000_000;
@@ -185,8 +187,8 @@ async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime_ms,
-            listeners: asked.listeners.clone(),
-            profile: asked.config.profile.clone(),
+            listeners: house.listeners.clone(),
+            profile: house.config.profile.clone(),
             platform: platform(|name| std::env::var_os(name)),
             stopping: asked.drain.borrow().is_some(),
         },
@@ -196,15 +198,16 @@ async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
 
 type Name = Result<Path<String>, PathRejection>;
 
-fn backend(asked: &Asked, name: Name) -> Result<&Arc<Backend>, Refused> {
+fn backend(asked: &Asked, name: Name) -> Result<Arc<Backend>, Refused> {
+    let house = asked.house();
     let Path(name) = match name {
         Ok(name) => name,
         Err(rejection) => return refuse(rejection.status(), rejection.body_text(), "write the name of a backend"),
     };
-    if let Some(found) = asked.backends.iter().find(|backend| backend.name == name) {
-        return Ok(found);
+    if let Some(found) = house.backends.iter().find(|backend| backend.name == name) {
+        return Ok(Arc::clone(found));
     }
-    let names: Vec<_> = asked.backends.iter().map(|backend| backend.name.as_str()).collect();
+    let names: Vec<_> = house.backends.iter().map(|backend| backend.name.as_str()).collect();
     refuse(
         StatusCode::NOT_FOUND,
         format!("there is no backend {name:?}"),
@@ -220,7 +223,7 @@ async fn status(backend: &Backend) -> Result<Json<Status>, Refused> {
 }
 
 async fn one(State(asked): State<Arc<Asked>>, name: Name) -> Result<Json<Status>, Refused> {
-    status(backend(&asked, name)?).await
+    status(&*backend(&asked, name)?).await
 }
 
 async fn push(
@@ -239,13 +242,13 @@ async fn push(
             );
         }
     };
-    let now = status(backend).await?.0;
-    let input = judge(&asked, backend, &push, &now)?;
+    let now = status(&backend).await?.0;
+    let input = judge(&asked, &backend, &push, &now)?;
     backend.inbox.tell(Message::Backend(input, "admin"));
     if push.phase == "stopping" {
         backend.inbox.tell(Message::Said(push.phase));
     }
-    status(backend).await
+    status(&backend).await
 }
 
 /// What a push means, if it makes sense.
@@ -259,7 +262,8 @@ fn judge(asked: &Asked, backend: &Backend, push: &Push, now: &Status) -> Result<
             "leave `generation` out to mean the present one",
         );
     }
-    let settings = asked
+    let house = asked.house();
+    let settings = house
         .config
         .backends
         .iter()

@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 use super::Asked;
 use super::api::{Refused, refuse};
 use crate::clock;
-use crate::config::Config;
 use crate::config::units;
 use crate::registry::{Closed, Record};
 
@@ -143,7 +142,8 @@ impl Filter {
             .map(|cause| cause.word())
             .chain(refusals)
             .collect();
-        let (backends, routes) = (&asked.config.backends, &asked.config.routes);
+        let house = asked.house();
+        let (backends, routes) = (&house.config.backends, &house.config.routes);
         known(
             "state",
             self.state.as_ref(),
@@ -237,9 +237,7 @@ pub(super) async fn list(State(asked): State<Arc<Asked>>, filter: Filtered) -> R
     let wanted = wanted(&asked, filter)?;
     let now = clock::now();
     let all = asked.registry.all();
-    Ok(Json(
-        wanted.of(all.iter().map(|record| open(record, &asked.config, now))),
-    ))
+    Ok(Json(wanted.of(all.iter().map(|record| open(record, now)))))
 }
 
 pub(super) async fn list_closed(
@@ -256,9 +254,7 @@ pub(super) async fn list_closed(
     }
     let now = clock::now();
     let all = asked.registry.last_closed();
-    Ok(Json(
-        wanted.of(all.iter().map(|closed| over(closed, &asked.config, now))),
-    ))
+    Ok(Json(wanted.of(all.iter().map(|closed| over(closed, now)))))
 }
 
 type Number = Result<Path<u64>, PathRejection>;
@@ -278,12 +274,9 @@ pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Resu
     let closed = || {
         let all = asked.registry.last_closed();
         let found = all.iter().find(|closed| closed.record.number == number)?;
-        Some(over(found, &asked.config, now))
+        Some(over(found, now))
     };
-    let found = asked
-        .registry
-        .find(number)
-        .map(|record| open(&record, &asked.config, now));
+    let found = asked.registry.find(number).map(|record| open(&record, now));
     match found.or_else(closed) {
         Some(one) => Ok(Json(one)),
         None => refuse(
@@ -294,13 +287,9 @@ pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Resu
     }
 }
 
-fn open(record: &Record, config: &Config, now: Time) -> Connection {
+fn open(record: &Record, now: Time) -> Connection {
     let (state, since) = record.state();
-    let (route, path) = match record.asks_for() {
-        Some(asked) => (config.routes.get(asked.route), Some(asked.path.to_string())),
-        None => (None, None),
-    };
-    let backend = route.and_then(|route| config.backends.get(route.backend));
+    let asks = record.asks_for();
     let ((bytes_up, messages_up), (bytes_down, messages_down)) = (record.up.get(), record.down.get());
     let (dials, generation) = record.dials();
     Connection {
@@ -311,9 +300,9 @@ fn open(record: &Record, config: &Config, now: Time) -> Connection {
         since_ms: millis(now.since(since)),
         age_ms: millis(now.since(record.accepted_at)),
         accepted_ms: record.accepted().map(|at| millis(now.since(at))),
-        backend: backend.map(|backend| backend.name.clone()),
-        route: route.map(|route| route.name.clone()),
-        path,
+        backend: asks.as_ref().map(|asks| asks.route.backend().name.clone()),
+        route: asks.as_ref().map(|asks| asks.route.name.clone()),
+        path: asks.map(|asks| asks.path.to_string()),
         dials,
         generation,
         bytes_up,
@@ -324,7 +313,7 @@ fn open(record: &Record, config: &Config, now: Time) -> Connection {
     }
 }
 
-fn over(closed: &Closed, config: &Config, now: Time) -> Connection {
+fn over(closed: &Closed, now: Time) -> Connection {
     let (from, since) = closed.from;
     Connection {
         end: Some(End {
@@ -335,7 +324,7 @@ fn over(closed: &Closed, config: &Config, now: Time) -> Connection {
             after_ms: millis(closed.at.since(since)),
             ago_ms: millis(now.since(closed.at)),
         }),
-        ..open(&closed.record, config, closed.at)
+        ..open(&closed.record, closed.at)
     }
 }
 

@@ -27,6 +27,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use greenroom_core::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE, ADMIN_REST, HEAD_TIMEOUT};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -47,21 +48,39 @@ pub use socket::Socket;
 /// What is asked about, and told.
 #[derive(Debug)]
 pub struct Asked {
+    /// The house as it stands; a reload puts another in its place.
+    pub house: ArcSwap<Standing>,
+    /// The books.
+    pub registry: Arc<Registry>,
+    /// Says that greenroom stops.
+    pub drain: watch::Receiver<Option<Drain>>,
+    /// Where it is said who has changed what.
+    pub log: Log,
+}
+
+/// What a configuration has made of the house.
+#[derive(Debug)]
+pub struct Standing {
     /// The configuration.
     pub config: Arc<Config>,
     /// The backends, in its order.
     pub backends: Arc<[Arc<Backend>]>,
     /// Where clients come to, as bound.
     pub listeners: Vec<String>,
-    /// The books.
-    pub registry: Arc<Registry>,
-    /// Says that greenroom stops.
-    pub drain: watch::Receiver<Option<Drain>>,
+}
+
+impl Asked {
+    /// The house as it stands now.
+    #[must_use]
+    pub fn house(&self) -> Arc<Standing> {
+        self.house.load_full()
+    }
 }
 
 /// Opens the doors that the configuration asks for. The socket is removed when what is returned is dropped.
 pub fn open(asked: &Arc<Asked>, socket: Option<Socket>, log: &Log) -> io::Result<Option<Socket>> {
-    let settings = &asked.config.admin;
+    let house = asked.house();
+    let settings = &house.config.admin;
     if let Some(address) = &settings.address {
         tokio::spawn(serve_tcp(bind(address)?, api::at_address(asked, settings), log.clone()));
     }

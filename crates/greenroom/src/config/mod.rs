@@ -53,6 +53,7 @@ pub use problem::Invalid;
 pub use readiness::{Admin, Check, HttpProbe, Pattern, ProbeKind, Secret, Shed, TellClients};
 pub use ready::{Ready, ReadyError};
 pub use reference::{reference, schema};
+pub use route::RouteOf;
 pub use source::Origin;
 
 /// The words that `hold` may be.

@@ -8,9 +8,11 @@
 
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
+use std::ops::Deref;
+use std::sync::Arc;
 
 use super::host::bare;
-use super::model::{Config, HostPattern, Route};
+use super::model::{Backend, Config, HostPattern, Route};
 
 impl Config {
     /// The index of the route for a request with this Host (empty: none was given) and this path.
@@ -21,6 +23,43 @@ impl Config {
             let here = route.listeners.as_ref().is_none_or(|some| some.contains(&listener));
             here && route.host.is_for(host) && rest(&route.path, path).is_some()
         })
+    }
+}
+
+/// A route, with the configuration that it is of: after a reload there are others, and who came before goes by this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteOf {
+    config: Arc<Config>,
+    index: usize,
+}
+
+impl RouteOf {
+    /// The route of this index, which is one of the configuration's.
+    #[must_use]
+    pub fn new(config: &Arc<Config>, index: usize) -> Self {
+        debug_assert!(index < config.routes.len());
+        let config = Arc::clone(config);
+        Self { config, index }
+    }
+
+    /// The backend that it leads to.
+    #[must_use]
+    pub fn backend(&self) -> &Backend {
+        &self.config.backends[self.backend]
+    }
+
+    /// The configuration that it is of.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+}
+
+impl Deref for RouteOf {
+    type Target = Route;
+
+    fn deref(&self) -> &Route {
+        &self.config.routes[self.index]
     }
 }
 

@@ -78,9 +78,8 @@ impl Driver {
             who,
             order,
         } = arrival;
-        let settings = &self.config.routes[route];
-        let need = settings.need;
-        if settings.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
+        let need = route.need;
+        if route.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
             let _ = order.send(Order::Refuse(Refusal::Shed, 1)); // it may have left: then it is gone anyway
             return;
         }
@@ -122,7 +121,7 @@ impl Driver {
             return;
         };
         client.accept = Accept::Done;
-        let is_told = self.config.routes[client.route].waiting_message.is_some();
+        let is_told = client.route.waiting_message.is_some();
         self.log.say(Event::Accepted { session: id.0 });
         self.order(id, |next| Order::Accept { next });
         if is_told {
@@ -177,9 +176,10 @@ impl Driver {
         let line: Vec<SessionId> = self.gate.line().collect();
         let mut are_there = false;
         for (position, id) in line.into_iter().enumerate() {
-            let is_told = self.clients.get(&id).is_some_and(|client| {
-                client.accept == Accept::Done && self.config.routes[client.route].waiting_message.is_some()
-            });
+            let is_told = self
+                .clients
+                .get(&id)
+                .is_some_and(|client| client.accept == Accept::Done && client.route.waiting_message.is_some());
             are_there |= is_told;
             if is_told && (tells_all || new.contains(&id)) {
                 self.order(id, |next| Order::Tell { position, next });

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::standing::LastVerdict;
 use super::status::Status;
+use crate::config::RouteOf;
 use crate::dial::Dialled;
 use crate::head::Kind;
 
@@ -77,7 +78,7 @@ pub struct Arrival {
     /// Its request.
     pub request: Arc<Kind>,
     /// Its route.
-    pub route: usize,
+    pub route: RouteOf,
     /// Its address.
     pub peer: std::net::IpAddr,
     /// When it is accepted, if it has to wait.
@@ -232,6 +233,17 @@ mod tests {
     use super::*;
     use crate::head::parse_head;
 
+    fn config() -> Arc<crate::config::Config> {
+        let layers = crate::config::Layers {
+            file: None,
+            variables: Vec::new(),
+            flags: crate::config::Flags::default(),
+            purpose: crate::config::Purpose::Serve,
+        };
+        let text = b"[backend.app]\naddress = \"127.0.0.1:1\"\n".to_vec();
+        Arc::new(crate::config::load_bytes("test.toml", text, &layers).unwrap().config)
+    }
+
     fn arrival() -> Arrival {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         Arrival {
@@ -239,7 +251,7 @@ mod tests {
             may_wait: true,
             class: Class::WebSocket,
             request: Arc::new(parse_head(head).unwrap()),
-            route: 0,
+            route: RouteOf::new(&config(), 0),
             peer: [127, 0, 0, 1].into(),
             accept: Accept::Never,
             who: Who::default(),

@@ -45,7 +45,7 @@ use flaps::Flaps;
 use guests::{Room, Telling};
 
 use crate::clock;
-use crate::config::{self, Address, Config};
+use crate::config::{self, Address, Config, RouteOf};
 use crate::dial::{Dialled, Launcher};
 use crate::front;
 use crate::head::Kind;
@@ -61,7 +61,7 @@ const ROOM_KEPT: usize = 64;
 #[derive(Debug)]
 struct Client {
     request: Arc<Kind>,
-    route: usize,
+    route: RouteOf,
     peer: std::net::IpAddr,
     arrived: Time,
     /// It had to wait at the gate.
@@ -497,8 +497,7 @@ impl Driver {
                 continue;
             };
             client.dial = (attempt, canary);
-            let route = &self.config.routes[client.route];
-            let (request, peer) = (&client.request, client.peer);
+            let (route, request, peer) = (&client.route, &client.request, client.peer);
             let degraded = self.standing.borrow().degraded.clone();
             let mut forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
             forward.is_accepted = client.accept == Accept::Done;

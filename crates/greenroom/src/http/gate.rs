@@ -52,7 +52,7 @@ impl<'r> Wait<'r> {
                 is_safe: request.is_safe(),
             },
             request: Arc::clone(&request.kind),
-            route: request.route_index,
+            route: request.front.route_of(request.route_index),
             peer: request.peer,
             accept: Accept::Never,
             who: (request.front).who(&request.kind, request.peer, request.route_index),

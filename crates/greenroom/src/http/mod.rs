@@ -108,7 +108,7 @@ pub(crate) async fn serve(
         kind: Arc::new(kind),
         client: Watched::new(client),
     };
-    entry.asks(Some((request.backend, route)), &request.kind);
+    entry.asks(Some((request.backend, front.route_of(route))), &request.kind);
     let end = Box::pin(request.run(entry)).await;
     request.finish(end, entry).await
 }

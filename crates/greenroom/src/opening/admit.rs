@@ -98,7 +98,10 @@ fn astray(astray: Astray) -> Denied {
 /// Sends away who may not come in.
 pub(super) async fn deny(front: &Front, client: TcpStream, denied: Denied, request: &Kind, entry: &mut Entry) {
     let Denied { refusal, detail, route } = denied;
-    entry.asks(route.map(|route| (&**front.backend(route), route)), request);
+    entry.asks(
+        route.map(|route| (&**front.backend(route), front.route_of(route))),
+        request,
+    );
     entry.refused_for(refusal, detail, Some(request));
     entry.enter(State::Closing);
     if matches!(request, Kind::Upgrade(upgrade) if upgrade.has_origin()) {

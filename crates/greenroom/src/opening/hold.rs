@@ -119,7 +119,7 @@ pub(super) fn wait<'a>(
         may_wait: settings.hold != Hold::Refuse,
         class: Class::WebSocket,
         request: Arc::clone(&request),
-        route,
+        route: front.route_of(route),
         peer,
         accept: match settings.hold {
             Hold::Accept if selected.is_some() => Accept::AtOnce,
@@ -131,7 +131,7 @@ pub(super) fn wait<'a>(
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
     entry.set_session(place.id);
-    entry.asks(Some((front.backend(route), route)), &request);
+    entry.asks(Some((front.backend(route), front.route_of(route))), &request);
     let waiting = Waiting {
         place,
         guest: Guest::Unanswered(Watched::new(client)),

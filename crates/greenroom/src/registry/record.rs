@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use greenroom_core::event::State;
 use greenroom_core::time::Time;
 
+use super::notice::Mailbox;
+use crate::config::RouteOf;
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Record {
@@ -31,13 +34,15 @@ pub struct Record {
     /// From the backend.
     pub down: Traffic,
     asked: Mutex<Option<Arc<Asked>>>,
+    /// Where the connection's task is told things.
+    pub(crate) mailbox: Mailbox,
 }
 
 /// What a connection asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// Its route, in the order of the configuration.
-    pub route: usize,
+    /// Its route.
+    pub route: RouteOf,
     /// The path, without its query, cut at `LOG_TEXT_MAX` characters and printable.
     pub path: Box<str>,
 }
@@ -86,6 +91,7 @@ impl Record {
             up: Traffic::default(),
             down: Traffic::default(),
             asked: Mutex::default(),
+            mailbox: Mailbox::default(),
         }
     }
 

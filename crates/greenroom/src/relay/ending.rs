@@ -7,7 +7,7 @@
 //! | backend lost inside a frame over 64 KiB | cut | – |
 //! | client broke the protocol | 1002 | 1001 |
 //! | backend broke the protocol | 1001 | 1002 |
-//! | greenroom drains | 1001 | 1001 |
+//! | told to end (a drain, the admin API, a limit) | as it was told | 1001 |
 //!
 //! After its own Close greenroom waits for the client's, for `CLOSE_HANDSHAKE`.
 
@@ -82,11 +82,11 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             }
             session.end_backend().await;
         }
-        End::Drained => {
-            session.entry.ends(CloseCause::Drained);
+        End::Close(close) => {
+            session.entry.ends_with(close.cause, close.detail.map(String::from));
             session.entry.enter(State::Closing);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
-            session.close_client(CloseCode::GOING_AWAY, "").await;
+            session.close_client(close.code, &close.reason).await;
             session.end_backend().await;
         }
         End::Limit => {

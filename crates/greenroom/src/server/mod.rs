@@ -23,6 +23,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use greenroom_core::limits::HOUSE_THREADS;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -211,11 +212,14 @@ impl Parts<'_> {
             listeners.push(opened.map_err(|error| format!("cannot listen on {address}: {error}"))?);
         }
         let asked = Arc::new(admin::Asked {
-            config: Arc::clone(self.config),
-            backends,
-            listeners,
+            house: ArcSwap::from_pointee(admin::Standing {
+                config: Arc::clone(self.config),
+                backends,
+                listeners,
+            }),
             registry: Arc::clone(self.registry),
             drain: self.draining,
+            log: self.log.clone(),
         });
         admin::open(&asked, socket, self.log).map_err(|error| format!("cannot open the admin address: {error}"))
     }

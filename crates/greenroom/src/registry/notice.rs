@@ -1,0 +1,174 @@
+//! What a connection's own task is told from outside: its mailbox.
+//!
+//! Whoever has something to say to a connection (the admin API, a drain, the watch over silent ones) finds its line in
+//! the books and leaves a notice there; the connection's task takes it at its next turn, and is woken for it. Nobody
+//! else touches its sockets. A relay asks with each turn whether something was left: one load, as nearly always nothing was.
+//!
+//! Bounded by `NOTICES_MAX` that wait; a connection that is over takes none.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use greenroom_core::event::{CloseCause, Refusal};
+use greenroom_core::limits::NOTICES_MAX;
+use greenroom_core::wire::CloseCode;
+
+/// What a connection is told.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// It is to be closed.
+    Close(Close),
+}
+
+/// How a connection is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Close {
+    /// Why, for the ledger.
+    pub(crate) cause: CloseCause,
+    /// What a client hears that has no 101 yet.
+    pub(crate) refusal: Refusal,
+    /// What one hears that has.
+    pub(crate) code: CloseCode,
+    /// With these words, of at most 123 bytes (RFC 6455 §5.5).
+    pub(crate) reason: Box<str>,
+    /// What else the ledger says.
+    pub(crate) detail: Option<Box<str>>,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    /// Something lies there.
+    told: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// The task to wake.
+    waker: Option<Waker>,
+    /// What waits, the first first; `None`: nothing, as nearly always.
+    #[allow(
+        clippy::box_collection,
+        reason = "every connection has this, and hardly any ever uses it"
+    )]
+    notices: Option<Box<VecDeque<Notice>>>,
+    is_shut: bool,
+}
+
+impl Mailbox {
+    /// Leaves a notice. It comes back where nobody would take it: the connection is over, or has not taken so many before.
+    pub(crate) fn tell(&self, notice: Notice) -> Result<(), Notice> {
+        let waker = {
+            let mut inner = self.inner();
+            let waiting = inner.notices.as_ref().map_or(0, |notices| notices.len());
+            if inner.is_shut || waiting >= NOTICES_MAX {
+                return Err(notice);
+            }
+            inner.notices.get_or_insert_default().push_back(notice);
+            self.told.store(true, Ordering::Release);
+            inner.waker.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// This task is woken from now on.
+    pub(crate) fn listen(&self, waker: &Waker) {
+        let mut inner = self.inner();
+        if !inner.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            inner.waker = Some(waker.clone());
+        }
+    }
+
+    /// The next notice, if there is one.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Notice> {
+        if !self.told.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut inner = self.inner();
+        let notice = inner.notices.as_mut().and_then(|notices| notices.pop_front());
+        if inner.notices.as_ref().is_none_or(|notices| notices.is_empty()) {
+            inner.notices = None;
+            self.told.store(false, Ordering::Release);
+        }
+        notice
+    }
+
+    /// Waits for the next notice. Given up, it loses none.
+    pub(crate) async fn next(&self) -> Notice {
+        poll_fn(|cx| {
+            self.listen(cx.waker()); // before looking, so that none is missed
+            self.take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Takes no more, and drops what was not taken: the connection is over.
+    pub(super) fn shut(&self) {
+        let mut inner = self.inner();
+        inner.is_shut = true;
+        inner.waker = None;
+        let unread = inner.notices.take();
+        drop(inner);
+        drop(unread); // whoever waits for an answer hears that there is none
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(detail: &str) -> Notice {
+        Notice::Close(Close {
+            cause: CloseCause::Admin,
+            refusal: Refusal::ByHand,
+            code: CloseCode::GOING_AWAY,
+            reason: "".into(),
+            detail: Some(detail.into()),
+        })
+    }
+
+    fn detail(notice: Option<Notice>) -> Option<String> {
+        let Notice::Close(close) = notice?;
+        close.detail.map(String::from)
+    }
+
+    #[tokio::test]
+    async fn notices_come_in_order_and_wake_who_waits() {
+        let mailbox = std::sync::Arc::new(Mailbox::default());
+        assert!(mailbox.take().is_none());
+        let waits = tokio::spawn({
+            let mailbox = std::sync::Arc::clone(&mailbox);
+            async move { (detail(Some(mailbox.next().await)), detail(Some(mailbox.next().await))) }
+        });
+        tokio::task::yield_now().await;
+        mailbox.tell(close("a")).unwrap();
+        mailbox.tell(close("b")).unwrap();
+        assert_eq!(waits.await.unwrap(), (Some("a".into()), Some("b".into())));
+        assert!(mailbox.take().is_none());
+    }
+
+    #[test]
+    fn who_takes_nothing_is_told_no_more_than_the_bound_and_who_is_over_nothing() {
+        let mailbox = Mailbox::default();
+        for _ in 0..NOTICES_MAX {
+            mailbox.tell(close("")).unwrap();
+        }
+        assert!(mailbox.tell(close("")).is_err());
+        assert!(mailbox.take().is_some());
+        mailbox.tell(close("")).unwrap();
+        mailbox.shut();
+        assert!(mailbox.tell(close("")).is_err());
+    }
+}

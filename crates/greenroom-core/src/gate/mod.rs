@@ -242,8 +242,6 @@ pub enum Trial {
 /// A session that waits.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    /// A dial of it was given up, unanswered: that is done once.
-    gave_up: bool,
     deadline: Time,
     attempts: u32,
     rejections: u8,
@@ -368,7 +366,6 @@ impl Gate {
                 who,
             } => {
                 let waiting = Waiting {
-                    gave_up: false,
                     deadline,
                     attempts: 0,
                     rejections: 0,

@@ -377,6 +377,13 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the first keepalive probe, and the time between two.
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
+/// Connections that are a crowd: when three quarters of so many have gone, memory is given back to the system.
+pub const CROWD_LEAST: usize = 1_000;
+/// The same of bytes that accepted clients have sent early.
+pub const CROWD_LEAST_BYTES: usize = 16 * 1024 * KIB;
+/// How long after that, and the least time between two times.
+pub const TRIM_AFTER: Duration = Duration::from_secs(1);
+
 /// Threads for all that is not a client's own. Two, so that a long look at the kernel's tables
 /// on one does not stop the gate on the other. Clients have a thread for each core beside them.
 pub const HOUSE_THREADS: usize = 2;

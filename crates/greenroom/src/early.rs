@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use greenroom_core::buffer::Budget;
+use greenroom_core::limits::CROWD_LEAST_BYTES;
 use tokio::sync::Notify;
+
+use crate::memory::Crowd;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct EarlyRoom {
     /// Tells one of those who wait for memory, the first, that some came free; who got some tells the next. Were all told at
     /// once, thousands would look for what is enough for a few, and other clients of their thread would wait.
     freed: Notify,
+    /// How much there was, so that it is given back when it is gone.
+    crowd: Crowd,
 }
 
 #[derive(Debug)]
@@ -29,9 +34,9 @@ struct Books {
 }
 
 impl EarlyRoom {
-    /// For `max` bytes.
+    /// For `max` bytes; `gone` is told when most of many bytes are free again.
     #[must_use]
-    pub fn new(max: usize) -> Arc<Self> {
+    pub fn new(max: usize, gone: &Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             books: Mutex::new(Books {
                 budget: Budget::new(max),
@@ -39,6 +44,7 @@ impl EarlyRoom {
             }),
             tickets: AtomicU64::new(1),
             freed: Notify::new(),
+            crowd: Crowd::new(CROWD_LEAST_BYTES, gone),
         })
     }
 
@@ -98,6 +104,7 @@ impl Share {
         }
         let mut books = self.room.books();
         let granted = books.budget.grow(self.ticket, more);
+        self.room.crowd.grows(books.budget.used());
         if granted && self.leave.is_none() {
             let leave = self.leave.insert(Arc::default());
             books.holders.insert(self.ticket, Arc::clone(leave));
@@ -113,6 +120,7 @@ impl Share {
             let mut books = self.room.books();
             books.budget.free(self.ticket);
             books.holders.remove(&self.ticket);
+            self.room.crowd.shrinks(books.budget.used());
         }
         if std::mem::take(&mut self.is_told) || held {
             self.room.freed.notify_one(); // kept for the next who waits, if nobody does
@@ -175,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_is_told_to_leave_and_who_waits_for_memory_hears_that_some_is_free() {
-        let room = EarlyRoom::new(1000);
+        let room = EarlyRoom::new(1000, &Arc::default());
         let (mut old, mut new) = (room.share(), room.share());
         assert!(old.grow(500) && new.grow(399) && room.used() == 899);
         assert!(!room.admits());
@@ -197,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_who_waits_is_told_at_a_time_and_tells_the_next_unless_there_was_none() {
-        let room = EarlyRoom::new(1000);
+        let room = EarlyRoom::new(1000, &Arc::default());
         let (mut first, mut second, mut third) = (room.share(), room.share(), room.share());
         let mut holder = room.share();
         assert!(holder.grow(950) && !first.grow(100) && !second.grow(100));

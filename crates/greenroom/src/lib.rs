@@ -16,6 +16,7 @@ pub mod front;
 pub mod head;
 mod http;
 pub mod listener;
+mod memory;
 pub mod opening;
 pub mod probe;
 pub mod registry;

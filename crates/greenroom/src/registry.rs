@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::limits::{
-    CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
+    CROWD_LEAST, CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
 };
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, Semaphore};
@@ -31,6 +31,7 @@ use crate::config::{Limits, RouteOf};
 use crate::early::EarlyRoom;
 use crate::front::Backend;
 use crate::head::Kind;
+use crate::memory::Crowd;
 use crate::telemetry::{Event, Log, printable};
 
 pub(crate) use notice::{Close, Mailbox, Notice};
@@ -55,6 +56,10 @@ pub struct Registry {
     cookies_lost: AtomicU64,
     /// Connections of clients that are open: one number, as with `engaged`.
     open: AtomicUsize,
+    /// How many there were, so that their memory is given back when they have gone.
+    crowd: Crowd,
+    /// Told when a crowd has gone.
+    pub(crate) crowd_gone: Arc<Notify>,
     /// Descriptors of clients and backends in use.
     descriptors: AtomicUsize,
     /// Descriptors that sessions may use.
@@ -83,6 +88,7 @@ impl Registry {
     /// For a process that may open `descriptors` files.
     #[must_use]
     pub fn new(log: Log, descriptors: usize, limits: &Limits) -> Arc<Self> {
+        let crowd_gone = Arc::new(Notify::new());
         Arc::new(Self {
             log,
             table: Table::new(),
@@ -93,6 +99,7 @@ impl Registry {
             refusals: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
             cookies_lost: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            crowd: Crowd::new(CROWD_LEAST, &crowd_gone),
             descriptors: AtomicUsize::new(0),
             connections_max: limits.connections_max.unwrap_or(usize::MAX),
             addresses: AddressBook::new(limits, descriptors),
@@ -103,7 +110,8 @@ impl Registry {
             changed: Notify::new(),
             tarpit: Semaphore::new(TARPIT_MAX),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
-            early: EarlyRoom::new(limits.early_budget),
+            early: EarlyRoom::new(limits.early_budget, &crowd_gone),
+            crowd_gone,
         })
     }
 
@@ -115,6 +123,7 @@ impl Registry {
         self.table.open(&record);
         self.states[State::Opening as usize].fetch_add(1, Ordering::Relaxed);
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.crowd.grows(open);
         let mut entry = Entry {
             registry: Arc::clone(self),
             state: State::Opening,
@@ -451,7 +460,8 @@ impl Drop for Entry {
         self.record.mailbox.shut();
         // Its places are free before it is told of: who hears it may take them.
         self.counted = None;
-        self.registry.open.fetch_sub(1, Ordering::SeqCst);
+        let open = self.registry.open.fetch_sub(1, Ordering::SeqCst) - 1;
+        self.registry.crowd.shrinks(open);
         let cause = self.cause.unwrap_or(CloseCause::Internal);
         let was_engaged = is_engaged(self.state);
         self.enter(State::Closed);

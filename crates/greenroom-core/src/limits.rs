@@ -409,6 +409,8 @@ pub const LOG_QUEUE: usize = 16_384;
 pub const LOST_GATHER: Duration = Duration::from_millis(100);
 /// Characters of a request's Host, and of its path, in a log line.
 pub const LOG_TEXT_MAX: usize = 100;
+/// Characters of what was changed from outside, and of its details, in a log line.
+pub const AUDIT_TEXT_MAX: usize = 300;
 /// How long log lines are gathered before they are written.
 pub const LOG_GATHER: Duration = Duration::from_millis(2);
 /// Bytes of log that are gathered for one write.

@@ -27,6 +27,7 @@ use greenroom_core::readiness::Input;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
+use super::by::By;
 use super::connections;
 use super::guard::{self, Rule};
 use super::health::{self, Question};
@@ -228,6 +229,7 @@ async fn one(State(asked): State<Arc<Asked>>, name: Name) -> Result<Json<Status>
 
 async fn push(
     State(asked): State<Arc<Asked>>,
+    by: By,
     name: Name,
     push: Result<Json<Push>, JsonRejection>,
 ) -> Result<Json<Status>, Refused> {
@@ -243,8 +245,13 @@ async fn push(
         }
     };
     let now = status(&backend).await?.0;
-    let input = judge(&asked, &backend, &push, &now)?;
-    backend.inbox.tell(Message::Backend(input, "admin"));
+    let input = judge(&asked, &backend, &push, &now);
+    let said = by.change("phase", format!("backend {}", backend.name));
+    match &input {
+        Ok(_) => said.detail(&push.phase).done(&asked.log),
+        Err(_) => said.of(&asked.log, &input),
+    }
+    backend.inbox.tell(Message::Backend(input?, "admin"));
     if push.phase == "stopping" {
         backend.inbox.tell(Message::Said(push.phase));
     }

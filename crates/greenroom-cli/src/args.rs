@@ -153,6 +153,12 @@ pub(crate) struct Ps {
     /// Those of this route only
     #[arg(long, value_name = "NAME")]
     pub(crate) route: Option<String>,
+    /// Those of this user only
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Those with this tag only: name=value, or a name
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Option<String>,
     /// Those of this address only
     #[arg(long, value_name = "IP")]
     pub(crate) address: Option<std::net::IpAddr>,

@@ -21,6 +21,7 @@
 //! | [`buffer`] | what is kept of a client that was accepted before its backend is ready |
 //! | [`wire`] | where WebSocket frames begin and end |
 //! | [`addresses`] | what one address may have: connections, handshakes |
+//! | [`users`] | what one user may have: WebSockets, and which gives way |
 //! | [`session`] | what an answer of the backend means to a waiting client, and how a relay ends |
 //! | [`backoff`] | when a dead child is started again |
 //! | [`drain`] | when each of many connections is closed |
@@ -41,4 +42,5 @@ pub mod readiness;
 pub mod session;
 pub mod starts;
 pub mod time;
+pub mod users;
 pub mod wire;

@@ -355,6 +355,13 @@ pub const TURNED_AWAY_MAX: usize = 64;
 /// Leading bits of an address by which clients are told apart: all of IPv4, and of IPv6 what one site has.
 pub const ADDRESS_BITS: (u8, u8) = (32, 64);
 
+// ── Users ──────────────────────────────────────────────────────────────────
+
+/// Bytes of a user's name, and of a tag's value, as a header says it: an address of a mailbox fits, a token does not.
+pub const USER_MAX: usize = 128;
+/// Tags of a route: each is kept with each of its connections.
+pub const TAGS_MAX: usize = 8;
+
 // ── Sockets and descriptors ────────────────────────────────────────────────
 
 /// Backlog of the client listener.

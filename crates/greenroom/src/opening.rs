@@ -88,7 +88,7 @@ async fn requests(
             http::tell_health(front, again, &request, question, entry).await;
             return None;
         }
-        let route = match admit::admit(front, peer, &request) {
+        let route = match admit::admit(front, peer, &request, entry) {
             Ok(route) => route,
             Err(denied) => {
                 Box::pin(admit::deny(front, again, denied, &request, entry)).await;

@@ -6,8 +6,8 @@
 //! without one is counted as a fault of greenroom. So
 //! `accepted = opening + http + held + dialing + relaying + parked + closing + closed`
 //! holds at every moment, by construction. Descriptors are counted here too, as
-//! a free one is a condition of release; and what each address has, where that is
-//! limited.
+//! a free one is a condition of release; what each address has, where that is
+//! limited; and what each user has, where a route says who that is.
 
 mod notice;
 mod record;
@@ -23,6 +23,7 @@ use greenroom_core::limits::{
     CROWD_LEAST, CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
 };
 use greenroom_core::time::Time;
+use greenroom_core::users::{Full, Rule};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::addresses::{AddressBook, Counted};
@@ -32,7 +33,9 @@ use crate::early::EarlyRoom;
 use crate::front::Backend;
 use crate::head::Kind;
 use crate::memory::Crowd;
+use crate::known;
 use crate::telemetry::{Event, Log, printable};
+use crate::users::{self, UserBook};
 
 pub(crate) use notice::{Close, Mailbox, Notice};
 pub use record::{Asked, Record, Traffic};
@@ -68,6 +71,8 @@ pub struct Registry {
     connections_max: usize,
     /// What each address has of them.
     pub(crate) addresses: Arc<AddressBook>,
+    /// What each user has of them.
+    pub(crate) users: Arc<UserBook>,
     /// Somebody waits for a descriptor.
     starved: AtomicBool,
     /// Clients' connections that wait for another request: the first to go where descriptors are few.
@@ -103,6 +108,7 @@ impl Registry {
             descriptors: AtomicUsize::new(0),
             connections_max: limits.connections_max.unwrap_or(usize::MAX),
             addresses: AddressBook::new(limits, descriptors),
+            users: Arc::default(),
             budget: descriptors.saturating_sub(DESCRIPTOR_RESERVE.min(descriptors / 2)),
             starved: AtomicBool::new(false),
             idle: AtomicUsize::new(0),
@@ -134,6 +140,7 @@ impl Registry {
             from: None,
             detail: None,
             counted: None,
+            counted_of_user: None,
             _descriptor: self.descriptor(),
         };
         let (used, most) = (self.descriptors.load(Ordering::Relaxed), self.descriptors_of_clients());
@@ -341,6 +348,8 @@ pub struct Entry {
     detail: Option<Box<str>>,
     /// Its place among those of its address, where they are counted.
     counted: Option<Box<Counted>>,
+    /// Its place among those of its user, where it has one.
+    counted_of_user: Option<Box<users::Counted>>,
     _descriptor: Descriptor,
 }
 
@@ -380,9 +389,16 @@ impl Entry {
     pub(crate) fn asks(&mut self, of: Option<(&Backend, RouteOf)>, request: &Kind) {
         self.of = of.as_ref().and_then(|(backend, _)| backend.label.clone());
         self.record.asks(of.map(|(_, route)| Asked {
+            known: known::of(&route.known_by, request).unwrap_or_default(), // where nobody can tell, it is refused
             route,
             path: printable(request.path(), LOG_TEXT_MAX).into(),
         }));
+    }
+
+    /// It is a WebSocket of this user; the rule says whether there may be another.
+    pub(crate) fn of_user(&mut self, user: &Arc<str>, rule: Option<Rule>) -> Result<(), Full> {
+        self.counted_of_user = Some(self.registry.users.come(user, rule, &self.record)?);
+        Ok(())
     }
 
     /// Its line in the books.
@@ -457,6 +473,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.counted_of_user = None; // whoever is in a user's line can still be told to go
         self.record.mailbox.shut();
         // Its places are free before it is told of: who hears it may take them.
         self.counted = None;

@@ -281,6 +281,7 @@ fn plain(backend: &str) -> Config {
             forward_after: None,
             waiting_message: None,
             origins: None,
+            known_by: config::KnownBy::default(),
             hold_timeout: limits::HOLD_TIMEOUT,
             http: config::HttpMode::Hold,
             http_hold: limits::HTTP_HOLD,

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `GET /v1/connections?state=…&backend=…&route=…&address=…&session=…&older_than=…&after=…&limit=…` | [`Connections`] |
+//! | `GET /v1/connections?state=…&backend=…&route=…&user=…&tag=…&address=…&session=…&older_than=…&after=…&limit=…` | [`Connections`] |
 //! | `GET /v1/connections/NUMBER` | [`Connection`], open or among the last that ended |
 //! | `GET /v1/closed?cause=…` and the filters above | [`Connections`] that ended, the latest first; without `after` |
 //!
@@ -26,6 +26,7 @@ use super::Asked;
 use super::api::{Refused, refuse};
 use crate::clock;
 use crate::config::units;
+use crate::known::Known;
 use crate::registry::{Closed, Record};
 
 /// Several connections.
@@ -65,6 +66,12 @@ pub struct Connection {
     /// What it asks for, without the query.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
+    /// Who its user is, where its route says by which header.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<String>,
+    /// Its tags, each `name=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tags: Vec<String>,
     /// How often its head was written to the backend by the gate.
     pub dials: u32,
     /// In which life of the backend's process last; 0 where greenroom starts none.
@@ -108,6 +115,9 @@ pub(super) struct Filter {
     state: Option<String>,
     backend: Option<String>,
     route: Option<String>,
+    user: Option<String>,
+    /// `name=value`, or a name.
+    tag: Option<String>,
     address: Option<IpAddr>,
     session: Option<u64>,
     older_than: Option<String>,
@@ -196,6 +206,8 @@ impl Wanted {
         is(&filter.state, Some(&one.state))
             && is(&filter.backend, one.backend.as_deref())
             && is(&filter.route, one.route.as_deref())
+            && is(&filter.user, one.user.as_deref())
+            && (filter.tag.as_deref()).is_none_or(|tag| Known::has_tag(&one.tags, tag))
             && (is(&filter.cause, one.end.as_ref().map(|end| end.cause.as_str()))
                 || is(&filter.cause, one.end.as_ref().and_then(|end| end.refusal.as_deref())))
             && filter.address.is_none_or(|address| address == one.address)
@@ -228,7 +240,7 @@ fn wanted(asked: &Asked, filter: Filtered) -> Result<Wanted, Refused> {
         Err(rejection) => refuse(
             StatusCode::UNPROCESSABLE_ENTITY,
             rejection.body_text(),
-            "filter by state, backend, route, address, session, older_than, cause, after and limit",
+            "filter by state, backend, route, user, tag, address, session, older_than, cause, after and limit",
         ),
     }
 }
@@ -292,6 +304,7 @@ fn open(record: &Record, now: Time) -> Connection {
     let asks = record.asks_for();
     let ((bytes_up, messages_up), (bytes_down, messages_down)) = (record.up.get(), record.down.get());
     let (dials, generation) = record.dials();
+    let known = asks.as_ref().and_then(|asks| asks.known.as_deref());
     Connection {
         number: record.number,
         session: record.session(),
@@ -302,7 +315,9 @@ fn open(record: &Record, now: Time) -> Connection {
         accepted_ms: record.accepted().map(|at| millis(now.since(at))),
         backend: asks.as_ref().map(|asks| asks.route.backend().name.clone()),
         route: asks.as_ref().map(|asks| asks.route.name.clone()),
-        path: asks.map(|asks| asks.path.to_string()),
+        user: known.and_then(|known| known.user.as_deref()).map(Into::into),
+        tags: known.map_or_else(Vec::new, |known| known.tags.iter().map(|tag| tag.to_string()).collect()),
+        path: asks.as_ref().map(|asks| asks.path.to_string()),
         dials,
         generation,
         bytes_up,

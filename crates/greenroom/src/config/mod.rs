@@ -44,8 +44,8 @@ pub(crate) use host::bare as bare_host;
 pub use layers::Flags;
 pub use load::{Layers, Loaded, load, load_bytes};
 pub use model::{
-    AllowedOrigin, Backend, Config, Fair, ForwardAfter, HeaderEdits, Hold, HostPattern, HttpMode, Limits, Listener,
-    LogFormat, NO_EDITS, Process, Route,
+    AllowedOrigin, Backend, Config, Fair, ForwardAfter, HeaderEdits, Hold, HostPattern, HttpMode, KnownBy, Limits,
+    Listener, LogFormat, NO_EDITS, Process, Route, Tag,
 };
 pub(crate) use origin::is_allowed;
 pub use print::to_toml;

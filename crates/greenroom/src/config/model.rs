@@ -14,6 +14,7 @@ use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::limits;
 use greenroom_core::phase;
 use greenroom_core::readiness::Need;
+use greenroom_core::users;
 
 use super::{Address, Admin, Check, Ready, Shed, TellClients};
 
@@ -59,6 +60,8 @@ pub struct Limits {
     pub early_max: usize,
     /// The same of all clients together.
     pub early_budget: usize,
+    /// WebSockets that one user may have open at one time; `None`: any number.
+    pub user: Option<users::Rule>,
 }
 
 impl Default for Limits {
@@ -72,6 +75,7 @@ impl Default for Limits {
             head_timeout: limits::HEAD_TIMEOUT,
             early_max: limits::EARLY_MAX,
             early_budget: limits::EARLY_BUDGET,
+            user: None,
         }
     }
 }
@@ -196,6 +200,8 @@ pub struct Route {
     pub waiting_message: Option<String>,
     /// Origins whose pages may open WebSockets; `None`: all.
     pub origins: Option<Vec<AllowedOrigin>>,
+    /// What its clients are known by.
+    pub known_by: KnownBy,
     /// What happens to HTTP requests that come too early.
     pub http: HttpMode,
     /// How long an HTTP request waits at the most.
@@ -216,6 +222,33 @@ pub struct Route {
     pub shed: Shed,
     /// How its clients hear that the backend is degraded.
     pub tell_clients: TellClients,
+}
+
+/// What the clients of a route are known by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownBy {
+    /// The header, in lower case, that says who the user is; `None`: nobody says so.
+    pub user: Option<String>,
+    /// The tags of its connections; no two have the same name.
+    pub tags: Vec<Tag>,
+}
+
+/// A tag of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// All of the route have it: `name=value`.
+    Fixed(String),
+    /// `name=value` with the name, in lower case, and the value of this header.
+    Header(String),
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(tag) => f.write_str(tag),
+            Self::Header(name) => write!(f, "header:{name}"),
+        }
+    }
 }
 
 /// The hosts a route is for; compared without case and without port.

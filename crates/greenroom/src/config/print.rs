@@ -115,6 +115,10 @@ impl Page {
         self.line("head_timeout", quoted(&show(limits.head_timeout)));
         self.line("early_max", quoted(&show_size(limits.early_max as u64)));
         self.line("early_budget", quoted(&show_size(limits.early_budget as u64)));
+        if let Some(rule) = limits.user {
+            self.line("max_connections_per_user", rule.most);
+            self.line("on_user_limit", quoted(rule.on_limit.word()));
+        }
     }
 
     /// A number that may be left out.
@@ -292,6 +296,13 @@ impl Page {
                 "origins",
                 array(origins.iter().map(|origin| quoted(&origin.to_string()))),
             );
+        }
+        if let Some(name) = &route.known_by.user {
+            self.line("user", quoted(&format!("header:{name}")));
+        }
+        if !route.known_by.tags.is_empty() {
+            let tags = route.known_by.tags.iter();
+            self.line("tags", array(tags.map(|tag| quoted(&tag.to_string()))));
         }
         self.line("http", quoted(route.http.word()));
         self.line("http_hold", quoted(&show(route.http_hold)));

@@ -111,7 +111,7 @@ pub(super) fn order(a: &Route, b: &Route) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{HeaderEdits, Hold, HttpMode, Limits, LogFormat};
+    use super::super::model::{HeaderEdits, Hold, HttpMode, KnownBy, Limits, LogFormat};
     use super::super::{Admin, Shed, TellClients};
     use super::*;
     use proptest::prelude::*;
@@ -130,6 +130,7 @@ mod tests {
             forward_after: None,
             waiting_message: None,
             origins: None,
+            known_by: KnownBy::default(),
             hold_timeout: Duration::ZERO,
             http: HttpMode::Hold,
             http_hold: Duration::ZERO,

@@ -13,6 +13,7 @@ use greenroom_core::time::Time;
 
 use super::notice::Mailbox;
 use crate::config::RouteOf;
+use crate::known::Known;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct Asked {
     pub route: RouteOf,
     /// The path, without its query, cut at `LOG_TEXT_MAX` characters and printable.
     pub path: Box<str>,
+    /// What its client is known by, where the route asks for that.
+    pub known: Option<Box<Known>>,
 }
 
 /// What went one way.

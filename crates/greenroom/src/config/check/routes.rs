@@ -84,6 +84,7 @@ impl Checker<'_> {
         );
         let forward_after = self.forward_after(&join(path, "forward_after"), route.forward_after);
         let origins = self.origins(&join(path, "origins"), route.origins);
+        let known_by = self.known_by(path, route.user, route.tags);
         let (min, max) = (HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX);
         let hold_timeout = self.duration(&join(path, "hold_timeout"), route.hold_timeout, HOLD_TIMEOUT, min, max);
         let http = self.word(&join(path, "http"), route.http, HttpMode::default());
@@ -112,6 +113,7 @@ impl Checker<'_> {
             forward_after,
             waiting_message: holding.waiting_message,
             origins,
+            known_by,
             http,
             http_hold,
             waiting_page,

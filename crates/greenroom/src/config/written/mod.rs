@@ -17,7 +17,7 @@ use greenroom_core::limits::{
     EARLY_MAX_RANGE, FORWARD_AFTER, FORWARD_AFTER_MAX, GRACE, GRACE_MAX, HANDSHAKES_MAX, HEAD_MAX, HEAD_MAX_RANGE,
     HEAD_TIMEOUT, HEAD_TIMEOUT_RANGE, HEADER_EDITS_MAX, HELD_MAX, HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX,
     HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, RELEASE_RATE_MAX, ROUTES_MAX,
-    SUBPROTOCOLS_MAX, WAITING_MESSAGE_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
+    SUBPROTOCOLS_MAX, TAGS_MAX, WAITING_MESSAGE_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
 };
 use greenroom_core::phase::DEFAULT_PHASES;
 
@@ -248,6 +248,14 @@ written! {
         /// hosts below it, `same` for pages of the request's own host, `null` for pages without one. Clients that send no Origin are no browsers, and pass.
         #[schemars(extend("x-default" = "all", "minItems" = 1, "maxItems" = ALLOWED_MAX, "examples" = [["https://example.org", "same"]]))]
         origins: Texts,
+        /// Which header says who the user is, as something in front of greenroom sets it: `header:NAME`. It is shown (`greenroom ps`), and counted for
+        /// `max_connections_per_user`. A request that has it several times, or with more than 128 bytes, or with what is not printable, is refused with 400; one without it has no user. A header
+        /// that clients can set themselves says nothing about who they are: what is in front must take theirs away.
+        #[schemars(extend("x-default" = "nobody says so", "pattern" = "^header:", "examples" = ["header:X-Auth-Request-User"]))]
+        user: String,
+        /// What its connections can be found by, beside their user: `name=value`, the same for all, or `header:NAME`, with the name and the value of a header, under the rules of `user`.
+        #[schemars(extend("x-default" = "none", "minItems" = 1, "maxItems" = TAGS_MAX, "examples" = [["header:X-Tenant", "plan=free"]]))]
+        tags: Texts,
         /// How long a WebSocket client waits at the most; then it gets 503 with Retry-After.
         #[schemars(extend("default" = show(HOLD_TIMEOUT), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX)))]
         hold_timeout: Span,
@@ -325,6 +333,13 @@ written! {
         /// Bytes that are kept of all accepted clients together. At 80 % of it nobody else is accepted, at 90 % those who came last are closed.
         #[schemars(extend("default" = show_size(EARLY_BUDGET as u64), "x-values" = kinds::sizes(EARLY_BUDGET_RANGE)))]
         early_budget: Size,
+        /// WebSockets that one user has open at one time, over all routes that say who their users are (`user`). With more it goes as `on_user_limit` says.
+        #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = DESCRIPTORS_MAX))]
+        max_connections_per_user: Number,
+        /// Who gives way when a user has as many: `refuse-new`, the new one, with 429; `close-oldest`, the one that the user opened first, with 1008, unless
+        /// it is open for less than a second: then the new one, so that two that reconnect at once do not drive each other out for ever.
+        #[schemars(extend("default" = "refuse-new", "enum" = super::words::ON_USER_LIMITS))]
+        on_user_limit: String,
     }
 }
 

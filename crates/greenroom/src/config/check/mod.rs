@@ -107,6 +107,7 @@ impl Checker<'_> {
         let grace = self.duration("grace", root.grace, GRACE, Duration::ZERO, GRACE_MAX);
         let log_format = self.word("log_format", root.log_format, LogFormat::default());
         let state_dir = self.state_dir(root.state_dir);
+        let reload_on_change = self.flag("reload_on_change", root.reload_on_change, false);
         let profile = self.profile(root.profile);
         let limits = self.limits(root.limits);
         let (admin, places) = self.admin(root.admin);
@@ -133,6 +134,7 @@ impl Checker<'_> {
             log_format,
             admin,
             state_dir,
+            reload_on_change,
             profile,
             limits,
         }

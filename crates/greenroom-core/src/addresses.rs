@@ -70,6 +70,17 @@ impl Addresses {
         }
     }
 
+    /// Other rules from now on. Nobody loses what it has; a bucket where there was none is full.
+    pub fn set_rules(&mut self, now: Time, rules: Rules) {
+        let had_none = self.rules.handshakes.is_none();
+        self.rules = rules;
+        if let (true, Some(rate)) = (had_none, rules.handshakes) {
+            for known in self.known.values_mut() {
+                (known.tokens, known.at) = (bucket(rate), now);
+            }
+        }
+    }
+
     /// A connection of this address begins. Where this is not denied, its end is told by [`Addresses::close`].
     pub fn open(&mut self, now: Time, address: IpAddr) -> Result<(), Denied> {
         let most = self.rules.connections.unwrap_or(usize::MAX);
@@ -214,6 +225,31 @@ mod tests {
             book.close(now, of);
         }
         assert_eq!(book.count(), 0, "nothing is kept of who has nothing");
+    }
+
+    #[test]
+    fn other_rules_take_nothing_from_anybody_and_a_new_bucket_is_full() {
+        let mut book = book(Some(3), None, 9);
+        let (now, one) = (Time::ZERO, address(1));
+        (0..3).for_each(|_| book.open(now, one).unwrap());
+        let rules = |connections, handshakes| Rules {
+            connections,
+            handshakes,
+            most: 9,
+        };
+        book.set_rules(now, rules(Some(1), Some(1)));
+        assert_eq!((book.handshake(now, one), book.handshake(now, one)), (Ok(()), Ok(())));
+        assert_eq!(book.handshake(now, one), Err(Denied::Handshakes));
+        book.close(now, one);
+        book.close(now, one);
+        assert_eq!(book.open(now, one), Err(Denied::Connections), "one is there");
+        book.close(now, one);
+        assert_eq!(book.open(now, one), Ok(()));
+        book.set_rules(now, rules(None, None));
+        book.close(now, one);
+        assert_eq!(book.open(now + HANDSHAKE_BURST, address(2)), Ok(()));
+        book.close(now + HANDSHAKE_BURST, address(2));
+        assert_eq!(book.count(), 0);
     }
 
     #[test]

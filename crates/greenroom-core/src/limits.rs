@@ -508,6 +508,16 @@ pub const CONFIG_PROBLEMS_MAX: usize = 100;
 pub const CONFIG_MESSAGE_MAX: usize = 1_000;
 /// Bytes of a name in a configuration: it is printed in logs and is a label of metrics.
 pub const CONFIG_NAME_MAX: usize = 64;
+/// Changes that a reload shows; more are counted.
+pub const RELOAD_CHANGES_MAX: usize = 1_000;
+/// Reloads that wait while one is under way; more are told to come again.
+pub const RELOADS_WAITING: usize = 1;
+/// A change of the file is taken when it was left alone for so long: editors write in several steps …
+pub const RELOAD_QUIET: Duration = Duration::from_millis(200);
+/// … and after this time in any case.
+pub const RELOAD_QUIET_MAX: Duration = Duration::from_secs(2);
+/// How long it takes until a folder that could not be watched is tried again.
+pub const RELOAD_WATCH_AGAIN: Duration = Duration::from_secs(5);
 /// Listeners: each is a socket and a task.
 pub const LISTENERS_MAX: usize = 64;
 /// Backends: each has a gate, an owner task and a prober.

@@ -249,6 +249,7 @@ fn plain(backend: &str) -> Config {
         }],
         admin: config::Admin::default(),
         state_dir: None,
+        reload_on_change: false,
         profile: None,
         backends: vec![config::Backend {
             phases: greenroom_core::phase::Rule::defaults(),

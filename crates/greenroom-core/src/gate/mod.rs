@@ -31,6 +31,7 @@
 mod accept;
 mod answer;
 mod away;
+mod bounds;
 mod crowd;
 mod deaths;
 mod fair;
@@ -48,6 +49,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use accept::Period;
 pub use accept::{Accept, Who};
+use bounds::Excess;
 use crowd::Crowd;
 use deaths::Suspect;
 pub use fair::Place;
@@ -299,6 +301,7 @@ pub struct Gate {
     turns: Turns,
     crowd: Crowd,
     pace: Pace,
+    excess: Excess,
     /// It was open before, and shut since.
     is_restart: bool,
     /// Dials that the free descriptors allow.
@@ -324,6 +327,7 @@ impl Gate {
         Self {
             turns: Turns::new(limits.fair),
             crowd: Crowd::default(),
+            excess: Excess::default(),
             pace: Pace::new(limits.dials_max.max(1), limits.release_rate),
             is_restart: false,
             limits,
@@ -400,6 +404,7 @@ impl Gate {
         self.give_up(now);
         self.release(now);
         self.accept_due(now);
+        self.note_excess(false);
         self.check_invariants();
     }
 
@@ -413,6 +418,7 @@ impl Gate {
         self.give_up(now);
         self.release(now);
         self.accept_due(now);
+        self.note_excess(false);
         self.check_invariants();
     }
 

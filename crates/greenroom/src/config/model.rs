@@ -35,6 +35,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where start-up times are kept over greenroom's own life; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// Whether a change of the file is taken without being told.
+    pub reload_on_change: bool,
     /// The profile in effect, if one was asked for.
     pub profile: Option<String>,
     /// Bounds of the whole process, and of what one address may take of it.

@@ -30,6 +30,7 @@ pub fn to_toml(config: &Config, secrets: Secrets) -> String {
     if let Some(folder) = &config.state_dir {
         page.line("state_dir", text(folder.as_os_str()));
     }
+    page.line("reload_on_change", config.reload_on_change);
     page.limits(&config.limits);
     page.admin(&config.admin);
     for listener in &config.listeners {
@@ -408,7 +409,7 @@ fn text(text: &OsStr) -> String {
 }
 
 /// A key, bare where it can be.
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !name.is_empty() && name.bytes().all(bare) {
         name.to_owned()

@@ -108,6 +108,7 @@ impl Checker<'_> {
         let grace = self.duration("grace", root.grace, GRACE, Duration::ZERO, GRACE_MAX);
         let log_format = self.word("log_format", root.log_format, LogFormat::default());
         let state_dir = self.state_dir(root.state_dir);
+        let reload_on_change = self.flag("reload_on_change", root.reload_on_change, false);
         let profile = self.profile(root.profile);
         let user_limit = known::place_of_limit(&root.limits);
         let limits = self.limits(root.limits);
@@ -136,6 +137,7 @@ impl Checker<'_> {
             log_format,
             admin,
             state_dir,
+            reload_on_change,
             profile,
             limits,
         }

@@ -89,6 +89,9 @@ written! {
         /// start takes. A relative one is seen from the folder of this file.
         #[schemars(extend("x-default" = "they are forgotten", "examples" = ["/var/lib/greenroom"]))]
         state_dir: String,
+        /// Whether a change of this file is taken as by `greenroom reload`, without being told.
+        #[schemars(extend("default" = false))]
+        reload_on_change: bool,
         /// Where greenroom itself is asked and told things.
         admin: Admin,
         /// Bounds of the whole process, and of what one address may take of it.

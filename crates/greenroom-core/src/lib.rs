@@ -30,6 +30,7 @@
 pub mod addresses;
 pub mod backend;
 pub mod backoff;
+mod bucket;
 pub mod buffer;
 pub mod check;
 pub mod drain;

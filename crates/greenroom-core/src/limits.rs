@@ -365,8 +365,10 @@ pub const ADDRESSES_MAX: usize = 65_536;
 pub const ADDRESSES_FORGOTTEN: usize = 2;
 /// The most that `handshakes_per_address` may be, in a second.
 pub const HANDSHAKES_MAX: usize = 100_000;
-/// Handshakes of an address that may come together under its rate, as time: so much of it in one go.
-pub const HANDSHAKE_BURST: Duration = Duration::from_secs(2);
+/// What may happen together under a rate (handshakes of an address, messages of a client), as time: so much of it in one go.
+pub const RATE_BURST: Duration = Duration::from_secs(2);
+/// The same of handshakes: after so long nothing need be remembered of an address.
+pub const HANDSHAKE_BURST: Duration = RATE_BURST;
 /// Clients beyond a limit that are given the time to read their refusal ([`LINGER`]); more are closed at once.
 pub const TURNED_AWAY_MAX: usize = 64;
 /// Leading bits of an address by which clients are told apart: all of IPv4, and of IPv6 what one site has.
@@ -549,6 +551,11 @@ pub const HEAD_TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100)
 pub const DIALS_MAX_MOST: usize = 10_000;
 /// The most that `body_max` may be: 1 TiB; no limit at all is said by leaving it out.
 pub const BODY_MAX_MOST: u64 = 1 << 40;
+
+/// The least and the most that `message_max` may be: no limit at all is said by leaving it out.
+pub const MESSAGE_MAX_RANGE: (u64, u64) = (1, BODY_MAX_MOST);
+/// The most that `message_rate` may be, in a second.
+pub const MESSAGE_RATE_MAX: usize = 100_000;
 
 /// The bounds that one gate keeps to; routes may set their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

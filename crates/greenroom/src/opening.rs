@@ -103,9 +103,18 @@ async fn requests(
                 entry.enter(State::Opening);
             }
         }
-        if !wants_more(front.drain.clone(), &front.registry, &client).await {
-            entry.ends(CloseCause::Served);
-            return None;
+        let record = Arc::clone(entry.record());
+        tokio::select! {
+            biased;
+            // An idle connection is closed without a word, as HTTP/1.1 allows at any time (RFC 9112 §9.5).
+            close = record.mailbox.to_close() => {
+                entry.ends_with(close.cause, close.detail.map(String::from));
+                return None;
+            }
+            more = wants_more(front.drain.clone(), &front.registry, &client) => if !more {
+                entry.ends(CloseCause::Served);
+                return None;
+            }
         }
     }
 }
@@ -133,7 +142,15 @@ async fn wants_more(mut drain: watch::Receiver<Option<relay::Drain>>, registry: 
 /// Reads a head. `None`: it was no request, or did not come; all is done.
 async fn open(limits: &Limits, client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Kind)> {
     let mut head = Vec::new();
-    let read = tokio::time::timeout(limits.head_timeout, read_head(&client, limits.head_max, &mut head)).await;
+    let record = Arc::clone(entry.record());
+    let read = tokio::select! {
+        biased;
+        close = record.mailbox.to_close() => {
+            entry.ends_with(close.cause, close.detail.map(String::from)); // there is no request to answer
+            return None;
+        }
+        read = tokio::time::timeout(limits.head_timeout, read_head(&client, limits.head_max, &mut head)) => read,
+    };
     match read {
         Ok(Head::Request(request)) => return Some((client, request)),
         Ok(Head::Bad(fault)) => {

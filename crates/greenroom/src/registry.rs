@@ -10,6 +10,7 @@
 //! limited; and what each user has, where a route says who that is.
 
 mod notice;
+mod own;
 mod record;
 mod table;
 
@@ -38,6 +39,7 @@ use crate::telemetry::{Event, Log, printable};
 use crate::users::{self, UserBook};
 
 pub(crate) use notice::{Close, Mailbox, Notice};
+pub(crate) use own::{Outcome, OwnMessage};
 pub use record::{Asked, Record, Traffic};
 pub use table::Closed;
 use table::Table;

@@ -291,6 +291,8 @@ fn plain(backend: &str) -> Config {
             response_headers: config::HeaderEdits::default(),
             rewrite: None,
             body_max: None,
+            message_max: None,
+            message_rate: None,
         }],
         grace: limits::GRACE,
         log_format: config::LogFormat::Json,

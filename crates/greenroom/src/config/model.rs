@@ -218,6 +218,10 @@ pub struct Route {
     pub rewrite: Option<String>,
     /// Bytes of a request's body; `None`: no limit.
     pub body_max: Option<u64>,
+    /// Bytes of one message of a WebSocket client; `None`: no limit.
+    pub message_max: Option<u64>,
+    /// Messages of one WebSocket client in a second; `None`: no limit.
+    pub message_rate: Option<usize>,
     /// Index of what it needs among its backend's `needs`.
     pub need: usize,
     /// Whether who will hardly make it is refused at once.

@@ -314,6 +314,12 @@ impl Page {
         if let Some(body_max) = route.body_max {
             self.line("body_max", quoted(&show_size(body_max)));
         }
+        if let Some(message_max) = route.message_max {
+            self.line("message_max", quoted(&show_size(message_max)));
+        }
+        if let Some(message_rate) = route.message_rate {
+            self.line("message_rate", message_rate);
+        }
         self.needs(route, config);
         self.edits("request_headers", &route.request_headers);
         self.edits("response_headers", &route.response_headers);

@@ -139,6 +139,8 @@ mod tests {
             response_headers: HeaderEdits::default(),
             rewrite: None,
             body_max: None,
+            message_max: None,
+            message_rate: None,
             need: 0,
             shed: Shed::Late,
             tell_clients: TellClients::No,

@@ -34,6 +34,8 @@ pub struct Record {
     pub up: Traffic,
     /// From the backend.
     pub down: Traffic,
+    /// Messages of greenroom's own to the client that it was told to send.
+    pub own: Traffic,
     asked: Mutex<Option<Arc<Asked>>>,
     /// Where the connection's task is told things.
     pub(crate) mailbox: Mailbox,
@@ -93,6 +95,7 @@ impl Record {
             generation: AtomicU64::new(0),
             up: Traffic::default(),
             down: Traffic::default(),
+            own: Traffic::default(),
             asked: Mutex::default(),
             mailbox: Mailbox::default(),
         }

@@ -169,6 +169,7 @@ prop_compose! {
         waiting_page in any::<bool>(),
         (request_headers, response_headers) in (edits(), edits()),
         (rewrite, body_max) in (prop::option::of(path()), prop::option::of(0..=1_u64 << 40)),
+        (message_max, message_rate) in (prop::option::of(1..=1_u64 << 40), prop::option::of(1..=100_000_usize)),
         (shed, tell_clients) in (prop_oneof![Just(Shed::Late), Just(Shed::Early)], parts::tell_clients()),
         wish in parts::wish(),
     ) -> (Route, Wish) {
@@ -178,6 +179,7 @@ prop_compose! {
             host, path,
             listeners: some.map(|some| some.into_iter().collect()),
             backend, hold, accept_after, hold_timeout, subprotocols, forward_after, waiting_message, origins, http, http_hold, waiting_page, request_headers, response_headers, rewrite, body_max,
+            message_max, message_rate,
             need: 0,
             shed, tell_clients,
         };

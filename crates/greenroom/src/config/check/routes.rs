@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use greenroom_core::limits::{
-    BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, ROUTE_PATH_MAX, ROUTES_MAX,
+    BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, MESSAGE_MAX_RANGE, MESSAGE_RATE_MAX,
+    ROUTE_PATH_MAX, ROUTES_MAX,
 };
 use greenroom_core::readiness::Need;
 
@@ -94,6 +95,8 @@ impl Checker<'_> {
         let response_headers = self.headers(&join(path, "response_headers"), route.response_headers);
         let rewrite = self.rewrite(&join(path, "rewrite"), route.rewrite);
         let body_max = self.body_max(&join(path, "body_max"), route.body_max);
+        let message_max = self.message_max(&join(path, "message_max"), route.message_max);
+        let message_rate = self.at_will(&join(path, "message_rate"), route.message_rate, "no limit", MESSAGE_RATE_MAX);
         let leads_to = backend
             .and_then(|index| ends.backends.get(index))
             .map(|backend| &backend.value);
@@ -121,6 +124,8 @@ impl Checker<'_> {
             response_headers,
             rewrite,
             body_max,
+            message_max,
+            message_rate,
             need: 0,
             shed,
             tell_clients,
@@ -242,6 +247,14 @@ impl Checker<'_> {
             self.note(key, "no limit", None);
         }
         let read = |text: &str| units::size_in(text, 0, BODY_MAX_MOST);
+        self.text(key, field, read).map(|placed| placed.value)
+    }
+
+    fn message_max(&mut self, key: &str, field: Field<Size>) -> Option<u64> {
+        if field.is_absent() {
+            self.note(key, "no limit", None);
+        }
+        let read = |text: &str| units::size_in(text, MESSAGE_MAX_RANGE.0, MESSAGE_MAX_RANGE.1);
         self.text(key, field, read).map(|placed| placed.value)
     }
 

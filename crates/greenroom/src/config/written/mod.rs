@@ -16,8 +16,8 @@ use greenroom_core::limits::{
     DEGRADED_MESSAGE_MAX, DESCRIPTORS_MAX, DIALS_MAX, DIALS_MAX_MOST, EARLY_BUDGET, EARLY_BUDGET_RANGE, EARLY_MAX,
     EARLY_MAX_RANGE, FORWARD_AFTER, FORWARD_AFTER_MAX, GRACE, GRACE_MAX, HANDSHAKES_MAX, HEAD_MAX, HEAD_MAX_RANGE,
     HEAD_TIMEOUT, HEAD_TIMEOUT_RANGE, HEADER_EDITS_MAX, HELD_MAX, HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX,
-    HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, RELEASE_RATE_MAX, ROUTES_MAX,
-    SUBPROTOCOLS_MAX, TAGS_MAX, WAITING_MESSAGE_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
+    HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX, MESSAGE_MAX_RANGE, MESSAGE_RATE_MAX, PHASES_MAX,
+    RELEASE_RATE_MAX, ROUTES_MAX, SUBPROTOCOLS_MAX, TAGS_MAX, WAITING_MESSAGE_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
 };
 use greenroom_core::phase::DEFAULT_PHASES;
 
@@ -281,6 +281,13 @@ written! {
         /// Bytes that the body of a request may have; a longer one is refused with 413.
         #[schemars(extend("x-default" = "no limit", "x-values" = format!("`0B` to `{}`", show_size(BODY_MAX_MOST))))]
         body_max: Size,
+        /// Bytes that one message of a WebSocket client may have, over all its frames and as they are on the wire (compressed, where that was agreed). A client that sends a larger
+        /// one is closed with 1009, before anything of the frame that makes it too large is passed on.
+        #[schemars(extend("x-default" = "no limit", "x-values" = kinds::sizes(MESSAGE_MAX_RANGE)))]
+        message_max: Size,
+        /// Messages that one WebSocket client may send in a second, over time; those of two seconds may come at once. A client that sends more is closed with 1008.
+        #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = MESSAGE_RATE_MAX))]
+        message_rate: Number,
         /// What must be there before a client is let in: names of checks that are good and of phases that are finished, of its backend.
         /// With checks only, `[]` too, the backend's own `ready` is needed beside them; a phase among them is enough of a word from the backend.
         /// If a check and a phase have the same name, the check is meant.

@@ -166,6 +166,7 @@ impl Addresses {
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;
+    use core::time::Duration;
     use proptest::prelude::*;
 
     fn address(number: u8) -> IpAddr {

@@ -38,7 +38,7 @@ use crate::known;
 use crate::telemetry::{Event, Log, printable};
 use crate::users::{self, UserBook};
 
-pub(crate) use notice::{Close, Mailbox, Notice};
+pub(crate) use notice::{Close, Notice};
 pub(crate) use own::{Outcome, OwnMessage};
 pub use record::{Asked, Record, Traffic};
 pub use table::Closed;

@@ -13,6 +13,7 @@
 //! `HEAD_TIMEOUT` for a head. Nothing here touches a gate: it sends messages to the owner
 //! tasks, as everybody does.
 
+mod act;
 mod api;
 pub(crate) mod by;
 pub mod client;

@@ -143,6 +143,10 @@ pub fn connection(one: &Connection) -> String {
     ] {
         fact(name, format!("{}, {messages} messages", bytes(size)));
     }
+    if one.messages_own > 0 {
+        let size = bytes(one.bytes_own);
+        fact("sent", format!("{size}, {} messages that greenroom was told to send", one.messages_own));
+    }
     if let Some(end) = &one.end {
         fact("ended", format!("{} ago: {}", spoken(end.ago_ms), ended(end)));
     }
@@ -268,6 +272,8 @@ mod tests {
             messages_up: 3,
             bytes_down: 0,
             messages_down: 0,
+            bytes_own: 0,
+            messages_own: 0,
             end: None,
         }
     }

@@ -236,7 +236,6 @@ fn what_is_no_message_is_refused_with_what_to_do() {
         (json!({"all": true, "text": "x", "base64": ""}), 422, "say one of them"),
         (json!({"all": true, "base64": "_-"}), 422, "RFC 4648"),
         (json!({"all": true, "text": "x".repeat(61_441)}), 413, "60KiB"),
-        (json!({"all": true, "text": "x".repeat(500_000)}), 413, "send JSON such as"),
     ] {
         let (found, problem) = rig.post("/v1/connections/send", &body);
         assert_eq!(found, status, "{problem}");

@@ -35,6 +35,12 @@ pub(crate) struct Meant {
     /// Those of this route
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
+    /// Those of this user
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Those with this tag: name=value, or a name
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
     /// Those of this address
     #[arg(long, value_name = "IP")]
     address: Option<std::net::IpAddr>,
@@ -45,7 +51,7 @@ pub(crate) struct Meant {
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
     /// All
-    #[arg(long, conflicts_with_all = ["numbers", "state", "backend", "route", "address", "older_than", "after"])]
+    #[arg(long, conflicts_with_all = ["numbers", "state", "backend", "route", "user", "tag", "address", "older_than", "after"])]
     all: bool,
 }
 
@@ -55,6 +61,8 @@ impl Meant {
             state: self.state.clone(),
             backend: self.backend.clone(),
             route: self.route.clone(),
+            user: self.user.clone(),
+            tag: self.tag.clone(),
             address: self.address,
             older_than: self.older_than.clone(),
             after: self.after,

@@ -46,7 +46,11 @@ fn end(rig: &Rig) -> [Value; 4] {
 fn shut(rig: &Rig, state: &str) {
     let asked = json!({"filter": {"state": state}, "code": 4001, "reason": "bye"});
     let (status, done) = rig.post("/v1/connections/close", &asked);
-    assert_eq!((status, &done["matched"], &done["closed"]), (200, &1.into(), &1.into()), "{done}");
+    assert_eq!(
+        (status, &done["matched"], &done["closed"]),
+        (200, &1.into(), &1.into()),
+        "{done}"
+    );
 }
 
 /// A refusal by hand, on the wire.
@@ -58,7 +62,12 @@ fn refused(client: &mut Raw) {
 }
 
 fn by_hand(from: &str) -> [Value; 4] {
-    ["refused".into(), "by_hand".into(), "code 4001, \"bye\"".into(), from.into()]
+    [
+        "refused".into(),
+        "by_hand".into(),
+        "code 4001, \"bye\"".into(),
+        from.into(),
+    ]
 }
 
 fn admin(from: &str) -> [Value; 4] {
@@ -94,8 +103,14 @@ fn who_was_accepted_gets_the_close_and_what_it_said_is_told_of() {
     client.send(masked(0x88, &close(4001, "")));
     assert_eq!(client.rest(), b"");
     let [cause, refusal, detail, from] = end(&rig);
-    assert_eq!([cause, refusal, from], ["admin".into(), Value::Null, Value::from("held")]);
-    let unheard = format!("code 4001, \"bye\"; {} bytes that it had sent went to nobody", early.len());
+    assert_eq!(
+        [cause, refusal, from],
+        ["admin".into(), Value::Null, Value::from("held")]
+    );
+    let unheard = format!(
+        "code 4001, \"bye\"; {} bytes that it had sent went to nobody",
+        early.len()
+    );
     assert_eq!(detail, unheard);
 }
 
@@ -210,14 +225,21 @@ fn a_relay_is_closed_with_the_code_and_its_backend_hears_that_it_goes() {
     backend.send(switching(""));
     client.head();
     let (status, counted) = rig.post("/v1/connections/close", &json!({"all": true, "dry_run": true}));
-    assert_eq!((status, &counted["matched"], &counted["closed"]), (200, &1.into(), &0.into()));
+    assert_eq!(
+        (status, &counted["matched"], &counted["closed"]),
+        (200, &1.into(), &0.into())
+    );
     are(&rig, 1, "relaying");
     shut(&rig, "relaying");
     assert_eq!(client.close_frame(), (4001, "bye".into()));
     assert_eq!(backend.close_frame().0, 1001);
     assert_eq!(backend.rest(), b"");
     let (status, again) = rig.post("/v1/connections/1/close", &json!({}));
-    assert_eq!((status, &again["already"], &again["closed"]), (200, &1.into(), &0.into()), "it is closing");
+    assert_eq!(
+        (status, &again["already"], &again["closed"]),
+        (200, &1.into(), &0.into()),
+        "it is closing"
+    );
     client.send(masked(0x88, &close(4001, "")));
     assert_eq!(client.rest(), b"");
     assert_eq!(end(&rig), admin("relaying"));
@@ -225,7 +247,11 @@ fn a_relay_is_closed_with_the_code_and_its_backend_hears_that_it_goes() {
     assert_eq!((status, &again["already"]), (200, &1.into()), "it is closed");
     let told = |event: &Value| event["event"] == "admin" && event["action"] == "close" && event["count"] == 1;
     let event = rig.greenroom.wait_for(told, common::raw::SOON);
-    assert_eq!((&event["what"], &event["result"]), (&"state=relaying".into(), &"done".into()), "{event}");
+    assert_eq!(
+        (&event["what"], &event["result"]),
+        (&"state=relaying".into(), &"done".into()),
+        "{event}"
+    );
 }
 
 /// Clients of a lost backend wait for their turn to be closed; by hand it is theirs at once, whatever they hear.
@@ -286,7 +312,10 @@ fn the_command_closes_whom_it_names_and_nobody_by_mistake() {
     assert_eq!(usage.status.code(), Some(2), "nobody is named: {usage:?}");
     assert_eq!(rig.say(&["close", "--all", "1"]).status.code(), Some(2));
     let counted = rig.say(&["close", "--all", "--dry-run"]);
-    assert_eq!(String::from_utf8(counted.stdout).unwrap(), "would close 3 connections\n");
+    assert_eq!(
+        String::from_utf8(counted.stdout).unwrap(),
+        "would close 3 connections\n"
+    );
     let done = rig.say(&["close", "1", "--code", "4000", "--reason", "out"]);
     assert_eq!(String::from_utf8(done.stdout).unwrap(), "closed 1 connection\n");
     assert_eq!(clients[0].close_frame(), (4000, "out".into()));

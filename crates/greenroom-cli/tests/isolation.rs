@@ -84,7 +84,12 @@ fn next(raw: &mut Raw) -> Option<(u8, Vec<u8>)> {
 /// One backend connection: answers each message of its client with the same, in pieces.
 fn answer(mut raw: Raw, seen: &Seen) {
     let head = raw.head();
-    let mark = head.split(' ').nth(1).and_then(|path| path.strip_prefix('/')).unwrap().to_owned();
+    let mark = head
+        .split(' ')
+        .nth(1)
+        .and_then(|path| path.strip_prefix('/'))
+        .unwrap()
+        .to_owned();
     raw.send(switching(""));
     let mut seed = mark.len() as u64;
     while let Some((first, payload)) = next(&mut raw) {
@@ -92,7 +97,10 @@ fn answer(mut raw: Raw, seen: &Seen) {
             return; // a client that was closed, or has closed
         }
         if !payload.starts_with(mark.as_bytes()) {
-            return seen.wrong(format!("the backend of {mark} got {:?}", String::from_utf8_lossy(&payload)));
+            return seen.wrong(format!(
+                "the backend of {mark} got {:?}",
+                String::from_utf8_lossy(&payload)
+            ));
         }
         seed = splitmix64(seed);
         let cut = usize::try_from(seed % 8).unwrap().min(payload.len());
@@ -190,7 +198,10 @@ fn talk(mut raw: Raw, (user, mark): (&str, &str), life: u64, seen: &Seen) {
                 }
                 Got::Closed(payload) => {
                     if payload != close(4001, user) {
-                        seen.wrong(format!("{mark} was closed with {:?}", String::from_utf8_lossy(&payload)));
+                        seen.wrong(format!(
+                            "{mark} was closed with {:?}",
+                            String::from_utf8_lossy(&payload)
+                        ));
                     }
                     Seen::count(&seen.closed);
                     let _ = raw.0.write_all(&masked(0x88, &close(4001, "")));
@@ -219,7 +230,10 @@ fn administer(rig: &Rig, user: &str, seen: &Seen) {
     while !seen.is_over() {
         turn += 1;
         let filter = json!({"route": user});
-        let sent = rig.post("/v1/connections/send", &json!({"filter": filter, "text": format!("own/{user}/{turn}")}));
+        let sent = rig.post(
+            "/v1/connections/send",
+            &json!({"filter": filter, "text": format!("own/{user}/{turn}")}),
+        );
         assert_eq!(sent.0, 200, "{}", sent.1);
         let list = rig.ask(&format!("/v1/connections?route={user}&state=relaying"));
         let list: Value = serde_json::from_str(list.split_once("\r\n\r\n").unwrap().1).unwrap();

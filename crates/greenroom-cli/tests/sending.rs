@@ -72,12 +72,21 @@ fn messages_of_the_house_stand_between_those_of_the_backend_in_order_and_are_cou
     send(&rig, &json!({"numbers": [1], "text": large}));
     assert_eq!(client.frame(), (0x81, large.into_bytes()));
     let one = &told(&rig, &["ps"])["connections"][0];
-    assert_eq!((&one["messages_down"], &one["messages_own"]), (&2.into(), &3.into()), "{one}");
+    assert_eq!(
+        (&one["messages_down"], &one["messages_own"]),
+        (&2.into(), &3.into()),
+        "{one}"
+    );
     assert_eq!(one["bytes_down"], 12 + 8);
     assert_eq!(one["bytes_own"], 2 + 6 + 2 + 3 + 4 + 60 * 1024);
-    let told = |event: &Value| event["event"] == "admin" && event["action"] == "send" && event["what"] == "connection 1";
+    let told =
+        |event: &Value| event["event"] == "admin" && event["action"] == "send" && event["what"] == "connection 1";
     let event = rig.greenroom.wait_for(told, common::raw::SOON);
-    assert_eq!((&event["count"], &event["detail"]), (&1.into(), &"5 bytes".into()), "{event}");
+    assert_eq!(
+        (&event["count"], &event["detail"]),
+        (&1.into(), &"5 bytes".into()),
+        "{event}"
+    );
     assert!(!rig.greenroom.stderr().contains("höllo"), "what was said is in no log");
 }
 
@@ -89,7 +98,9 @@ fn a_message_waits_for_the_end_of_the_backends_and_stands_in_front_of_the_next()
     let (mut client, mut backend) = relayed(&rig, &stub, "", 1);
     let half = frame(0x81, b"a whole frame");
     backend.send(&half[..5]);
-    until("its first bytes are there", || told(&rig, &["ps"])["connections"][0]["bytes_down"] == 5);
+    until("its first bytes are there", || {
+        told(&rig, &["ps"])["connections"][0]["bytes_down"] == 5
+    });
     send(&rig, &json!({"all": true, "text": "in front"}));
     assert_eq!(client.frame(), (0x81, b"in front".to_vec()));
     backend.send(&half[5..]);
@@ -128,15 +139,25 @@ fn a_message_that_finds_no_place_in_time_is_refused_by_name_and_never_sent_and_d
         let rig = &rig;
         scope.spawn(move || answered.send(send(rig, &json!({"all": true, "text": "now"}))).unwrap());
         assert_eq!(other.frame(), (0x81, b"now".to_vec()));
-        assert!(answer.try_recv().is_err(), "the other has it while the first one is still waited for");
+        assert!(
+            answer.try_recv().is_err(),
+            "the other has it while the first one is still waited for"
+        );
         let done = answer.recv_timeout(common::raw::SOON).unwrap();
         assert_eq!((&done["matched"], &done["sent"]), (&2.into(), &1.into()), "{done}");
         assert_eq!(done["refused"], json!({"unfinished_message": 1}));
-        assert_eq!(done["outcomes"], json!([{"number": 1, "outcome": "unfinished_message"}]));
+        assert_eq!(
+            done["outcomes"],
+            json!([{"number": 1, "outcome": "unfinished_message"}])
+        );
     });
     begun.send([frame(0x80, b"done"), frame(0x82, b"next")].concat());
     assert_eq!(stuck.frame(), (0x80, b"done".to_vec()));
-    assert_eq!(stuck.frame(), (0x82, b"next".to_vec()), "what was taken back does not come");
+    assert_eq!(
+        stuck.frame(),
+        (0x82, b"next".to_vec()),
+        "what was taken back does not come"
+    );
 }
 
 /// Writes whole messages until its client's side takes nothing for a moment.
@@ -201,7 +222,11 @@ fn who_waits_is_sent_something_only_with_a_101() {
     assert_eq!(client.frame(), (0x81, b"soon".to_vec()));
     assert_eq!(client.frame(), (0x81, b"here".to_vec()));
     let one = &told(&rig, &["ps"])["connections"][0];
-    assert_eq!((&one["messages_down"], &one["messages_own"]), (&1.into(), &2.into()), "{one}");
+    assert_eq!(
+        (&one["messages_down"], &one["messages_own"]),
+        (&1.into(), &2.into()),
+        "{one}"
+    );
 }
 
 /// An accepted client that reads nothing is kept no more for than the bound.
@@ -249,7 +274,10 @@ fn the_command_sends_a_text_a_file_and_what_it_is_given() {
     let rig = serve(&stub.address(), "");
     let (mut client, _backend) = relayed(&rig, &stub, "", 1);
     let said = rig.say(&["send", "1", "--text", "hi"]);
-    assert_eq!(String::from_utf8(said.stdout).unwrap(), "sent it to 1 of 1 connection\n");
+    assert_eq!(
+        String::from_utf8(said.stdout).unwrap(),
+        "sent it to 1 of 1 connection\n"
+    );
     assert_eq!(client.frame(), (0x81, b"hi".to_vec()));
     let file = rig.folder.join("message");
     std::fs::write(&file, [1, 255]).unwrap();
@@ -259,12 +287,19 @@ fn the_command_sends_a_text_a_file_and_what_it_is_given() {
     assert!(String::from_utf8(no_text.stderr).unwrap().contains("--binary"));
     assert_eq!(told(&rig, &["send", "--all", "--file", file, "--binary"])["sent"], 1);
     assert_eq!(client.frame(), (0x82, vec![1, 255]));
-    assert_eq!(rig.say(&["send", "--text", "x"]).status.code(), Some(2), "nobody is named");
+    assert_eq!(
+        rig.say(&["send", "--text", "x"]).status.code(),
+        Some(2),
+        "nobody is named"
+    );
     drop((client, _backend));
     until("it is gone", || told(&rig, &["ps"])["total"] == 0);
     let gone = rig.say(&["send", "1", "--text", "hi"]);
     assert_eq!(gone.status.code(), Some(1));
-    assert_eq!(String::from_utf8(gone.stdout).unwrap(), "sent it to 0 of 1 connection; refused: 1 gone\n  1  gone\n");
+    assert_eq!(
+        String::from_utf8(gone.stdout).unwrap(),
+        "sent it to 0 of 1 connection; refused: 1 gone\n  1  gone\n"
+    );
 }
 
 /// What the backend of a client over a limit gets: these bytes, then 1001 where it may stand, and the end.
@@ -278,7 +313,12 @@ fn backend_hears(backend: &mut Raw, before: &[u8]) {
 fn a_message_over_message_max_is_1009_and_nothing_of_its_frame_passes() {
     let stub = Stub::listen();
     let rig = serve(&stub.address(), "message_max = \"1KiB\"");
-    let fits = [masked(0x01, &[b'a'; 1000]), masked(0x80, &[b'b'; 24]), masked(0x82, &[1; 1024])].concat();
+    let fits = [
+        masked(0x01, &[b'a'; 1000]),
+        masked(0x80, &[b'b'; 24]),
+        masked(0x82, &[1; 1024]),
+    ]
+    .concat();
     let large = [header(0x82, 1 << 40, true), vec![0; 4 << 20]].concat();
     for excess in [masked(0x81, &[b'c'; 1025]), large] {
         let (mut client, mut backend) = relayed(&rig, &stub, "", 1);
@@ -289,7 +329,9 @@ fn a_message_over_message_max_is_1009_and_nothing_of_its_frame_passes() {
         assert_eq!(client.rest(), b"");
         backend_hears(&mut backend, &fits);
         drop((client, backend));
-        let event = rig.greenroom.wait_for(|event| event["cause"] == "limit", common::raw::SOON);
+        let event = rig
+            .greenroom
+            .wait_for(|event| event["cause"] == "limit", common::raw::SOON);
         assert_eq!(event["detail"], "message_max=1024");
         until("it is gone", || told(&rig, &["ps"])["total"] == 0);
     }

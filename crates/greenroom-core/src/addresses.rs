@@ -71,7 +71,7 @@ impl Addresses {
         self.rules = rules;
         if let (true, Some(rate)) = (had_none, rules.handshakes) {
             for known in self.known.values_mut() {
-                (known.tokens, known.at) = (bucket(rate), now);
+                known.bucket = Some(Bucket::full(now, rate));
             }
         }
     }

@@ -441,8 +441,6 @@ pub const SEND_MAX: usize = 60 * KIB;
 pub const SEND_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a request that changes connections: its message, each character of it escaped (six bytes), and its numbers.
 pub const ACT_BODY_MAX: usize = 6 * SEND_MAX + 64 * KIB;
-/// Bytes of the reason of a Close: a control frame without its code (RFC 6455 §5.5).
-pub const CLOSE_REASON_MAX: usize = 123;
 
 // ── Telling ────────────────────────────────────────────────────────────────
 

@@ -49,14 +49,42 @@ fn where_a_message_of_ones_own_may_stand() {
         ("nothing yet", vec![], MaySend::Now),
         ("a whole message", back(0x81, 3), MaySend::Now),
         ("the first byte of a header", vec![0x81], MaySend::Now),
-        ("half of a first frame: it is kept", back(0x81, 9)[..5].to_vec(), MaySend::Now),
-        ("half of a message in two frames, its first is kept", back(0x01, 9)[..5].to_vec(), MaySend::Now),
+        (
+            "half of a first frame: it is kept",
+            back(0x81, 9)[..5].to_vec(),
+            MaySend::Now,
+        ),
+        (
+            "half of a message in two frames, its first is kept",
+            back(0x01, 9)[..5].to_vec(),
+            MaySend::Now,
+        ),
         ("a first of several frames", back(0x01, 3), MaySend::Later),
-        ("the header of the next of them", [back(0x01, 3), vec![0x00]].concat(), MaySend::Later),
-        ("half of the last of them", [back(0x01, 3), back(0x80, 9)[..5].to_vec()].concat(), MaySend::Later),
-        ("a ping within a message", [back(0x01, 3), back(0x89, 2)].concat(), MaySend::Later),
-        ("half of a ping between messages", [back(0x81, 3), back(0x89, 9)[..5].to_vec()].concat(), MaySend::Now),
-        ("half of a large frame: it has passed", back(0x82, large)[..99].to_vec(), MaySend::Later),
+        (
+            "the header of the next of them",
+            [back(0x01, 3), vec![0x00]].concat(),
+            MaySend::Later,
+        ),
+        (
+            "half of the last of them",
+            [back(0x01, 3), back(0x80, 9)[..5].to_vec()].concat(),
+            MaySend::Later,
+        ),
+        (
+            "a ping within a message",
+            [back(0x01, 3), back(0x89, 2)].concat(),
+            MaySend::Later,
+        ),
+        (
+            "half of a ping between messages",
+            [back(0x81, 3), back(0x89, 9)[..5].to_vec()].concat(),
+            MaySend::Now,
+        ),
+        (
+            "half of a large frame: it has passed",
+            back(0x82, large)[..99].to_vec(),
+            MaySend::Later,
+        ),
         ("a large frame", back(0x82, large), MaySend::Now),
     ];
     for (what, bytes, expected) in cases {
@@ -92,8 +120,16 @@ fn what_waits_never_grows_by_own_messages_beyond_the_buffer() {
     assert_eq!(relay.may_send(10, RELAY_BUFFER - 10), MaySend::Now);
     assert_eq!(relay.may_send(10, RELAY_BUFFER - 9), slow);
     assert_eq!(relay.backend_bytes(&back(0x82, 60_000)[..50_000]).keep, 50_000);
-    assert_eq!(relay.may_send(RELAY_BUFFER - 50_000, 0), MaySend::Now, "with what is kept");
-    assert_eq!(relay.may_send(RELAY_BUFFER - 49_999, 0), MaySend::Later, "its frame will go");
+    assert_eq!(
+        relay.may_send(RELAY_BUFFER - 50_000, 0),
+        MaySend::Now,
+        "with what is kept"
+    );
+    assert_eq!(
+        relay.may_send(RELAY_BUFFER - 49_999, 0),
+        MaySend::Later,
+        "its frame will go"
+    );
     assert_eq!(relay.may_send(10, RELAY_BUFFER), slow);
 }
 
@@ -211,9 +247,8 @@ fn a_route_without_limits_measures_nothing() {
 
 #[test]
 fn a_message_may_be_as_large_as_said_over_all_its_frames_and_is_stopped_at_a_header() {
-    let frames = |parts: &[(u8, usize)]| -> Vec<u8> {
-        parts.iter().flat_map(|&(first, len)| frame(first, len, true)).collect()
-    };
+    let frames =
+        |parts: &[(u8, usize)]| -> Vec<u8> { parts.iter().flat_map(|&(first, len)| frame(first, len, true)).collect() };
     let header = |first: u8, len: usize| frame(first, len, true)[..if len > 125 { 8 } else { 6 }].to_vec();
     let fits: [&[(u8, usize)]; 4] = [
         &[(0x82, 100)],
@@ -251,12 +286,19 @@ fn a_message_may_be_as_large_as_said_over_all_its_frames_and_is_stopped_at_a_hea
         for (index, byte) in over.iter().enumerate() {
             let is_last = index + 1 == over.len();
             let pass = relay.client_bytes_at(None, &[*byte]);
-            let expected = if is_last { Then::Over(Over::Size) } else { Then::Continue };
+            let expected = if is_last {
+                Then::Over(Over::Size)
+            } else {
+                Then::Continue
+            };
             assert_eq!((pass.forward, pass.then), (usize::from(!is_last), expected));
         }
         assert!(!relay.may_close_backend(), "a part of its header has passed");
     }
-    assert_eq!((Over::Size.close_code().get(), Over::Rate.close_code().get()), (1009, 1008));
+    assert_eq!(
+        (Over::Size.close_code().get(), Over::Rate.close_code().get()),
+        (1009, 1008)
+    );
 }
 
 #[test]
@@ -265,10 +307,22 @@ fn messages_of_two_seconds_come_at_once_and_then_at_the_rate() {
     let one = [frame(0x01, 1, true), frame(0x89, 0, true), frame(0x80, 1, true)].concat();
     let at = |millis| Some(Time::from_millis(millis));
     let six = one.repeat(6);
-    assert_eq!(relay.client_bytes_at(at(0), &six).then, Then::Continue, "a message has one token, its frames none");
+    assert_eq!(
+        relay.client_bytes_at(at(0), &six).then,
+        Then::Continue,
+        "a message has one token, its frames none"
+    );
     assert_eq!(relay.client_bytes_at(at(334), &one).then, Then::Continue);
-    assert_eq!(relay.client_bytes_at(None, &one.repeat(9)).then, Then::Continue, "nobody knows when these came");
-    assert_eq!(relay.client_bytes_at(at(335), &frame(0x89, 0, true)).then, Then::Continue, "a ping is no message");
+    assert_eq!(
+        relay.client_bytes_at(None, &one.repeat(9)).then,
+        Then::Continue,
+        "nobody knows when these came"
+    );
+    assert_eq!(
+        relay.client_bytes_at(at(335), &frame(0x89, 0, true)).then,
+        Then::Continue,
+        "a ping is no message"
+    );
     let pass = relay.client_bytes_at(at(335), &one);
     assert_eq!((pass.forward, pass.then), (0, Then::Over(Over::Rate)));
 }

@@ -248,7 +248,7 @@ mod tests {
         (client, listener.accept().await.unwrap().0)
     }
 
-    fn registry(descriptors: usize) -> Arc<Registry> {
+    pub(super) fn registry(descriptors: usize) -> Arc<Registry> {
         Registry::new(Log::start(Format::Json), descriptors, &Limits::default())
     }
 

@@ -97,7 +97,10 @@ impl Rig {
         let answer = self.request("POST", path, &body.to_string());
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}")))
+        (
+            status,
+            serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}")),
+        )
     }
 
     fn request(&self, method: &str, path: &str, body: &str) -> String {

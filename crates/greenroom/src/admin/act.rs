@@ -295,7 +295,10 @@ pub(super) async fn close(
     by: By,
     these: Body<CloseThese>,
 ) -> Result<Json<Closing>, Refused> {
-    let these = body(these, r#"{"filter": {"backend": "app"}, "code": 1001, "reason": "maintenance"}"#)?;
+    let these = body(
+        these,
+        r#"{"filter": {"backend": "app"}, "code": 1001, "reason": "maintenance"}"#,
+    )?;
     let which = Which {
         numbers: these.numbers,
         filter: these.filter,

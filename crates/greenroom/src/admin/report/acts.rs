@@ -20,7 +20,11 @@ pub fn closing(closing: &Closing) -> String {
     }
     rest(&mut out, &closing.refused, &closing.outcomes);
     if closing.left > 0 {
-        let _ = writeln!(out, "{} more are meant than one request may close: say it again", closing.left);
+        let _ = writeln!(
+            out,
+            "{} more are meant than one request may close: say it again",
+            closing.left
+        );
     }
     out
 }

@@ -145,7 +145,10 @@ pub fn connection(one: &Connection) -> String {
     }
     if one.messages_own > 0 {
         let size = bytes(one.bytes_own);
-        fact("sent", format!("{size}, {} messages that greenroom was told to send", one.messages_own));
+        fact(
+            "sent",
+            format!("{size}, {} messages that greenroom was told to send", one.messages_own),
+        );
     }
     if let Some(end) = &one.end {
         fact("ended", format!("{} ago: {}", spoken(end.ago_ms), ended(end)));

@@ -96,7 +96,12 @@ impl Checker<'_> {
         let rewrite = self.rewrite(&join(path, "rewrite"), route.rewrite);
         let body_max = self.body_max(&join(path, "body_max"), route.body_max);
         let message_max = self.message_max(&join(path, "message_max"), route.message_max);
-        let message_rate = self.at_will(&join(path, "message_rate"), route.message_rate, "no limit", MESSAGE_RATE_MAX);
+        let message_rate = self.at_will(
+            &join(path, "message_rate"),
+            route.message_rate,
+            "no limit",
+            MESSAGE_RATE_MAX,
+        );
         let leads_to = backend
             .and_then(|index| ends.backends.get(index))
             .map(|backend| &backend.value);

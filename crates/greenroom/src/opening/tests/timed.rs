@@ -574,7 +574,9 @@ async fn who_is_closed_by_hand_is_closed_at_once() {
     assert_eq!(house.closed("admin"), 1);
 
     let house = House::new("hold = \"handshake\"", "").await;
-    let mut browser = house.knock_with(&UPGRADE.replacen("Host", "Origin: http://test\r\nHost", 1)).await;
+    let mut browser = house
+        .knock_with(&UPGRADE.replacen("Host", "Origin: http://test\r\nHost", 1))
+        .await;
     while house.registry.count(State::Held) == 0 {
         tokio::task::yield_now().await;
     }

@@ -23,7 +23,7 @@ use greenroom_core::limits::{CLOSE_HANDSHAKE, SPREAD_MAX};
 use greenroom_core::session::Over;
 use greenroom_core::session::relay::Then;
 use greenroom_core::time::Time;
-use greenroom_core::wire::{CloseCode, ControlFrame, Sender, close_frame};
+use greenroom_core::wire::{CloseCode, ControlFrame, Sender, Violation, close_frame};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
@@ -64,42 +64,8 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             };
             session.close_client(code, &reason).await;
         }
-        End::Then(Then::Violation(sender, violation)) => {
-            let (cause, to_client, to_backend) = match sender {
-                Sender::Client => (
-                    CloseCause::ClientViolation,
-                    CloseCode::PROTOCOL_ERROR,
-                    CloseCode::GOING_AWAY,
-                ),
-                Sender::Backend => (
-                    CloseCause::BackendViolation,
-                    CloseCode::GOING_AWAY,
-                    CloseCode::PROTOCOL_ERROR,
-                ),
-            };
-            session.entry.ends_with(cause, violation.to_string());
-            session.entry.enter(State::Closing);
-            session.close_backend(to_backend, seed).await;
-            match sender {
-                Sender::Client => {
-                    if session.fail_client(to_client, "").await {
-                        linger(&mut session.client).await;
-                    }
-                }
-                Sender::Backend => session.close_client(to_client, "").await,
-            }
-            session.end_backend().await;
-        }
-        End::Then(Then::Over(over)) => {
-            let limit = limit(front, session.route, over);
-            session.entry.ends_with(over.cause(), limit.clone());
-            session.entry.enter(State::Closing);
-            session.close_backend(CloseCode::GOING_AWAY, seed).await;
-            if session.fail_client(over.close_code(), &limit).await {
-                session.drain_client().await;
-            }
-            session.end_backend().await;
-        }
+        End::Then(Then::Violation(sender, violation)) => session.violated(sender, violation, seed).await,
+        End::Then(Then::Over(over)) => session.over(front, over, seed).await,
         End::Close(close) => {
             session.entry.ends_with(close.cause, close.detail.map(String::from));
             session.entry.enter(State::Closing);
@@ -116,6 +82,46 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
 }
 
 impl Session {
+    /// Somebody broke the protocol.
+    async fn violated(&mut self, sender: Sender, violation: Violation, seed: u64) {
+        let (cause, to_client, to_backend) = match sender {
+            Sender::Client => (
+                CloseCause::ClientViolation,
+                CloseCode::PROTOCOL_ERROR,
+                CloseCode::GOING_AWAY,
+            ),
+            Sender::Backend => (
+                CloseCause::BackendViolation,
+                CloseCode::GOING_AWAY,
+                CloseCode::PROTOCOL_ERROR,
+            ),
+        };
+        self.entry.ends_with(cause, violation.to_string());
+        self.entry.enter(State::Closing);
+        self.close_backend(to_backend, seed).await;
+        match sender {
+            Sender::Client => {
+                if self.fail_client(to_client, "").await {
+                    linger(&mut self.client).await;
+                }
+            }
+            Sender::Backend => self.close_client(to_client, "").await,
+        }
+        self.end_backend().await;
+    }
+
+    /// The client sends more than its route allows.
+    async fn over(&mut self, front: &Front, over: Over, seed: u64) {
+        let limit = limit(front, self.route, over);
+        self.entry.ends_with(over.cause(), limit.clone());
+        self.entry.enter(State::Closing);
+        self.close_backend(CloseCode::GOING_AWAY, seed).await;
+        if self.fail_client(over.close_code(), &limit).await {
+            self.drain_client().await;
+        }
+        self.end_backend().await;
+    }
+
     /// Both sides have ended, or one is gone: what is left goes out, then the FINs.
     async fn end_orderly(&mut self) {
         let both = async {

@@ -16,7 +16,7 @@ use super::super::problem::Problem;
 use super::super::source::Place;
 use super::super::suggest::{closest, listed};
 use super::super::units;
-use super::super::written::{self, Field, Many, Names, Size, Written, join};
+use super::super::written::{self, Field, Many, Names, Number, Size, Written, join};
 use super::holding::Holds;
 use super::{Checker, Door, Placed};
 
@@ -95,13 +95,7 @@ impl Checker<'_> {
         let response_headers = self.headers(&join(path, "response_headers"), route.response_headers);
         let rewrite = self.rewrite(&join(path, "rewrite"), route.rewrite);
         let body_max = self.body_max(&join(path, "body_max"), route.body_max);
-        let message_max = self.message_max(&join(path, "message_max"), route.message_max);
-        let message_rate = self.at_will(
-            &join(path, "message_rate"),
-            route.message_rate,
-            "no limit",
-            MESSAGE_RATE_MAX,
-        );
+        let (message_max, message_rate) = self.messages(path, route.message_max, route.message_rate);
         let leads_to = backend
             .and_then(|index| ends.backends.get(index))
             .map(|backend| &backend.value);
@@ -255,12 +249,16 @@ impl Checker<'_> {
         self.text(key, field, read).map(|placed| placed.value)
     }
 
-    fn message_max(&mut self, key: &str, field: Field<Size>) -> Option<u64> {
-        if field.is_absent() {
-            self.note(key, "no limit", None);
+    /// What clients' messages keep to: how large they are, and how many in a second.
+    fn messages(&mut self, path: &str, max: Field<Size>, rate: Field<Number>) -> (Option<u64>, Option<usize>) {
+        let key = join(path, "message_max");
+        if max.is_absent() {
+            self.note(&key, "no limit", None);
         }
         let read = |text: &str| units::size_in(text, MESSAGE_MAX_RANGE.0, MESSAGE_MAX_RANGE.1);
-        self.text(key, field, read).map(|placed| placed.value)
+        let max = self.text(&key, max, read).map(|placed| placed.value);
+        let rate = self.at_will(&join(path, "message_rate"), rate, "no limit", MESSAGE_RATE_MAX);
+        (max, rate)
     }
 
     /// Two routes for the same clients: which one would they take?

@@ -649,3 +649,52 @@ fn another_user_neither_enters_the_folder_of_the_socket_nor_is_served_at_it() {
         SOON,
     );
 }
+
+/// A15. A page elsewhere, and one without an origin, opens no WebSocket to the application: it is refused before it takes a place, and
+/// the page that may comes in.
+#[test]
+fn a_page_of_another_site_opens_no_websocket_through_greenroom() {
+    let port = elsewhere(String::new());
+    let rig = Rig::start(
+        "serve",
+        &format!(
+            "[backend.app]\naddress = \"127.0.0.1:1\"\n[[route]]\norigins = [\"http://localhost:{port}\"]\nhold = \"accept\"\n"
+        ),
+    );
+    let browser = Browser::start_with(&["--host-resolver-rules=MAP evil.test 127.0.0.1"]);
+    let open = format!(
+        "new Promise(done => {{ const socket = new WebSocket('ws://{}/ws');
+            socket.onopen = () => done('open'); socket.onerror = () => done('error'); }})",
+        rig.address
+    );
+    let evil = browser.page();
+    evil.goto(&format!("http://evil.test:{port}/"));
+    evil.until("document.readyState == 'complete'");
+    assert_eq!(evil.eval(&open), "error");
+    let sandboxed = format!(
+        "new Promise(done => {{ const frame = document.createElement('iframe'); frame.sandbox = 'allow-scripts';
+            frame.srcdoc = '<script>' + {} + '.then(word => parent.postMessage(word, \"*\"))</scr' + 'ipt>';
+            window.onmessage = said => done(said.data); document.body.append(frame); }})",
+        Value::from(open.as_str())
+    );
+    let page = browser.page();
+    page.goto(&format!("http://localhost:{port}/"));
+    page.until("document.readyState == 'complete'");
+    assert_eq!(page.eval(&sandboxed), "error", "null is no origin that is listed");
+    let refused = rig
+        .greenroom
+        .events()
+        .into_iter()
+        .filter(|event| event["event"] == "refused")
+        .collect::<Vec<_>>();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(
+        refused
+            .iter()
+            .all(|event| event["refusal"] == "origin" && event["session"].is_null()),
+        "{refused:?}"
+    );
+    assert_eq!(rig.status()["held"]["websocket"], 0, "nobody took a place");
+    assert_eq!(page.eval(&open), "open", "the page that may");
+    rig.held(1);
+}

@@ -67,6 +67,7 @@ set = { X-Backend-Key = "sparrow-header-set" }
 set = { X-Answer-Key = "sparrow-answer-set" }
 [[route]]
 path = "/refuse"
+http = "refuse"
 backend = "job"
 hold = "refuse"
 [[route]]

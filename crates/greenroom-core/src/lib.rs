@@ -21,6 +21,7 @@
 //! | [`buffer`] | what is kept of a client that was accepted before its backend is ready |
 //! | [`wire`] | where WebSocket frames begin and end |
 //! | [`addresses`] | what one address may have: connections, handshakes |
+//! | [`guesses`] | whether an address that brought wrong tokens may try another |
 //! | [`users`] | what one user may have: WebSockets, and which gives way |
 //! | [`session`] | what an answer of the backend means to a waiting client, and how a relay ends |
 //! | [`backoff`] | when a dead child is started again |
@@ -36,6 +37,7 @@ pub mod check;
 pub mod drain;
 pub mod event;
 pub mod gate;
+pub mod guesses;
 pub mod limits;
 pub mod look;
 pub mod phase;

@@ -504,6 +504,13 @@ pub const KEYS_MAX: usize = 4;
 
 /// Connections served at one admin door at a time; for one more the first of them is closed.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Wrong tokens of one address within [`GUESS_WINDOW`]; then nobody of it is listened to for the rest of that. One a second is no
+/// way to guess 16 letters, and a wrong scraper is let in again soon after it was put right.
+pub const GUESSES_MAX: u32 = 10;
+/// See [`GUESSES_MAX`].
+pub const GUESS_WINDOW: Duration = Duration::from_secs(10);
+/// Addresses whose wrong tokens are remembered.
+pub const GUESSERS_MAX: usize = 1_024;
 /// How long an admin door rests after the kernel had no descriptor or memory for a connection.
 pub const ADMIN_REST: Duration = Duration::from_secs(1);
 /// How long one admin connection may last.
@@ -556,6 +563,8 @@ pub const DEGRADED_MESSAGE_MAX: usize = KIB;
 /// Bytes of the token of the admin address, least and most: 16 random letters cannot be guessed over
 /// a network, and the most fits in a head several times.
 pub const ADMIN_TOKEN: (usize, usize) = (16, KIB);
+/// Bytes of the file with the token: the token and the end of its line.
+pub const TOKEN_FILE_MAX: u64 = 2 * KIB as u64;
 /// The most that `held_max` and `http_held_max` may be: no process has more descriptors.
 pub const HELD_MAX_MOST: usize = DESCRIPTORS_MAX;
 /// The least and the most that `head_max` may be: where things are in a head is counted in 16 bits.

@@ -129,6 +129,9 @@ mod tests {
                             open.remove(0).ends(CloseCause::Client);
                         }
                     }
+                    for mut entry in open {
+                        entry.ends(CloseCause::Client);
+                    }
                 });
             }
         });

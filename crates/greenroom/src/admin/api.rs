@@ -117,12 +117,17 @@ pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
     let rule = Rule {
         token: settings.token.clone(),
         address: settings.address.as_ref().map(ToString::to_string).unwrap_or_default(),
+        guesses: Arc::default(),
+        log: asked.log.clone(),
     };
+    let asks_health = middleware::from_fn_with_state(rule.clone(), guard::health_at_address);
     let guarded = api()
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(rule, guard::at_address));
-    health().merge(guarded).with_state(Arc::clone(asked))
+    let all = health().layer(asks_health).merge(guarded);
+    all.layer(middleware::from_fn(guard::fenced))
+        .with_state(Arc::clone(asked))
 }
 
 fn api() -> Router<Arc<Asked>> {

@@ -159,7 +159,9 @@ fn effect(table: &str, name: &str, configs: (&Config, &Config)) -> Effect {
             "connections_max" | "connections_per_address" | "handshakes_per_address" | "address_bits_v4"
             | "address_bits_v6" | "early_budget",
         ) => Effect::Now,
-        ("limits", "head_max" | "head_timeout" | "early_max") => Effect::NewClients,
+        ("limits", "head_max" | "head_timeout" | "early_max" | "max_connections_per_user" | "on_user_limit") => {
+            Effect::NewClients
+        }
         ("admin", "health_prefix" | "readyz") => Effect::Now,
         (listener, "address") if listener.starts_with("listener.") => Effect::Now,
         (listener, "hosts") if listener.starts_with("listener.") => Effect::NewClients,

@@ -135,7 +135,10 @@ impl Page {
             self.line("socket", text(socket.as_os_str()));
         }
         self.address(admin.address.as_ref());
-        self.secret("token", admin.token.as_ref());
+        match &admin.token_file {
+            Some(file) => self.line("token_file", text(file.as_os_str())),
+            None => self.secret("token", admin.token.as_ref()),
+        }
         if let Some(prefix) = &admin.health_prefix {
             self.line("health_prefix", quoted(prefix));
         }

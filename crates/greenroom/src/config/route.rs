@@ -157,6 +157,7 @@ mod tests {
             state_dir: None,
             profile: None,
             limits: Limits::default(),
+            drain: super::super::Drain::default(),
         }
     }
 

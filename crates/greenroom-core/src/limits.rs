@@ -446,6 +446,24 @@ pub const LOG_FLUSH: Duration = Duration::from_secs(5);
 
 /// Time between TERM and KILL.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// What a second signal leaves for Closes to be written and answered.
+pub const HURRY_MAX: Duration = Duration::from_secs(1);
+/// How long platforms wait between TERM and KILL unless they are told otherwise.
+pub mod platform_grace {
+    use core::time::Duration;
+    /// Google's Cloud Run.
+    pub const CLOUD_RUN: Duration = Duration::from_secs(10);
+    /// `terminationGracePeriodSeconds`.
+    pub const KUBERNETES: Duration = Duration::from_secs(30);
+    /// Heroku.
+    pub const HEROKU: Duration = Duration::from_secs(30);
+    /// `kill_timeout` of Fly.
+    pub const FLY: Duration = Duration::from_secs(5);
+    /// `docker stop`.
+    pub const DOCKER: Duration = Duration::from_secs(10);
+    /// `DefaultTimeoutStopSec`.
+    pub const SYSTEMD: Duration = Duration::from_secs(90);
+}
 /// What a stop without grace leaves for answers that only have to be written.
 pub const QUICK_STOP: Duration = Duration::from_millis(100);
 /// The longest grace that may be configured.

@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::config::{Address, Admin, Config};
+use crate::drains::Drains;
 use crate::front::Backend;
 use crate::registry::Registry;
 use crate::relay::Drain;
@@ -56,6 +57,8 @@ pub struct Asked {
     pub registry: Arc<Registry>,
     /// Says that greenroom stops.
     pub drain: watch::Receiver<Option<Drain>>,
+    /// Drains by command.
+    pub drains: Arc<Drains>,
     /// Where it is said who has changed what.
     pub log: Log,
 }

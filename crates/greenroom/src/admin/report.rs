@@ -209,6 +209,7 @@ mod tests {
             since_ms: 12_345,
             generation: 2,
             gate: if condition == "ready" { "open" } else { "shut" }.into(),
+            by_hand: None,
             on_trial: false,
             says: None,
             reason: None,

@@ -57,7 +57,11 @@ impl Stop {
     pub(crate) async fn run(mut self) {
         loop {
             let is_hurried = *self.hurry.borrow_and_update();
-            self.look(if is_hurried { Pace::Window(std::time::Duration::ZERO) } else { self.manner.pace });
+            self.look(if is_hurried {
+                Pace::Window(std::time::Duration::ZERO)
+            } else {
+                self.manner.pace
+            });
             self.tell(is_hurried).await;
             let look = clock::now() + DRAIN_LOOK;
             let next = self.plan.front().map_or(look, |&(at, _)| at.min(look));

@@ -25,7 +25,7 @@ use crate::config::Manner;
 use crate::registry::{Close, Notice, Record, Registry};
 use crate::telemetry::Log;
 
-pub(crate) use course::{Ask, Course, Progress};
+pub(crate) use course::{Ask, Course};
 pub(crate) use stop::Stop;
 
 /// All drains of the house by command.

@@ -112,29 +112,29 @@ pub struct End {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
-    state: Option<String>,
-    backend: Option<String>,
-    route: Option<String>,
-    user: Option<String>,
+    pub(super) state: Option<String>,
+    pub(super) backend: Option<String>,
+    pub(super) route: Option<String>,
+    pub(super) user: Option<String>,
     /// `name=value`, or a name.
-    tag: Option<String>,
-    address: Option<IpAddr>,
-    session: Option<u64>,
-    older_than: Option<String>,
-    cause: Option<String>,
-    after: Option<u64>,
-    limit: Option<usize>,
+    pub(super) tag: Option<String>,
+    pub(super) address: Option<IpAddr>,
+    pub(super) session: Option<u64>,
+    pub(super) older_than: Option<String>,
+    pub(super) cause: Option<String>,
+    pub(super) after: Option<u64>,
+    pub(super) limit: Option<usize>,
 }
 
 /// A filter whose words were looked at.
-struct Wanted {
+pub(super) struct Wanted {
     filter: Filter,
     older_than: Duration,
     limit: usize,
 }
 
 impl Filter {
-    fn checked(self, asked: &Asked) -> Result<Wanted, Refused> {
+    pub(super) fn checked(self, asked: &Asked) -> Result<Wanted, Refused> {
         let known = |what: &str, word: Option<&String>, known: Vec<&str>| match word {
             Some(word) if !known.contains(&word.as_str()) => {
                 let error = format!("there is no {what} {word:?}");
@@ -199,7 +199,7 @@ impl Filter {
 }
 
 impl Wanted {
-    fn takes(&self, one: &Connection) -> bool {
+    pub(super) fn takes(&self, one: &Connection) -> bool {
         let filter = &self.filter;
         let is =
             |wanted: &Option<String>, word: Option<&str>| wanted.as_deref().is_none_or(|wanted| word == Some(wanted));
@@ -299,7 +299,7 @@ pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Resu
     }
 }
 
-fn open(record: &Record, now: Time) -> Connection {
+pub(super) fn open(record: &Record, now: Time) -> Connection {
     let (state, since) = record.state();
     let asks = record.asks_for();
     let ((bytes_up, messages_up), (bytes_down, messages_down)) = (record.up.get(), record.down.get());

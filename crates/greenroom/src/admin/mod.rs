@@ -17,6 +17,8 @@ mod api;
 pub(crate) mod by;
 pub mod client;
 mod connections;
+mod drain;
+mod gate;
 mod guard;
 pub mod health;
 mod metrics;

@@ -41,8 +41,8 @@ mod written;
 
 pub use address::{Address, AddressError};
 pub use check::Purpose;
-pub use diff::{Change, Diff, Effect, Fate, carry_needs, diff, fate};
 pub(crate) use check::{too_long, words_fit};
+pub use diff::{Change, Diff, Effect, Fate, carry_needs, diff, fate};
 pub use drain::{Drain, DrainKind, Manner};
 pub use explain::{Effective, Secrets, explain, summary};
 pub(crate) use host::bare as bare_host;

@@ -18,7 +18,7 @@ use super::close;
 use super::stop::subject;
 use crate::clock;
 use crate::config::{DrainKind, Manner};
-use crate::driver::{By, Message};
+use crate::driver::{Message, SetBy};
 use crate::front::Backend;
 use crate::registry::{Record, Registry};
 use crate::telemetry::{Event, Log};
@@ -137,9 +137,10 @@ impl Course {
 
     /// How many were told, and how many of them are over.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let over = self.over.load(Ordering::Relaxed);
-        let more = self.closing().iter().filter(|record| is_over(record)).count();
-        (self.told.load(Ordering::Relaxed), over + more)
+        let closing = self.closing(); // so that nobody is counted twice
+        let more = closing.iter().filter(|record| is_over(record)).count();
+        let over = self.over.load(Ordering::Relaxed) + more;
+        (self.told.load(Ordering::Relaxed), over)
     }
 
     /// Ends it, if it is under way: who was not told stays.
@@ -226,7 +227,7 @@ impl Course {
                 backend.inbox.tell(Message::Hand {
                     hand,
                     until: None,
-                    by: By::Drain(self.id),
+                    by: SetBy::Drain(self.id),
                 });
             }
         }

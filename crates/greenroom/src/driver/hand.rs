@@ -11,18 +11,18 @@ use crate::clock;
 use crate::telemetry::Event;
 
 /// Who sets a gate by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// Somebody, through the admin API.
-    Admin,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetBy {
+    /// Somebody, through the admin API: who it was, as the log has it.
+    Admin(Box<str>),
     /// A drain, by its number.
     Drain(u64),
 }
 
 /// What is set now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Set {
-    by: By,
+    by: SetBy,
     since: Time,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Set {
 pub struct HandStatus {
     /// `hold`, `open` or `refuse`.
     pub gate: String,
-    /// `admin`, or `drain` and its number.
+    /// Who has set it: as the event `admin` has it, such as `socket uid=1000 pid=42`; or `drain` and its number.
     pub by: String,
     /// Milliseconds since it is so.
     pub since_ms: u64,
@@ -42,16 +42,17 @@ pub struct HandStatus {
 
 impl Driver {
     /// Somebody sets it.
-    pub(super) fn take_hand(&mut self, now: Time, hand: Hand, until: Option<Time>, by: By) {
+    pub(super) fn take_hand(&mut self, now: Time, hand: Hand, until: Option<Time>, by: SetBy) {
         let before = self.gate.hand().0;
-        let may = match (by, self.by_hand) {
-            (By::Admin, _) | (By::Drain(_), None) => true,
-            (By::Drain(_), Some(set)) => set.by == by, // its own, to be taken back
+        let may = match (&by, &self.by_hand) {
+            (SetBy::Admin(_), _) => true,
+            (SetBy::Drain(_), None) => hand != Hand::Auto, // it is not this one's any more
+            (SetBy::Drain(_), Some(set)) => set.by == by,  // its own, to be taken back
         };
         if !may {
             return;
         }
-        if before != hand || self.by_hand.is_none_or(|set| set.by != by) {
+        if before != hand || self.by_hand.as_ref().is_none_or(|set| set.by != by) {
             self.by_hand = (hand != Hand::Auto).then_some(Set { by, since: now });
         }
         let was = self.gate.stage();
@@ -86,14 +87,14 @@ impl Driver {
 
     pub(super) fn hand_status(&self) -> Option<HandStatus> {
         let (hand, until) = self.gate.hand();
-        let set = self.by_hand.filter(|_| hand != Hand::Auto)?;
+        let set = self.by_hand.as_ref().filter(|_| hand != Hand::Auto)?;
         let now = clock::now();
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Some(HandStatus {
             gate: hand.word().into(),
-            by: match set.by {
-                By::Admin => "admin".into(),
-                By::Drain(id) => format!("drain {id}"),
+            by: match &set.by {
+                SetBy::Admin(who) => who.to_string(),
+                SetBy::Drain(id) => format!("drain {id}"),
             },
             since_ms: ms(now.since(set.since)),
             left_ms: until.map(|until| ms(until.since(now))),

@@ -18,7 +18,7 @@ use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot};
 
-use super::hand::By;
+use super::hand::SetBy;
 use super::standing::LastVerdict;
 use super::status::Status;
 use crate::config::RouteOf;
@@ -122,7 +122,7 @@ pub enum Message {
         /// Until when.
         until: Option<Time>,
         /// Who says so.
-        by: By,
+        by: SetBy,
     },
     /// greenroom stops.
     Drain,

@@ -37,7 +37,7 @@ use greenroom_core::starts::Starts;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot, watch};
 
-pub use hand::{By, HandStatus};
+pub use hand::{HandStatus, SetBy};
 pub(crate) use inbox::RELAY;
 pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};

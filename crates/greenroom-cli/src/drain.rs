@@ -16,7 +16,10 @@ use crate::{configure, fail};
 const CANCELLED: u8 = 3;
 
 #[derive(Debug, Args)]
-#[group(id = "whose", multiple = true, required = true, args = ["all", "backend", "route", "user", "tag", "address", "older_than", "cancel", "list"])]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("whose").required(true).multiple(true).args([
+    "all", "backend", "route", "user", "tag", "address", "older_than", "cancel", "list",
+])))]
 pub(crate) struct DrainArgs {
     /// All connections
     #[arg(long, conflicts_with_all = ["backend", "route", "user", "tag", "address", "older_than"])]
@@ -64,7 +67,7 @@ pub(crate) struct DrainArgs {
     #[arg(long)]
     wait: bool,
     /// End the drain of this number, instead: who was not told to close stays
-    #[arg(long, value_name = "ID", exclusive = true)]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["all", "backend", "route", "user", "tag", "address", "older_than"])]
     cancel: Option<u64>,
     /// List those under way, and the last that were, instead
     #[arg(long, conflicts_with_all = ["all", "backend", "route", "user", "tag", "address", "older_than", "cancel"])]

@@ -12,7 +12,7 @@
 //!
 //! Bounded: two words and a time.
 
-use super::{Change, Gate, Stage, Trust};
+use super::{Change, Gate, Output, Stage, Trust};
 use crate::event::Refusal;
 use crate::readiness::Needs;
 use crate::time::Time;
@@ -163,7 +163,10 @@ impl Gate {
         if matches!(self.stage, Stage::Open(_)) {
             self.goes_away(now);
         }
-        self.go_one_by_one(now + self.limits.canary_every, Change::Unreachable);
+        let next = now + self.limits.canary_every;
+        self.stage = Stage::Limited { next, after: None };
+        self.limited_at = now;
         self.refuse_impatient();
+        self.outputs.push_back(Output::Changed(Change::Unreachable));
     }
 }

@@ -32,8 +32,8 @@ use crate::config::{Limits, RouteOf};
 use crate::early::EarlyRoom;
 use crate::front::Backend;
 use crate::head::Kind;
-use crate::known;
 use crate::memory::Crowd;
+use crate::known;
 use crate::telemetry::{Event, Log, printable};
 use crate::users::{self, UserBook};
 

@@ -113,3 +113,111 @@ pub(super) fn subject(record: &Record) -> Subject {
         since: record.state().1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use greenroom_core::limits::FIRST_SECOND;
+    use greenroom_core::wire::CloseCode;
+
+    use super::*;
+    use crate::config::Limits;
+    use crate::registry::{Close, Entry, Notice};
+    use crate::telemetry::{Format, Log};
+
+    const WINDOW: Duration = Duration::from_secs(5);
+
+    fn manner() -> Manner {
+        Manner {
+            pace: Pace::Window(WINDOW),
+            code: CloseCode::RESTART,
+            reason: "bye".into(),
+        }
+    }
+
+    fn relay(registry: &Arc<Registry>) -> Entry {
+        let mut entry = registry.accept(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        for state in [State::Held, State::Dialing, State::Relaying] {
+            entry.enter(state);
+        }
+        entry
+    }
+
+    /// When each is told, after now; and what.
+    async fn told(entries: Vec<Entry>) -> Vec<(Duration, Close)> {
+        let since = clock::now();
+        let waits = entries.into_iter().map(|entry| {
+            tokio::spawn(async move {
+                let Notice::Close(close) = entry.record().mailbox.next().await;
+                (clock::now().since(since), close)
+            })
+        });
+        let mut told = Vec::new();
+        for wait in waits.collect::<Vec<_>>() {
+            told.push(wait.await.unwrap());
+        }
+        told.sort_by_key(|(at, _)| *at);
+        told
+    }
+
+    async fn pass(time: Duration) {
+        tokio::time::sleep(time).await; // tidy: allow-sleep the clock goes by itself here
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_are_told_evenly_over_the_window_and_who_comes_meanwhile_in_what_is_left_of_it() {
+        let registry = Registry::new(Log::start(Format::Json), 4096, &Limits::default());
+        let entries: Vec<Entry> = (0..500).map(|_| relay(&registry)).collect();
+        pass(FIRST_SECOND).await;
+        let (_hurry, hurries) = watch::channel(false);
+        let deadline = clock::now() + WINDOW;
+        tokio::spawn(Stop::new(&registry, &manner(), (7, deadline), hurries).run());
+        let late = tokio::spawn({
+            let registry = Arc::clone(&registry);
+            async move {
+                pass(Duration::from_secs(2)).await;
+                let late: Vec<Entry> = (0..100).map(|_| relay(&registry)).collect();
+                told(late).await
+            }
+        });
+        let early = told(entries).await;
+        let mut fifths = [0; 5];
+        for (at, close) in &early {
+            fifths[usize::try_from(at.as_millis() / 1_000).unwrap().min(4)] += 1;
+            assert!(
+                close.reason.starts_with("bye retry-after-ms=") && close.code == CloseCode::RESTART,
+                "{close:?}"
+            );
+        }
+        assert!(fifths.iter().all(|count| (98..=102).contains(count)), "{fifths:?}");
+        let late = late.await.unwrap();
+        let (first, last) = (late[0].0, late[99].0);
+        assert!(
+            first >= FIRST_SECOND && last <= Duration::from_millis(3_002),
+            "{first:?} to {last:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_hurries_has_all_told_at_once_and_who_comes_after_that_soon() {
+        let registry = Registry::new(Log::start(Format::Json), 4096, &Limits::default());
+        let entries: Vec<Entry> = (0..500).map(|_| relay(&registry)).collect();
+        pass(FIRST_SECOND).await;
+        let (hurry, hurries) = watch::channel(false);
+        let deadline = clock::now() + WINDOW;
+        tokio::spawn(Stop::new(&registry, &manner(), (7, deadline), hurries).run());
+        tokio::task::yield_now().await;
+        hurry.send_replace(true);
+        let all = told(entries).await;
+        assert!(
+            all.iter().all(|(at, _)| *at <= Duration::from_millis(2)),
+            "{:?}",
+            all.last()
+        );
+        let late = told(vec![relay(&registry)]).await;
+        // The deadline of the stop is not over, and it is young.
+        assert!(late[0].0 <= WINDOW, "{:?}", late[0]);
+    }
+}

@@ -267,6 +267,7 @@ fn assemble(parts: Parts) -> Config {
             needs.push(need);
         }
     }
+    let starts = backends.iter().any(|backend| backend.process.is_some());
     Config {
         listeners,
         backends,
@@ -277,6 +278,7 @@ fn assemble(parts: Parts) -> Config {
         state_dir: state_dir.map(Into::into),
         profile: profile.map(Into::into),
         limits,
+        drain: draining::drain(grace, starts),
     }
 }
 

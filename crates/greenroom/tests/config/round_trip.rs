@@ -278,7 +278,7 @@ fn assemble(parts: Parts) -> Config {
         state_dir: state_dir.map(Into::into),
         profile: profile.map(Into::into),
         limits,
-        drain: draining::drain(grace, starts),
+        drain: super::draining::drain(grace, starts),
     }
 }
 

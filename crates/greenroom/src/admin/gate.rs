@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use greenroom_core::gate::Hand;
-use greenroom_core::limits::HAND_MAX;
+use greenroom_core::limits::{HAND_MAX, HAND_MIN};
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
@@ -91,7 +91,7 @@ fn judge(order: &GateOrder) -> Result<(Hand, Option<Duration>), Refused> {
     if hand == Hand::Auto {
         return refuse(unprocessable, "`for` is said of a gate by hand only", "leave it out");
     }
-    match units::duration_in(lasts, Duration::from_millis(1), HAND_MAX) {
+    match units::duration_in(lasts, HAND_MIN, HAND_MAX) {
         Ok(lasts) => Ok((hand, Some(lasts))),
         Err(error) => refuse(unprocessable, format!("`for`: {error}"), "write a time such as 10m"),
     }

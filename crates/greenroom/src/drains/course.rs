@@ -4,13 +4,14 @@
 //! business; `new` says what the gate does with them meanwhile. Bounded by those connections; what it keeps of them is
 //! gone when it is over.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use greenroom_core::drain::{plan, share};
 use greenroom_core::event::State;
 use greenroom_core::gate::Hand;
-use greenroom_core::limits::{CLOSE_HANDSHAKE, DRAIN_BURST, DRAIN_LOOK};
+use greenroom_core::limits::{CLOSE_HANDSHAKE, DRAIN_BURST, DRAIN_LOOK, FIRST_SECOND};
 use greenroom_core::time::Time;
 use tokio::sync::watch;
 
@@ -191,16 +192,27 @@ impl Course {
 
     async fn see_through(&self, plan: Plan) {
         let detail = format!("drain {} ({})", self.id, self.ask.kind.word());
-        for (index, (at, record)) in plan.into_iter().enumerate() {
+        let mut plan = VecDeque::from(plan);
+        let mut index = 0;
+        while let Some((at, record)) = plan.pop_front() {
+            index += 1;
             if at > clock::now() {
                 clock::until(Some(at)).await;
-            } else if index % DRAIN_BURST == DRAIN_BURST - 1 {
+            } else if index % DRAIN_BURST == 0 {
                 tokio::task::yield_now().await;
+            }
+            if record.state().0 == State::Held {
+                continue; // its dial failed, and it waits: nobody has let it in
+            }
+            if let Some(free) = too_young(&record, clock::now()) {
+                let at = plan.back().map_or(free, |&(last, _)| last.max(free));
+                plan.push_back((at, record));
+                continue;
             }
             self.told.fetch_add(1, Ordering::Relaxed);
             close(&record, &self.ask.manner, self.seed, Some(&detail));
             self.closing().push(record);
-            if index % DRAIN_BURST == DRAIN_BURST - 1 {
+            if index % DRAIN_BURST == 0 {
                 self.forget_over();
             }
         }
@@ -235,6 +247,16 @@ impl Course {
 
     fn closing(&self) -> MutexGuard<'_, Vec<Arc<Record>>> {
         self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// It is dialled still, or has its 101 for less than a second: when it may be closed, as things stand. It was dialled when the
+/// drain began, and a dial ends in a bounded time.
+fn too_young(record: &Record, now: Time) -> Option<Time> {
+    match record.state() {
+        (State::Dialing, _) => Some(now + FIRST_SECOND),
+        (State::Relaying, since) => Some(since + FIRST_SECOND).filter(|&free| free > now),
+        (State::Opening | State::Http | State::Held | State::Parked | State::Closing | State::Closed, _) => None,
     }
 }
 

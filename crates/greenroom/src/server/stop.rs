@@ -137,7 +137,6 @@ pub(super) enum Emptied {
 pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static str, graceful: bool) -> Emptied {
     house.outer.stopping();
     say(house, name);
-    house.drains.end_all();
     let grace = if graceful { house.config.grace } else { Duration::ZERO };
     let mut manner = house.config.drain.stop.clone();
     if !graceful {
@@ -148,6 +147,7 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
     for station in &house.stations {
         station.backend.inbox.tell(Message::Drain);
     }
+    house.drains.end_all(); // behind that, so that no gate that one of them held opens once more
     tokio::select! {
         biased; // a second word is for what takes time: an empty house leaves it to the child's grace
         () = emptied(house) => return Emptied::Closed,

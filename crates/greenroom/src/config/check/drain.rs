@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use greenroom_core::drain::Pace;
-use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_REASON_MAX, DRAIN_WINDOW_MAX, GRACE_MAX};
+use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_REASON_MAX, DRAIN_WINDOW_MAX, DRAIN_WITHIN_MIN, GRACE_MAX};
 use greenroom_core::wire::CloseCode;
 
 use super::super::drain::{Drain, DrainKind, Manner, usual_pace};
@@ -70,7 +70,7 @@ impl Checker<'_> {
         drain.within = self.span(
             "drain.within",
             written.within,
-            (Duration::from_secs(1), GRACE_MAX),
+            (DRAIN_WITHIN_MIN, GRACE_MAX),
             "not said",
         );
         self.fits_within(&drain, grace, backends, said.as_ref());

@@ -1,6 +1,6 @@
 //! What can be written about how clients are closed when greenroom stops or drains.
 
-use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_REASON_MAX, DRAIN_WINDOW_MAX, GRACE_MAX};
+use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_REASON_MAX, DRAIN_WINDOW_MAX, DRAIN_WITHIN_MIN, GRACE_MAX};
 use schemars::JsonSchema;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ written! {
         reason: String,
         /// How long whoever stops greenroom waits before it kills: Kubernetes' `terminationGracePeriodSeconds`, systemd's `TimeoutStopSec`,
         /// Docker's `stop_grace_period`. Closing the clients, and then the `grace` of a process, must fit into it.
-        #[schemars(extend("x-default" = "the default of the platform, where one is recognised: then it is a warning", "x-values" = range_of(Duration::from_secs(1), GRACE_MAX)))]
+        #[schemars(extend("x-default" = "the default of the platform, where one is recognised: then it is a warning", "x-values" = range_of(DRAIN_WITHIN_MIN, GRACE_MAX)))]
         within: Span,
         /// Drains for a new version. Code 1012 unless it says another.
         deploy: Manner,

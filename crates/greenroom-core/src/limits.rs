@@ -6,6 +6,10 @@
 
 use core::time::Duration;
 
+mod drain;
+
+pub use drain::*;
+
 /// One kibibyte.
 pub const KIB: usize = 1024;
 
@@ -332,23 +336,6 @@ pub const FIRST_SECOND: Duration = Duration::from_secs(1);
 pub const SPREAD_MAX: Duration = Duration::from_secs(5);
 /// … and over this for each of them, if that is less.
 pub const SPREAD_EACH: Duration = Duration::from_millis(2);
-/// Bytes of a Close's reason (RFC 6455 §5.5: 125 bytes of payload, two of them the code).
-pub const CLOSE_REASON_MAX: usize = 123;
-/// Bytes of the words that a drain's Closes say, so that the hint when to come back has its room behind them.
-pub const DRAIN_REASON_MAX: usize = CLOSE_REASON_MAX - " retry-after-ms=4294967295".len();
-/// Drains by command under way at one time, and drains that are over and still told of.
-pub const DRAINS_MAX: usize = 16;
-/// The longest window of a drain.
-pub const DRAIN_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
-/// The most closes in a second that a drain may be told to make.
-pub const DRAIN_RATE_MAX: usize = 100_000;
-/// How often a stop looks for clients that were let in just before it and have begun to be relayed since, and a drain for those that are
-/// closed but not over yet.
-pub const DRAIN_LOOK: Duration = Duration::from_millis(100);
-/// Notices that a drain leaves in one go before it lets others run: those who are closed at one instant.
-pub const DRAIN_BURST: usize = 256;
-/// The longest that a gate may be told to be held, open or shut by hand for, if it is told how long.
-pub const HAND_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bytes of a refused client that are read and dropped while it reads its answer.
 pub const LINGER_BYTES: usize = 256 * KIB;
 /// How long a refused client has to take its answer before the socket is closed.

@@ -308,9 +308,9 @@ mod tests {
         let (_client, ours) = pair().await;
         let waits = tokio::spawn(async move { wants_more(drain, &registry(64), &ours).await });
         stop.send_replace(Some(relay::Drain {
-            count: 0,
             spread: Duration::ZERO,
             deadline: clock::now(),
+            code: greenroom_core::wire::CloseCode::GOING_AWAY,
         }));
         assert!(!waits.await.unwrap());
     }

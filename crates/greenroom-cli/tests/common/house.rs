@@ -147,9 +147,9 @@ impl House {
     pub fn stop(&self) {
         self.inbox.tell(Message::Drain);
         self.drain.send_replace(Some(Drain {
-            count: 0,
             spread: Duration::ZERO,
             deadline: greenroom::clock::now(),
+            code: greenroom_core::wire::CloseCode::GOING_AWAY,
         }));
     }
 
@@ -297,5 +297,6 @@ fn plain(backend: &str) -> Config {
         grace: limits::GRACE,
         log_format: config::LogFormat::Json,
         limits: config::Limits::default(),
+        drain: config::Drain::default(),
     }
 }

@@ -18,6 +18,8 @@ mod api;
 pub(crate) mod by;
 pub mod client;
 mod connections;
+mod drain;
+mod gate;
 mod guard;
 pub mod health;
 mod metrics;
@@ -40,6 +42,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::config::{Address, Admin, Config};
+use crate::drains::Drains;
 use crate::front::Backend;
 use crate::registry::Registry;
 use crate::relay::Drain;
@@ -57,6 +60,8 @@ pub struct Asked {
     pub registry: Arc<Registry>,
     /// Says that greenroom stops.
     pub drain: watch::Receiver<Option<Drain>>,
+    /// Drains by command.
+    pub drains: Arc<Drains>,
     /// Where it is said who has changed what.
     pub log: Log,
 }

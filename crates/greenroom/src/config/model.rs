@@ -16,7 +16,7 @@ use greenroom_core::phase;
 use greenroom_core::readiness::Need;
 use greenroom_core::users;
 
-use super::{Address, Admin, Check, Ready, Shed, TellClients};
+use super::{Address, Admin, Check, Drain, Ready, Shed, TellClients};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Config {
     pub profile: Option<String>,
     /// Bounds of the whole process, and of what one address may take of it.
     pub limits: Limits,
+    /// How clients are closed when greenroom stops, or is told to drain.
+    pub drain: Drain,
 }
 
 /// Bounds of the whole process, and of what one address may take of it.

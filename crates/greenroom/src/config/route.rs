@@ -159,6 +159,7 @@ mod tests {
             state_dir: None,
             profile: None,
             limits: Limits::default(),
+            drain: super::super::Drain::default(),
         }
     }
 

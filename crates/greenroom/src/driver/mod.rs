@@ -16,6 +16,7 @@ mod bounds;
 mod change;
 mod flaps;
 mod guests;
+mod hand;
 mod hearing;
 mod inbox;
 mod standing;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use greenroom_core::drain::Together;
 use greenroom_core::event::{Generation, Refusal, SessionId};
-use greenroom_core::gate::{Accept, Gate, Input, Output, Place};
+use greenroom_core::gate::{Accept, Gate, Hand, Input, Output, Place};
 use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN};
 use greenroom_core::look::LastLook;
 use greenroom_core::phase::Reason;
@@ -36,6 +37,7 @@ use greenroom_core::starts::Starts;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot, watch};
 
+pub use hand::{HandStatus, SetBy};
 pub(crate) use inbox::RELAY;
 pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
@@ -102,6 +104,9 @@ pub struct Driver {
     /// It was seen away in its present start.
     was_seen_away: bool,
     gate: Gate,
+    /// Who has set the gate by hand, and the hand that was told last.
+    by_hand: Option<hand::Set>,
+    hand_told: Hand,
     launcher: Launcher,
     clients: HashMap<SessionId, Client>,
     /// Dials that the gate has ordered and that are not begun, in order: which dial, and whether it is a canary.
@@ -224,6 +229,8 @@ impl Driver {
             is_whole: false,
             was_seen_away: false,
             gate: Gate::new(bounds::of(settings), clock::now()),
+            by_hand: None,
+            hand_told: Hand::Auto,
             clients: HashMap::new(),
             due: BTreeMap::new(),
             away_since: clock::now(),
@@ -341,6 +348,7 @@ impl Driver {
         self.tell_waiting(now);
         self.hear_timeout(now);
         self.gate.handle_timeout(now);
+        self.tell_hand();
         self.carry_out(now);
         self.dial(now);
         self.send_away(now);
@@ -371,7 +379,7 @@ impl Driver {
         let gate = Gateway::from(self.gate.stage());
         let met = match gate {
             Gateway::Open | Gateway::Limited => self.gate.met(),
-            Gateway::Shut | Gateway::Failed => Needs::default(),
+            Gateway::Shut | Gateway::Failed | Gateway::Refusing => Needs::default(),
         };
         let now = (gate, met, self.away_since, self.starts.borrow().usual());
         self.standing.send_if_modified(|standing| {
@@ -423,6 +431,7 @@ impl Driver {
                 }
                 self.hear(now, input, by);
             }
+            Message::Hand { hand, until, by } => self.take_hand(now, hand, until, by),
             Message::Drain => self.gate.handle(now, Input::Drain),
         }
     }

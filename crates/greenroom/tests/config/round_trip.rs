@@ -272,6 +272,7 @@ fn assemble(parts: Parts) -> Config {
             needs.push(need);
         }
     }
+    let starts = backends.iter().any(|backend| backend.process.is_some());
     Config {
         listeners,
         backends,
@@ -282,6 +283,7 @@ fn assemble(parts: Parts) -> Config {
         state_dir: state_dir.map(Into::into),
         profile: profile.map(Into::into),
         limits,
+        drain: super::draining::drain(grace, starts),
     }
 }
 

@@ -9,6 +9,7 @@ mod addresses;
 mod admin;
 mod backends;
 mod checks;
+mod drain;
 mod headers;
 mod holding;
 mod known;
@@ -18,6 +19,7 @@ mod phases;
 mod probes;
 mod routes;
 
+pub(crate) use drain::{too_long, words_fit};
 pub(super) use routes::derived_name;
 
 use std::collections::BTreeMap;
@@ -118,6 +120,7 @@ impl Checker<'_> {
         let mut backends = self.backends(root.backend);
         let routes = self.routes(root.route, &doors, &mut backends, backends_are_known);
         self.somebody_is_known(user_limit.as_ref(), &routes);
+        let drain = self.drain(root.drain, grace, &backends);
         self.neighbours(&doors, &backends);
         self.admin_neighbours(&admin, &places, &doors, &backends);
         self.purpose(&backends, backends_are_known);
@@ -140,6 +143,7 @@ impl Checker<'_> {
             reload_on_change,
             profile,
             limits,
+            drain,
         }
     }
 

@@ -137,21 +137,23 @@ pub(crate) fn run(
     Box::pin(drive(front, session, begun))
 }
 
-async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) {
-    let end = match begun {
-        Then::Continue => session.carry(&front).await,
-        then => End::Then(then),
-    };
-    if let End::Then(Then::Lost { restarting, .. }) = &end {
-        session.tell_if_early(&front);
-        let input = if *restarting {
-            Input::Restarting
-        } else {
-            Input::RelayLost
+fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) -> impl Future<Output = ()> {
+    async move {
+        let end = match begun {
+            Then::Continue => session.carry(&front).await,
+            then => End::Then(then),
         };
-        front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
+        if let End::Then(Then::Lost { restarting, .. }) = &end {
+            session.tell_if_early(&front);
+            let input = if *restarting {
+                Input::Restarting
+            } else {
+                Input::RelayLost
+            };
+            front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
+        }
+        Box::pin(ending::finish(&front, session, end)).await;
     }
-    Box::pin(ending::finish(&front, session, end)).await;
 }
 
 impl Session {

@@ -155,6 +155,8 @@ fn a_message_that_finds_no_place_in_time_is_refused_by_name_and_never_sent_and_d
         (0x82, b"next".to_vec()),
         "what was taken back does not come"
     );
+    begun.send(frame(0x82, b"last"));
+    assert_eq!(stuck.frame(), (0x82, b"last".to_vec()), "nor later");
 }
 
 /// Writes whole messages until its client's side takes nothing for a moment.

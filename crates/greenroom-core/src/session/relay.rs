@@ -152,7 +152,7 @@ impl Relay {
             return pass_nothing(); // nothing counts after a Close (RFC 6455 §5.5.1)
         }
         let scan = self.from_client.scan(bytes);
-        self.client_scanned(scan)
+        self.client_scanned(&scan)
     }
 
     /// The same, where messages are measured. `None`: these came before, and count by their sizes only.
@@ -165,7 +165,7 @@ impl Relay {
         }
         let scan = self.from_client.scan_with(bytes, meter.at(now));
         let over = meter.over();
-        let pass = self.client_scanned(scan);
+        let pass = self.client_scanned(&scan);
         match over {
             Some(over) => Pass {
                 then: Then::Over(over),
@@ -175,7 +175,8 @@ impl Relay {
         }
     }
 
-    fn client_scanned(&mut self, scan: Scan) -> Pass {
+    #[inline]
+    fn client_scanned(&mut self, scan: &Scan) -> Pass {
         self.messages = scan.messages;
         let then = match scan.stop {
             None => Then::Continue,

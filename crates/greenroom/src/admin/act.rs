@@ -309,7 +309,7 @@ pub(super) async fn close(
         reason: these.reason,
         dry_run: these.dry_run,
     };
-    closes(&asked, &by, which, one)
+    closes(&asked, &by, which, &one)
 }
 
 pub(super) async fn close_one(
@@ -335,10 +335,10 @@ pub(super) async fn close_one(
         filter: Filter::default(),
         all: false,
     };
-    closes(&asked, &by, which, one)
+    closes(&asked, &by, which, &one)
 }
 
-fn closes(asked: &Asked, by: &By, which: Which, one: CloseOne) -> Result<Json<Closing>, Refused> {
+fn closes(asked: &Asked, by: &By, which: Which, one: &CloseOne) -> Result<Json<Closing>, Refused> {
     let (words, dry_run) = (which.words(), one.dry_run);
     let answer = try_close(asked, which, one);
     if !dry_run {
@@ -351,9 +351,9 @@ fn closes(asked: &Asked, by: &By, which: Which, one: CloseOne) -> Result<Json<Cl
     answer.map(Json)
 }
 
-fn try_close(asked: &Asked, which: Which, one: CloseOne) -> Result<Closing, Refused> {
+fn try_close(asked: &Asked, which: Which, one: &CloseOne) -> Result<Closing, Refused> {
     let _place = place()?;
-    let close = by_hand(&one)?;
+    let close = by_hand(one)?;
     let Matched { records, left, over } = which.matched(asked)?;
     let mut closing = Closing {
         matched: records.len() + over.len(),

@@ -111,7 +111,7 @@ fn answer(mut raw: Raw, seen: &Seen) {
             _ => vec![frame(0x01, begin), frame(0x89, b""), frame(0x00, end), frame(0x80, b"")],
         };
         // In one write, or frame by frame.
-        let together = seed / 64 % 2 == 0;
+        let together = (seed / 64).is_multiple_of(2);
         for bytes in if together { vec![pieces.concat()] } else { pieces } {
             if raw.0.write_all(&bytes).is_err() {
                 return;

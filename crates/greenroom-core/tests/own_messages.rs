@@ -235,6 +235,9 @@ proptest! {
     }
 }
 
+/// A frame: its first byte, and the length of its payload.
+type Shape = (u8, usize);
+
 fn limited(size: Option<u64>, rate: Option<usize>) -> Relay {
     Relay::new(true).limited(MessageLimits { size, rate }, Time::ZERO)
 }
@@ -261,7 +264,7 @@ fn a_message_may_be_as_large_as_said_over_all_its_frames_and_is_stopped_at_a_hea
         let pass = limited(Some(100), None).client_bytes_at(Some(Time::ZERO), &bytes);
         assert_eq!((pass.forward, pass.then), (bytes.len(), Then::Continue), "{parts:?}");
     }
-    let too_much: [(&[(u8, usize)], (u8, usize)); 4] = [
+    let too_much: [(&[Shape], Shape); 4] = [
         (&[], (0x82, 101)),
         (&[(0x82, 100), (0x8a, 10)], (0x81, 101)),
         (&[(0x01, 40), (0x00, 60)], (0x80, 1)),

@@ -75,16 +75,16 @@ fn elsewhere(worker: String) -> u16 {
 fn prelude(door: &str, targets: &[Target]) -> String {
     let all: Vec<_> = targets
         .iter()
-        .map(|t| json!({"method": t.method, "path": t.path}))
+        .map(|t| json!({"method": t.method, "path": t.path, "before": t.body.0, "after": t.body.1}))
         .collect();
     format!(
         "const admin = 'http://{door}', all = {}, read = [];
          const reads = all.filter(t => t.method == 'GET'), writes = all.filter(t => t.method != 'GET');
-         const change = '{{\"phase\":\"failed\",\"reason\":\"a page\"}}';
          const soon = promise => Promise.race([promise, new Promise(done => setTimeout(done, 3000))]).catch(() => {{}});
          const get = (url, how) => soon(fetch(url, how).then(async answer => {{
              const text = await answer.text(); if (answer.ok && text) read.push(url + ': ' + text.slice(0, 60)); }}));
-         const send = (url, how) => soon(fetch(url, {{ method: 'POST', body: change, ...how }}).then(async answer => {{
+         const body = t => t.before + 'a page' + t.after;
+         const send = (url, t, how) => soon(fetch(url, {{ method: 'POST', body: body(t), ...how }}).then(async answer => {{
              const text = await answer.text(); if (answer.ok && text) read.push(url + ': ' + text.slice(0, 60)); }}));
         ",
         Value::from(all)
@@ -116,12 +116,12 @@ const ATTACKS: [Attack; 12] = [
     Attack {
         name: "2 rebinding, writing",
         from: Place::Rebound,
-        script: "for (const t of writes) await send(t.path, { method: t.method, headers: { 'Content-Type': 'application/json' } });",
+        script: "for (const t of writes) await send(t.path, t, { method: t.method, headers: { 'Content-Type': 'application/json' } });",
     },
     Attack {
         name: "3 a request without preflight",
         from: Place::Elsewhere,
-        script: "for (const t of writes) await send(admin + t.path, { mode: 'no-cors', headers: { 'Content-Type': 'text/plain' } });",
+        script: "for (const t of writes) await send(admin + t.path, t, { mode: 'no-cors', headers: { 'Content-Type': 'text/plain' } });",
     },
     Attack {
         name: "4 reading across sites",
@@ -132,7 +132,7 @@ const ATTACKS: [Attack; 12] = [
         name: "5 a preflight",
         from: Place::Elsewhere,
         script: "const headers = { 'Content-Type': 'application/json', Authorization: 'Bearer 0123456789abcdef' };
-                 for (const t of writes) await send(admin + t.path, { method: t.method, headers });
+                 for (const t of writes) await send(admin + t.path, t, { method: t.method, headers });
                  for (const t of reads) await get(admin + t.path, { headers, credentials: 'include' });",
     },
     Attack {
@@ -142,7 +142,7 @@ const ATTACKS: [Attack; 12] = [
                      const frame = document.createElement('iframe'); frame.name = 'f' + Math.random(); document.body.append(frame);
                      const form = document.createElement('form'), field = document.createElement('input');
                      Object.assign(form, { method: 'POST', action: admin + t.path, enctype: 'text/plain', target: frame.name });
-                     field.name = '{\"phase\":\"failed\",\"reason\":\"'; field.value = '\"}'; form.append(field); document.body.append(form);
+                     field.name = t.before; field.value = t.after; form.append(field); document.body.append(form);
                      const over = new Promise(done => frame.onload = done); form.submit(); await soon(over); }",
     },
     Attack {
@@ -165,7 +165,7 @@ const ATTACKS: [Attack; 12] = [
         from: Place::Elsewhere,
         script: "const inner = '<script>(async () => {' + prelude
                      + 'for (const t of reads) await get(admin + t.path);'
-                     + 'for (const t of writes) await send(admin + t.path, { mode: \"no-cors\" });'
+                     + 'for (const t of writes) await send(admin + t.path, t, { mode: \"no-cors\" });'
                      + 'parent.postMessage(read, \"*\"); })()</scr' + 'ipt>';
                  for (const set of [f => { f.sandbox = 'allow-scripts'; f.srcdoc = inner; }, f => f.src = 'data:text/html,' + encodeURIComponent(inner)]) {
                      const frame = document.createElement('iframe'); set(frame);
@@ -189,13 +189,13 @@ const ATTACKS: [Attack; 12] = [
         from: Place::NextDoor,
         script: "const near = admin.replace('127.0.0.1', 'localhost');
                  for (const t of reads) await get(near + t.path, { credentials: 'include' });
-                 for (const t of writes) await send(near + t.path, { mode: 'no-cors' });",
+                 for (const t of writes) await send(near + t.path, t, { mode: 'no-cors' });",
     },
     Attack {
         name: "12 a navigation, a beacon and a worker",
         from: Place::NextDoor,
         script: "for (const t of writes) {
-                     navigator.sendBeacon(admin + t.path, change);
+                     navigator.sendBeacon(admin + t.path, body(t));
                      const frame = document.createElement('iframe'); frame.src = admin + t.path + '?phase=failed';
                      const over = new Promise(done => frame.onload = done); document.body.append(frame); await soon(over); }
                  const seen = new Promise(done => navigator.serviceWorker.onmessage = said => done(read.push(...said.data)));
@@ -208,7 +208,7 @@ const ATTACKS: [Attack; 12] = [
 /// What stands in the service worker of the page next door.
 const WORKER: &str = "onmessage = async said => {
     for (const t of reads) await get(admin + t.path);
-    for (const t of writes) await send(admin + t.path, { mode: 'no-cors' });
+    for (const t of writes) await send(admin + t.path, t, { mode: 'no-cors' });
     said.source.postMessage(read); };";
 
 /// The house as an admin sees it, without what time alone changes; and how often somebody changed something.

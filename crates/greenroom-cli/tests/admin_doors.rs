@@ -44,9 +44,10 @@ fn each_answer_at_the_admin_address_is_fenced() {
     all.extend(["/nothing", "/livez", "/readyz", "/startupz"].map(|path| Target {
         method: "GET".into(),
         path: path.into(),
+        body: ("", ""),
     }));
     let mut statuses = std::collections::BTreeSet::new();
-    for Target { method, path } in &all {
+    for Target { method, path, .. } in &all {
         for fields in [
             format!("Host: {door}\r\n{token}"),
             format!("Host: {door}\r\n"),

@@ -150,6 +150,31 @@ fn at_its_limit_a_users_oldest_websocket_gives_way_once_it_is_a_second_old() {
     assert_eq!(replaced(), 1);
 }
 
+/// One that waits gives way too, and as it has no 101 yet it hears what a refused one does.
+#[test]
+fn a_websocket_that_waits_gives_way_with_a_429() {
+    let house = House::pushed(known(1, OnLimit::CloseOldest));
+    let mut first = house.client_with(of("ann"));
+    house.wait_for(State::Held, 1);
+    let mut second = None;
+    until("the first is a second old", || {
+        let mut client = house.client_with(of("ann"));
+        until("one of the two hears", || first.has_bytes() || client.has_bytes());
+        if !first.has_bytes() {
+            refused(&mut client, "429 Too Many Requests", "connections_of_user");
+            return false;
+        }
+        second = Some(client);
+        true
+    });
+    refused(&mut first, "429 Too Many Requests", "connections_of_user");
+    house.wait_for(State::Held, 1);
+    house.ready();
+    let (mut backend, _) = house.stub.request();
+    backend.send(switching(""));
+    second.as_mut().unwrap().head();
+}
+
 /// Another client of the user; with its backend, if it was let in.
 fn comes_in(house: &House) -> Option<(Raw, Raw)> {
     let before = house.refused("connections_of_user");

@@ -9,6 +9,18 @@ use super::rig::Rig;
 pub struct Target {
     pub method: String,
     pub path: String,
+    /// The two halves of a body that changes something there; the name and the value of a form's field.
+    pub body: (&'static str, &'static str),
+}
+
+fn a_change(path: &str) -> (&'static str, &'static str) {
+    let before = match path {
+        path if path.ends_with("/phases") => "{\"phase\":\"failed\",\"reason\":\"",
+        "/v1/connections/close" => "{\"all\":true,\"reason\":\"",
+        "/v1/connections/send" => "{\"all\":true,\"text\":\"",
+        _ => "{\"reason\":\"",
+    };
+    (before, "\"}")
 }
 
 /// All that the API has, but for health, which is told to everybody; values stand for the names in paths.
@@ -21,6 +33,7 @@ pub fn of_description(answer: &str) -> Vec<Target> {
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let listed: Value = serde_json::from_str(body).unwrap_or_default();
     let one = |method: &str, path: &str| Target {
+        body: a_change(path),
         method: method.to_ascii_uppercase(),
         path: path
             .replace("{name}", "app")
@@ -32,6 +45,9 @@ pub fn of_description(answer: &str) -> Vec<Target> {
         one("GET", "/v1/connections"),
         one("GET", "/metrics"),
         one("POST", "/v1/backends/app/phases"),
+        one("POST", "/v1/connections/send"),
+        one("POST", "/v1/connections/1/close"),
+        one("POST", "/v1/connections/close"),
     ];
     for (path, item) in listed["paths"].as_object().into_iter().flatten() {
         if ["/livez", "/readyz", "/startupz"].contains(&path.as_str()) {

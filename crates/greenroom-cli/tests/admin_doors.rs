@@ -224,6 +224,16 @@ fn greenroom_does_not_start_with_an_admin_address_that_others_can_use() {
     assert!(start("address = \"0.0.0.0:0\"\ntoken_file = \"nothing\"").contains("cannot be read"));
     std::fs::write(&token, "x".repeat(4_096)).unwrap();
     assert!(start("address = \"0.0.0.0:0\"\ntoken_file = \"token\"").contains("more than 2048 bytes"));
+    std::os::unix::fs::chown(&token, Some(65_534), None).unwrap(); // this test runs as root, as the one below
+    assert!(start("address = \"0.0.0.0:0\"\ntoken_file = \"token\"").contains("belongs to user 65534"));
+    std::fs::remove_file(&token).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&token).status().unwrap();
+    assert!(made.success());
+    let said = start("address = \"0.0.0.0:0\"\ntoken_file = \"token\"");
+    assert!(
+        said.contains("is no file"),
+        "a pipe that nobody writes to is not waited for: {said}"
+    );
     common::process::remove_folder(&folder);
 }
 

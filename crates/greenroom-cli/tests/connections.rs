@@ -128,6 +128,35 @@ fn sums(rig: &Rig) -> [u64; 4] {
     ]
 }
 
+/// Each connection was of its user, and when all have gone each user may have again what it may have.
+fn no_place_of_a_user_is_lost(rig: &Rig, came: u64) {
+    let refused = told(rig, &["ps", "--closed", "--cause", "connections_of_user"]);
+    assert!(
+        refused["total"].as_u64() > Some(0),
+        "some user had all that it may have"
+    );
+    let users: Vec<_> = (0..4).map(|user| format!("user-{user}")).collect();
+    let of_user = |user: &String| told(rig, &["ps", "--closed", "--limit", "1", "--user", user])["total"].as_u64();
+    let plain = told(rig, &["ps", "--closed", "--cause", "served"])["total"].as_u64();
+    let of_users: u64 = users.iter().filter_map(of_user).sum();
+    assert!(
+        of_users + plain.unwrap() <= came && of_users > came / 2,
+        "each is of its user"
+    );
+    let mut clients = Vec::new();
+    for user in &users {
+        for _ in 0..12 {
+            let mut client = Raw::connect(&rig.address);
+            client.send(upgrade(&format!("X-User: {user}\r\n")));
+            assert!(
+                client.head().starts_with("HTTP/1.1 101 "),
+                "no place of a user's was lost"
+            );
+            clients.push(client);
+        }
+    }
+}
+
 /// Promise 9, on real sockets: whatever clients do, each of them is in one state, or closed for one cause.
 #[test]
 fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
@@ -180,34 +209,10 @@ fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
         });
     }
     drop(clients);
-    let mut clients_of_users = Vec::new();
     until("nobody is left", || sums(&rig)[..2] == [0, 0]);
     let [_, _, accepted, closed] = sums(&rig);
     assert_eq!((accepted, closed), (came, came));
     let ended = told(&rig, &["ps", "--closed", "--limit", "10000"]);
     assert_eq!(ended["total"], came, "each has a line among the closed");
-    let refused = told(&rig, &["ps", "--closed", "--cause", "connections_of_user"]);
-    assert!(
-        refused["total"].as_u64() > Some(0),
-        "some user had all that it may have"
-    );
-    let users: Vec<_> = (0..4).map(|user| format!("user-{user}")).collect();
-    let of_user = |user: &String| told(&rig, &["ps", "--closed", "--limit", "1", "--user", user])["total"].as_u64();
-    let plain = told(&rig, &["ps", "--closed", "--cause", "served"])["total"].as_u64();
-    let of_users: u64 = users.iter().filter_map(of_user).sum();
-    assert!(
-        of_users + plain.unwrap() <= came && of_users > came / 2,
-        "each is of its user"
-    );
-    for user in &users {
-        for _ in 0..12 {
-            let mut client = Raw::connect(&rig.address);
-            client.send(upgrade(&format!("X-User: {user}\r\n")));
-            assert!(
-                client.head().starts_with("HTTP/1.1 101 "),
-                "no place of a user's was lost"
-            );
-            clients_of_users.push(client);
-        }
-    }
+    no_place_of_a_user_is_lost(&rig, came);
 }

@@ -27,6 +27,7 @@ use std::{
 
 use common::{
     Greenroom,
+    api::of_description,
     process::{remove_folder, until},
     raw::{Raw, SOON, Stub, close, frame, masked, nobody, switching, upgrade},
     rig::Rig,
@@ -182,10 +183,13 @@ const FIELDS: &str = "Cookie: session=sparrow-cookie\r\nAuthorization: Bearer sp
     Proxy-Authorization: Basic sparrow-proxy\r\nX-Api-Key: sparrow-api-key\r\nReferer: http://h/?t=sparrow-referer\r\n\
     Sec-WebSocket-Protocol: chat, sparrow-protocol\r\n";
 
-/// Requests that pass, wait, are refused, and are no requests; and what is said over them.
-fn scenario(house: &mut House) {
-    let opening = |path: &str| upgrade(FIELDS).replacen("/ws", path, 1);
-    // Relayed: messages of both sides, and a close with a reason.
+/// An opening handshake with all of them.
+fn opening(path: &str) -> String {
+    upgrade(FIELDS).replacen("/ws", path, 1)
+}
+
+/// Messages of both sides, and a close with a reason.
+fn relayed(house: &House) {
     let mut client = house.client(opening("/ws?token=sparrow-query"));
     let mut backend = house.stub.accept();
     let request = backend.head();
@@ -210,7 +214,10 @@ fn scenario(house: &mut House) {
     client.close_frame();
     client.send(masked(0x88, &4_000_u16.to_be_bytes()));
     drop((client, backend));
-    // Who breaks the protocol, on either side.
+}
+
+/// Who breaks the protocol, on either side; and backends that answer nonsense.
+fn violations(house: &mut House) {
     let mut client = house.client(opening("/ws?token=sparrow-query"));
     let (mut backend, _) = house.stub.request();
     backend.send(switching(""));
@@ -225,7 +232,6 @@ fn scenario(house: &mut House) {
     backend.send(masked(0x81, b"sparrow-masked"));
     client.close_frame();
     drop((client, backend));
-    // A backend that answers nonsense, and one that refuses.
     for answer in [
         "sparrow-nonsense\r\n\r\n",
         "HTTP/1.1 101 sparrow-phrase\r\nX: sparrow-field\r\n\r\n",
@@ -238,6 +244,10 @@ fn scenario(house: &mut House) {
             .answers
             .push(String::from_utf8_lossy(&client.rest_or_reset()).into_owned());
     }
+}
+
+/// Who waits, and who is refused: no gate, no route that fits, what is not sure, what is malformed.
+fn refusals(house: &mut House) {
     // Accepted while it waits: what it has said is kept, and thrown away with it.
     let mut client =
         house.client(upgrade("Cookie: session=sparrow-cookie\r\n").replacen("/ws", "/wait?token=sparrow-query", 1));
@@ -247,7 +257,6 @@ fn scenario(house: &mut House) {
     house
         .answers
         .push(String::from_utf8_lossy(&client.rest_or_reset()).into_owned());
-    // Refused: no gate, no route that fits, what is not sure, what is malformed.
     house.refused(opening("/refuse?token=sparrow-query"));
     house.refused(opening("/ws#sparrow-fragment"));
     house.refused(opening("/refuse").replacen("HTTP/1.1", "HTTP/1.0", 1));
@@ -267,12 +276,15 @@ fn scenario(house: &mut House) {
     house.refused(format!(
         "GET /refuse?q=sparrow-query HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{FIELDS}\r\n"
     ));
+}
+
+/// A plain request, and the admin address with what is no token of ours.
+fn plain_and_admin(house: &mut House) {
     let mut plain = house.client(format!("POST /form?q=sparrow-query HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 11\r\n{FIELDS}\r\nsparrow-form"));
     let (mut backend, _) = house.stub.request();
     backend.exactly(11);
     backend.send("HTTP/1.1 500 sparrow-phrase\r\nContent-Length: 12\r\nSet-Cookie: a=sparrow-set\r\n\r\nsparrow-error");
     plain.rest();
-    // The admin address, with what is no token of ours.
     for fields in [
         "Authorization: Bearer sparrow-wrong-token\r\n",
         "Authorization: Basic sparrow-basic\r\n",
@@ -291,20 +303,18 @@ fn scenario(house: &mut House) {
     }
 }
 
-/// Everything that can be asked, with what it says.
-fn outputs(house: &House) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = Vec::new();
+/// What can be said at a shell about the house.
+fn commands(house: &House) -> Vec<Vec<String>> {
     let file = house.folder.join("greenroom.toml");
-    let file = file.to_str().unwrap();
-    let broken = house.folder.join("broken.toml");
-    let text = fs::read_to_string(file).unwrap();
+    let (broken, unquoted) = (house.folder.join("broken.toml"), house.folder.join("unquoted.toml"));
+    let text = fs::read_to_string(&file).unwrap();
     let text = text
         .replace("interval = \"10ms\"", "intervall = 5")
         .replace("env = {", "env = { BAD = 5,");
     fs::write(&broken, text.replacen("token = ", "tokenn = ", 1)).unwrap();
-    let unquoted = house.folder.join("unquoted.toml");
     fs::write(&unquoted, "[admin]\ntoken = sparrow-unquoted\n").unwrap();
-    let mut commands: Vec<Vec<String>> = [
+    let [file, broken, unquoted] = [&file, &broken, &unquoted].map(|path| path.to_str().unwrap());
+    let words = [
         &["status"][..],
         &["status", "--json"],
         &["ps"],
@@ -314,61 +324,43 @@ fn outputs(house: &House) -> Vec<(String, String)> {
         &["check", file],
         &["check", file, "--explain"],
         &["check", file, "--toml"],
-        &["check", broken.to_str().unwrap()],
-        &["check", unquoted.to_str().unwrap()],
+        &["check", broken],
+        &["check", unquoted],
         &["reload"],
         &["reload", "--dry-run"],
-    ]
-    .iter()
-    .map(|words| words.iter().map(|&word| word.to_owned()).collect())
-    .collect();
+    ];
+    let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let mut commands: Vec<Vec<String>> = words.iter().map(|words| own(words)).collect();
     let closed: Value = serde_json::from_str(&house.say(&["ps", "--closed", "--json"])).unwrap();
-    let numbers = closed["connections"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["number"].to_string());
-    for number in numbers {
-        commands.extend(["show", "why"].map(|verb| vec![verb.to_owned(), number.clone()]));
+    for one in closed["connections"].as_array().unwrap() {
+        commands.extend(["show", "why"].map(|verb| vec![verb.to_owned(), one["number"].to_string()]));
     }
-    for words in commands {
+    commands
+}
+
+/// Everything that can be asked, with what it says.
+fn outputs(house: &House) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for words in commands(house) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         all.push((words.join(" "), house.say(&words)));
     }
-    let mut paths = vec![
-        "/v1/status".to_owned(),
-        "/v1/connections".into(),
-        "/v1/closed".into(),
-        "/metrics".into(),
-        "/v1/backends/app".into(),
-    ];
-    let listed = house.ask("/v1/openapi.json");
-    let listed: Value = listed
-        .split_once("\r\n\r\n")
-        .and_then(|(_, body)| serde_json::from_str(body).ok())
-        .unwrap_or_default();
-    let more = listed["paths"]
-        .as_object()
+    let mut paths: Vec<_> = of_description(&house.ask("/v1/openapi.json"))
         .into_iter()
-        .flatten()
-        .filter(|(_, item)| item["get"].is_object());
-    paths.extend(more.map(|(path, _)| {
-        path.replace("{name}", "app")
-            .replace("{number}", "1")
-            .replace("{id}", "1")
-    }));
-    paths.extend(
-        [
-            "/livez",
-            "/readyz",
-            "/startupz",
-            "/v1/openapi.json",
-            "/v1/events?after=0",
-            "/v1/config",
-            "/nothing",
-        ]
-        .map(String::from),
-    );
+        .filter(|target| target.method == "GET")
+        .map(|target| target.path)
+        .collect();
+    let more = [
+        "/v1/closed",
+        "/v1/backends/app",
+        "/livez",
+        "/readyz",
+        "/startupz",
+        "/v1/openapi.json",
+        "/v1/events?after=0",
+        "/nothing",
+    ];
+    paths.extend(more.map(String::from));
     for path in paths {
         let answer = house.ask(&path);
         all.push((path, answer));
@@ -384,7 +376,10 @@ fn outputs(house: &House) -> Vec<(String, String)> {
 fn no_secret_of_a_client_a_backend_or_the_configuration_is_in_any_output() {
     for format in ["json", "text"] {
         let mut house = House::start(format);
-        scenario(&mut house);
+        relayed(&house);
+        violations(&mut house);
+        refusals(&mut house);
+        plain_and_admin(&mut house);
         until("all are over", || house.say(&["ps"]).lines().count() == 1);
         let mut all = outputs(&house);
         house.greenroom.signal(rustix::process::Signal::TERM);

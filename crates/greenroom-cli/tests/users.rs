@@ -106,7 +106,7 @@ fn one_that_waits_counts_and_plain_requests_do_not() {
         "429 Too Many Requests",
         "connections_of_user",
     );
-    let plain = house.client_with("GET / HTTP/1.1\r\nHost: h\r\nX-User: ann\r\n\r\n".to_owned());
+    let plain = house.client_with("GET / HTTP/1.1\r\nHost: h\r\nX-User: ann\r\n\r\n");
     house.wait_for(State::Held, 2);
     drop(waits);
     house.wait_for(State::Held, 1);
@@ -148,6 +148,31 @@ fn at_its_limit_a_users_oldest_websocket_gives_way_once_it_is_a_second_old() {
     until("it is in the ledger", || replaced() == 1);
     assert!(comes_in(&house).is_none(), "the second is new now");
     assert_eq!(replaced(), 1);
+}
+
+/// One that waits gives way too, and as it has no 101 yet it hears what a refused one does.
+#[test]
+fn a_websocket_that_waits_gives_way_with_a_429() {
+    let house = House::pushed(known(1, OnLimit::CloseOldest));
+    let mut first = house.client_with(of("ann"));
+    house.wait_for(State::Held, 1);
+    let mut second = None;
+    until("the first is a second old", || {
+        let mut client = house.client_with(of("ann"));
+        until("one of the two hears", || first.has_bytes() || client.has_bytes());
+        if !first.has_bytes() {
+            refused(&mut client, "429 Too Many Requests", "connections_of_user");
+            return false;
+        }
+        second = Some(client);
+        true
+    });
+    refused(&mut first, "429 Too Many Requests", "connections_of_user");
+    house.wait_for(State::Held, 1);
+    house.ready();
+    let (mut backend, _) = house.stub.request();
+    backend.send(switching(""));
+    second.as_mut().unwrap().head();
 }
 
 /// Another client of the user; with its backend, if it was let in.
@@ -194,11 +219,7 @@ fn whose_user_or_tag_is_not_sure_is_refused_and_its_value_is_not_told() {
     let nominated = upgrade("X-User: ann\r\n").replace("Connection: Upgrade", "Connection: Upgrade, X-User");
     refused(&mut house.client_with(nominated), "400 Bad Request", "bad_request");
     let plain = "GET / HTTP/1.1\r\nHost: h\r\nX-User: ann\r\nX-User: bob\r\n\r\n";
-    refused(
-        &mut house.client_with(plain.to_owned()),
-        "400 Bad Request",
-        "bad_request",
-    );
+    refused(&mut house.client_with(plain), "400 Bad Request", "bad_request");
     assert_eq!(house.refused("bad_request"), cases.len() as u64 + 2);
     drop(relayed(
         &house,
@@ -206,18 +227,8 @@ fn whose_user_or_tag_is_not_sure_is_refused_and_its_value_is_not_told() {
     ));
 }
 
-#[test]
-fn ps_finds_connections_by_user_and_tag() {
-    let stub = Stub::listen();
-    let rig = Rig::start(
-        "serve",
-        &format!(
-            "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n[limits]\nmax_connections_per_user = 2\n\
-             [[route]]\npath = \"/plain\"\n[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-Tenant\", \"plan=free\"]\n",
-            stub.address()
-        ),
-    );
-    rig.until("it is ready", |status| status["condition"] == "ready");
+/// Four that are relayed: three by a route that asks who they are.
+fn known_clients(rig: &Rig, stub: &Stub) -> Vec<(Raw, Raw)> {
     let mut clients = Vec::new();
     for (user, tenant, path) in [
         ("ann", "acme", "/ws"),
@@ -237,6 +248,22 @@ fn ps_finds_connections_by_user_and_tag() {
         client.head();
         clients.push((client, backend));
     }
+    clients
+}
+
+#[test]
+fn ps_finds_connections_by_user_and_tag() {
+    let stub = Stub::listen();
+    let rig = Rig::start(
+        "serve",
+        &format!(
+            "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n[limits]\nmax_connections_per_user = 2\n\
+             [[route]]\npath = \"/plain\"\n[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-Tenant\", \"plan=free\"]\n",
+            stub.address()
+        ),
+    );
+    rig.until("it is ready", |status| status["condition"] == "ready");
+    let clients = known_clients(&rig, &stub);
     let ps = |args: &[&str]| -> Value {
         let said = rig.say(&[&["ps", "--json"], args].concat());
         assert!(said.status.success(), "{args:?}: {said:?}");
@@ -267,6 +294,12 @@ fn ps_finds_connections_by_user_and_tag() {
         listed.lines().next().unwrap().contains("USER") && listed.contains("ann"),
         "{listed}"
     );
+    what_is_refused_is_told_of_its_user(&rig);
+    drop(clients);
+}
+
+/// In the log and the books, and in no metric (A49).
+fn what_is_refused_is_told_of_its_user(rig: &Rig) {
     let mut third = Raw::connect(&rig.address);
     third.send(of("ann"));
     refused(&mut third, "429 Too Many Requests", "connections_of_user");

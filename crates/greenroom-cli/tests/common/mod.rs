@@ -14,6 +14,7 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod api;
 pub mod browser;
 pub mod early;
 pub mod firefox;

@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::config::Limits;
-    use crate::registry::{Close, Entry, Notice};
+    use crate::registry::{Close, Entry};
     use crate::telemetry::{Format, Log};
 
     const WINDOW: Duration = Duration::from_secs(5);
@@ -153,7 +153,7 @@ mod tests {
         let since = clock::now();
         let waits = entries.into_iter().map(|entry| {
             tokio::spawn(async move {
-                let Notice::Close(close) = entry.record().mailbox.next().await;
+                let close = entry.record().mailbox.to_close().await;
                 (clock::now().since(since), close)
             })
         });

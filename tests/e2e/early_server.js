@@ -1,6 +1,6 @@
 // A Node server for clients that come long before it: it listens on PORT only after STARTUP_SECONDS (default 12), speaks
 // the subprotocols chat.v1 and chat.v2, agrees on deflate with who offers it, and echoes. The ledger (LOG: see
-// ledger.py) tells when it `listening`s, what each `open` agreed on, and each `message`, with `client` its `?name`.
+// ledger.py) tells when it `listening`s, what each `open` agreed on, each `message`, and each `pong`, with `client` its `?name`.
 'use strict';
 
 const { WebSocketServer } = require('ws');
@@ -22,6 +22,7 @@ sockets.on('connection', (socket, request) => {
     log('message', request, { client, text: data.toString(), binary: isBinary });
     socket.send(data, { binary: isBinary });
   });
+  socket.on('pong', (data) => log('pong', request, { client, text: data.toString() }));
   socket.on('close', (code) => log('close', request, { client, code }));
   socket.on('error', (error) => log('error', request, { client, error: String(error) }));
 });

@@ -39,7 +39,7 @@ pub const fn seed_for(base: u64, number: u64) -> u64 {
 }
 
 /// A number from 0 to `most`, both included, each about as likely.
-const fn up_to(seed: u64, most: u64) -> u64 {
+pub(crate) const fn up_to(seed: u64, most: u64) -> u64 {
     // The high half of a 128-bit product: no division, and a bias below 2^-40 for our ranges.
     let product = splitmix64(seed) as u128 * (most as u128 + 1);
     (product >> 64) as u64

@@ -26,6 +26,7 @@
 //! | [`session`] | what an answer of the backend means to a waiting client, and how a relay ends |
 //! | [`backoff`] | when a dead child is started again |
 //! | [`drain`] | when each of many connections is closed |
+//! | [`watch`] | who is silent, dead, idle, too old or too slow |
 #![forbid(unsafe_code)]
 
 pub mod addresses;
@@ -46,4 +47,5 @@ pub mod session;
 pub mod starts;
 pub mod time;
 pub mod users;
+pub mod watch;
 pub mod wire;

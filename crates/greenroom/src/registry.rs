@@ -37,6 +37,7 @@ use crate::known;
 use crate::memory::Crowd;
 use crate::telemetry::{Event, Log, printable};
 use crate::users::{self, UserBook};
+use crate::watch::Newcomers;
 
 pub(crate) use notice::{Close, Notice};
 pub(crate) use own::{Outcome, OwnMessage};
@@ -89,6 +90,8 @@ pub struct Registry {
     pub(crate) turned_away: Arc<Semaphore>,
     /// What accepted clients have sent before their backends were ready.
     pub early: Arc<EarlyRoom>,
+    /// Connections that are to be watched.
+    pub(crate) newcomers: Newcomers,
 }
 
 impl Registry {
@@ -119,6 +122,7 @@ impl Registry {
             tarpit: Semaphore::new(TARPIT_MAX),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             early: EarlyRoom::new(limits.early_budget, &crowd_gone),
+            newcomers: Newcomers::default(),
             crowd_gone,
         })
     }

@@ -11,6 +11,7 @@
 //! what one read brought; `HALF_CLOSED` and `CLOSE_HANDSHAKE` for a relay that is
 //! ending. The endings themselves are in `relay::ending`.
 
+mod beat;
 mod ending;
 mod own;
 mod pipe;
@@ -27,7 +28,7 @@ use greenroom_core::limits::{CLOSE_HANDSHAKE, FORWARD_AFTER, FORWARD_AFTER_MAX, 
 use greenroom_core::session::MessageLimits;
 use greenroom_core::session::relay::{Ended, Relay, Then};
 use greenroom_core::time::Time;
-use greenroom_core::wire::CloseCode;
+use greenroom_core::wire::{CloseCode, Sender};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -39,8 +40,10 @@ use crate::front::Front;
 use crate::opening::{Before, Switched101};
 use crate::registry::{Close, Descriptor, Entry, Notice};
 use crate::stream::Stream;
+use crate::watch::Pulse;
 
-use pipe::Pipe;
+use beat::{Answers, Beats};
+use pipe::{Input as Read, Pipe};
 
 /// greenroom stops: relays are told to close by `drains`, and all others see it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,11 @@ struct Session {
     /// When the backend gave its 101, and when the client had it.
     switched: Time,
     established: Time,
+    /// What the watch looks at, and what finds answers to own pings.
+    pulse: Option<Arc<Pulse>>,
+    beats: Option<Box<Beats>>,
+    /// What was told to the books: bytes for the backend, for the client, and how often the client took all.
+    kept: [u32; 3],
     entry: Entry,
 }
 
@@ -127,6 +135,9 @@ pub(crate) fn run(
         limit: None,
         switched: since,
         established,
+        pulse: None,
+        beats: None,
+        kept: [0; 3],
         entry,
     });
     let before = before.map_or(Then::Continue, |before| session.take_before(before));
@@ -134,6 +145,7 @@ pub(crate) fn run(
         (over @ Then::Over(_), Then::Continue) => over,
         (_, then) => then,
     };
+    session.join_watch(&front);
     Box::pin(drive(front, session, begun))
 }
 
@@ -152,6 +164,8 @@ fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) -> impl Futu
             };
             front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
         }
+        session.tell_kept();
+        session.let_go_of_beats();
         Box::pin(ending::finish(&front, session, end)).await;
     }
 }
@@ -186,6 +200,11 @@ impl Session {
             match notice {
                 Notice::Close(close) => return Poll::Ready(End::Close(close)),
                 Notice::Send(message) => self.send(message),
+                Notice::Watch(word) => {
+                    if let Some(end) = self.heed(word, front) {
+                        return Poll::Ready(end);
+                    }
+                }
             }
         }
         for direction in [Self::poll_down, Self::poll_up] {
@@ -202,6 +221,7 @@ impl Session {
                 cx.waker().wake_by_ref(); // go on at once, with the timer just set
             }
         }
+        self.tell_kept();
         if self.relay.cause().is_some() && self.limit.is_none() {
             self.end_within(HALF_CLOSED); // a Close has passed, and its answer must come
             if self.relay.was_rejected() {
@@ -237,20 +257,23 @@ impl Session {
         let (relay, count) = (&mut self.relay, &self.entry.record().up);
         // A reset that a write has met looks like a FIN to the read behind it.
         let gone = self.down.is_broken();
-        self.up
-            .poll(cx, &mut self.client, &mut self.backend, |input| match input {
-                Ok(bytes) => {
-                    let pass = if relay.is_limited() {
-                        relay.client_bytes_at(Some(clock::now()), bytes)
-                    } else {
-                        relay.client_bytes(bytes)
-                    };
-                    count.add(bytes.len(), relay.messages());
-                    pass
-                }
-                Err(_) if gone => pipe::ended(relay.client_ended(Ended::Reset)),
-                Err(ended) => pipe::ended(relay.client_ended(ended)),
-            })
+        let ask = |input: Read<'_>| match input {
+            Ok(bytes) => {
+                let pass = if relay.is_limited() {
+                    relay.client_bytes_at(Some(clock::now()), bytes)
+                } else {
+                    relay.client_bytes(bytes)
+                };
+                count.add(bytes.len(), relay.messages());
+                pass
+            }
+            Err(_) if gone => pipe::ended(relay.client_ended(Ended::Reset)),
+            Err(ended) => pipe::ended(relay.client_ended(ended)),
+        };
+        match Answers::of(Sender::Client, &mut self.client, &mut self.beats, self.pulse.as_deref()) {
+            Ok(mut answers) => self.up.poll(cx, &mut answers, &mut self.backend, ask),
+            Err(client) => self.up.poll(cx, client, &mut self.backend, ask),
+        }
     }
 
     /// Backend to client.
@@ -259,15 +282,23 @@ impl Session {
             return self.poll_down_between(cx);
         }
         let (relay, count) = (&mut self.relay, &self.entry.record().down);
-        self.down
-            .poll(cx, &mut self.backend, &mut self.client, |input| match input {
-                Ok(bytes) => {
-                    let pass = relay.backend_bytes(bytes);
-                    count.add(bytes.len(), relay.messages());
-                    pass
-                }
-                Err(ended) => pipe::ended(relay.backend_ended(ended)),
-            })
+        let ask = |input: Read<'_>| match input {
+            Ok(bytes) => {
+                let pass = relay.backend_bytes(bytes);
+                count.add(bytes.len(), relay.messages());
+                pass
+            }
+            Err(ended) => pipe::ended(relay.backend_ended(ended)),
+        };
+        match Answers::of(
+            Sender::Backend,
+            &mut self.backend,
+            &mut self.beats,
+            self.pulse.as_deref(),
+        ) {
+            Ok(mut answers) => self.down.poll(cx, &mut answers, &mut self.client, ask),
+            Err(backend) => self.down.poll(cx, backend, &mut self.client, ask),
+        }
     }
 
     /// What an accepted client has sent, and what is still to be written to it: both go first. The protocol was judged

@@ -115,6 +115,7 @@ impl House {
         let address = door.local_addr().unwrap().to_string();
         let door = tokio::net::TcpListener::from_std(door).unwrap();
         tokio::spawn(driver.run());
+        tokio::spawn(greenroom::watch::run(Arc::clone(&registry)));
         tokio::spawn(listener::accept(door, Arc::new(Threads::here()), front, log));
         drop(_inside);
         Self {
@@ -280,6 +281,7 @@ fn plain(backend: &str) -> Config {
             accept_after: limits::ACCEPT_AFTER,
             subprotocols: Vec::new(),
             forward_after: None,
+            watch: greenroom_core::watch::Rule::default(),
             waiting_message: None,
             origins: None,
             known_by: config::KnownBy::default(),

@@ -21,6 +21,8 @@
 //!
 //! Pure; a few dozen bytes a session, no buffer.
 
+mod beat;
+
 use super::meter::Meter;
 use super::{Answer, MessageLimits, Over};
 use crate::event::{CloseCause, Unsent};

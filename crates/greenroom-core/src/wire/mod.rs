@@ -25,6 +25,7 @@
 //! | `judge` | whether the first bytes of a frame are legal |
 //! | `close` | which close codes may stand in a Close frame |
 //! | `frame` | what greenroom's own frames look like |
+//! | `pongs` | which Pongs answer greenroom's own Pings |
 //!
 //! **Bounds.** A scanner is 40 bytes, allocates nothing, and works per frame, never
 //! per payload byte; a declared length is only ever counted down. A control frame
@@ -41,11 +42,13 @@
 mod close;
 mod frame;
 mod judge;
+mod pongs;
 mod scanner;
 
 pub use close::{CloseCode, CloseSeen};
 pub use frame::{ControlFrame, Data, close_frame, close_reply, message, ping_frame, pong_frame, text_message};
 pub use judge::Violation;
 pub(crate) use judge::{Head, Opcode};
+pub use pongs::{OwnPongs, TakenOut};
 pub(crate) use scanner::Begins;
 pub use scanner::{Scan, Scanner, Sender, Stop};

@@ -90,6 +90,16 @@ pub struct Connection {
     /// Such messages.
     #[serde(default)]
     pub messages_own: u64,
+    /// Bytes that greenroom keeps for the backend, as it takes none now; of a closed one, when its end began.
+    pub buffered_up: u64,
+    /// The same for the client.
+    pub buffered_down: u64,
+    /// How long the client's answer to the last ping of greenroom's own took, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ping_ms: Option<u64>,
+    /// Pings of greenroom's own that the backend left unanswered (`ping_backend = "count"`).
+    #[serde(skip_serializing_if = "is_none", default)]
+    pub pongs_missed: u32,
     /// How it ended, if it did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub end: Option<End>,
@@ -364,6 +374,7 @@ pub(super) fn open(record: &Record, now: Time) -> Connection {
     let ((bytes_up, messages_up), (bytes_down, messages_down)) = (record.up.get(), record.down.get());
     let (bytes_own, messages_own) = record.own.get();
     let (dials, generation) = record.dials();
+    let (buffered_up, buffered_down) = record.buffered();
     let known = asks.as_ref().and_then(|asks| asks.known.as_deref());
     Connection {
         number: record.number,
@@ -386,6 +397,10 @@ pub(super) fn open(record: &Record, now: Time) -> Connection {
         messages_down,
         bytes_own,
         messages_own,
+        buffered_up: buffered_up as u64, // no usize is wider
+        buffered_down: buffered_down as u64,
+        ping_ms: record.ping().map(millis),
+        pongs_missed: record.pongs_missed(),
         end: None,
     }
 }
@@ -403,6 +418,11 @@ fn over(closed: &Closed, now: Time) -> Connection {
         }),
         ..open(&closed.record, closed.at)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 fn millis(time: Duration) -> u64 {

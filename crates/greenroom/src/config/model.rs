@@ -15,6 +15,7 @@ use greenroom_core::limits;
 use greenroom_core::phase;
 use greenroom_core::readiness::Need;
 use greenroom_core::users;
+use greenroom_core::watch;
 
 use super::{Address, Admin, Check, Drain, Ready, Shed, TellClients};
 
@@ -200,6 +201,8 @@ pub struct Route {
     /// How long a client's messages wait after the server's 101; `None`: [`limits::FORWARD_AFTER`] for a client that
     /// was accepted before, else not at all.
     pub forward_after: Option<ForwardAfter>,
+    /// What it asks for of silent, idle, old and slow connections.
+    pub watch: watch::Rule,
     /// A text message that accepted clients get while they wait.
     pub waiting_message: Option<String>,
     /// Origins whose pages may open WebSockets; `None`: all.

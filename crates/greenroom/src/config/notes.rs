@@ -30,6 +30,10 @@ pub(super) fn notes(config: &Config, layers: &Layers<'_>) -> Vec<String> {
     }
     if layers.purpose == Purpose::Check {
         slashes(config, &mut notes);
+        for route in &config.routes {
+            let doubts = super::check::doubts(&route.watch).into_iter();
+            notes.extend(doubts.map(|doubt| format!("route {:?}: {doubt}", route.name)));
+        }
         useless(config, &mut notes);
     }
     notes

@@ -9,12 +9,13 @@ use std::fmt::{Display, Write as _};
 
 use greenroom_core::drain::Pace;
 use greenroom_core::readiness::Item;
+use greenroom_core::watch;
 
 use super::check::derived_name;
 use super::explain::Secrets;
 use super::model::{Backend, Config, ForwardAfter, HeaderEdits, Hold, Limits, Process, Route};
 use super::units::{show, show_size};
-use super::words::{Readyz, Tell, Word};
+use super::words::{OnSlow, Readyz, Tell, Word};
 use super::{Address, Admin, Check, Drain, DrainKind, Manner, ProbeKind, Secret, TellClients};
 
 /// The configuration as one file. What is not UTF-8 (only a command line can hold it) is written with
@@ -318,6 +319,7 @@ impl Page {
             self.line("backend", quoted(&backend.name));
         }
         self.holding(route);
+        self.watch(&route.watch);
         self.line("hold_timeout", quoted(&show(route.hold_timeout)));
         if let Some(origins) = &route.origins {
             self.line(
@@ -373,6 +375,28 @@ impl Page {
         }
         if let Some(message) = &route.waiting_message {
             self.line("waiting_message", quoted(message));
+        }
+    }
+
+    fn watch(&mut self, rule: &watch::Rule) {
+        if let Some(ping) = rule.ping {
+            self.line("ping_interval", quoted(&show(ping.interval)));
+            self.line("ping_timeout", quoted(&show(ping.timeout)));
+            self.line("ping_backend", quoted(ping.backend.word()));
+        }
+        if let Some(idle) = rule.idle {
+            self.line("idle_timeout", quoted(&show(idle)));
+        }
+        if let Some(lifetime) = rule.lifetime {
+            self.line("max_lifetime", quoted(&show(lifetime)));
+        }
+        match rule.slow {
+            None => self.line("slow", quoted(OnSlow::Wait.word())),
+            Some(slow) => {
+                self.line("slow", quoted(OnSlow::Close.word()));
+                self.line("slow_after", quoted(&show(slow.after)));
+                self.line("slow_bytes", quoted(&show_size(slow.bytes as u64)));
+            }
         }
     }
 

@@ -128,6 +128,7 @@ mod tests {
             accept_after: Duration::ZERO,
             subprotocols: Vec::new(),
             forward_after: None,
+            watch: greenroom_core::watch::Rule::default(),
             waiting_message: None,
             origins: None,
             known_by: KnownBy::default(),
@@ -158,6 +159,7 @@ mod tests {
             admin: Admin::default(),
             state_dir: None,
             profile: None,
+            reload_on_change: false,
             limits: Limits::default(),
             drain: super::super::Drain::default(),
         }

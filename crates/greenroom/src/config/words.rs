@@ -5,6 +5,8 @@ use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::readiness::WhenDegraded;
 use greenroom_core::users::OnLimit;
 
+use greenroom_core::watch::PingBackend;
+
 use super::Shed;
 use super::model::{Hold, HttpMode, LogFormat};
 
@@ -15,6 +17,8 @@ pub(super) const RESTARTS: [&str; 3] = ["never", "on-failure", "always"];
 pub(super) const DEGRADED: [&str; 3] = ["serve", "hold", "refuse"];
 pub(super) const SHEDS: [&str; 2] = ["late", "early"];
 pub(super) const TELL_CLIENTS: [&str; 3] = ["no", "header", "message"];
+pub(super) const PING_BACKENDS: [&str; 3] = ["no", "count", "close"];
+pub(super) const ON_SLOW: [&str; 2] = ["wait", "close"];
 pub(super) const READYZ: [&str; 2] = ["listening", "backends"];
 pub(super) const ON_USER_LIMITS: [&str; 2] = ["refuse-new", "close-oldest"];
 pub(super) const PROFILES: [&str; 3] = ["development", "staging", "production"];
@@ -38,6 +42,14 @@ pub(super) enum Tell {
     No,
     Header,
     Message,
+}
+
+/// What becomes of a client that takes too little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum OnSlow {
+    #[default]
+    Wait,
+    Close,
 }
 
 /// What `/readyz` waits for.
@@ -181,6 +193,31 @@ impl Word for OnLimit {
     }
 }
 
+impl Word for PingBackend {
+    const WORDS: &'static [&'static str] = &PING_BACKENDS;
+    const ALL: &'static [Self] = &[Self::No, Self::Count, Self::Close];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Count => "count",
+            Self::Close => "close",
+        }
+    }
+}
+
+impl Word for OnSlow {
+    const WORDS: &'static [&'static str] = &ON_SLOW;
+    const ALL: &'static [Self] = &[Self::Wait, Self::Close];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Close => "close",
+        }
+    }
+}
+
 impl Word for Readyz {
     const WORDS: &'static [&'static str] = &READYZ;
     const ALL: &'static [Self] = &[Self::Listening, Self::Backends];
@@ -247,6 +284,8 @@ mod tests {
         agrees::<WhenDegraded>();
         agrees::<Shed>();
         agrees::<Tell>();
+        agrees::<PingBackend>();
+        agrees::<OnSlow>();
         agrees::<Readyz>();
         agrees::<Kind>();
     }

@@ -178,6 +178,7 @@ impl Accepted {
                 notice = record.mailbox.next() => match notice {
                     Notice::Close(close) => return Gone::Told(Box::new(close)),
                     Notice::Send(message) => self.send(message, record),
+                    Notice::Watch(_) => {} // relays only are watched
                 },
                 () = clock::until(Some(self.due())) => {
                     if let Some(gone) = self.passes(clock::now()) {

@@ -18,6 +18,8 @@ use greenroom_core::wire::CloseCode;
 
 use super::own::OwnMessage;
 
+use crate::watch::Word;
+
 /// What a connection is told.
 #[derive(Debug)]
 pub(crate) enum Notice {
@@ -25,6 +27,8 @@ pub(crate) enum Notice {
     Close(Close),
     /// A message of the house's own is to be sent to its client.
     Send(OwnMessage),
+    /// What the watch has found.
+    Watch(Word),
 }
 
 /// How a connection is to be closed.
@@ -133,6 +137,7 @@ impl Mailbox {
             match self.take()? {
                 Notice::Close(close) => return Some(close),
                 Notice::Send(message) => message.refuse(Unsent::NotRelaying),
+                Notice::Watch(_) => {} // relays only are watched
             }
         }
     }
@@ -169,7 +174,7 @@ mod tests {
     fn detail(notice: Option<Notice>) -> Option<String> {
         match notice? {
             Notice::Close(close) => close.detail.map(String::from),
-            Notice::Send(_) => None,
+            Notice::Send(_) | Notice::Watch(_) => None,
         }
     }
 

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use greenroom_core::event::State;
 use greenroom_core::time::Time;
@@ -30,6 +31,12 @@ pub struct Record {
     attempts: AtomicU32,
     accepted: AtomicU64,
     generation: AtomicU64,
+    /// Bytes that the relay keeps: for the backend, for the client.
+    buffered: [AtomicU32; 2],
+    /// The last round trip of an own ping to the client, in microseconds and one more; 0: there was none.
+    ping_us: AtomicU32,
+    /// Pings that the backend left unanswered.
+    pongs_missed: AtomicU32,
     /// From the client.
     pub up: Traffic,
     /// From the backend.
@@ -93,6 +100,9 @@ impl Record {
             attempts: AtomicU32::new(0),
             accepted: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            buffered: Default::default(),
+            ping_us: AtomicU32::new(0),
+            pongs_missed: AtomicU32::new(0),
             up: Traffic::default(),
             down: Traffic::default(),
             own: Traffic::default(),
@@ -153,6 +163,45 @@ impl Record {
             self.attempts.load(Ordering::Relaxed),
             self.generation.load(Ordering::Relaxed),
         )
+    }
+
+    /// So many bytes wait to be written: to the backend, to the client.
+    pub(crate) fn buffers(&self, for_backend: u32, for_client: u32) {
+        for (count, bytes) in self.buffered.iter().zip([for_backend, for_client]) {
+            count.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that wait to be written: to the backend, to the client. Of a relay that is over, when its end began.
+    #[must_use]
+    pub fn buffered(&self) -> (usize, usize) {
+        let [for_backend, for_client] = &self.buffered;
+        let bytes = |count: &AtomicU32| count.load(Ordering::Relaxed) as usize; // no usize is less
+        (bytes(for_backend), bytes(for_client))
+    }
+
+    /// The client has answered an own ping after this time.
+    pub(crate) fn set_ping(&self, took: Duration) {
+        let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        self.ping_us.store(us.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// How long the client's answer to the last own ping took, if there was one.
+    #[must_use]
+    pub fn ping(&self) -> Option<Duration> {
+        let us = self.ping_us.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(Duration::from_micros(us.into()))
+    }
+
+    /// The backend has left an own ping unanswered. Only the watch says so.
+    pub(crate) fn miss_pong(&self) {
+        self.pongs_missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Own pings that the backend left unanswered.
+    #[must_use]
+    pub fn pongs_missed(&self) -> u32 {
+        self.pongs_missed.load(Ordering::Relaxed)
     }
 
     pub(super) fn asks(&self, asked: Option<Asked>) {

@@ -263,7 +263,7 @@ fn limit(front: &Front, route: usize, over: Over) -> String {
 }
 
 /// A mask for a frame of greenroom's own. It hides nothing; it only has to differ.
-fn mask(seed: u64) -> [u8; 4] {
+pub(super) fn mask(seed: u64) -> [u8; 4] {
     let [a, b, c, d, ..] = splitmix64(seed ^ clock::now().as_nanos()).to_ne_bytes();
     [a, b, c, d]
 }

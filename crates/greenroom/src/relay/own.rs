@@ -12,8 +12,10 @@ use std::task::{Context, Poll};
 use greenroom_core::event::Unsent;
 use greenroom_core::limits::NOTICES_MAX;
 use greenroom_core::session::relay::{MaySend, Relay, Then};
+use greenroom_core::wire::Sender;
 
 use super::Session;
+use super::beat::Answers;
 use super::pipe::{Input, Pipe};
 use crate::registry::{OwnMessage, Traffic};
 
@@ -45,11 +47,15 @@ impl Session {
             own,
             down,
             entry,
+            backend,
+            client,
+            beats,
+            pulse,
             ..
         } = self;
         let (count, count_own) = (&entry.record().down, &entry.record().own);
         place(own, relay, down, count_own);
-        down.poll_once(cx, &mut self.backend, &mut self.client, |pipe, input| {
+        let ask = |pipe: &mut Pipe, input: Input<'_>| {
             let bytes = match input {
                 Input::Ok(bytes) => bytes,
                 Input::Err(ended) => return relay.backend_ended(ended),
@@ -64,7 +70,11 @@ impl Session {
                 place(own, relay, pipe, count_own);
             }
             then
-        })
+        };
+        match Answers::of(Sender::Backend, backend, beats, pulse.as_deref()) {
+            Ok(mut answers) => down.poll_once(cx, &mut answers, client, ask),
+            Err(backend) => down.poll_once(cx, backend, client, ask),
+        }
     }
 }
 

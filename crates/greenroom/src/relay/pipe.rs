@@ -25,6 +25,8 @@ pub(super) struct Pipe {
     fin: Fin,
     /// A write failed.
     broken: bool,
+    /// How often something that was kept was written to its end.
+    taken: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,6 +204,7 @@ impl Pipe {
             self.buffer.drain(..self.written);
             self.ready -= self.written;
             self.written = 0;
+            self.taken = self.taken.wrapping_add(1);
         }
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             self.buffer = Vec::new(); // an idle connection owns no buffer
@@ -235,6 +238,12 @@ impl Pipe {
     /// Bytes that may be written and were not.
     pub(super) fn unwritten(&self) -> usize {
         self.ready - self.written
+    }
+
+    /// Bytes that may be written and are not, and how often all such were.
+    #[inline]
+    pub(super) fn waiting(&self) -> (u32, u32) {
+        ((self.ready - self.written) as u32, self.taken) // a few times what is read at once
     }
 
     /// Writes all that may be written. Given up half-way it remembers how far it
@@ -308,6 +317,22 @@ mod tests {
         assert_eq!((&pipe.buffer[..], pipe.ready, pipe.unwritten()), (&b"ab!!cd"[..], 4, 4));
         pipe.add(b"ef", &pass(4, 0)); // "cdef" is complete
         assert_eq!((&pipe.buffer[..], pipe.ready), (&b"ab!!cdef"[..], 8));
+    }
+
+    #[test]
+    fn an_own_frame_stands_before_the_beginning_of_another_and_nothing_is_dropped() {
+        let mut pipe = Pipe::default();
+        pipe.add(b"abcd", &pass(2, 2));
+        pipe.insert(b"!");
+        assert_eq!(
+            (&pipe.buffer[..], pipe.ready, pipe.waiting()),
+            (&b"ab!cd"[..], 3, (3, 0))
+        );
+        pipe.add(b"e", &pass(3, 0)); // the frame is complete
+        assert_eq!((&pipe.buffer[..], pipe.ready), (&b"ab!cde"[..], 6));
+        let mut idle = Pipe::default();
+        idle.insert(b"!");
+        assert_eq!((&idle.buffer[..], idle.ready), (&b"!"[..], 1));
     }
 
     #[tokio::test]

@@ -137,6 +137,7 @@ async fn house(
 ) -> u8 {
     let registry = Registry::new(log.clone(), descriptor_limit(), &config.limits);
     tokio::spawn(memory::give_back(Arc::clone(&registry.crowd_gone)));
+    tokio::spawn(crate::watch::run(Arc::clone(&registry)));
     if let Some(folder) = &config.state_dir {
         StartsFile::make_room(folder, &log);
     }

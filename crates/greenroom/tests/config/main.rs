@@ -12,6 +12,7 @@ mod layers;
 mod parts;
 mod profiles;
 mod round_trip;
+mod watch;
 mod wrong;
 
 use std::ffi::OsString;

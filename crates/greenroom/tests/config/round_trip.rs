@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::holding;
 use super::parts::{self, Wish};
-use super::{check, layers};
+use super::{check, layers, watch};
 
 /// Text with what TOML must escape.
 pub(crate) fn text() -> impl Strategy<Value = String> {
@@ -171,14 +171,14 @@ prop_compose! {
         (rewrite, body_max) in (prop::option::of(path()), prop::option::of(0..=1_u64 << 40)),
         (message_max, message_rate) in (prop::option::of(1..=1_u64 << 40), prop::option::of(1..=100_000_usize)),
         (shed, tell_clients) in (prop_oneof![Just(Shed::Late), Just(Shed::Early)], parts::tell_clients()),
-        (wish, known_by) in (parts::wish(), holding::known_by()),
+        (wish, known_by, watch) in (parts::wish(), holding::known_by(), watch::rule()),
     ) -> (Route, Wish) {
         let (hold, accept_after, subprotocols, forward_after, waiting_message, origins) = holds;
         let route = Route {
             name: name.unwrap_or_default(),
             host, path,
             listeners: some.map(|some| some.into_iter().collect()),
-            backend, hold, accept_after, hold_timeout, subprotocols, forward_after, waiting_message, origins, known_by, http, http_hold, waiting_page, request_headers, response_headers, rewrite, body_max,
+            backend, hold, accept_after, hold_timeout, subprotocols, forward_after, watch, waiting_message, origins, known_by, http, http_hold, waiting_page, request_headers, response_headers, rewrite, body_max,
             message_max, message_rate,
             need: 0,
             shed, tell_clients,
@@ -279,6 +279,7 @@ fn assemble(parts: Parts) -> Config {
         routes: routes.into_iter().map(|(route, _)| route).collect(),
         grace,
         log_format,
+        reload_on_change: false,
         admin,
         state_dir: state_dir.map(Into::into),
         profile: profile.map(Into::into),

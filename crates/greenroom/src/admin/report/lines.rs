@@ -150,6 +150,23 @@ pub fn connection(one: &Connection) -> String {
             format!("{size}, {} messages that greenroom was told to send", one.messages_own),
         );
     }
+    for (name, kept, whom) in [
+        ("kept up", one.buffered_up, "backend"),
+        ("kept down", one.buffered_down, "client"),
+    ] {
+        if kept > 0 {
+            fact(name, format!("{}, which the {whom} does not take yet", bytes(kept)));
+        }
+    }
+    if let Some(ping) = one.ping_ms {
+        fact("ping", format!("answered by the client after {ping} ms"));
+    }
+    if one.pongs_missed > 0 {
+        fact(
+            "pongs",
+            format!("the backend left {} pings unanswered", one.pongs_missed),
+        );
+    }
     if let Some(end) = &one.end {
         fact("ended", format!("{} ago: {}", spoken(end.ago_ms), ended(end)));
     }
@@ -277,6 +294,10 @@ mod tests {
             messages_down: 0,
             bytes_own: 0,
             messages_own: 0,
+            buffered_up: 0,
+            buffered_down: 70_000,
+            ping_ms: Some(12),
+            pongs_missed: 2,
             end: None,
         }
     }

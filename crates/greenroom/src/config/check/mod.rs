@@ -18,9 +18,11 @@ mod needs;
 mod phases;
 mod probes;
 mod routes;
+mod watch;
 
 pub(crate) use drain::{too_long, words_fit};
 pub(super) use routes::derived_name;
+pub(super) use watch::doubts;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

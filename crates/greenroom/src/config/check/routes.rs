@@ -18,6 +18,7 @@ use super::super::suggest::{closest, listed};
 use super::super::units;
 use super::super::written::{self, Field, Many, Names, Number, Size, Written, join};
 use super::holding::Holds;
+use super::watch::Watched;
 use super::{Checker, Door, Placed};
 
 /// What routes can lead from and to.
@@ -67,8 +68,9 @@ impl Checker<'_> {
     }
 
     /// One route; `None` if it is not known what it is for or where it leads.
-    fn route(&mut self, path: &str, route: written::Route, ends: Ends<'_>) -> Option<(Placed<Route>, Need)> {
+    fn route(&mut self, path: &str, mut route: written::Route, ends: Ends<'_>) -> Option<(Placed<Route>, Need)> {
         let table = route.place.clone();
+        let watched = Watched::of(&mut route);
         let given = self.given_name(&join(path, "name"), route.name);
         let host = self.host(&join(path, "host"), route.host);
         let prefix = self.prefix(&join(path, "path"), route.path);
@@ -84,6 +86,7 @@ impl Checker<'_> {
             },
         );
         let forward_after = self.forward_after(&join(path, "forward_after"), route.forward_after);
+        let watch = self.watch(path, watched);
         let origins = self.origins(&join(path, "origins"), route.origins);
         let known_by = self.known_by(path, route.user, route.tags);
         let (min, max) = (HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX);
@@ -113,6 +116,7 @@ impl Checker<'_> {
             hold_timeout,
             subprotocols: holding.subprotocols,
             forward_after,
+            watch,
             waiting_message: holding.waiting_message,
             origins,
             known_by,

@@ -19,6 +19,7 @@ use greenroom_core::limits::{
     HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX, MESSAGE_MAX_RANGE, MESSAGE_RATE_MAX, PHASES_MAX,
     RELEASE_RATE_MAX, ROUTES_MAX, SUBPROTOCOLS_MAX, TAGS_MAX, WAITING_MESSAGE_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
 };
+use greenroom_core::limits::{LIFETIME_RANGE, PING_TIMEOUT, SLOW_AFTER, SLOW_BYTES, SLOW_BYTES_RANGE, WATCH_TIMES};
 use greenroom_core::phase::DEFAULT_PHASES;
 
 pub(super) use drain::{Drain, Manner};
@@ -246,6 +247,33 @@ written! {
         #[schemars(extend("x-default" = format!("`{}` for a client that was accepted, else at once", show(FORWARD_AFTER))))]
         #[schemars(extend("x-values" = format!("`handshake`, `first-frame`, {}", kinds::range_of(std::time::Duration::ZERO, FORWARD_AFTER_MAX))))]
         forward_after: String,
+        /// A client from which nothing has come for so long is pinged, so that nothing on the way takes the connection for idle, and a client that is gone is noticed. Behind a load balancer that
+        /// closes idle connections after 60 s (AWS), `25s` is right.
+        #[schemars(extend("x-default" = "nobody is pinged", "x-values" = kinds::range_of(WATCH_TIMES.0, WATCH_TIMES.1)))]
+        ping_interval: Span,
+        /// A client from which not a byte comes for so long after a ping is lost: it is closed with 1001. Any byte counts, not only a pong.
+        #[schemars(extend("default" = show(PING_TIMEOUT), "x-values" = kinds::range_of(WATCH_TIMES.0, WATCH_TIMES.1)))]
+        ping_timeout: Span,
+        /// Whether the backend is pinged in the same way. `count`: pings that it leaves unanswered are counted, no more. `close`: then its connection is lost; some
+        /// servers answer none while they are busy.
+        #[schemars(extend("default" = "no", "enum" = super::words::PING_BACKENDS))]
+        ping_backend: String,
+        /// A connection on which neither side has sent a message for so long is closed with 1001. Pings and pongs are no messages.
+        #[schemars(extend("x-default" = "none", "x-values" = kinds::range_of(WATCH_TIMES.0, WATCH_TIMES.1)))]
+        idle_timeout: Span,
+        /// How long a connection may be open; then it is closed with 1001 and `retry-after-ms`. Each has from 90 to 100 % of it, so that those that came together do not come back together.
+        #[schemars(extend("x-default" = "none", "x-values" = kinds::range_of(LIFETIME_RANGE.0, LIFETIME_RANGE.1)))]
+        max_lifetime: Span,
+        /// A client that takes less than is sent to it. `wait`: its backend waits for it, as without greenroom. `close`: it is closed with 1013, once something has waited for it without interruption
+        /// for `slow_after`, and `slow_bytes` or more wait then.
+        #[schemars(extend("default" = "wait", "enum" = super::words::ON_SLOW))]
+        slow: String,
+        /// See `slow`. What waits is what the kernel's buffer for this client has no room for; that buffer may have 4 MiB.
+        #[schemars(extend("default" = show(SLOW_AFTER), "x-values" = kinds::range_of(WATCH_TIMES.0, WATCH_TIMES.1)))]
+        slow_after: Span,
+        /// See `slow`. What the kernel has not delivered counts too.
+        #[schemars(extend("default" = show_size(SLOW_BYTES as u64), "x-values" = kinds::sizes(SLOW_BYTES_RANGE)))]
+        slow_bytes: Size,
         /// A text message that accepted clients get while they wait, in a form that they know, at first and every 5 s. `{phase}` in it becomes the phase of the start, `{position}`
         /// the client's place in the line, and `{seconds}` how long it will take, as earlier starts tell (unknown: `null` in JSON, else `?`); each may stand in it once.
         #[schemars(extend("x-default" = "none", "x-values" = format!("string of at most {WAITING_MESSAGE_MAX} bytes")))]

@@ -1,0 +1,109 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Flags, Layers, Purpose, load_bytes};
+use crate::registry::Entry;
+use crate::telemetry::{Format, Log};
+
+struct Rig {
+    registry: Arc<Registry>,
+    route: RouteOf,
+}
+
+impl Rig {
+    fn new(route: &str) -> Self {
+        let text = format!("[backend.app]\naddress = \"127.0.0.1:1\"\n[[route]]\n{route}\n");
+        let layers = Layers {
+            purpose: Purpose::Check,
+            variables: Vec::new(),
+            flags: Flags::default(),
+            file: None,
+        };
+        let config = Arc::new(load_bytes("test", text.into(), &layers).unwrap().config);
+        let registry = Registry::new(Log::start(Format::Json), 1 << 20, &config.limits);
+        let route = RouteOf::new(&config, 0);
+        Self { registry, route }
+    }
+
+    /// A connection that is relayed and watched.
+    fn relayed(&self) -> (Entry, Arc<Pulse>) {
+        let mut entry = self.registry.accept(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        for state in [State::Held, State::Dialing, State::Relaying] {
+            entry.enter(state);
+        }
+        let seed = entry.record().number;
+        let pulse = Pulse::of(entry.record(), self.route.clone(), clock::now(), seed).unwrap();
+        self.registry.newcomers.join(&pulse);
+        (entry, pulse)
+    }
+}
+
+/// The next that a connection is told, and how long after `began`.
+async fn told(entry: &Entry, began: Time) -> (Word, Duration) {
+    match entry.record().mailbox.next().await {
+        Notice::Watch(word) => (word, clock::now().since(began)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_told_on_the_grid_what_there_is_to_do() {
+    let rig = Rig::new("ping_interval = \"25s\"\nping_timeout = \"10s\"");
+    let watching = tokio::spawn(run(Arc::clone(&rig.registry)));
+    let (entry, pulse) = rig.relayed();
+    let began = clock::now();
+    let (word, at) = told(&entry, began).await;
+    assert_eq!(word, Word::Ping(Sender::Client));
+    let most = Duration::from_secs(25) + 2 * WATCH_EVERY;
+    assert!(at >= Duration::from_secs(25) && at <= most, "{at:?}");
+    pulse.pinged(Sender::Client, clock::now());
+    let began = clock::now();
+    let (word, at) = told(&entry, began).await;
+    assert_eq!(word, Word::Close(Over::Dead(Sender::Client)));
+    assert!(at >= Duration::from_secs(10) && at <= Duration::from_secs(11), "{at:?}");
+    watching.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_relay_is_over_is_looked_at_no_more_and_the_task_sleeps_until_another_comes() {
+    let rig = Rig::new("idle_timeout = \"10s\"");
+    let watching = tokio::spawn(run(Arc::clone(&rig.registry)));
+    for _ in 0..2 {
+        let all: Vec<_> = (0..3_000).map(|_| rig.relayed()).collect();
+        let (last, pulse) = all.last().unwrap();
+        assert_eq!(
+            told(last, clock::now()).await.0,
+            Word::Close(Over::Idle { moving: false })
+        );
+        assert_eq!(Arc::strong_count(pulse), 2, "ours, and the watch's");
+        let pulses: Vec<_> = all.into_iter().map(|(_, pulse)| pulse).collect();
+        tokio::time::sleep(2 * WATCH_EVERY).await; // tidy: allow-sleep the clock of the test stands
+        assert!(pulses.iter().all(|pulse| Arc::strong_count(pulse) == 1));
+    }
+    watching.abort();
+}
+
+/// How long one look at many takes, for `docs/measurements.md`: `cargo test --release -p greenroom --lib -- cost_of_a_look --nocapture`.
+#[tokio::test]
+async fn the_cost_of_a_look_is_some_nanoseconds_for_each() {
+    const COUNT: usize = if cfg!(debug_assertions) { 5_000 } else { 100_000 };
+    let rig = Rig::new("ping_interval = \"25s\"\nidle_timeout = \"1h\"\nmax_lifetime = \"12h\"\nslow = \"close\"");
+    let entries: Vec<_> = (0..COUNT).map(|_| rig.relayed().0).collect();
+    let pulses = rig.registry.newcomers.take();
+    let mut lines: Vec<Line> = pulses.into_iter().map(|pulse| Line::new(pulse, clock::now())).collect();
+    look(&mut lines).await;
+    let began = std::time::Instant::now();
+    look(&mut lines).await;
+    let took = began.elapsed();
+    println!(
+        "a look at {COUNT} connections takes {took:?}; each has a line of {} bytes and a pulse of {}",
+        size_of::<Line>(),
+        size_of::<Pulse>()
+    );
+    assert_eq!(lines.len(), COUNT);
+    assert!(took < WATCH_EVERY, "{took:?}");
+    drop(entries);
+    look(&mut lines).await;
+    assert!(lines.is_empty());
+}

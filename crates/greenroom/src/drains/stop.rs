@@ -153,7 +153,9 @@ mod tests {
         let since = clock::now();
         let waits = entries.into_iter().map(|entry| {
             tokio::spawn(async move {
-                let Notice::Close(close) = entry.record().mailbox.next().await;
+                let Notice::Close(close) = entry.record().mailbox.next().await else {
+                    panic!("a stop only closes")
+                };
                 (clock::now().since(since), close)
             })
         });

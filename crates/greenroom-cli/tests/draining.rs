@@ -16,6 +16,7 @@ use common::{
     raw::{KEY, Raw, SOON, Stub, close, masked, switching},
     rig::Rig,
 };
+use greenroom_core::limits::DRAINS_MAX;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::{
@@ -487,4 +488,52 @@ fn a_stop_that_does_not_fit_into_the_time_there_is_is_said_before_it_comes() {
         message.contains("Kubernetes") && message.contains("30s") && message.contains("31s"),
         "{message}"
     );
+}
+
+#[test]
+fn drains_are_bounded_leave_a_gate_by_hand_alone_and_a_stop_takes_over_what_they_have_left() {
+    let stub = Stub::listen();
+    let mut rig = serve(&stub, "", "");
+    let mut clients = crowd(&rig, &stub, 2);
+    rig.tell(&["hold"]);
+    let drain = |percent: u64, more: &[&str]| {
+        let percent = percent.to_string();
+        rig.say(&[&["drain", "--all", "--window", "1h", "--percent", &percent], more].concat())
+    };
+    for percent in 1..=DRAINS_MAX as u64 {
+        let new: &[&str] = if percent == 1 { &["--new", "refuse"] } else { &[] };
+        assert!(drain(percent, new).status.success());
+    }
+    let one_more = drain(99, &[]);
+    assert_eq!(one_more.status.code(), Some(1));
+    let error = String::from_utf8(one_more.stderr).unwrap();
+    assert!(
+        error.contains("16 drains are under way") && error.contains("/v1/drains"),
+        "{error}"
+    );
+    assert!(drain(2, &[]).status.success(), "the same as one under way is none more");
+    assert_eq!(rig.status()["by_hand"]["gate"], "hold", "somebody has set it");
+    rig.tell(&["drain", "--cancel", "1"]);
+    rig.greenroom
+        .wait_for(|event| event["event"] == "drained" && event["cancelled"] == true, SOON);
+    assert_eq!(rig.status()["by_hand"]["gate"], "hold", "it was never the drain's");
+    assert!(drain(99, &[]).status.success(), "there is room again");
+
+    let mut held = rig.knock("/ws");
+    rig.held(1);
+    rig.greenroom.signal(Signal::TERM);
+    let head = held.head();
+    assert!(
+        head.starts_with("HTTP/1.1 503 ") && head.to_lowercase().contains("greenroom-refusal: draining"),
+        "{head}"
+    );
+    for (client, _) in &mut clients {
+        let (code, _) = client.close_frame();
+        assert_eq!(code, 1001, "of the stop, and not of a drain");
+        client.send(masked(0x88, &close(code, "")));
+        client.rest_or_reset();
+    }
+    assert_eq!(rig.greenroom.wait_exit_code(SOON), 0);
+    let stopped = rig.greenroom.wait_for_event("stopped", SOON);
+    assert_eq!(stopped["closed"]["drained"], 2, "{stopped}");
 }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::Asked;
 use super::api::{Refused, refuse};
 use super::by::By;
-use super::connections::{self, Filter};
+use super::connections::Filter;
 use crate::clock;
 use crate::config::{self, DrainKind, Manner, units};
 use crate::drains::{Ask, Course, TooMany};
@@ -162,12 +162,10 @@ fn try_begin(asked: &Arc<Asked>, order: &DrainOrder) -> Result<(Arc<Course>, boo
             "wait for its end",
         );
     }
-    let wanted = order.filter()?.checked(asked)?;
+    let wanted = order.filter()?.chosen(asked)?;
     let ask = order.judge(asked)?;
     let now = clock::now();
-    let begun = asked
-        .drains
-        .begin(ask, |record| wanted.takes(&connections::open(record, now)));
+    let begun = asked.drains.begin(ask, |record| wanted.takes_open(record, now));
     match begun {
         Ok(begun) => Ok(begun),
         Err(TooMany) => refuse(

@@ -156,8 +156,12 @@ fn effect(table: &str, name: &str, configs: (&Config, &Config)) -> Effect {
         ("", "grace" | "log_format" | "reload_on_change") => Effect::Now,
         (
             "limits",
-            "connections_max" | "connections_per_address" | "handshakes_per_address" | "address_bits_v4"
-            | "address_bits_v6" | "early_budget",
+            "connections_max"
+            | "connections_per_address"
+            | "handshakes_per_address"
+            | "address_bits_v4"
+            | "address_bits_v6"
+            | "early_budget",
         ) => Effect::Now,
         ("limits", "head_max" | "head_timeout" | "early_max" | "max_connections_per_user" | "on_user_limit") => {
             Effect::NewClients
@@ -400,9 +404,13 @@ mod tests {
         let diff = diff(&config(BEFORE), &config(&text));
         assert_eq!(diff.left_out, 0);
         let restart: Vec<_> = diff.changes.iter().filter(|change| change.effect == Effect::Restart);
-        assert_eq!(restart.map(|change| change.key.clone()).collect::<Vec<_>>(), diff.restart);
+        assert_eq!(
+            restart.map(|change| change.key.clone()).collect::<Vec<_>>(),
+            diff.restart
+        );
         let all = diff.changes.into_iter();
-        all.map(|change| (change.key, change.old, change.new, change.effect)).collect()
+        all.map(|change| (change.key, change.old, change.new, change.effect))
+            .collect()
     }
 
     fn one(edits: &[(&str, &str)]) -> (String, Effect) {
@@ -415,7 +423,10 @@ mod tests {
     #[test]
     fn the_same_again_is_no_change_whatever_the_order_in_which_it_is_written() {
         assert_eq!(changes(&[]), []);
-        let (one, other) = ("[[route]]\nbackend = \"app\"\n", "[[route]]\npath = \"/own\"\nbackend = \"own\"\n");
+        let (one, other) = (
+            "[[route]]\nbackend = \"app\"\n",
+            "[[route]]\npath = \"/own\"\nbackend = \"own\"\n",
+        );
         assert_eq!(changes(&[(one, ""), (other, &format!("{one}{other}"))]), []);
     }
 
@@ -428,30 +439,77 @@ mod tests {
             ("127.0.0.1:9\"", "127.0.0.1:8\"", "admin.address", Effect::Restart),
             ("0123456789abcdef0", "0123456789abcdef1", "admin.token", Effect::Restart),
             ("127.0.0.1:80\"", "127.0.0.1:81\"", "listener.main.address", Effect::Now),
-            ("80\"\n", "80\"\nhosts = [\"a.test\"]\n", "listener.main.hosts", Effect::NewClients),
-            ("127.0.0.1:1\"", "127.0.0.1:2\"", "backend.app.address", Effect::NewClients),
-            ("127.0.0.1:1\"", "127.0.0.1:1\"\nheld_max = 7", "backend.app.held_max", Effect::Now),
-            ("127.0.0.1:5\"", "127.0.0.1:6\"", "backend.app.check.db.address", Effect::NewClients),
+            (
+                "80\"\n",
+                "80\"\nhosts = [\"a.test\"]\n",
+                "listener.main.hosts",
+                Effect::NewClients,
+            ),
+            (
+                "127.0.0.1:1\"",
+                "127.0.0.1:2\"",
+                "backend.app.address",
+                Effect::NewClients,
+            ),
+            (
+                "127.0.0.1:1\"",
+                "127.0.0.1:1\"\nheld_max = 7",
+                "backend.app.held_max",
+                Effect::Now,
+            ),
+            (
+                "127.0.0.1:5\"",
+                "127.0.0.1:6\"",
+                "backend.app.check.db.address",
+                Effect::NewClients,
+            ),
             ("[\"x\"]", "[\"y\"]", "backend.own.process.command", Effect::Restart),
-            ("[backend.own.process]", "[backend.own]\nready = \"notify\"\n[backend.own.process]", "backend.own.ready", Effect::Restart),
-            ("[backend.own.process]", "[backend.own]\ndials_max = 3\n[backend.own.process]", "backend.own.dials_max", Effect::Now),
-            ("path = \"/own\"", "path = \"/own\"\nhold = \"refuse\"", "route.\"/own\".hold", Effect::NewClients),
+            (
+                "[backend.own.process]",
+                "[backend.own]\nready = \"notify\"\n[backend.own.process]",
+                "backend.own.ready",
+                Effect::Restart,
+            ),
+            (
+                "[backend.own.process]",
+                "[backend.own]\ndials_max = 3\n[backend.own.process]",
+                "backend.own.dials_max",
+                Effect::Now,
+            ),
+            (
+                "path = \"/own\"",
+                "path = \"/own\"\nhold = \"refuse\"",
+                "route.\"/own\".hold",
+                Effect::NewClients,
+            ),
         ] {
             let all = changes(&[(from, to)]);
-            assert!(all.iter().any(|(found, _, _, does)| found == key && *does == effect), "{key}: {all:?}");
+            assert!(
+                all.iter().any(|(found, _, _, does)| found == key && *does == effect),
+                "{key}: {all:?}"
+            );
         }
     }
 
     #[test]
     fn a_table_that_comes_or_goes_is_one_change() {
-        let added = [("[[route]]\nbackend = \"app\"\n", "[[route]]\nbackend = \"app\"\n[[route]]\npath = \"/ws\"\nbackend = \"app\"\n")];
+        let added = [(
+            "[[route]]\nbackend = \"app\"\n",
+            "[[route]]\nbackend = \"app\"\n[[route]]\npath = \"/ws\"\nbackend = \"app\"\n",
+        )];
         assert_eq!(one(&added), ("route.\"/ws\"".into(), Effect::NewClients));
         assert_eq!(
-            one(&[("[listener.main]", "[listener.other]\naddress = \"127.0.0.1:82\"\n[listener.main]")]),
+            one(&[(
+                "[listener.main]",
+                "[listener.other]\naddress = \"127.0.0.1:82\"\n[listener.main]"
+            )]),
             ("listener.other".into(), Effect::Now)
         );
         assert_eq!(
-            one(&[("[backend.own.process]", "[backend.b]\naddress = \"127.0.0.1:3\"\n[backend.own.process]")]),
+            one(&[(
+                "[backend.own.process]",
+                "[backend.b]\naddress = \"127.0.0.1:3\"\n[backend.own.process]"
+            )]),
             ("backend.b".into(), Effect::NewClients)
         );
         assert_eq!(
@@ -459,14 +517,22 @@ mod tests {
             ("backend.c".into(), Effect::Restart)
         );
         assert_eq!(
-            one(&[("[backend.app.check.db]\nprobe = \"tcp\"\naddress = \"127.0.0.1:5\"\n", "")]).1,
+            one(&[(
+                "[backend.app.check.db]\nprobe = \"tcp\"\naddress = \"127.0.0.1:5\"\n",
+                ""
+            )])
+            .1,
             Effect::NewClients
         );
     }
 
     #[test]
     fn secrets_are_compared_and_not_shown() {
-        let all = changes(&[("KEY = \"planted\"", "KEY = \"planted2\""), ("authorization = \"planted\"", "authorization = \"planted3\""), ("0123456789abcdef0", "planted-0123456789")]);
+        let all = changes(&[
+            ("KEY = \"planted\"", "KEY = \"planted2\""),
+            ("authorization = \"planted\"", "authorization = \"planted3\""),
+            ("0123456789abcdef0", "planted-0123456789"),
+        ]);
         assert_eq!(all.len(), 3, "{all:?}");
         for (key, old, new, _) in all {
             assert_eq!((old.as_deref(), new.as_deref()), (Some(HIDDEN), Some(HIDDEN)), "{key}");
@@ -489,10 +555,18 @@ mod tests {
         };
         let old = needing(&["[\"c0\"]", "[\"c1\"]", "[]"]);
         let mut new = needing(&["[]", "[\"c0\", \"c1\"]", "[\"c1\"]"]);
-        let wants: Vec<Need> = new.routes.iter().map(|route| new.backends[0].needs[route.need].clone()).collect();
+        let wants: Vec<Need> = new
+            .routes
+            .iter()
+            .map(|route| new.backends[0].needs[route.need].clone())
+            .collect();
         assert!(carry_needs(&old, &mut new).is_empty());
         assert!(new.backends[0].needs.starts_with(&old.backends[0].needs));
-        let has: Vec<Need> = new.routes.iter().map(|route| new.backends[0].needs[route.need].clone()).collect();
+        let has: Vec<Need> = new
+            .routes
+            .iter()
+            .map(|route| new.backends[0].needs[route.need].clone())
+            .collect();
         assert_eq!(wants, has);
         assert_eq!(fate(&old.backends[0], &new.backends[0]), Fate::Stays);
         new.backends[0].checks.clear();

@@ -17,7 +17,11 @@ use crate::{
 };
 
 /// What is written into `docs/`, and the command that prints it.
-const DOCS: [(&str, &str); 2] = [("configuration.md", "reference"), ("greenroom.schema.json", "schema")];
+const DOCS: [(&str, &str); 3] = [
+    ("configuration.md", "reference"),
+    ("greenroom.schema.json", "schema"),
+    ("openapi.json", "openapi"),
+];
 
 /// The shells, each with the name that its completions are installed under.
 const SHELLS: [(&str, &str); 5] = [

@@ -24,6 +24,11 @@ Exit codes of run:
   70       a fault of greenroom itself
   126/127  CMD cannot be executed / was not found";
 
+const EVENTS_END: &str = "\
+It ends with code 0 on Ctrl-C, when greenroom has stopped, and when nobody reads what it prints. With --admin it waits
+for the next greenroom at that socket instead, says so, and goes on behind the last event: what is not kept any more,
+or was of another life of greenroom, is told as `missed`.";
+
 /// Holds WebSocket clients while a server starts, and lets them in, in order, the moment it is ready.
 #[derive(Debug, Parser)]
 #[command(name = "greenroom", version, max_term_width = 100, arg_required_else_help = true)]
@@ -53,6 +58,9 @@ pub(crate) enum Command {
     Close(crate::act::Close),
     /// Send a message to WebSocket clients of a greenroom that runs, between two messages of their server
     Send(crate::act::Send),
+    /// Tell what happens in a greenroom that runs, as it happens
+    #[command(after_help = EVENTS_END)]
+    Events(Events),
     /// Tell a greenroom that runs how far a backend's start has come, from a shell or a deploy script
     Phase(Phase),
     /// Close the connections of a greenroom that runs at a pace: before a deploy, to move clients elsewhere
@@ -78,6 +86,9 @@ pub(crate) enum Command {
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
+    /// Print docs/openapi.json
+    #[command(hide = true)]
+    Openapi,
     /// Print docs/configuration.md
     #[command(hide = true)]
     Reference,
@@ -210,6 +221,37 @@ pub(crate) struct One {
     #[arg(long, value_name = "NAME", requires = "session")]
     pub(crate) backend: Option<String>,
     /// As JSON, an interface: docs/connections.md
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// First the last N that are kept; then end, unless --follow is said
+    #[arg(long, value_name = "N", conflicts_with = "after")]
+    pub(crate) last: Option<usize>,
+    /// Go on with what happens from now on [default, unless --last is said]
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Go on behind the event of this id, as --json shows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<String>,
+    /// These events only, with commas between them: closed,refused. docs/events.md lists them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) event: Vec<String>,
+    /// What is about this backend only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
+    /// What is about this session only, as the log and Greenroom-Session have it
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) session: Option<u64>,
+    /// What is about this connection only, as `ps` shows it
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) connection: Option<u64>,
+    /// As JSON, an object a line, an interface: docs/events.md
     #[arg(long)]
     pub(crate) json: bool,
     /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]

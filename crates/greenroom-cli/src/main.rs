@@ -10,6 +10,7 @@ mod configure;
 mod connections;
 mod demo;
 mod drain;
+mod events;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         args::Command::Why(asked) => connections::why(asked),
         args::Command::Close(said) => act::close(said),
         args::Command::Send(said) => act::send(said),
+        args::Command::Events(asked) => events::events(asked),
         args::Command::Phase(said) => ask::phase(said),
         args::Command::Drain(asked) => drain::drain(asked),
         args::Command::Hold(asked) => drain::hold(asked),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         args::Command::Schema => configure::print_schema(),
         args::Command::Completions { shell } => configure::completions(*shell),
         args::Command::Man { folder } => configure::man(folder),
+        args::Command::Openapi => configure::print(greenroom::admin::openapi::document()),
         args::Command::Reference => configure::print_reference(),
         args::Command::DemoBackend(backend) => demo::backend(backend),
     };

@@ -196,6 +196,7 @@ fn completions_and_manual_pages_are_there_for_each_command() {
             "greenroom-completions.1",
             "greenroom-demo.1",
             "greenroom-drain.1",
+            "greenroom-events.1",
             "greenroom-hold.1",
             "greenroom-man.1",
             "greenroom-open.1",

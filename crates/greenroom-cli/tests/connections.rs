@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use common::{
     fixture,
     process::until,
@@ -157,6 +159,74 @@ fn no_place_of_a_user_is_lost(rig: &Rig, came: u64) {
     }
 }
 
+/// Counts by word.
+type Words = BTreeMap<String, u64>;
+
+/// What the metrics count under a name, without zeros.
+fn counted(rig: &Rig, name: &str) -> Words {
+    let metrics = rig.ask("/metrics");
+    let lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
+    lines
+        .map(|line| {
+            let word = line.split('"').nth(1).unwrap().to_owned();
+            (word, line.rsplit(' ').next().unwrap().parse().unwrap())
+        })
+        .filter(|&(_, count)| count > 0)
+        .collect()
+}
+
+/// What a stream of events has told so far, added up.
+#[derive(Default)]
+struct Heard {
+    last: Option<String>,
+    closed: Words,
+    refused: Words,
+    opened: BTreeSet<u64>,
+    over: BTreeSet<u64>,
+}
+
+impl Heard {
+    /// Goes on behind what was heard.
+    fn listen(&mut self, rig: &Rig) {
+        let after = self
+            .last
+            .as_ref()
+            .map_or("last=4096".into(), |id| format!("after={id}"));
+        for event in rig.streamed(&after) {
+            self.last = event["id"].as_str().map(str::to_owned);
+            let connection = event["connection"].as_u64();
+            let count = |words: &mut Words, field: &str| {
+                *words.entry(event[field].as_str().unwrap().to_owned()).or_default() += 1;
+            };
+            match event["event"].as_str().unwrap() {
+                "missed" => panic!("{event}"),
+                "opened" => assert!(self.opened.insert(connection.unwrap()), "once: {event}"),
+                "refused" => count(&mut self.refused, "refusal"),
+                "closed" => {
+                    count(&mut self.closed, "cause");
+                    assert!(self.over.insert(connection.unwrap()), "once: {event}");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What the ledger's lines say, added up.
+fn ledger(rig: &Rig) -> (Words, Words) {
+    let (mut closed, mut refused) = <(Words, Words)>::default();
+    let ended = told(rig, &["ps", "--closed", "--limit", "10000"]);
+    for one in ended["connections"].as_array().unwrap() {
+        *closed
+            .entry(one["end"]["cause"].as_str().unwrap().to_owned())
+            .or_default() += 1;
+        if let Some(refusal) = one["end"]["refusal"].as_str() {
+            *refused.entry(refusal.to_owned()).or_default() += 1;
+        }
+    }
+    (closed, refused)
+}
+
 /// Promise 9, on real sockets: whatever clients do, each of them is in one state, or closed for one cause.
 #[test]
 fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
@@ -167,7 +237,7 @@ fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
          [[route]]\nhold = \"accept\"\nuser = \"header:X-User\"\n"
     );
     let rig = Rig::start("run", &config);
-    let mut clients: Vec<Raw> = Vec::new();
+    let (mut clients, mut heard): (Vec<Raw>, _) = (Vec::new(), Heard::default());
     let mut seed = 7;
     let mut draw = |most: usize| {
         seed = splitmix64(seed);
@@ -202,10 +272,22 @@ fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
             rig.until("it is ready", |status| status["condition"] == "ready");
         }
         let mut last = [0; 4];
+        let mut told = (Words::new(), Words::new());
         until(&format!("all agree after batch {batch}"), || {
             last = sums(&rig);
             let [open, states, accepted, closed] = last;
-            open == states && accepted == states + closed && accepted == came
+            heard.listen(&rig);
+            told = ledger(&rig);
+            let counted = (
+                counted(&rig, "greenroom_closed_total{"),
+                counted(&rig, "greenroom_refused_total{"),
+            );
+            open == states
+                && accepted == states + closed
+                && accepted == came
+                && told == counted
+                && told.0 == heard.closed
+                && told.1 == heard.refused
         });
     }
     drop(clients);
@@ -215,4 +297,10 @@ fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
     let ended = told(&rig, &["ps", "--closed", "--limit", "10000"]);
     assert_eq!(ended["total"], came, "each has a line among the closed");
     no_place_of_a_user_is_lost(&rig, came);
+    heard.listen(&rig);
+    let told = ledger(&rig);
+    assert_eq!((told.0, told.1), (heard.closed, heard.refused));
+    let all: BTreeSet<_> = (1..=came).collect();
+    assert_eq!(heard.over, all, "the stream has told of the end of each");
+    assert!(heard.opened.is_subset(&all) && heard.opened.len() > all.len() / 2);
 }

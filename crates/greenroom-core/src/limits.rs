@@ -442,8 +442,26 @@ pub const CONNECTIONS_SHOWN: usize = 1_000;
 
 // ── Telling ────────────────────────────────────────────────────────────────
 
-/// Log lines that wait for standard error; more are dropped and counted.
+/// Events that wait for standard error; of more the oldest are let go and counted.
 pub const LOG_QUEUE: usize = 16_384;
+/// Events that are kept for event streams, to go on behind one of them: some 200 bytes each.
+pub const EVENTS_KEPT: usize = 4_096;
+/// Event streams that are open at one time.
+pub const EVENT_STREAMS_MAX: usize = 16;
+/// Events that one stream takes at once from what is kept: so long is the lock held.
+pub const EVENTS_TAKEN: usize = 64;
+/// How long events are gathered before a stream is written to again: a crowd does not wake it for each word.
+pub const EVENTS_GATHER: Duration = Duration::from_millis(10);
+/// How often a stream without events is given a sign of life: proxies in front close idle connections after 60 s.
+pub const EVENTS_BEAT: Duration = Duration::from_secs(15);
+/// How long the reader of a stream may take nothing; then it is dead, and its connection is closed.
+pub const EVENTS_STALL: Duration = Duration::from_secs(60);
+/// When a reader whose stream broke off comes again, unless it knows better.
+pub const EVENTS_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes that wait in greenroom for the reader of an admin answer, beside what the kernel holds.
+pub const ADMIN_WRITE_MAX: usize = 64 * KIB;
+/// How long the program waits at its end for streams to have its last word.
+pub const EVENT_STREAMS_FLUSH: Duration = Duration::from_millis(200);
 /// How long lost relays are counted before the log tells of them: a process that dies loses all of its own at once.
 pub const LOST_GATHER: Duration = Duration::from_millis(100);
 /// Characters of a request's Host, and of its path, in a log line.
@@ -452,8 +470,8 @@ pub const LOG_TEXT_MAX: usize = 100;
 pub const AUDIT_TEXT_MAX: usize = 300;
 /// How long log lines are gathered before they are written.
 pub const LOG_GATHER: Duration = Duration::from_millis(2);
-/// Bytes of log that are gathered for one write.
-pub const LOG_WRITE: usize = 32 * KIB;
+/// Log lines that are gathered for one write: some 32 KiB.
+pub const LOG_BATCH: usize = 256;
 /// How long the program waits at its end for the log to be written.
 pub const LOG_FLUSH: Duration = Duration::from_secs(5);
 

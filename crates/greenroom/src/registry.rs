@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::limits::{
@@ -141,6 +142,7 @@ impl Registry {
             state: State::Opening,
             record,
             of: None,
+            is_opened: false,
             cause: None,
             refusal: None,
             from: None,
@@ -201,6 +203,18 @@ impl Registry {
     #[must_use]
     pub fn capacity(&self) -> (usize, usize) {
         (HELD_MAX.min(self.clients_max()), self.budget / 2)
+    }
+
+    /// Descriptors that sessions may use.
+    #[must_use]
+    pub fn descriptors_max(&self) -> usize {
+        self.budget
+    }
+
+    /// Connections of clients that may be open, whatever descriptors there are; `None`: as many as there are descriptors for.
+    #[must_use]
+    pub fn connections_max(&self) -> Option<usize> {
+        Some(self.connections_max).filter(|&max| max < usize::MAX)
     }
 
     /// Counts one descriptor as used until the value is dropped.
@@ -296,6 +310,10 @@ impl Registry {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Whether so few places are left that who only waits for another request has to go.
 fn is_crowded(used: usize, most: usize) -> bool {
     used > most - most / CROWDED_SHARE
@@ -347,6 +365,8 @@ pub struct Entry {
     record: Arc<Record>,
     /// Its backend, where there are several.
     of: Option<Arc<str>>,
+    /// It was told of its first request.
+    is_opened: bool,
     cause: Option<CloseCause>,
     refusal: Option<Refusal>,
     /// Where it was when its end began, and since when.
@@ -374,7 +394,16 @@ impl Entry {
             self.from.get_or_insert_with(|| self.record.state());
         }
         self.state = next;
-        self.record.enter(next, clock::now());
+        let now = clock::now();
+        self.record.enter(next, now);
+        if next == State::Relaying {
+            let relaying = Event::Relaying {
+                connection: self.record.number,
+                session: self.record.session(),
+                after_ms: millis(now.since(self.record.accepted_at)),
+            };
+            self.registry.log.say_of(self.of.clone(), relaying);
+        }
         if was_engaged && next == State::Opening {
             self.registry.disengage();
         }
@@ -394,10 +423,24 @@ impl Entry {
     /// Its request is for this backend by this route, or for none: so the log and the books name it.
     pub(crate) fn asks(&mut self, of: Option<(&Backend, RouteOf)>, request: &Kind) {
         self.of = of.as_ref().and_then(|(backend, _)| backend.label.clone());
+        let path = printable(request.path(), LOG_TEXT_MAX);
+        if !std::mem::replace(&mut self.is_opened, true) {
+            let opened = Event::Opened {
+                connection: self.record.number,
+                address: self.record.peer,
+                kind: match request {
+                    Kind::Upgrade(_) => "websocket",
+                    Kind::Http(_) => "http",
+                },
+                route: of.as_ref().map(|(_, route)| route.name.clone()),
+                path: path.clone(),
+            };
+            self.registry.log.say_of(self.of.clone(), opened);
+        }
         self.record.asks(of.map(|(_, route)| Asked {
             known: known::of(&route.known_by, request).unwrap_or_default(), // where nobody can tell, it is refused
             route,
-            path: printable(request.path(), LOG_TEXT_MAX).into(),
+            path: path.into(),
         }));
     }
 
@@ -465,6 +508,7 @@ impl Entry {
         let is_accepted = self.record.accepted().is_some();
         let shown = |text: &str| Some(printable(text, LOG_TEXT_MAX)).filter(|text| !text.is_empty());
         let event = Event::Refused {
+            connection: self.record.number,
             session,
             refusal: refusal.word(),
             status: (!is_accepted).then(|| refusal.status()),
@@ -508,10 +552,11 @@ impl Drop for Entry {
         self.registry.table.close(closed, is_kept);
         if is_told {
             let closed = Event::Closed {
+                connection: self.record.number,
                 session: self.record.session(),
                 cause: cause.word(),
                 detail: self.detail.take().filter(|_| self.refusal.is_none()).map(String::from),
-                lasted_ms: u64::try_from(at.since(self.record.accepted_at).as_millis()).unwrap_or(u64::MAX),
+                lasted_ms: millis(at.since(self.record.accepted_at)),
             };
             self.registry.log.say_of(self.of.take(), closed);
         }

@@ -1,28 +1,30 @@
 //! Telling what happens: sentences on a terminal, JSON lines otherwise.
 //!
 //! An [`Event`] is a documented interface (`docs/events.md`): tests and tools
-//! wait on them. Events are written to standard error by a thread of their own
-//! through a bounded queue, so that a slow or closed pipe never holds up a
-//! connection; what does not fit is dropped, counted, and said with the next line.
+//! wait on them. The last of them are kept in a `ring`, each with a number. A thread of its
+//! own writes them to standard error, and event streams read them, each at its own pace: so a slow or closed
+//! pipe never holds up a connection. What a reader does not take in time is gone, counted, and said with the next line.
 //! Whatever a peer chose is escaped: no line break or control byte of a client
 //! reaches the log as such.
 
+pub(crate) mod ring;
 mod sentence;
+pub(crate) mod streamed;
+mod writer;
 
-use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use greenroom_core::limits::{LOG_FLUSH, LOG_GATHER, LOG_QUEUE, LOG_WRITE};
+use greenroom_core::limits::{EVENT_STREAMS_FLUSH, LOG_FLUSH};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::clock;
+use ring::Ring;
 
 /// What happened. The names of the fields are those of the JSON lines.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// greenroom takes connections.
@@ -78,8 +80,24 @@ pub enum Event {
         /// The names of those that are not good.
         missing: Vec<String>,
     },
+    /// A client's first head is complete, and its route is known. In event streams alone.
+    Opened {
+        /// The connection's number.
+        connection: u64,
+        /// Where it comes from.
+        address: std::net::IpAddr,
+        /// `websocket` or `http`.
+        kind: &'static str,
+        /// Its route, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        route: Option<String>,
+        /// What it asks for, without the query.
+        path: String,
+    },
     /// A client waits at the gate.
     Held {
+        /// The connection's number.
+        connection: u64,
         /// Its sequence number.
         session: u64,
         /// How many wait now.
@@ -87,6 +105,8 @@ pub enum Event {
     },
     /// A client that waits has a 101 of greenroom's own.
     Accepted {
+        /// The connection's number.
+        connection: u64,
         /// Its sequence number.
         session: u64,
     },
@@ -117,6 +137,8 @@ pub enum Event {
     },
     /// A session was let in: its head is written to the backend.
     Released {
+        /// The connection's number.
+        connection: u64,
         /// Its sequence number.
         session: u64,
         /// Which dial.
@@ -131,13 +153,27 @@ pub enum Event {
     },
     /// A session is back in its place, unseen by its client.
     Requeued {
+        /// The connection's number.
+        connection: u64,
         /// Its sequence number.
         session: u64,
         /// What the backend did.
         answer: &'static str,
     },
+    /// A client has its 101 of the backend, and bytes go to and fro. In event streams alone.
+    Relaying {
+        /// The connection's number.
+        connection: u64,
+        /// Its sequence number.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<u64>,
+        /// Milliseconds since it was accepted from the network.
+        after_ms: u64,
+    },
     /// A client was refused.
     Refused {
+        /// The connection's number.
+        connection: u64,
         /// Its sequence number, if it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
         session: Option<u64>,
@@ -161,6 +197,8 @@ pub enum Event {
     },
     /// A connection is over.
     Closed {
+        /// The connection's number.
+        connection: u64,
         /// Its sequence number, if it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
         session: Option<u64>,
@@ -257,6 +295,14 @@ pub enum Event {
         /// Whether it was ended before its time.
         cancelled: bool,
     },
+    /// What a reader of the event stream has missed; in event streams alone.
+    Missed {
+        /// The id behind which it is missing.
+        after: String,
+        /// How many events; unknown where that id is of another life of greenroom.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+    },
     /// The last line: the close ledger.
     Stopped {
         /// The exit code.
@@ -291,56 +337,44 @@ impl Format {
     }
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    /// Seconds since 1970, for people and log stores.
-    ts: f64,
-    /// Seconds since greenroom started, monotonic, for arithmetic.
-    at: f64,
-    /// Of which backend, where there are several.
-    #[serde(skip_serializing_if = "Option::is_none", rename = "backend")]
-    of: Option<&'a str>,
-    #[serde(flatten)]
-    event: &'a Event,
-}
-
-/// An event on its way to the writer.
-struct Told {
+/// An event, when it happened, and of which backend, where there are several.
+#[derive(Debug)]
+pub(crate) struct Told {
     ts: f64,
     at: f64,
     of: Option<Arc<str>>,
     event: Event,
 }
 
-enum Message {
-    Event(Told),
-    Flush(SyncSender<()>),
-}
-
 /// Where events go. Cheap to clone; never waits.
 #[derive(Clone, Debug)]
 pub struct Log {
     of: Option<Arc<str>>,
-    sender: SyncSender<Message>,
-    lost: Arc<AtomicU64>,
-    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    held: Arc<Held>,
+}
+
+/// What all clones of a log share; with the last of them the writer ends.
+#[derive(Debug)]
+struct Held {
+    ring: Arc<Ring>,
+    is_written: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.ring.close();
+    }
 }
 
 impl Log {
     /// Starts the writer thread.
     #[must_use]
     pub fn start(format: Format) -> Self {
-        let (sender, receiver) = sync_channel(LOG_QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&lost);
-        let writer = std::thread::Builder::new()
-            .name("log".into())
-            .spawn(move || write(format, &receiver, &counter, &mut std::io::stderr()));
+        let ring = Arc::new(Ring::new());
+        let is_written = writer::start(format, &ring);
         Self {
             of: None,
-            sender,
-            lost,
-            writer: Arc::new(Mutex::new(writer.ok())),
+            held: Arc::new(Held { ring, is_written }),
         }
     }
 
@@ -359,21 +393,20 @@ impl Log {
         self.of.clone()
     }
 
-    /// Says what happened. Never waits: a line that does not fit is counted as lost.
+    /// What was said last, for event streams.
+    pub(crate) fn ring(&self) -> &Arc<Ring> {
+        &self.held.ring
+    }
+
+    /// Says what happened. Never waits.
     pub fn say(&self, event: Event) {
         self.say_of(self.of.clone(), event);
     }
 
     /// The same of the backend that is named.
     pub(crate) fn say_of(&self, of: Option<Arc<str>>, event: Event) {
-        let ts = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |d| d.as_secs_f64());
-        let at = clock::now().since(greenroom_core::time::Time::ZERO).as_secs_f64();
-        let told = Message::Event(Told { ts, at, of, event });
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(told) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        let (ts, at) = (now(), elapsed());
+        self.held.ring.push(Told { ts, at, of, event });
     }
 
     /// A sentence for a person.
@@ -389,93 +422,24 @@ impl Log {
         self.say(Event::Fatal { code, message });
     }
 
-    /// Waits (bounded) until what was said is written: the last act of the program.
+    /// Waits (bounded) until what was said is written, and streams have heard the last word: the last act of the program.
     pub fn flush(&self) {
-        if self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-            return;
+        if self.held.is_written {
+            self.held.ring.flush(LOG_FLUSH);
         }
-        let until = Instant::now() + LOG_FLUSH;
-        let (done, wait) = sync_channel(1);
-        // The queue may be full: room comes with the next write.
-        while let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Flush(done.clone())) {
-            if Instant::now() >= until {
-                return;
-            }
-            std::thread::sleep(LOG_GATHER);
-        }
-        let _ = wait.recv_timeout(until.saturating_duration_since(Instant::now()));
+        self.held.ring.flush_streams(EVENT_STREAMS_FLUSH);
     }
 }
 
-/// Writes for ever: what has gathered goes out in one piece.
-fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64, to: &mut impl Write) {
-    let mut out = Vec::new();
-    let mut told = 0;
-    let mut stories = sentence::Stories::default();
-    let mut last = (0.0, 0.0);
-    // What is said after `stopped` is not told: it is the last line.
-    let mut over = false;
-    while let Ok(first) = receiver.recv() {
-        out.clear();
-        if let Message::Event(told) = &first {
-            last = (told.ts, told.at);
-        }
-        let missing = lost.load(Ordering::Relaxed);
-        if missing > told && !over {
-            let message = format!("{} log lines were dropped: standard error is too slow", missing - told);
-            told = missing;
-            let event = Event::Warning { message };
-            let ((ts, at), of) = (last, None);
-            append(format, &mut stories, &mut out, &Told { ts, at, of, event });
-        }
-        let mut flush = None;
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Event(_) if over => {}
-                Message::Event(told) => {
-                    last = (told.ts, told.at);
-                    over = matches!(told.event, Event::Stopped { .. });
-                    append(format, &mut stories, &mut out, &told);
-                }
-                Message::Flush(done) => flush = Some(done),
-            }
-            next = if out.len() < LOG_WRITE {
-                receiver.try_recv().ok()
-            } else {
-                None
-            };
-        }
-        if format == Format::Text {
-            stories.pause(&mut out, last.1);
-        }
-        let _ = to.write_all(&out); // a closed pipe must not end the program
-        match flush {
-            Some(done) => {
-                let _ = done.send(());
-            }
-            // A crowd that goes in says much at once: gathering spares it a wake-up of this thread for each word.
-            None => std::thread::sleep(LOG_GATHER),
-        }
-    }
+/// Seconds since 1970.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }
 
-fn append(format: Format, stories: &mut sentence::Stories, out: &mut Vec<u8>, told: &Told) {
-    match format {
-        Format::Json => {
-            let round = |seconds: f64| (seconds * 1e6).round() / 1e6;
-            let line = Line {
-                ts: round(told.ts),
-                at: round(told.at),
-                of: told.of.as_deref(),
-                event: &told.event,
-            };
-            if serde_json::to_writer(&mut *out, &line).is_ok() {
-                out.push(b'\n');
-            }
-        }
-        Format::Text => stories.tell(out, told.at, told.of.as_ref(), &told.event),
-    }
+/// Seconds since greenroom started.
+fn elapsed() -> f64 {
+    clock::now().since(greenroom_core::time::Time::ZERO).as_secs_f64()
 }
 
 /// Whether a character writes over no terminal and turns no line around: no control character, no line break, no
@@ -504,75 +468,6 @@ pub fn printable(text: &str, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_json_line_is_flat_and_says_event_and_time() {
-        let mut out = Vec::new();
-        let event = Event::Held { session: 7, count: 3 };
-        let (ts, at) = (1.5, 0.25);
-        let mut stories = sentence::Stories::default();
-        let of = None;
-        append(Format::Json, &mut stories, &mut out, &Told { ts, at, of, event });
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "{\"ts\":1.5,\"at\":0.25,\"event\":\"held\",\"session\":7,\"count\":3}\n"
-        );
-    }
-
-    #[test]
-    fn nothing_is_told_after_stopped() {
-        let (sender, receiver) = sync_channel(8);
-        let say = |event| {
-            let (ts, at, of) = (1.0, 1.0, None);
-            sender.send(Message::Event(Told { ts, at, of, event })).unwrap();
-        };
-        let gate = || Event::Gate {
-            gate: "shut",
-            why: "",
-            held: 0,
-        };
-        say(gate());
-        say(Event::Stopped {
-            code: 0,
-            accepted: 0,
-            closed: Default::default(),
-            refused: Default::default(),
-        });
-        say(gate());
-        let (done, flushed) = sync_channel(1);
-        sender.send(Message::Flush(done)).unwrap();
-        drop(sender);
-        let mut out = Vec::new();
-        write(Format::Json, &receiver, &AtomicU64::new(0), &mut out);
-        let lines = String::from_utf8(out).unwrap();
-        assert_eq!(lines.lines().count(), 2, "{lines}");
-        assert!(lines.lines().last().unwrap().contains("\"stopped\""), "{lines}");
-        assert!(flushed.recv().is_ok(), "it is still waited for");
-    }
-
-    #[test]
-    fn dropped_lines_are_told_once_and_with_a_time() {
-        let lines = |events: Vec<Event>| {
-            let (sender, receiver) = sync_channel(8);
-            for event in events {
-                let (ts, at, of) = (1.5, 0.5, None);
-                sender.send(Message::Event(Told { ts, at, of, event })).unwrap();
-                sender.send(Message::Flush(sync_channel(1).0)).unwrap();
-            }
-            drop(sender);
-            let mut out = Vec::new();
-            write(Format::Json, &receiver, &AtomicU64::new(3), &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        let message = String::new();
-        let told = lines(vec![Event::Warning { message }]);
-        let first = told.lines().next().unwrap();
-        assert!(
-            first.starts_with("{\"ts\":1.5,\"at\":0.5,") && first.contains("3 log lines were dropped"),
-            "{told}"
-        );
-        assert_eq!(told.lines().count(), 2, "once: {told}");
-    }
 
     #[test]
     fn the_documentation_names_every_refusal_and_every_close_cause() {

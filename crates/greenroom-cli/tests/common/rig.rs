@@ -105,8 +105,7 @@ impl Rig {
 
     fn request(&self, method: &str, path: &str, body: &str) -> String {
         use std::io::{Read as _, Write as _};
-        let socket = self.folder.join(format!("greenroom/{}.sock", self.greenroom.pid()));
-        let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+        let mut stream = std::os::unix::net::UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         write!(
             stream,
@@ -118,6 +117,19 @@ impl Rig {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
+    }
+
+    /// Where its admin socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(format!("greenroom/{}.sock", self.greenroom.pid()))
+    }
+
+    /// What the event stream tells at once for this query: of all that is kept, or behind an id.
+    pub fn streamed(&self, query: &str) -> Vec<Value> {
+        let answer = self.ask(&format!("/v1/events?follow=false&{query}"));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let data = answer.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 
     /// Waits until the status is so.

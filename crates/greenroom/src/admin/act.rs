@@ -24,9 +24,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use greenroom_core::event::{CloseCause, Refusal, State as Where, Unsent};
 use greenroom_core::limits::{
-    ACT_MATCHED_MAX, ACT_NUMBERS_MAX, ACT_OUTCOMES_MAX, ACTS_MAX, CLOSE_REASON_MAX, SEND_MAX, SEND_PATIENCE,
+    ACT_BODY_MAX, ACT_MATCHED_MAX, ACT_NUMBERS_MAX, ACT_OUTCOMES_MAX, ACTS_MAX, CLOSE_REASON_MAX, SEND_MAX,
+    SEND_PATIENCE,
 };
 use greenroom_core::wire::{CloseCode, Data, message};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -35,12 +37,36 @@ use super::Asked;
 use super::api::{Refused, refuse};
 use super::by::By;
 use super::connections::{Filter, Wanted};
+use super::openapi::Api;
 use crate::clock;
 use crate::config::units::show_size;
 use crate::registry::{Close, Notice, Outcome, OwnMessage, Record};
 
+pub(super) fn routes(api: Api) -> Api {
+    api.post_up_to(
+        ACT_BODY_MAX,
+        "/v1/connections/close",
+        "Close connections",
+        &[404, 429],
+        close,
+    )
+    .post(
+        "/v1/connections/{number}/close",
+        "Close one connection",
+        &[404, 429],
+        close_one,
+    )
+    .post_up_to(
+        ACT_BODY_MAX,
+        "/v1/connections/send",
+        "Send WebSocket clients a message, between two of their server",
+        &[404, 429],
+        send,
+    )
+}
+
 /// Connections that are to be closed.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct CloseThese {
     /// Those of these numbers.
@@ -61,7 +87,7 @@ pub struct CloseThese {
 }
 
 /// How one connection is to be closed; see [`CloseThese`].
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct CloseOne {
     /// The close code.
@@ -75,7 +101,7 @@ pub struct CloseOne {
 }
 
 /// A message that is to be sent to WebSocket clients: `text` or `base64`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct SendThese {
     /// To those of these numbers.
@@ -105,7 +131,7 @@ impl SendThese {
 }
 
 /// What came of closing.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct Closing {
     /// How many were meant.
     pub matched: usize,
@@ -124,7 +150,7 @@ pub struct Closing {
 }
 
 /// What came of sending.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct Sending {
     /// How many were meant.
     pub matched: usize,
@@ -144,7 +170,7 @@ pub struct Sending {
 }
 
 /// What came of one connection.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct One {
     /// Its number.
     pub number: u64,
@@ -290,11 +316,7 @@ fn body<T>(body: Body<T>, example: &str) -> Result<T, Refused> {
     }
 }
 
-pub(super) async fn close(
-    State(asked): State<Arc<Asked>>,
-    by: By,
-    these: Body<CloseThese>,
-) -> Result<Json<Closing>, Refused> {
+async fn close(State(asked): State<Arc<Asked>>, by: By, these: Body<CloseThese>) -> Result<Json<Closing>, Refused> {
     let these = body(
         these,
         r#"{"filter": {"backend": "app"}, "code": 1001, "reason": "maintenance"}"#,
@@ -312,7 +334,7 @@ pub(super) async fn close(
     closes(&asked, &by, which, &one)
 }
 
-pub(super) async fn close_one(
+async fn close_one(
     State(asked): State<Arc<Asked>>,
     by: By,
     number: Result<Path<u64>, PathRejection>,
@@ -426,11 +448,7 @@ fn tell(record: &Record, close: &Close) -> Result<(), &'static str> {
     }
 }
 
-pub(super) async fn send(
-    State(asked): State<Arc<Asked>>,
-    by: By,
-    these: Body<SendThese>,
-) -> Result<Json<Sending>, Refused> {
+async fn send(State(asked): State<Arc<Asked>>, by: By, these: Body<SendThese>) -> Result<Json<Sending>, Refused> {
     let these = body(these, r#"{"filter": {"backend": "app"}, "text": "hello"}"#)?;
     let which = Which {
         numbers: these.numbers,

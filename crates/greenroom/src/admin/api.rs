@@ -1,17 +1,7 @@
 //! What can be asked and told, as JSON over HTTP. The paths and fields are an interface: names and
 //! meanings under `/v1` stay, new ones may come (docs/readiness.md).
 //!
-//! | | |
-//! |---|---|
-//! | `GET /v1/status` | [`Report`]: greenroom and all backends |
-//! | `GET /v1/backends/NAME` | one backend |
-//! | `GET /v1/connections`, `/v1/connections/NUMBER`, `/v1/closed` | see `connections` |
-//! | `POST /v1/connections/close`, `/v1/connections/NUMBER/close`, `/v1/connections/send` | see `act` |
-//! | `GET /metrics` | see `metrics` |
-//! | `POST /v1/drain`, `GET /v1/drains`, `GET` and `DELETE /v1/drains/ID` | see `drain` |
-//! | `POST /v1/backends/NAME/gate` | see `gate` |
-//! | `POST /v1/backends/NAME/phases` | [`Push`]: how far its start has come; answers with the backend |
-//! | `GET /livez`, `/readyz`, `/startupz` | see `health` |
+//! [`table`] is the one list of it; docs/api.md and `GET /v1/openapi.json` tell the same to people and programs.
 //!
 //! Every refusal is a [`Problem`], which says what to do. To push the same twice changes nothing.
 
@@ -21,24 +11,20 @@ use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ACT_BODY_MAX, ADMIN_PUSH_MAX, PHASE_NAME_MAX, REASON_MAX};
+use greenroom_core::limits::{ADMIN_PUSH_MAX, PHASE_NAME_MAX, REASON_MAX};
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::Input;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
-use super::act;
 use super::by::By;
-use super::connections;
-use super::drain;
-use super::gate;
 use super::guard::{self, Rule};
-use super::health::{self, Question};
-use super::metrics;
+use super::openapi::{self, Api};
 use super::platform::platform;
+use super::{about, act, connections, drain, events, gate, health, metrics};
 use crate::clock;
 use crate::config::Admin;
 use crate::driver::{Message, Status};
@@ -46,7 +32,7 @@ use crate::front::Backend;
 use crate::telemetry::is_safe;
 
 /// greenroom and all its backends.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct Report {
     /// greenroom itself.
     pub greenroom: Own,
@@ -55,7 +41,7 @@ pub struct Report {
 }
 
 /// greenroom itself.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct Own {
     /// Its version.
     pub version: String,
@@ -76,10 +62,11 @@ pub struct Own {
 }
 
 /// How far a backend's start has come, as somebody who may says.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Push {
     /// A phase that is finished; or `ready`, `complete`, `failed`, `stopping`.
+    #[schemars(extend("examples" = ["ready"]))]
     pub phase: String,
     /// Why it has failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -90,7 +77,7 @@ pub struct Push {
 }
 
 /// Why something is refused.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct Problem {
     /// What is wrong.
     pub error: String,
@@ -108,12 +95,34 @@ pub(super) fn refuse<T>(status: StatusCode, error: impl Into<String>, help: impl
     Err((status, Json(problem)))
 }
 
+/// All that is served, and what the document tells of it. A module with routes of its own is one line here.
+pub(super) fn table() -> Api {
+    Api::new()
+        .get("/v1/status", "greenroom and all its backends", &[], report)
+        .get("/v1/backends/{name}", "One backend", &[404, 503], one)
+        .post(
+            "/v1/backends/{name}/phases",
+            "Say how far its start has come. To say the same twice changes nothing",
+            &[404, 409, 503],
+            push,
+        )
+        .with(connections::routes)
+        .with(act::routes)
+        .with(drain::routes)
+        .with(gate::routes)
+        .with(events::routes)
+        .with(about::routes)
+        .get("/metrics", "OpenMetrics for Prometheus", &[], scrape)
+        .get("/v1/openapi.json", "This document", &[], openapi::this)
+        .with(health::routes)
+}
+
 /// Everything, for who comes to the socket.
 pub(super) fn at_socket(asked: &Arc<Asked>) -> Router {
-    let router = api().merge(health()).fallback(nothing);
-    router
-        .method_not_allowed_fallback(other_method)
-        .with_state(Arc::clone(asked))
+    let table = table();
+    let help = table.help();
+    let router = table.open.merge(table.guarded);
+    finished(router, help).with_state(Arc::clone(asked))
 }
 
 /// Everything for who brings the token; health for everybody.
@@ -125,79 +134,54 @@ pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
         log: asked.log.clone(),
     };
     let asks_health = middleware::from_fn_with_state(rule.clone(), guard::health_at_address);
-    let guarded = api()
-        .fallback(nothing)
-        .method_not_allowed_fallback(other_method)
-        .layer(middleware::from_fn_with_state(rule, guard::at_address));
-    let all = health().layer(asks_health).merge(guarded);
+    let table = table();
+    let help = table.help();
+    let guarded = finished(table.guarded, help).layer(middleware::from_fn_with_state(rule, guard::at_address));
+    let all = table.open.layer(asks_health).merge(guarded);
     all.layer(middleware::from_fn(guard::fenced))
         .with_state(Arc::clone(asked))
 }
 
-fn api() -> Router<Arc<Asked>> {
-    Router::new()
-        .route("/v1/status", get(report))
-        .route("/v1/connections", get(connections::list))
-        .route("/v1/connections/{number}", get(connections::one))
-        .route("/v1/closed", get(connections::list_closed))
-        .route("/metrics", get(scrape))
-        .route("/v1/backends/{name}", get(one))
-        .route("/v1/backends/{name}/phases", post(push))
-        .merge(drain::routes())
-        .merge(gate::routes())
+/// With an answer for what is not in the table.
+fn finished(router: Router<Arc<Asked>>, help: String) -> Router<Arc<Asked>> {
+    let problem = move |status: StatusCode, error: &str| {
+        let problem = Problem {
+            error: error.into(),
+            help: help.clone(),
+        };
+        (status, Json(problem))
+    };
+    let other = problem.clone();
+    router
         .layer(DefaultBodyLimit::max(ADMIN_PUSH_MAX))
-        .merge(acts())
+        .fallback(move || std::future::ready(problem(StatusCode::NOT_FOUND, "nothing is at this path")))
+        .method_not_allowed_fallback(move || {
+            let error = "this path does not know the method";
+            std::future::ready(other(StatusCode::METHOD_NOT_ALLOWED, error))
+        })
 }
 
-/// What changes connections.
-fn acts() -> Router<Arc<Asked>> {
-    Router::new()
-        .route("/v1/connections/close", post(act::close))
-        .route("/v1/connections/{number}/close", post(act::close_one))
-        .route("/v1/connections/send", post(act::send))
-        .layer(DefaultBodyLimit::max(ACT_BODY_MAX))
+/// A scrape.
+struct Scrape(String);
+
+impl IntoResponse for Scrape {
+    fn into_response(self) -> Response {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ([(header::CONTENT_TYPE, kind)], self.0).into_response()
+    }
 }
 
-fn health() -> Router<Arc<Asked>> {
-    Router::new()
-        .route("/livez", get(|asked| async { well(asked, Question::Live) }))
-        .route("/readyz", get(|asked| async { well(asked, Question::Ready) }))
-        .route("/startupz", get(|asked| async { well(asked, Question::Started) }))
+impl openapi::Answer for Scrape {
+    fn describe(operation: &mut openapi::Operation<'_>) {
+        let text = serde_json::json!({ "type": "string" });
+        operation.answer(200, "OpenMetrics text", "application/openmetrics-text", text);
+    }
 }
 
-fn well(State(asked): State<Arc<Asked>>, question: Question) -> Response {
-    let house = asked.house();
-    let waits = house.config.admin.readyz_waits;
-    let backends = house.backends.iter().map(|backend| &**backend);
-    let (status, body) = health::answer(question, waits, backends, &asked.drain);
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    (status, body).into_response()
-}
-
-async fn nothing() -> Refused {
-    let problem = Problem {
-        error: "nothing is at this path".into(),
-        help:
-            "ask for /v1/status, /v1/backends/NAME, /v1/connections, /v1/closed, /metrics, /livez, /readyz or /startupz"
-                .into(),
-    };
-    (StatusCode::NOT_FOUND, Json(problem))
-}
-
-async fn other_method() -> Refused {
-    let problem = Problem {
-        error: "this path does not know the method".into(),
-        help: "GET what is asked for; POST to /v1/backends/NAME/phases, /v1/connections/close or /v1/connections/send"
-            .into(),
-    };
-    (StatusCode::METHOD_NOT_ALLOWED, Json(problem))
-}
-
-async fn scrape(asked: State<Arc<Asked>>) -> Response {
+async fn scrape(asked: State<Arc<Asked>>) -> Scrape {
     let books = Arc::clone(&asked.registry);
     let Json(report) = report(asked).await;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics::text(&report, &books)).into_response()
+    Scrape(metrics::text(&report, &books))
 }
 
 async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {

@@ -2,6 +2,8 @@
 //!
 //! Bounded: one request, `ADMIN_TIMEOUT` for its answer and `SEND_PATIENCE` for what it may wait for, `ADMIN_BODY_MAX` bytes of it.
 
+mod events;
+
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
@@ -14,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+pub use super::about::{Build, LimitsInEffect};
 pub use super::act::{CloseOne, CloseThese, Closing, One, SendThese, Sending};
 pub use super::api::{Own, Problem, Push, Report};
 pub use super::connections::{Connection, Connections, End, Filter};
@@ -21,6 +24,7 @@ pub use super::drain::{DrainList, DrainOrder, DrainReport};
 pub use super::gate::GateOrder;
 use super::socket;
 pub use crate::driver::Status;
+pub use events::{Ended, Follow, Said};
 
 /// Why greenroom could not be asked, or what it refused.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,5 @@
 //! What is told of connections: all that are open, one of them, or why one ended.
 //!
-//! | | |
-//! |---|---|
-//! | `GET /v1/connections?state=…&backend=…&route=…&user=…&tag=…&address=…&session=…&older_than=…&after=…&limit=…` | [`Connections`] |
-//! | `GET /v1/connections/NUMBER` | [`Connection`], open or among the last that ended |
-//! | `GET /v1/closed?cause=…` and the filters above | [`Connections`] that ended, the latest first; without `after` |
-//!
 //! All of it is read from the registry at that moment; nothing here keeps a copy. Bounded by `CONNECTIONS_SHOWN_MAX` in
 //! one answer; `after` goes on behind a number.
 
@@ -20,17 +14,35 @@ use axum::http::StatusCode;
 use greenroom_core::event::{CloseCause, Refusal, State as Where};
 use greenroom_core::limits::{CONNECTIONS_SHOWN, CONNECTIONS_SHOWN_MAX};
 use greenroom_core::time::Time;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use super::api::{Refused, refuse};
+use super::openapi::Api;
 use crate::clock;
 use crate::config::units;
 use crate::known::Known;
 use crate::registry::{Closed, Record};
 
+pub(super) fn routes(api: Api) -> Api {
+    api.get("/v1/connections", "Connections that are open", &[], list)
+        .get(
+            "/v1/connections/{number}",
+            "One connection, open or among the last that ended",
+            &[404],
+            one,
+        )
+        .get(
+            "/v1/closed",
+            "The last connections that ended, the latest first",
+            &[],
+            list_closed,
+        )
+}
+
 /// Several connections.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct Connections {
     /// In the order of their numbers; closed ones the latest first.
     pub connections: Vec<Connection>,
@@ -39,7 +51,7 @@ pub struct Connections {
 }
 
 /// One connection.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct Connection {
     /// Its number, in the order of accepting.
     pub number: u64,
@@ -106,7 +118,7 @@ pub struct Connection {
 }
 
 /// How a connection ended.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct End {
     /// Why, by the words of the close ledger.
     pub cause: String,
@@ -125,11 +137,12 @@ pub struct End {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Where they are.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(schema_with = "states")]
     pub state: Option<String>,
     /// Their backend.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -145,22 +158,69 @@ pub struct Filter {
     pub tag: Option<String>,
     /// Where they come from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(schema_with = "address")]
     pub address: Option<IpAddr>,
     /// Their session's number.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(max = "u64::MAX"))]
     pub session: Option<u64>,
     /// How old they are at least, such as `30s`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(regex(pattern = "^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
     pub older_than: Option<String>,
     /// Why they ended; of closed ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(schema_with = "causes")]
     pub cause: Option<String>,
     /// Those behind this number.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(max = "u64::MAX"))]
     pub after: Option<u64>,
     /// At most so many.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(max = "CONNECTIONS_SHOWN_MAX"))]
     pub limit: Option<usize>,
+}
+
+/// The same of those that ended; without `after`, as they are in the order of their ends.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct OfClosed(Filter);
+
+impl JsonSchema for OfClosed {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OfClosed".into()
+    }
+
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        let mut schema = Filter::json_schema(schemas);
+        let parameters = schema
+            .get_mut("properties")
+            .and_then(|properties| properties.as_object_mut());
+        if let Some(parameters) = parameters {
+            parameters.remove("after");
+        }
+        schema
+    }
+}
+
+fn states(_: &mut SchemaGenerator) -> Schema {
+    let words: Vec<_> = Where::ALL.iter().map(|state| state.word()).collect();
+    json_schema!({ "description": "Those in this state.", "type": "string", "enum": words })
+}
+
+fn causes(_: &mut SchemaGenerator) -> Schema {
+    let causes = CloseCause::ALL.iter().map(|cause| cause.word());
+    let words: Vec<_> = causes
+        .chain(Refusal::ALL.iter().map(|refusal| refusal.word()))
+        .collect();
+    let about = "Those that ended for this cause, or were refused by this name.";
+    json_schema!({ "description": about, "type": "string", "enum": words })
+}
+
+fn address(_: &mut SchemaGenerator) -> Schema {
+    let of = |format: &str| json_schema!({ "type": "string", "format": format });
+    json_schema!({ "description": "Those of this address.", "anyOf": [of("ipv4"), of("ipv6")] })
 }
 
 /// A filter whose words were looked at.
@@ -323,9 +383,9 @@ pub(super) async fn list(State(asked): State<Arc<Asked>>, filter: Filtered) -> R
 
 pub(super) async fn list_closed(
     State(asked): State<Arc<Asked>>,
-    filter: Filtered,
+    filter: Result<Query<OfClosed>, QueryRejection>,
 ) -> Result<Json<Connections>, Refused> {
-    let wanted = wanted(&asked, filter)?;
+    let wanted = wanted(&asked, filter.map(|Query(OfClosed(filter))| Query(filter)))?;
     if wanted.filter.after.is_some() {
         return refuse(
             StatusCode::UNPROCESSABLE_ENTITY,

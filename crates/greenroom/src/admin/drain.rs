@@ -13,27 +13,28 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use greenroom_core::drain::Pace;
 use greenroom_core::gate::Hand;
 use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_WINDOW_MAX, DRAINS_MAX};
 use greenroom_core::wire::CloseCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use super::api::{Refused, refuse};
 use super::by::By;
 use super::connections::Filter;
+use super::openapi::Api;
 use crate::clock;
 use crate::config::{self, DrainKind, Manner, units};
 use crate::drains::{Ask, Course, TooMany};
 
 /// What is to be drained, and how. Either `all`, or at least one of the filters of `GET /v1/connections`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrainOrder {
     /// All connections.
@@ -82,7 +83,7 @@ pub struct DrainOrder {
 }
 
 /// One drain.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct DrainReport {
     /// Its number.
     pub id: u64,
@@ -111,17 +112,22 @@ pub struct DrainReport {
 }
 
 /// Several drains.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct DrainList {
     /// The oldest first.
     pub drains: Vec<DrainReport>,
 }
 
-pub(super) fn routes() -> Router<Arc<Asked>> {
-    Router::new()
-        .route("/v1/drain", post(begin))
-        .route("/v1/drains", get(list))
-        .route("/v1/drains/{id}", get(one).delete(end))
+pub(super) fn routes(api: Api) -> Api {
+    api.post("/v1/drain", "Close connections at a pace", &[404, 409, 429], begin)
+        .get(
+            "/v1/drains",
+            "Drains that are under way, and the last that were",
+            &[],
+            list,
+        )
+        .get("/v1/drains/{id}", "One drain", &[404], one)
+        .delete("/v1/drains/{id}", "End a drain: who was not told stays", &[404], end)
 }
 
 async fn begin(

@@ -5,24 +5,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use axum::routing::post;
-use axum::{Json, Router};
 use greenroom_core::gate::Hand;
 use greenroom_core::limits::{HAND_MAX, HAND_MIN};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use super::api::{Name, Refused, backend, refuse, status};
 use super::by::By;
+use super::openapi::Api;
 use crate::clock;
 use crate::config::units;
 use crate::driver::{Message, SetBy, Status};
 
 /// What a gate is to do.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct GateOrder {
     /// `hold`: nobody is let in, all wait for their time. `open`: all are let in, whatever its readiness says. `refuse`: all
@@ -33,8 +34,8 @@ pub struct GateOrder {
     pub lasts: Option<String>,
 }
 
-pub(super) fn routes() -> Router<Arc<Asked>> {
-    Router::new().route("/v1/backends/{name}/gate", post(set))
+pub(super) fn routes(api: Api) -> Api {
+    api.post("/v1/backends/{name}/gate", "Its gate by hand", &[404, 409, 503], set)
 }
 
 async fn set(

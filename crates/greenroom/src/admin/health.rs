@@ -10,12 +10,63 @@
 //! have published: no task is asked, so the answer comes whatever else happens.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
+use super::Asked;
+use super::openapi::{Answer, Api, Operation};
 use crate::driver::Gateway;
 use crate::front::Backend;
 use crate::relay::Drain;
+
+pub(super) fn routes(api: Api) -> Api {
+    api.get_open("/livez", "Whether the process answers", |asked| async {
+        well(asked, Question::Live)
+    })
+    .get_open("/readyz", "Whether clients may come", |asked| async {
+        well(asked, Question::Ready)
+    })
+    .get_open("/startupz", "Whether all backends are ready", |asked| async {
+        well(asked, Question::Started)
+    })
+}
+
+/// How well greenroom is.
+struct Health(StatusCode, String);
+
+impl IntoResponse for Health {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+impl Answer for Health {
+    fn describe(operation: &mut Operation<'_>) {
+        let text = || serde_json::json!({ "type": "string" });
+        operation.answer(200, "It is so", "text/plain", text());
+        operation.answer(
+            503,
+            "It is not so: what is missing, a backend a line",
+            "text/plain",
+            text(),
+        );
+    }
+}
+
+fn well(State(asked): State<Arc<Asked>>, question: Question) -> Health {
+    let house = asked.house();
+    let waits = house.config.admin.readyz_waits;
+    let backends = house.backends.iter().map(|backend| &**backend);
+    let (status, body) = answer(question, waits, backends, &asked.drain);
+    Health(
+        StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        body,
+    )
+}
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,22 +10,26 @@
 //! another site is refused: `Host` must be the address itself or a loopback name, and an `Origin` must not be there.
 //!
 //! Bounded: `ADMIN_CONNECTIONS_MAX` connections at each door, `ADMIN_PUSH_MAX` bytes of a body,
-//! `HEAD_TIMEOUT` for a head. Nothing here touches a gate: it sends messages to the owner
+//! `HEAD_TIMEOUT` for a head, `ADMIN_IDLE` for a connection that reads no events. Nothing here touches a gate: it sends messages to the owner
 //! tasks, as everybody does.
 
+mod about;
 mod act;
 mod api;
 pub(crate) mod by;
 pub mod client;
 mod connections;
 mod drain;
+mod events;
 mod gate;
 mod guard;
 pub mod health;
 mod metrics;
+pub mod openapi;
 pub mod platform;
 pub mod report;
 pub mod socket;
+mod stay;
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,7 +37,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::{Extension, Router};
-use greenroom_core::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE, ADMIN_REST, HEAD_TIMEOUT};
+use greenroom_core::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_REST, ADMIN_WRITE_MAX, HEAD_TIMEOUT};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -48,6 +52,7 @@ use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::telemetry::Log;
 use by::By;
+use stay::Stay;
 
 pub use socket::Socket;
 
@@ -131,7 +136,10 @@ async fn serve_tcp(listener: TcpListener, router: Router, log: Log) {
     let mut door = Door::new(router, log);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => door.serve(stream, By::Address(peer)),
+            Ok((stream, peer)) => {
+                crate::stream::set_up(&stream, peer.ip().is_loopback()); // a reader of events may vanish without a word
+                door.serve(stream, By::Address(peer));
+            }
             Err(error) => door.rest(&error).await,
         }
     }
@@ -141,7 +149,7 @@ async fn serve_tcp(listener: TcpListener, router: Router, log: Log) {
 struct Door {
     router: Router,
     /// Who is served, in the order in which they came.
-    served: VecDeque<AbortHandle>,
+    served: VecDeque<(AbortHandle, Stay)>,
     log: Log,
 }
 
@@ -157,21 +165,32 @@ impl Door {
     /// Serves one more. Where there are too many the one who came first gives way: a platform that asks for health
     /// has its answer in a moment, and must not wait behind those who hold connections and ask nothing.
     fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, by: By) {
-        self.served.retain(|served| !served.is_finished());
+        self.served.retain(|(served, _)| !served.is_finished());
+        // Event streams are bounded by themselves, and stay.
+        let first = || self.served.iter().position(|(_, stay)| !stay.is_streaming());
         if self.served.len() >= ADMIN_CONNECTIONS_MAX
-            && let Some(first) = self.served.pop_front()
+            && let Some((first, _)) = first().and_then(|first| self.served.remove(first))
         {
             first.abort();
         }
-        let service = TowerToHyperService::new(self.router.clone().layer(Extension(by)));
+        let stay = Stay::default();
+        let router = self.router.clone().layer(Extension(by)).layer(Extension(stay.clone()));
+        let service = TowerToHyperService::new(router);
+        let (stays, places) = (stay.clone(), stay.until_dropped());
         let serving = tokio::spawn(async move {
+            let _until_then = places;
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            http.timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(ADMIN_WRITE_MAX);
             let connection = http.serve_connection(TokioIo::new(stream), service);
             // Whoever is slow or breaks off has chosen so; nobody waits for it.
-            let _ = tokio::time::timeout(ADMIN_IDLE, connection).await;
+            tokio::select! {
+                _ = connection => {}
+                () = stays.over() => {}
+            }
         });
-        self.served.push_back(serving.abort_handle());
+        self.served.push_back((serving.abort_handle(), stay));
     }
 
     async fn rest(&self, error: &io::Error) {

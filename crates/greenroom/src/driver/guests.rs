@@ -68,6 +68,7 @@ impl Telling {
 impl Driver {
     pub(super) fn arrived(&mut self, now: Time, id: SessionId, arrived: Time, arrival: Arrival) {
         let Arrival {
+            connection,
             deadline,
             may_wait,
             class,
@@ -84,6 +85,7 @@ impl Driver {
             return;
         }
         let client = Client {
+            connection,
             request,
             route,
             peer,
@@ -122,7 +124,10 @@ impl Driver {
         };
         client.accept = Accept::Done;
         let is_told = client.route.waiting_message.is_some();
-        self.log.say(Event::Accepted { session: id.0 });
+        self.log.say(Event::Accepted {
+            connection: client.connection,
+            session: id.0,
+        });
         self.order(id, |next| Order::Accept { next });
         if is_told {
             self.waiting.new.insert(id); // told with all who are accepted at about the same time

@@ -27,7 +27,7 @@ pub(super) struct Set {
 }
 
 /// A gate that is set by hand, as `status` shows it.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema, PartialEq, Eq)]
 pub struct HandStatus {
     /// `hold`, `open` or `refuse`.
     pub gate: String,

@@ -70,6 +70,8 @@ pub enum Order {
 /// A client at the gate, as it arrives.
 #[derive(Debug)]
 pub struct Arrival {
+    /// The number of its connection.
+    pub connection: u64,
     /// When its hold is over.
     pub deadline: Time,
     /// Whether it may wait at all.
@@ -257,6 +259,7 @@ mod tests {
     fn arrival() -> Arrival {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         Arrival {
+            connection: 1,
             deadline: Time::NEVER,
             may_wait: true,
             class: Class::WebSocket,

@@ -62,6 +62,8 @@ const ROOM_KEPT: usize = 64;
 /// A session in the gate's care.
 #[derive(Debug)]
 struct Client {
+    /// The number of its connection.
+    connection: u64,
     request: Arc<Kind>,
     route: RouteOf,
     peer: std::net::IpAddr,
@@ -454,8 +456,12 @@ impl Driver {
                 Output::Held(id, count) => {
                     if let Some(client) = self.clients.get_mut(&id) {
                         client.waited = true;
+                        self.log.say(Event::Held {
+                            connection: client.connection,
+                            session: id.0,
+                            count,
+                        });
                     }
-                    self.log.say(Event::Held { session: id.0, count });
                 }
                 Output::Accept(id) => self.accept(id),
                 Output::Look(id) => self.order(id, |next| Order::Look { next }),
@@ -465,11 +471,12 @@ impl Driver {
                     }
                 }
                 Output::Requeue(id, answer) => {
-                    self.log.say(Event::Requeued {
-                        session: id.0,
-                        answer: answer.word(),
-                    });
                     let place = self.clients.get_mut(&id).and_then(|client| {
+                        self.log.say(Event::Requeued {
+                            connection: client.connection,
+                            session: id.0,
+                            answer: answer.word(),
+                        });
                         client.waited = true;
                         client.place
                     });
@@ -541,6 +548,7 @@ impl Driver {
             let (attempt, canary) = client.dial;
             let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
             self.log.say(Event::Released {
+                connection: client.connection,
                 session: id.0,
                 attempt,
                 held_ms,

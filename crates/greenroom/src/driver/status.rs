@@ -10,13 +10,14 @@ use greenroom_core::backend::Condition;
 use greenroom_core::check::State;
 use greenroom_core::gate::{Stage, Trial};
 use greenroom_core::time::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Driver, Gateway, HandStatus};
 use crate::clock;
 
 /// See the module's head.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct Status {
     /// Its name in the configuration.
     pub backend: String,
@@ -60,7 +61,7 @@ pub struct Status {
 }
 
 /// One phase.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct PhaseStatus {
     /// Its name.
     pub phase: String,
@@ -75,7 +76,7 @@ pub struct PhaseStatus {
 }
 
 /// One check.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct CheckStatus {
     /// Its name.
     pub check: String,
@@ -105,7 +106,7 @@ pub struct CheckStatus {
 }
 
 /// Who waits.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct HeldStatus {
     /// WebSocket clients.
     pub websocket: usize,
@@ -119,7 +120,7 @@ pub struct HeldStatus {
 }
 
 /// What past starts tell.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct StartsStatus {
     /// How many are remembered.
     pub count: usize,

@@ -48,6 +48,7 @@ impl<'r> Wait<'r> {
         let (order, next) = oneshot::channel();
         let may_wait = request.route.http != HttpMode::Refuse;
         let arrival = Arrival {
+            connection: entry.record().number,
             deadline: now + request.route.http_hold,
             may_wait,
             class: Class::Http {

@@ -113,8 +113,11 @@ pub(super) fn wait<'a>(
         Kind::Upgrade(upgrade) => template::select(upgrade, settings, route, front.backend(route)),
         Kind::Http(_) => None,
     };
+    // Before it arrives: the owner task may tell of it from then on.
+    entry.asks(Some((front.backend(route), front.route_of(route))), &request);
     let request = Arc::new(request);
     let arrival = Arrival {
+        connection: entry.record().number,
         deadline: clock::now() + settings.hold_timeout,
         may_wait: settings.hold != Hold::Refuse,
         class: Class::WebSocket,
@@ -131,7 +134,6 @@ pub(super) fn wait<'a>(
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
     entry.set_session(place.id);
-    entry.asks(Some((front.backend(route), front.route_of(route))), &request);
     let waiting = Waiting {
         place,
         guest: Guest::Unanswered(Watched::new(client)),

@@ -93,7 +93,7 @@ impl Story {
                     line.write(&format!("a connection was closed ({cause}): {detail}"));
                 }
             }
-            Event::Requeued { .. } => {}
+            Event::Requeued { .. } | Event::Opened { .. } | Event::Relaying { .. } | Event::Missed { .. } => {}
             other => {
                 self.pause(line);
                 if let Some(sentence) = sentence(other) {
@@ -122,7 +122,7 @@ impl Story {
     }
 }
 
-fn sentence(event: &Event) -> Option<String> {
+pub(super) fn sentence(event: &Event) -> Option<String> {
     Some(match event {
         Event::Listening {
             address,
@@ -169,7 +169,10 @@ fn sentence(event: &Event) -> Option<String> {
         }
         Event::Draining { .. } | Event::Drained { .. } => return of_drain(event),
         Event::Stopped { code, accepted, .. } => format!("stopped with code {code} after {accepted} connections"),
-        Event::Held { .. }
+        Event::Opened { .. }
+        | Event::Relaying { .. }
+        | Event::Missed { .. }
+        | Event::Held { .. }
         | Event::Accepted { .. }
         | Event::Released { .. }
         | Event::Closed { .. }
@@ -211,6 +214,7 @@ fn refused(event: &Event) -> Option<String> {
         host,
         path,
         detail,
+        ..
     } = event
     else {
         return None;
@@ -339,6 +343,7 @@ mod tests {
 
     fn released(waited: bool) -> Event {
         Event::Released {
+            connection: 1,
             session: 1,
             attempt: 1,
             held_ms: 3,
@@ -386,6 +391,7 @@ mod tests {
     #[test]
     fn a_refusal_says_who_what_and_why() {
         let refused = |session, host: Option<&str>, detail: Option<&str>| Event::Refused {
+            connection: 9,
             session,
             refusal: "no_route",
             status: Some(404),

@@ -1,0 +1,375 @@
+//! Events as messages of a stream: their names, what they are about, and how they look there.
+//!
+//! In the stream each event is told by itself, as somebody who watches wants to see it; the log tells a story instead.
+
+use std::fmt::Write as _;
+
+use super::ring::Ring;
+use super::{Event, Told, elapsed, now, sentence, writer};
+
+/// How the data of a message looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The line of the log, with its id.
+    #[default]
+    Json,
+    /// A sentence.
+    Text,
+}
+
+/// What a reader asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// The names of events; none: all.
+    pub(crate) events: Vec<String>,
+    /// A backend, and whether it is the only one.
+    pub(crate) backend: Option<(String, bool)>,
+    /// A session.
+    pub(crate) session: Option<u64>,
+    /// A connection.
+    pub(crate) connection: Option<u64>,
+}
+
+/// The names of all events, as they are told.
+pub(crate) const EVENTS: [&str; 27] = [
+    "listening",
+    "started",
+    "phase",
+    "start_failed",
+    "check",
+    "degraded",
+    "opened",
+    "held",
+    "accepted",
+    "probe",
+    "ready",
+    "gate",
+    "released",
+    "requeued",
+    "relaying",
+    "refused",
+    "closed",
+    "relays_lost",
+    "exited",
+    "admin",
+    "warning",
+    "fatal",
+    "stopping",
+    "draining",
+    "drained",
+    "stopped",
+    "missed",
+];
+
+impl Event {
+    /// Its name.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Listening { .. } => "listening",
+            Self::Started { .. } => "started",
+            Self::Phase { .. } => "phase",
+            Self::StartFailed { .. } => "start_failed",
+            Self::Check { .. } => "check",
+            Self::Degraded { .. } => "degraded",
+            Self::Opened { .. } => "opened",
+            Self::Held { .. } => "held",
+            Self::Accepted { .. } => "accepted",
+            Self::Probe { .. } => "probe",
+            Self::Ready { .. } => "ready",
+            Self::Gate { .. } => "gate",
+            Self::Released { .. } => "released",
+            Self::Requeued { .. } => "requeued",
+            Self::Relaying { .. } => "relaying",
+            Self::Refused { .. } => "refused",
+            Self::Closed { .. } => "closed",
+            Self::RelaysLost { .. } => "relays_lost",
+            Self::Exited { .. } => "exited",
+            Self::Admin { .. } => "admin",
+            Self::Warning { .. } => "warning",
+            Self::Fatal { .. } => "fatal",
+            Self::Stopping { .. } => "stopping",
+            Self::Draining { .. } => "draining",
+            Self::Drained { .. } => "drained",
+            Self::Stopped { .. } => "stopped",
+            Self::Missed { .. } => "missed",
+        }
+    }
+
+    /// Whether it is no line of the log: there it would say of each connection what others say as well.
+    pub(super) fn is_for_streams_alone(&self) -> bool {
+        matches!(self, Self::Opened { .. } | Self::Relaying { .. } | Self::Missed { .. })
+    }
+
+    /// Whether it is about greenroom as a whole, and no backend.
+    fn is_of_the_house(&self) -> bool {
+        matches!(
+            self,
+            Self::Listening { .. }
+                | Self::Admin { .. }
+                | Self::Warning { .. }
+                | Self::Fatal { .. }
+                | Self::Stopping { .. }
+                | Self::Draining { .. }
+                | Self::Drained { .. }
+                | Self::Stopped { .. }
+                | Self::Missed { .. }
+        )
+    }
+
+    /// The connection that it is about.
+    fn connection(&self) -> Option<u64> {
+        match self {
+            Self::Opened { connection, .. }
+            | Self::Held { connection, .. }
+            | Self::Accepted { connection, .. }
+            | Self::Released { connection, .. }
+            | Self::Requeued { connection, .. }
+            | Self::Relaying { connection, .. }
+            | Self::Refused { connection, .. }
+            | Self::Closed { connection, .. } => Some(*connection),
+            _ => None,
+        }
+    }
+
+    /// The session that it is about.
+    fn session(&self) -> Option<u64> {
+        match self {
+            Self::Held { session, .. }
+            | Self::Accepted { session, .. }
+            | Self::Released { session, .. }
+            | Self::Requeued { session, .. } => Some(*session),
+            Self::Relaying { session, .. } | Self::Refused { session, .. } | Self::Closed { session, .. } => *session,
+            _ => None,
+        }
+    }
+}
+
+impl Filter {
+    pub(crate) fn takes(&self, told: &Told) -> bool {
+        let event = &told.event;
+        let is_of = |(name, is_only): &(String, bool)| match told.of.as_deref() {
+            Some(of) => of == name,
+            None => *is_only && !event.is_of_the_house(),
+        };
+        (self.events.is_empty() || self.events.iter().any(|name| name == event.word()))
+            && self.backend.as_ref().is_none_or(is_of)
+            && self.session.is_none_or(|session| event.session() == Some(session))
+            && self
+                .connection
+                .is_none_or(|connection| event.connection() == Some(connection))
+    }
+}
+
+/// Adds an event as a message of the stream.
+pub(crate) fn message(out: &mut Vec<u8>, form: Form, id: &str, told: &Told) {
+    out.extend_from_slice(format!("id: {id}\nevent: {}\ndata: ", told.event.word()).as_bytes());
+    match form {
+        Form::Json => writer::json(out, Some(id), told),
+        Form::Text => {
+            let mut line = format!("greenroom {:8.3}s  ", told.at);
+            if let Some(of) = &told.of {
+                // Writing to a String cannot fail.
+                let _ = write!(line, "{of}: ");
+            }
+            line.push_str(&of_itself(&told.event));
+            out.extend_from_slice(line.replace(['\n', '\r'], " ").as_bytes());
+            out.push(b'\n');
+        }
+    }
+    out.push(b'\n');
+}
+
+/// Adds the message that something is missing behind an id, before what has the number `next`.
+pub(crate) fn missed(out: &mut Vec<u8>, form: Form, ring: &Ring, after: String, count: Option<u64>, next: u64) {
+    let told = Told {
+        ts: now(),
+        at: elapsed(),
+        of: None,
+        event: Event::Missed { after, count },
+    };
+    // With the id of the last that is missing: whoever goes on behind it hears of it once.
+    message(out, form, &ring.id(next.saturating_sub(1)), &told);
+}
+
+/// The sentence of one event, which the log's story may tell of many at once.
+fn of_itself(event: &Event) -> String {
+    let of = |connection: &u64, session: Option<&u64>| match session {
+        Some(session) => format!("connection {connection} (session {session})"),
+        None => format!("connection {connection}"),
+    };
+    let seconds = |ms: &u64| *ms as f64 / 1000.0;
+    match event {
+        Event::Opened {
+            connection,
+            address,
+            kind,
+            path,
+            ..
+        } => format!("{} of {address} asks for {path} ({kind})", of(connection, None)),
+        Event::Held {
+            connection,
+            session,
+            count,
+        } => format!("{} waits at the gate; {count} do now", of(connection, Some(session))),
+        Event::Accepted { connection, session } => {
+            format!("{} has a 101 of greenroom's own", of(connection, Some(session)))
+        }
+        Event::Released {
+            connection,
+            session,
+            attempt,
+            held_ms,
+            ..
+        } => format!(
+            "{} is let in after {:.3} s (dial {attempt})",
+            of(connection, Some(session)),
+            seconds(held_ms)
+        ),
+        Event::Requeued {
+            connection,
+            session,
+            answer,
+        } => format!("{} is back in its place ({answer})", of(connection, Some(session))),
+        Event::Relaying {
+            connection,
+            session,
+            after_ms,
+        } => format!(
+            "{} is relayed, {:.3} s after it came",
+            of(connection, session.as_ref()),
+            seconds(after_ms)
+        ),
+        Event::Closed {
+            connection,
+            session,
+            cause,
+            detail,
+            lasted_ms,
+        } => {
+            let detail = detail.as_deref().map_or(String::new(), |detail| format!(": {detail}"));
+            format!(
+                "{} is closed ({cause}) after {:.3} s{detail}",
+                of(connection, session.as_ref()),
+                seconds(lasted_ms)
+            )
+        }
+        Event::Missed { after, count } => match count {
+            Some(count) => format!("{count} events behind {after} are missing: they are not kept any more"),
+            None => format!("what came behind {after} is missing: that id is of no event of this greenroom's life"),
+        },
+        other => sentence::sentence(other).unwrap_or_else(|| other.word().replace('_', " ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(event: Event, of: Option<&str>) -> Told {
+        Told {
+            ts: 1.5,
+            at: 0.25,
+            of: of.map(Into::into),
+            event,
+        }
+    }
+
+    fn held(connection: u64, session: u64) -> Event {
+        Event::Held {
+            connection,
+            session,
+            count: 1,
+        }
+    }
+
+    #[test]
+    fn every_event_has_a_name_and_is_documented() {
+        let schema = serde_json::to_value(schemars::schema_for!(Event)).unwrap();
+        let variants = schema["oneOf"].as_array().unwrap();
+        let mut tags: Vec<_> = variants
+            .iter()
+            .map(|variant| variant["properties"]["event"]["const"].as_str().unwrap())
+            .collect();
+        let mut names = EVENTS.to_vec();
+        tags.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(tags, names);
+        let docs = include_str!("../../../../docs/events.md");
+        for name in EVENTS {
+            assert!(
+                docs.contains(&format!("| `{name}` |")),
+                "docs/events.md does not tell of `{name}`"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_tag_of_its_event() {
+        for event in [held(1, 2), Event::Warning { message: String::new() }] {
+            let value = serde_json::to_value(&event).unwrap();
+            assert_eq!(value["event"], event.word());
+        }
+    }
+
+    #[test]
+    fn filters_take_what_is_asked_for() {
+        let takes = |filter: &Filter, event, of| filter.takes(&told(event, of));
+        let warning = || Event::Warning { message: String::new() };
+        let names = Filter {
+            events: vec!["held".into(), "closed".into()],
+            ..Filter::default()
+        };
+        assert!(takes(&names, held(1, 2), None) && !takes(&names, warning(), None));
+        let app = |is_only| Filter {
+            backend: Some(("app".into(), is_only)),
+            ..Filter::default()
+        };
+        assert!(takes(&app(false), held(1, 2), Some("app")) && !takes(&app(false), held(1, 2), Some("other")));
+        assert!(takes(&app(true), held(1, 2), None) && !takes(&app(false), held(1, 2), None));
+        assert!(!takes(&app(true), warning(), None), "that is about the house");
+        let one = Filter {
+            connection: Some(1),
+            session: Some(2),
+            ..Filter::default()
+        };
+        assert!(takes(&one, held(1, 2), None));
+        assert!(!takes(&one, held(1, 3), None) && !takes(&one, held(2, 2), None) && !takes(&one, warning(), None));
+    }
+
+    #[test]
+    fn a_message_is_its_id_its_name_and_one_line() {
+        let mut out = Vec::new();
+        message(&mut out, Form::Json, "0-7", &told(held(9, 7), Some("app")));
+        let message_text = String::from_utf8(std::mem::take(&mut out)).unwrap();
+        assert_eq!(
+            message_text,
+            "id: 0-7\nevent: held\ndata: {\"id\":\"0-7\",\"ts\":1.5,\"at\":0.25,\"backend\":\"app\",\"event\":\"held\",\
+             \"connection\":9,\"session\":7,\"count\":1}\n\n"
+        );
+        let nasty = Event::Warning {
+            message: "a\nid: b\r\n\n".into(),
+        };
+        message(&mut out, Form::Text, "0-8", &told(nasty, None));
+        let message_text = String::from_utf8(out).unwrap();
+        assert_eq!(
+            message_text.lines().collect::<Vec<_>>(),
+            ["id: 0-8", "event: warning", "data: greenroom    0.250s  a id: b   ", ""]
+        );
+    }
+
+    #[test]
+    fn each_event_is_told_by_itself() {
+        assert_eq!(
+            of_itself(&held(9, 7)),
+            "connection 9 (session 7) waits at the gate; 1 do now"
+        );
+        let closed = Event::Closed {
+            connection: 9,
+            session: None,
+            cause: "client",
+            detail: Some("why".into()),
+            lasted_ms: 1_500,
+        };
+        assert_eq!(of_itself(&closed), "connection 9 is closed (client) after 1.500 s: why");
+    }
+}

@@ -24,9 +24,14 @@ async fn echo(mut socket: WebSocket) {
 #[tokio::main]
 async fn main() {
     let port = std::env::var("PORT").expect("PORT says where to listen");
-    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}"))
+        .await
+        .unwrap();
     // tidy: allow-sleep this is the slow start-up itself
     tokio::time::sleep(Duration::from_millis(900)).await;
-    let app = Router::new().route("/ws", any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(echo) }));
+    let app = Router::new().route(
+        "/ws",
+        any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(echo) }),
+    );
     axum::serve(listener, app).await.unwrap();
 }

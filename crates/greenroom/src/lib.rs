@@ -31,3 +31,4 @@ pub mod supervise;
 pub mod telemetry;
 pub mod threads;
 mod users;
+mod visitors;

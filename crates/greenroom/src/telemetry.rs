@@ -7,10 +7,11 @@
 //! Whatever a peer chose is escaped: no line break or control byte of a client
 //! reaches the log as such.
 
+mod reload;
 mod sentence;
 
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,6 +21,8 @@ use greenroom_core::limits::{LOG_FLUSH, LOG_GATHER, LOG_QUEUE, LOG_WRITE};
 use serde::Serialize;
 
 use crate::clock;
+
+pub use reload::{ReloadFailed, Reloaded};
 
 /// What happened. The names of the fields are those of the JSON lines.
 #[derive(Clone, Debug, Serialize)]
@@ -222,6 +225,10 @@ pub enum Event {
         /// What, where, and what to do: one sentence.
         message: String,
     },
+    /// Another configuration is in effect, or the same again.
+    Reloaded(Reloaded),
+    /// A reload was refused: everything is as it was.
+    ReloadFailed(ReloadFailed),
     /// greenroom was told to stop.
     Stopping {
         /// The signal.
@@ -314,6 +321,7 @@ struct Told {
 
 enum Message {
     Event(Told),
+    Format(Format),
     Flush(SyncSender<()>),
 }
 
@@ -321,6 +329,8 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct Log {
     of: Option<Arc<str>>,
+    /// Whether there are several backends, so that they are named.
+    names_backends: Arc<AtomicBool>,
     sender: SyncSender<Message>,
     lost: Arc<AtomicU64>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -338,13 +348,14 @@ impl Log {
             .spawn(move || write(format, &receiver, &counter, &mut std::io::stderr()));
         Self {
             of: None,
+            names_backends: Arc::default(),
             sender,
             lost,
             writer: Arc::new(Mutex::new(writer.ok())),
         }
     }
 
-    /// The same log, for what happens with one of several backends.
+    /// The same log, for what happens with one backend: it is named where there are several.
     #[must_use]
     pub fn of(&self, backend: &str) -> Self {
         Self {
@@ -353,10 +364,20 @@ impl Log {
         }
     }
 
-    /// The backend that it names, if there are several.
+    /// The backend that it names where there are several.
     #[must_use]
     pub fn label(&self) -> Option<Arc<str>> {
         self.of.clone()
+    }
+
+    /// There are several backends, so they are named from now on; or one only.
+    pub(crate) fn name_backends(&self, are_several: bool) {
+        self.names_backends.store(are_several, Ordering::Relaxed);
+    }
+
+    /// Writes otherwise, behind what was said until now.
+    pub(crate) fn set_format(&self, format: Format) {
+        let _ = self.sender.try_send(Message::Format(format)); // full: it stays as it is, and can be told again
     }
 
     /// Says what happened. Never waits: a line that does not fit is counted as lost.
@@ -369,6 +390,7 @@ impl Log {
         let ts = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |d| d.as_secs_f64());
+        let of = of.filter(|_| self.names_backends.load(Ordering::Relaxed));
         let at = clock::now().since(greenroom_core::time::Time::ZERO).as_secs_f64();
         let told = Message::Event(Told { ts, at, of, event });
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(told) {
@@ -408,7 +430,7 @@ impl Log {
 }
 
 /// Writes for ever: what has gathered goes out in one piece.
-fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64, to: &mut impl Write) {
+fn write(mut format: Format, receiver: &Receiver<Message>, lost: &AtomicU64, to: &mut impl Write) {
     let mut out = Vec::new();
     let mut told = 0;
     let mut stories = sentence::Stories::default();
@@ -438,6 +460,7 @@ fn write(format: Format, receiver: &Receiver<Message>, lost: &AtomicU64, to: &mu
                     over = matches!(told.event, Event::Stopped { .. });
                     append(format, &mut stories, &mut out, &told);
                 }
+                Message::Format(other) => format = other,
                 Message::Flush(done) => flush = Some(done),
             }
             next = if out.len() < LOG_WRITE {

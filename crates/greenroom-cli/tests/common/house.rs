@@ -115,7 +115,12 @@ impl House {
         let address = door.local_addr().unwrap().to_string();
         let door = tokio::net::TcpListener::from_std(door).unwrap();
         tokio::spawn(driver.run());
-        tokio::spawn(listener::accept(door, Arc::new(Threads::here()), front, log));
+        tokio::spawn(listener::accept(
+            door,
+            Arc::new(Threads::here()),
+            listener::Door::new(front),
+            log,
+        ));
         drop(_inside);
         Self {
             stub,

@@ -11,6 +11,7 @@
 //! | `POST /v1/drain`, `GET /v1/drains`, `GET` and `DELETE /v1/drains/ID` | see `drain` |
 //! | `POST /v1/backends/NAME/gate` | see `gate` |
 //! | `POST /v1/backends/NAME/phases` | [`Push`]: how far its start has come; answers with the backend |
+//! | `POST /v1/reload` | see `reload` |
 //! | `GET /livez`, `/readyz`, `/startupz` | see `health` |
 //!
 //! Every refusal is a [`Problem`], which says what to do. To push the same twice changes nothing.
@@ -39,6 +40,7 @@ use super::guard::{self, Rule};
 use super::health::{self, Question};
 use super::metrics;
 use super::platform::platform;
+use super::reload;
 use crate::clock;
 use crate::config::Admin;
 use crate::driver::{Message, Status};
@@ -73,6 +75,9 @@ pub struct Own {
     pub platform: Option<String>,
     /// Whether it is stopping.
     pub stopping: bool,
+    /// Configurations that somebody goes by: 1 unless clients are left from before a reload.
+    #[serde(default)]
+    pub configurations: usize,
 }
 
 /// How far a backend's start has come, as somebody who may says.
@@ -145,6 +150,7 @@ fn api() -> Router<Arc<Asked>> {
         .route("/v1/backends/{name}/phases", post(push))
         .merge(drain::routes())
         .merge(gate::routes())
+        .route("/v1/reload", post(reload::post))
         .layer(DefaultBodyLimit::max(ADMIN_PUSH_MAX))
         .merge(acts())
 }
@@ -178,7 +184,7 @@ async fn nothing() -> Refused {
     let problem = Problem {
         error: "nothing is at this path".into(),
         help:
-            "ask for /v1/status, /v1/backends/NAME, /v1/connections, /v1/closed, /metrics, /livez, /readyz or /startupz"
+            "ask for /v1/status, /v1/backends/NAME, /v1/connections, /v1/closed, /v1/reload, /metrics, /livez, /readyz or /startupz"
                 .into(),
     };
     (StatusCode::NOT_FOUND, Json(problem))
@@ -187,7 +193,7 @@ async fn nothing() -> Refused {
 async fn other_method() -> Refused {
     let problem = Problem {
         error: "this path does not know the method".into(),
-        help: "GET what is asked for; POST to /v1/backends/NAME/phases, /v1/connections/close or /v1/connections/send"
+        help: "GET what is asked for; POST to /v1/backends/NAME/phases, /v1/connections/close, /v1/connections/send or /v1/reload"
             .into(),
     };
     (StatusCode::METHOD_NOT_ALLOWED, Json(problem))
@@ -216,6 +222,7 @@ async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
             profile: house.config.profile.clone(),
             platform: platform(|name| std::env::var_os(name)),
             stopping: asked.drain.borrow().is_some(),
+            configurations: asked.configurations.count(),
         },
         backends,
     })

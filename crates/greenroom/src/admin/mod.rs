@@ -24,6 +24,7 @@ mod guard;
 pub mod health;
 mod metrics;
 pub mod platform;
+mod reload;
 pub mod report;
 pub mod socket;
 
@@ -49,6 +50,8 @@ use crate::relay::Drain;
 use crate::telemetry::Log;
 use by::By;
 
+pub(crate) use reload::Order;
+pub use reload::{Configurations, Outcome, Reload, Reloads};
 pub use socket::Socket;
 
 /// What is asked about, and told.
@@ -64,6 +67,10 @@ pub struct Asked {
     pub drains: Arc<Drains>,
     /// Where it is said who has changed what.
     pub log: Log,
+    /// Where another configuration is asked for.
+    pub reloads: Reloads,
+    /// Those that somebody still goes by.
+    pub configurations: Configurations,
 }
 
 /// What a configuration has made of the house.

@@ -157,6 +157,7 @@ mod tests {
             log_format: LogFormat::Auto,
             admin: Admin::default(),
             state_dir: None,
+            reload_on_change: false,
             profile: None,
             limits: Limits::default(),
             drain: super::super::Drain::default(),

@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Open(crate::drain::OpenArgs),
     /// Refuse all clients of a backend, those who wait too, until `open`
     Shut(crate::drain::HoldArgs),
+    /// Take the configuration file again without a restart: show what changes, and change it as a whole or not at all
+    Reload(Reload),
     /// See it happen: a slow server and clients that come too early, without and with greenroom
     Demo,
     /// Print the JSON Schema of the configuration file, for editors
@@ -273,6 +275,19 @@ pub(crate) struct Phase {
     /// Which life of its process is meant; of another one nothing is changed [default: the present one]
     #[arg(long, value_name = "N")]
     pub(crate) generation: Option<u64>,
+    /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Only show what would change, and what is wrong
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// As JSON, an interface: docs/reload.md
+    #[arg(long)]
+    pub(crate) json: bool,
     /// The admin socket [default: $GREENROOM_ADMIN, else that of the only greenroom of this user]
     #[arg(long, value_name = "PATH")]
     pub(crate) admin: Option<PathBuf>,

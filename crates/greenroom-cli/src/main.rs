@@ -11,11 +11,12 @@ mod connections;
 mod demo;
 mod drain;
 mod events;
+mod reload;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use greenroom::config::Layers;
+use greenroom::config::{Layers, Recipe};
 
 /// Says what went wrong, with its causes; gives the exit code.
 fn fail(error: &dyn std::error::Error) -> u8 {
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         args::Command::Hold(asked) => drain::hold(asked),
         args::Command::Open(asked) => drain::open(asked),
         args::Command::Shut(asked) => drain::shut(asked),
+        args::Command::Reload(asked) => reload::reload(asked),
         args::Command::Demo => demo::run(),
         args::Command::Schema => configure::print_schema(),
         args::Command::Completions { shell } => configure::completions(*shell),
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
 /// Starts the server, if all of its configuration is right.
 fn start(layers: &Layers<'_>) -> u8 {
     match configure::loaded(layers) {
-        Ok(loaded) => greenroom::server::run(loaded.config, loaded.notes),
+        Ok(loaded) => greenroom::server::run(loaded, Recipe::of(layers)),
         Err(code) => code,
     }
 }

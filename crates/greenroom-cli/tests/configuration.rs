@@ -202,6 +202,7 @@ fn completions_and_manual_pages_are_there_for_each_command() {
             "greenroom-open.1",
             "greenroom-phase.1",
             "greenroom-ps.1",
+            "greenroom-reload.1",
             "greenroom-run.1",
             "greenroom-schema.1",
             "greenroom-send.1",

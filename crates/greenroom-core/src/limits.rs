@@ -556,6 +556,8 @@ pub const RELOADS_WAITING: usize = 1;
 pub const RELOAD_QUIET: Duration = Duration::from_millis(200);
 /// … and after this time in any case.
 pub const RELOAD_QUIET_MAX: Duration = Duration::from_secs(2);
+/// How long a reload waits until a new backend is known to serve; then its clients are held, as at a start.
+pub const RELOAD_WARM_UP: Duration = Duration::from_millis(500);
 /// How long it takes until a folder that could not be watched is tried again.
 pub const RELOAD_WATCH_AGAIN: Duration = Duration::from_secs(5);
 /// Listeners: each is a socket and a task.

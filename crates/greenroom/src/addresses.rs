@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use greenroom_core::addresses::{Addresses, Denied, Rules};
 use greenroom_core::event::Refusal;
 use greenroom_core::limits::ADDRESSES_MAX;
@@ -19,32 +20,57 @@ use crate::front::address_prefix;
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct AddressBook {
+    kept: ArcSwap<Kept>,
+    /// Addresses that are remembered.
+    most: usize,
+    book: Mutex<Addresses>,
+}
+
+/// What is kept to.
+#[derive(Debug)]
+struct Kept {
     rules: Rules,
     bits: (u8, u8),
-    book: Mutex<Addresses>,
+}
+
+impl Kept {
+    fn of(limits: &Limits, most: usize) -> Self {
+        let rules = Rules {
+            connections: limits.connections_per_address,
+            handshakes: limits.handshakes_per_address,
+            most,
+        };
+        let bits = limits.address_bits;
+        Self { rules, bits }
+    }
 }
 
 impl AddressBook {
     /// For a process that can have `connections` at one time.
     pub(crate) fn new(limits: &Limits, connections: usize) -> Arc<Self> {
-        let rules = Rules {
-            connections: limits.connections_per_address,
-            handshakes: limits.handshakes_per_address,
-            most: ADDRESSES_MAX.max(connections),
-        };
+        let most = ADDRESSES_MAX.max(connections);
+        let kept = Kept::of(limits, most);
         Arc::new(Self {
-            rules,
-            bits: limits.address_bits,
-            book: Mutex::new(Addresses::new(rules)),
+            book: Mutex::new(Addresses::new(kept.rules)),
+            kept: ArcSwap::from_pointee(kept),
+            most,
         })
+    }
+
+    /// Keeps to other limits from now on. Connections that were not counted, as there was no limit, stay uncounted.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        let kept = Kept::of(limits, self.most);
+        self.lock().set_rules(clock::now(), kept.rules);
+        self.kept.store(Arc::new(kept));
     }
 
     /// A connection from there begins. `None`: nobody counts them.
     pub(crate) fn open(self: &Arc<Self>, peer: IpAddr) -> Result<Option<Box<Counted>>, Refusal> {
-        if self.rules.connections.is_none() {
+        let kept = self.kept.load();
+        if kept.rules.connections.is_none() {
             return Ok(None);
         }
-        let address = address_prefix(peer, self.bits);
+        let address = address_prefix(peer, kept.bits);
         self.lock().open(clock::now(), address).map_err(refusal)?;
         Ok(Some(Box::new(Counted {
             book: Arc::clone(self),
@@ -54,17 +80,19 @@ impl AddressBook {
 
     /// A handshake from there begins.
     pub(crate) fn handshake(&self, peer: IpAddr) -> Result<(), Refusal> {
-        if self.rules.handshakes.is_none() {
+        let kept = self.kept.load();
+        if kept.rules.handshakes.is_none() {
             return Ok(());
         }
-        let address = address_prefix(peer, self.bits);
+        let address = address_prefix(peer, kept.bits);
         self.lock().handshake(clock::now(), address).map_err(refusal)
     }
 
     /// How the log calls the address of a peer: as it is counted.
     pub(crate) fn name(&self, peer: IpAddr) -> String {
-        let address = address_prefix(peer, self.bits);
-        let bits = if address.is_ipv4() { self.bits.0 } else { self.bits.1 };
+        let (v4, v6) = self.kept.load().bits;
+        let address = address_prefix(peer, (v4, v6));
+        let bits = if address.is_ipv4() { v4 } else { v6 };
         format!("the address is {address}/{bits}")
     }
 

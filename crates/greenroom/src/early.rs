@@ -48,6 +48,15 @@ impl EarlyRoom {
         })
     }
 
+    /// For `max` bytes from now on. Where more is kept, some are told to make room, as ever.
+    pub(crate) fn set_max(&self, max: usize) {
+        let mut books = self.books();
+        books.budget.set_max(max);
+        Self::tell(&mut books);
+        drop(books);
+        self.freed.notify_one(); // there may be more: one tells the next
+    }
+
     /// Whether another client may be accepted.
     #[must_use]
     pub fn admits(&self) -> bool {

@@ -29,6 +29,7 @@ use crate::http::Pool;
 use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::resolve::Names;
+use crate::visitors::Visitors;
 
 /// One backend, as its clients see it.
 #[derive(Debug)]
@@ -49,29 +50,31 @@ pub struct Backend {
     pub standing: watch::Receiver<Standing>,
     /// What it selected of what clients offered.
     pub(crate) learned: Mutex<Learned>,
+    /// Who is with it.
+    pub(crate) visitors: Arc<Visitors>,
 }
 
-/// Which subprotocols a backend selected of which offers, by route: a few offers for each, the latest.
+/// Which subprotocols a backend selected of which offers, by the route's name: a few offers for each, the latest.
 #[derive(Debug, Default)]
-pub(crate) struct Learned(BTreeMap<usize, VecDeque<(Offer, Box<str>)>>);
+pub(crate) struct Learned(BTreeMap<Box<str>, VecDeque<(Offer, Box<str>)>>);
 
 /// What a client offers, in its order.
 type Offer = Box<[String]>;
 
 impl Learned {
-    fn selected(&self, route: usize, offer: &[String]) -> Option<&str> {
-        let known = self.0.get(&route)?;
+    fn selected(&self, route: &str, offer: &[String]) -> Option<&str> {
+        let known = self.0.get(route)?;
         known
             .iter()
             .find(|(known, _)| **known == *offer)
             .map(|(_, selected)| &**selected)
     }
 
-    fn learn(&mut self, route: usize, offer: &[String], selected: Option<&str>) {
+    fn learn(&mut self, route: &str, offer: &[String], selected: Option<&str>) {
         if self.selected(route, offer) == selected {
             return; // as nearly always
         }
-        let known = self.0.entry(route).or_default();
+        let known = self.0.entry(route.into()).or_default();
         known.retain(|(known, _)| **known != *offer);
         if let Some(selected) = selected {
             if known.len() == OFFERS_KEPT {
@@ -84,15 +87,20 @@ impl Learned {
 
 impl Backend {
     /// The subprotocol that it selected last of just this offer at this route.
-    pub(crate) fn learned_protocol(&self, route: usize, offer: &[String]) -> Option<Box<str>> {
+    pub(crate) fn learned_protocol(&self, route: &str, offer: &[String]) -> Option<Box<str>> {
         self.learned().selected(route, offer).map(Into::into)
     }
 
     /// It has given a 101 to who offered this.
-    pub(crate) fn learn_protocol(&self, route: usize, offer: &[String], selected: Option<&str>) {
+    pub(crate) fn learn_protocol(&self, route: &str, offer: &[String], selected: Option<&str>) {
         if !offer.is_empty() {
             self.learned().learn(route, offer, selected);
         }
+    }
+
+    /// Forgets what it selected at routes that are not there any more.
+    pub(crate) fn forget_routes(&self, are_there: impl Fn(&str) -> bool) {
+        self.learned().0.retain(|route, _| are_there(route));
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {
@@ -393,25 +401,25 @@ mod tests {
         let mut learned = Learned::default();
         let offer = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
         let (old, both) = (offer(&["old"]), offer(&["new", "old"]));
-        learned.learn(0, &old, Some("old"));
+        learned.learn("0", &old, Some("old"));
         assert_eq!(
             (
-                learned.selected(0, &old),
-                learned.selected(0, &both),
-                learned.selected(1, &old)
+                learned.selected("0", &old),
+                learned.selected("0", &both),
+                learned.selected("1", &old)
             ),
             (Some("old"), None, None)
         );
-        learned.learn(0, &both, Some("new"));
-        learned.learn(0, &old, None);
+        learned.learn("0", &both, Some("new"));
+        learned.learn("0", &old, None);
         assert_eq!(
-            (learned.selected(0, &old), learned.selected(0, &both)),
+            (learned.selected("0", &old), learned.selected("0", &both)),
             (None, Some("new"))
         );
         for n in 0..2 * OFFERS_KEPT {
-            learned.learn(0, &[n.to_string()], Some("x"));
+            learned.learn("0", &[n.to_string()], Some("x"));
         }
-        assert_eq!(learned.0[&0].len(), OFFERS_KEPT);
+        assert_eq!(learned.0["0"].len(), OFFERS_KEPT);
     }
 
     #[test]

@@ -31,4 +31,5 @@ pub mod supervise;
 pub mod telemetry;
 pub mod threads;
 mod users;
+mod visitors;
 pub mod watch;

@@ -1,17 +1,22 @@
-//! The door: one shared listening socket, and the loop that takes clients from it.
+//! The door: one shared listening socket, the loop that takes clients from it, and what stands behind it now.
 //!
 //! It is bound before anything else is started, so that the first client finds it
 //! open. There is one socket for all threads: SO_REUSEPORT would give each its own
 //! queue, which breaks the order of arrival and loses backlog. Without a
 //! descriptor for another client, accepting rests for a fixed time.
+//!
+//! A reload puts another [`Front`] behind a [`Door`], whose socket stays; each request goes by the one that is there when its head
+//! is complete. A door that is taken away is shut: whoever stands in the kernel's queue by then is told so.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use greenroom_core::limits::{ACCEPT_REST, LISTEN_BACKLOG};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::config::Address;
 use crate::front::Front;
@@ -83,19 +88,78 @@ pub fn bind(address: &Address) -> Result<std::net::TcpListener, ListenError> {
     Ok(socket.into())
 }
 
-/// Takes clients for ever, and gives each to a thread.
-pub async fn accept(listener: TcpListener, threads: Arc<Threads>, front: Arc<Front>, log: Log) {
+/// Where clients come in, and what stands behind it now. See the module's head.
+#[derive(Debug)]
+pub struct Door {
+    front: ArcSwap<Front>,
+    shut: watch::Sender<bool>,
+}
+
+impl Door {
+    /// With this behind it.
+    #[must_use]
+    pub fn new(front: impl Into<Arc<Front>>) -> Arc<Self> {
+        Arc::new(Self {
+            front: ArcSwap::new(front.into()),
+            shut: watch::Sender::new(false),
+        })
+    }
+
+    /// What stands behind it now.
+    #[must_use]
+    pub fn front(&self) -> Arc<Front> {
+        self.front.load_full()
+    }
+
+    /// Puts something else behind it.
+    pub fn put(&self, front: Front) {
+        self.front.store(Arc::new(front));
+    }
+
+    /// Takes it away: nobody comes in any more.
+    pub fn shut(&self) {
+        self.shut.send_replace(true);
+    }
+
+    /// Whether it was taken away.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        *self.shut.borrow()
+    }
+
+    /// Ends when it is taken away.
+    pub(crate) async fn is_taken_away(&self) {
+        let _ = self.shut.subscribe().wait_for(|is_shut| *is_shut).await; // its sender is in `self`
+    }
+}
+
+/// Takes clients until the door is shut, and gives each to a thread.
+pub async fn accept(listener: TcpListener, threads: Arc<Threads>, door: Arc<Door>, log: Log) {
     let mut told = false;
+    let mut shut = door.shut.subscribe();
+    let mut queued = LISTEN_BACKLOG;
     loop {
-        let accepted = match listener.accept().await {
+        if door.is_shut() {
+            queued -= 1;
+            if queued == 0 {
+                return; // they keep coming
+            }
+        }
+        let next = tokio::select! {
+            biased; // whoever stands there already hears that it is shut
+            next = listener.accept() => next,
+            _ = shut.wait_for(|is_shut| *is_shut) => return,
+        };
+        let accepted = match next {
             Ok((client, peer)) => client.into_std().map(|client| (client, peer.ip().to_canonical())),
             Err(error) => Err(error),
         };
         match accepted {
             Ok((client, peer)) => {
                 set_up(&client, peer.is_loopback());
+                let front = door.front();
                 match front.registry.accept(peer) {
-                    Ok(entry) => threads.spawn(opening::serve(Arc::clone(&front), client, entry)),
+                    Ok(entry) => threads.spawn(opening::serve(Arc::clone(&door), client, entry)),
                     Err(refusal) => opening::turn_away(&front, &threads, client, refusal),
                 }
             }

@@ -45,6 +45,7 @@ use crate::config::Limits;
 use crate::front::Front;
 use crate::head::{Fault, Kind, With, head_end, parse_head};
 use crate::http;
+use crate::listener::Door;
 use crate::registry::{Entry, Registry};
 use crate::relay;
 use crate::scratch::with_scratch;
@@ -60,13 +61,13 @@ pub(crate) use watched::Watched;
 /// entered: a held client carries neither the reading of its head nor the relay.
 ///
 /// No `async fn`: such a one keeps its arguments twice, where they came and where they are used, and every client has one.
-pub fn serve(front: Arc<Front>, client: std::net::TcpStream, mut entry: Entry) -> impl Future<Output = ()> + Send {
+pub fn serve(door: Arc<Door>, client: std::net::TcpStream, mut entry: Entry) -> impl Future<Output = ()> + Send {
     let peer = entry.record().peer;
     async move {
         let Ok(client) = TcpStream::from_std(client) else {
             return entry.ends(CloseCause::ClientLost); // the kernel has no memory to watch it
         };
-        let Some((client, request, route)) = Box::pin(requests(&front, client, peer, &mut entry)).await else {
+        let Some((front, client, request, route)) = Box::pin(requests(door, client, peer, &mut entry)).await else {
             return;
         };
         entry.enter(State::Held);
@@ -81,46 +82,62 @@ pub fn serve(front: Arc<Front>, client: std::net::TcpStream, mut entry: Entry) -
 
 /// Reads one head after the other and serves the plain requests among them, until one is an opening
 /// handshake. `None`: the connection is over; all is done.
+///
+/// Each goes by what stands behind the door when its head is complete. From then until the connection is with a backend
+/// (`Entry::asks`) nothing is waited for: a reload relies on that (`Threads::settle`), as before it nobody would know that
+/// the backend is needed.
 async fn requests(
-    front: &Front,
+    door: Arc<Door>,
     mut client: TcpStream,
     peer: IpAddr,
     entry: &mut Entry,
-) -> Option<(TcpStream, Kind, usize)> {
+) -> Option<(Arc<Front>, TcpStream, Kind, usize)> {
     loop {
-        let (again, request) = open(&front.config.limits, client, entry).await?;
-        if let Some(question) = http::asks_health(front, &request) {
-            entry.enter(State::Http);
-            http::tell_health(front, again, &request, question, entry).await;
+        let limits = door.front().config.limits;
+        let (again, request) = open(&limits, client, entry).await?;
+        let front = door.front();
+        if door.is_shut() {
+            entry.refused(Refusal::Draining, Some("the listener is gone".to_owned()));
+            entry.enter(State::Closing);
+            refuse::plain(again, Refusal::Draining, With::default()).await;
             return None;
         }
-        let route = match admit::admit(front, peer, &request, entry) {
+        if let Some(question) = http::asks_health(&front, &request) {
+            entry.enter(State::Http);
+            http::tell_health(&front, again, &request, question, entry).await;
+            return None;
+        }
+        let route = match admit::admit(&front, peer, &request, entry) {
             Ok(route) => route,
             Err(denied) => {
-                Box::pin(admit::deny(front, again, denied, &request, entry)).await;
+                Box::pin(admit::deny(&front, again, denied, &request, entry)).await;
                 return None;
             }
         };
         match request {
-            Kind::Upgrade(_) => return Some((again, request, route)),
+            Kind::Upgrade(_) => return Some((front, again, request, route)),
             Kind::Http(_) => {
                 entry.enter(State::Http);
-                client = http::serve(front, again, peer, (request, route), entry).await?;
+                client = http::serve(&front, again, peer, (request, route), entry).await?;
                 entry.enter(State::Opening);
             }
         }
+        let (drain, registry) = (front.drain.clone(), Arc::clone(&front.registry));
+        drop(front); // it waits by no configuration
         let record = Arc::clone(entry.record());
-        tokio::select! {
+        let more = tokio::select! {
             biased;
             // An idle connection is closed without a word, as HTTP/1.1 allows at any time (RFC 9112 §9.5).
             close = record.mailbox.to_close() => {
                 entry.ends_with(close.cause, close.detail.map(String::from));
                 return None;
             }
-            more = wants_more(front.drain.clone(), &front.registry, &client) => if !more {
-                entry.ends(CloseCause::Served);
-                return None;
-            }
+            () = door.is_taken_away() => false,
+            more = wants_more(drain, &registry, &client) => more,
+        };
+        if !more {
+            entry.ends(CloseCause::Served);
+            return None;
         }
     }
 }

@@ -38,13 +38,14 @@ use crate::known;
 use crate::memory::Crowd;
 use crate::telemetry::{Event, Log, printable};
 use crate::users::{self, UserBook};
+use crate::visitors::Visit;
 use crate::watch::Newcomers;
 
 pub(crate) use notice::{Close, Notice};
 pub(crate) use own::{Outcome, OwnMessage};
 pub use record::{Asked, Record, Traffic};
-pub use table::Closed;
 use table::Table;
+pub use table::{Closed, Names};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ pub struct Registry {
     /// Descriptors that sessions may use.
     budget: usize,
     /// Connections of clients that may be open, whatever descriptors there are.
-    connections_max: usize,
+    connections_max: AtomicUsize,
     /// What each address has of them.
     pub(crate) addresses: Arc<AddressBook>,
     /// What each user has of them.
@@ -112,7 +113,7 @@ impl Registry {
             open: AtomicUsize::new(0),
             crowd: Crowd::new(CROWD_LEAST, &crowd_gone),
             descriptors: AtomicUsize::new(0),
-            connections_max: limits.connections_max.unwrap_or(usize::MAX),
+            connections_max: AtomicUsize::new(limits.connections_max.unwrap_or(usize::MAX)),
             addresses: AddressBook::new(limits, descriptors),
             users: Arc::default(),
             budget: descriptors.saturating_sub(DESCRIPTOR_RESERVE.min(descriptors / 2)),
@@ -126,6 +127,14 @@ impl Registry {
             newcomers: Newcomers::default(),
             crowd_gone,
         })
+    }
+
+    /// Keeps to other bounds from now on. Nobody who is there is sent away for them.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        let most = limits.connections_max.unwrap_or(usize::MAX);
+        self.connections_max.store(most, Ordering::Relaxed);
+        self.addresses.set_limits(limits);
+        self.early.set_max(limits.early_budget);
     }
 
     /// Takes a client's connection into the books; a refusal, which is counted, when there is no room for it. Some
@@ -149,15 +158,16 @@ impl Registry {
             detail: None,
             counted: None,
             counted_of_user: None,
+            visit: None,
             _descriptor: self.descriptor(),
         };
         let (used, most) = (self.descriptors.load(Ordering::Relaxed), self.descriptors_of_clients());
-        if is_crowded(used, most) || is_crowded(open, self.connections_max) {
+        if is_crowded(used, most) || is_crowded(open, self.connections_max().unwrap_or(usize::MAX)) {
             self.send_idle_away();
         }
         let counted = if used > most {
             Err(Refusal::Descriptors)
-        } else if open > self.connections_max {
+        } else if open > self.connections_max().unwrap_or(usize::MAX) {
             Err(Refusal::Connections)
         } else {
             self.addresses.open(peer)
@@ -191,7 +201,7 @@ impl Registry {
     /// Clients that may be connected at one time.
     #[must_use]
     pub fn clients_max(&self) -> usize {
-        self.descriptors_of_clients().min(self.connections_max)
+        self.descriptors_of_clients().min(self.connections_max().unwrap_or(usize::MAX))
     }
 
     /// Descriptors that clients may have.
@@ -214,7 +224,7 @@ impl Registry {
     /// Connections of clients that may be open, whatever descriptors there are; `None`: as many as there are descriptors for.
     #[must_use]
     pub fn connections_max(&self) -> Option<usize> {
-        Some(self.connections_max).filter(|&max| max < usize::MAX)
+        Some(self.connections_max.load(Ordering::Relaxed)).filter(|&max| max < usize::MAX)
     }
 
     /// Counts one descriptor as used until the value is dropped.
@@ -376,6 +386,8 @@ pub struct Entry {
     counted: Option<Box<Counted>>,
     /// Its place among those of its user, where it has one.
     counted_of_user: Option<Box<users::Counted>>,
+    /// Its place with the backend that its request is for.
+    visit: Option<Visit>,
     _descriptor: Descriptor,
 }
 
@@ -403,6 +415,9 @@ impl Entry {
                 after_ms: millis(now.since(self.record.accepted_at)),
             };
             self.registry.log.say_of(self.of.clone(), relaying);
+        }
+        if next == State::Opening {
+            self.visit = None; // it only waits for another request
         }
         if was_engaged && next == State::Opening {
             self.registry.disengage();
@@ -437,6 +452,7 @@ impl Entry {
             };
             self.registry.log.say_of(self.of.clone(), opened);
         }
+        self.visit = of.as_ref().map(|(backend, _)| backend.visitors.enter());
         self.record.asks(of.map(|(_, route)| Asked {
             known: known::of(&route.known_by, request).unwrap_or_default(), // where nobody can tell, it is refused
             route,
@@ -542,6 +558,12 @@ impl Drop for Entry {
             cause,
             refusal: self.refusal,
             detail: self.detail.clone(),
+            asked: self.record.asks_for().map(|asked| Names {
+                backend: asked.route.backend().name.as_str().into(),
+                route: asked.route.name.as_str().into(),
+                path: asked.path.clone(),
+                known: asked.known.clone(),
+            }),
         };
         let at_the_door = [
             Refusal::Descriptors,
@@ -550,6 +572,7 @@ impl Drop for Entry {
         ];
         let is_kept = is_told && self.refusal.is_none_or(|refusal| !at_the_door.contains(&refusal));
         self.registry.table.close(closed, is_kept);
+        self.record.asks(None); // the last lines are kept for long, and its configuration is not for them
         if is_told {
             let closed = Event::Closed {
                 connection: self.record.number,

@@ -7,6 +7,7 @@
 //! Whatever a peer chose is escaped: no line break or control byte of a client
 //! reaches the log as such.
 
+mod reload;
 pub(crate) mod ring;
 mod sentence;
 pub(crate) mod streamed;
@@ -14,6 +15,7 @@ mod writer;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use greenroom_core::limits::{EVENT_STREAMS_FLUSH, LOG_FLUSH};
@@ -22,6 +24,8 @@ use serde::Serialize;
 
 use crate::clock;
 use ring::Ring;
+
+pub use reload::{ReloadFailed, Reloaded};
 
 /// What happened. The names of the fields are those of the JSON lines.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -260,6 +264,10 @@ pub enum Event {
         /// What, where, and what to do: one sentence.
         message: String,
     },
+    /// Another configuration is in effect, or the same again.
+    Reloaded(Reloaded),
+    /// A reload was refused: everything is as it was.
+    ReloadFailed(ReloadFailed),
     /// greenroom was told to stop.
     Stopping {
         /// The signal.
@@ -358,6 +366,10 @@ pub struct Log {
 struct Held {
     ring: Arc<Ring>,
     is_written: bool,
+    /// How it is written: as JSON, or in sentences.
+    is_json: Arc<AtomicBool>,
+    /// Whether there are several backends, so that they are named.
+    names_backends: AtomicBool,
 }
 
 impl Drop for Held {
@@ -371,14 +383,20 @@ impl Log {
     #[must_use]
     pub fn start(format: Format) -> Self {
         let ring = Arc::new(Ring::new());
-        let is_written = writer::start(format, &ring);
+        let is_json = Arc::new(AtomicBool::new(format == Format::Json));
+        let is_written = writer::start(&is_json, &ring);
         Self {
             of: None,
-            held: Arc::new(Held { ring, is_written }),
+            held: Arc::new(Held {
+                ring,
+                is_written,
+                is_json,
+                names_backends: AtomicBool::default(),
+            }),
         }
     }
 
-    /// The same log, for what happens with one of several backends.
+    /// The same log, for what happens with one backend: it is named where there are several.
     #[must_use]
     pub fn of(&self, backend: &str) -> Self {
         Self {
@@ -387,7 +405,7 @@ impl Log {
         }
     }
 
-    /// The backend that it names, if there are several.
+    /// The backend that it names where there are several.
     #[must_use]
     pub fn label(&self) -> Option<Arc<str>> {
         self.of.clone()
@@ -398,6 +416,16 @@ impl Log {
         &self.held.ring
     }
 
+    /// There are several backends, so they are named from now on; or one only.
+    pub(crate) fn name_backends(&self, are_several: bool) {
+        self.held.names_backends.store(are_several, Ordering::Relaxed);
+    }
+
+    /// Writes otherwise from now on.
+    pub(crate) fn set_format(&self, format: Format) {
+        self.held.is_json.store(format == Format::Json, Ordering::Relaxed);
+    }
+
     /// Says what happened. Never waits.
     pub fn say(&self, event: Event) {
         self.say_of(self.of.clone(), event);
@@ -406,6 +434,7 @@ impl Log {
     /// The same of the backend that is named.
     pub(crate) fn say_of(&self, of: Option<Arc<str>>, event: Event) {
         let (ts, at) = (now(), elapsed());
+        let of = of.filter(|_| self.held.names_backends.load(Ordering::Relaxed));
         self.held.ring.push(Told { ts, at, of, event });
     }
 

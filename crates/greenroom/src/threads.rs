@@ -34,6 +34,15 @@ impl Threads {
         Self([Handle::current()].into())
     }
 
+    /// Ends when whatever clients' tasks were doing when this was called has come to its next wait: each thread does one
+    /// thing after the other.
+    pub async fn settle(&self) {
+        let turns: Vec<_> = self.0.iter().map(|thread| thread.spawn(async {})).collect();
+        for turn in turns {
+            let _ = turn.await; // a thread that is gone does nothing any more
+        }
+    }
+
     /// Runs a client's task where the fewest are.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(least) = self.0.iter().min_by_key(|thread| thread.metrics().num_alive_tasks()) {

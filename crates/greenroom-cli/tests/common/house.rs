@@ -116,7 +116,12 @@ impl House {
         let door = tokio::net::TcpListener::from_std(door).unwrap();
         tokio::spawn(driver.run());
         tokio::spawn(greenroom::watch::run(Arc::clone(&registry)));
-        tokio::spawn(listener::accept(door, Arc::new(Threads::here()), front, log));
+        tokio::spawn(listener::accept(
+            door,
+            Arc::new(Threads::here()),
+            listener::Door::new(front),
+            log,
+        ));
         drop(_inside);
         Self {
             stub,

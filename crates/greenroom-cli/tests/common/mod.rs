@@ -20,8 +20,10 @@ pub mod early;
 pub mod firefox;
 pub mod house;
 pub mod process;
+pub mod reloading;
 pub mod rig;
 pub mod script;
+pub mod traffic;
 pub mod wire;
 
 use std::{

@@ -24,7 +24,7 @@ use super::by::By;
 use super::guard::{self, Rule};
 use super::openapi::{self, Api};
 use super::platform::platform;
-use super::{about, act, connections, drain, events, gate, health, metrics};
+use super::{about, act, connections, drain, events, gate, health, metrics, reload};
 use crate::clock;
 use crate::config::Admin;
 use crate::driver::{Message, Status};
@@ -59,6 +59,9 @@ pub struct Own {
     pub platform: Option<String>,
     /// Whether it is stopping.
     pub stopping: bool,
+    /// Configurations that somebody goes by: 1 unless clients are left from before a reload.
+    #[serde(default)]
+    pub configurations: usize,
 }
 
 /// How far a backend's start has come, as somebody who may says.
@@ -110,6 +113,7 @@ pub(super) fn table() -> Api {
         .with(act::routes)
         .with(drain::routes)
         .with(gate::routes)
+        .with(reload::routes)
         .with(events::routes)
         .with(about::routes)
         .get("/metrics", "OpenMetrics for Prometheus", &[], scrape)
@@ -200,6 +204,7 @@ async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
             profile: house.config.profile.clone(),
             platform: platform(|name| std::env::var_os(name)),
             stopping: asked.drain.borrow().is_some(),
+            configurations: asked.configurations.count(),
         },
         backends,
     })

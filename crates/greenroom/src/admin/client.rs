@@ -22,6 +22,7 @@ pub use super::api::{Own, Problem, Push, Report};
 pub use super::connections::{Connection, Connections, End, Filter};
 pub use super::drain::{DrainList, DrainOrder, DrainReport};
 pub use super::gate::GateOrder;
+pub use super::reload::{Outcome, Reload};
 use super::socket;
 pub use crate::driver::Status;
 pub use events::{Ended, Follow, Said};
@@ -147,6 +148,23 @@ impl Client {
         self.ask(Method::DELETE, &format!("/v1/drains/{id}"), Vec::new())
     }
 
+    /// Tells it to read its file again and to take it, or only to say what that would do. A refusal is an answer too.
+    pub fn reload(&self, dry_run: bool) -> Result<Reload, ClientError> {
+        let path = if dry_run {
+            "/v1/reload?dry_run=true"
+        } else {
+            "/v1/reload"
+        };
+        let (_, bytes) = self.answer(Method::POST, path, Vec::new())?;
+        if let Ok(answer) = serde_json::from_slice(&bytes) {
+            return Ok(answer);
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(problem) => Err(ClientError::Refused(problem)),
+            Err(error) => Err(self.nonsense(&error)),
+        }
+    }
+
     fn only_backend(&self) -> Result<String, ClientError> {
         let mut names = self.report()?.backends.into_iter().map(|status| status.backend);
         match (names.next(), names.next()) {
@@ -171,16 +189,7 @@ impl Client {
     }
 
     fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
-        let unreachable = |error| ClientError::Unreachable(self.socket.clone(), error);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(unreachable)?;
-        let exchange = self.exchange(method, path, body);
-        let (status, bytes) = runtime
-            .block_on(async { tokio::time::timeout(ADMIN_TIMEOUT + SEND_PATIENCE, exchange).await })
-            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
-            .map_err(unreachable)?;
+        let (status, bytes) = self.answer(method, path, body)?;
         if (200..300).contains(&status) {
             return serde_json::from_slice(&bytes).map_err(|error| self.nonsense(&error));
         }
@@ -188,6 +197,20 @@ impl Client {
             Ok(problem) => Err(ClientError::Refused(problem)),
             Err(_) => Err(self.nonsense(&format!("it answered with status {status}"))),
         }
+    }
+
+    /// Its answer, whatever its status.
+    fn answer(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(u16, Bytes), ClientError> {
+        let unreachable = |error| ClientError::Unreachable(self.socket.clone(), error);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(unreachable)?;
+        let exchange = self.exchange(method, path, body);
+        runtime
+            .block_on(async { tokio::time::timeout(ADMIN_TIMEOUT + SEND_PATIENCE, exchange).await })
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+            .map_err(unreachable)
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> io::Result<(u16, Bytes)> {

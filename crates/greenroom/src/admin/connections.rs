@@ -446,8 +446,8 @@ fn open(record: &Record, now: Time) -> Connection {
         accepted_ms: record.accepted().map(|at| millis(now.since(at))),
         backend: asks.as_ref().map(|asks| asks.route.backend().name.clone()),
         route: asks.as_ref().map(|asks| asks.route.name.clone()),
-        user: known.and_then(|known| known.user.as_deref()).map(Into::into),
-        tags: known.map_or_else(Vec::new, |known| known.tags.iter().map(|tag| tag.to_string()).collect()),
+        user: user(known),
+        tags: tags(known),
         path: asks.as_ref().map(|asks| asks.path.to_string()),
         dials,
         generation,
@@ -465,8 +465,18 @@ fn open(record: &Record, now: Time) -> Connection {
     }
 }
 
+fn user(known: Option<&Known>) -> Option<String> {
+    known.and_then(|known| known.user.as_deref()).map(Into::into)
+}
+
+fn tags(known: Option<&Known>) -> Vec<String> {
+    known.map_or_else(Vec::new, |known| known.tags.iter().map(|tag| tag.to_string()).collect())
+}
+
 fn over(closed: &Closed, now: Time) -> Connection {
     let (from, since) = closed.from;
+    let asked = closed.asked.as_ref();
+    let known = asked.and_then(|asked| asked.known.as_deref());
     Connection {
         end: Some(End {
             cause: closed.cause.word().into(),
@@ -476,6 +486,11 @@ fn over(closed: &Closed, now: Time) -> Connection {
             after_ms: millis(closed.at.since(since)),
             ago_ms: millis(now.since(closed.at)),
         }),
+        backend: asked.map(|asked| asked.backend.to_string()),
+        route: asked.map(|asked| asked.route.to_string()),
+        path: asked.map(|asked| asked.path.to_string()),
+        user: user(known),
+        tags: tags(known),
         ..open(&closed.record, closed.at)
     }
 }

@@ -27,6 +27,7 @@ pub mod health;
 mod metrics;
 pub mod openapi;
 pub mod platform;
+mod reload;
 pub mod report;
 pub mod socket;
 mod stay;
@@ -54,6 +55,8 @@ use crate::telemetry::Log;
 use by::By;
 use stay::Stay;
 
+pub(crate) use reload::Order;
+pub use reload::{Configurations, Outcome, Reload, Reloads};
 pub use socket::Socket;
 
 /// What is asked about, and told.
@@ -69,6 +72,10 @@ pub struct Asked {
     pub drains: Arc<Drains>,
     /// Where it is said who has changed what.
     pub log: Log,
+    /// Where another configuration is asked for.
+    pub reloads: Reloads,
+    /// Those that somebody still goes by.
+    pub configurations: Configurations,
 }
 
 /// What a configuration has made of the house.

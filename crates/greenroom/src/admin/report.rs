@@ -40,9 +40,13 @@ pub fn text(report: &Report) -> String {
         out.push('\n');
         backend(&mut out, status);
     }
-    // Whatever answered may be no greenroom at all.
-    out.retain(|c| c == '\n' || is_safe(c));
-    out
+    harmless(&out)
+}
+
+/// Lines without control characters and direction marks: whatever answered may be no greenroom at all.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    text.chars().filter(|&c| c == '\n' || is_safe(c)).collect()
 }
 
 /// A line for a terminal, without what could drive it.
@@ -285,6 +289,7 @@ mod tests {
                 listeners: vec!["127.0.0.1:8080".into()],
                 profile: Some("staging".into()),
                 platform: None,
+                configurations: 1,
                 stopping: false,
             },
             backends: vec![status],

@@ -17,7 +17,7 @@ use super::print::{key, to_toml};
 use crate::telemetry::printable;
 
 /// When a change takes effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// At once, for all.
@@ -41,9 +41,9 @@ impl Effect {
 }
 
 /// One key that is another now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Change {
-    /// The key, such as `backend.app.held_max`; or the table that comes or goes, such as `route."/ws"`.
+    /// The key, such as `backend.app.held_max`; or the table that comes or goes, such as `route."*/ws"`.
     pub key: String,
     /// What it was; `None`: it was not there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -167,6 +167,7 @@ fn effect(table: &str, name: &str, configs: (&Config, &Config)) -> Effect {
             Effect::NewClients
         }
         ("admin", "health_prefix" | "readyz") => Effect::Now,
+        (drain, _) if drain == "drain" || drain.starts_with("drain.") => Effect::Now,
         (listener, "address") if listener.starts_with("listener.") => Effect::Now,
         (listener, "hosts") if listener.starts_with("listener.") => Effect::NewClients,
         (route, _) if route.starts_with("route.") => Effect::NewClients,
@@ -479,7 +480,7 @@ mod tests {
             (
                 "path = \"/own\"",
                 "path = \"/own\"\nhold = \"refuse\"",
-                "route.\"/own\".hold",
+                "route.\"*/own\".hold",
                 Effect::NewClients,
             ),
         ] {
@@ -493,37 +494,43 @@ mod tests {
 
     #[test]
     fn a_table_that_comes_or_goes_is_one_change() {
-        let added = [(
-            "[[route]]\nbackend = \"app\"\n",
-            "[[route]]\nbackend = \"app\"\n[[route]]\npath = \"/ws\"\nbackend = \"app\"\n",
-        )];
-        assert_eq!(one(&added), ("route.\"/ws\"".into(), Effect::NewClients));
-        assert_eq!(
-            one(&[(
-                "[listener.main]",
-                "[listener.other]\naddress = \"127.0.0.1:82\"\n[listener.main]"
-            )]),
-            ("listener.other".into(), Effect::Now)
+        let (main, own) = ("[listener.main]", "[backend.own.process]");
+        let led = "[[route]]\npath = \"/n\"\nbackend = \"new\"\n[[route]]\n";
+        let all = |from: &str, to: &str| changes(&[("[[route]]\n", led), (from, to)]);
+        for (from, to, key, effect) in [
+            (
+                own,
+                "[backend.new]\naddress = \"127.0.0.1:3\"\n[backend.own.process]",
+                "backend.new",
+                Effect::NewClients,
+            ),
+            (
+                own,
+                "[backend.new.process]\ncommand = [\"z\"]\n[backend.own.process]",
+                "backend.new",
+                Effect::Restart,
+            ),
+        ] {
+            let all: Vec<_> = all(from, to)
+                .into_iter()
+                .map(|(key, old, _, effect)| (key, old, effect))
+                .collect();
+            let route = ("route.\"*/n\"".to_owned(), None, Effect::NewClients);
+            assert_eq!(all, [(key.to_owned(), None, effect), route]);
+        }
+        let other = "[listener.other]\naddress = \"127.0.0.1:82\"\n[listener.main]";
+        assert_eq!(one(&[(main, other)]), ("listener.other".into(), Effect::Now));
+        let check = "[backend.app.check.db]\nprobe = \"tcp\"\naddress = \"127.0.0.1:5\"\n";
+        assert!(
+            changes(&[(check, "")])
+                .iter()
+                .all(|(_, _, new, effect)| new.is_none() && *effect == Effect::NewClients)
         );
-        assert_eq!(
-            one(&[(
-                "[backend.own.process]",
-                "[backend.b]\naddress = \"127.0.0.1:3\"\n[backend.own.process]"
-            )]),
-            ("backend.b".into(), Effect::NewClients)
-        );
-        assert_eq!(
-            one(&[("[[route]]", "[backend.c.process]\ncommand = [\"z\"]\n[[route]]")]),
-            ("backend.c".into(), Effect::Restart)
-        );
-        assert_eq!(
-            one(&[(
-                "[backend.app.check.db]\nprobe = \"tcp\"\naddress = \"127.0.0.1:5\"\n",
-                ""
-            )])
-            .1,
-            Effect::NewClients
-        );
+        let gone = changes(&[(
+            "[[route]]\npath = \"/own\"\nbackend = \"own\"\n[route.request_headers]\nset = { authorization = \"planted\" }\n",
+            "[[route]]\npath = \"/else\"\nbackend = \"own\"\n",
+        )]);
+        assert_eq!(gone.len(), 2, "{gone:?}");
     }
 
     #[test]
@@ -543,11 +550,9 @@ mod tests {
     fn what_is_needed_keeps_its_place() {
         let needing = |wishes: &[&str]| {
             let mut text = "[backend.app]\naddress = \"127.0.0.1:1\"\n".to_owned();
-            for (number, wish) in wishes.iter().enumerate() {
+            for number in 0..wishes.len() {
                 text += &format!("[backend.app.check.c{number}]\nprobe = \"tcp\"\naddress = \"127.0.0.1:5\"\n");
-                let _ = wish;
             }
-            text = text.replace("c2]", "c2]"); // as many checks as wishes, whatever they are
             for (number, wish) in wishes.iter().enumerate() {
                 text += &format!("[[route]]\npath = \"/{number}\"\nrequire = {wish}\n");
             }

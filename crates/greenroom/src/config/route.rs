@@ -158,6 +158,7 @@ mod tests {
             log_format: LogFormat::Auto,
             admin: Admin::default(),
             state_dir: None,
+            reload_on_change: false,
             profile: None,
             reload_on_change: false,
             limits: Limits::default(),

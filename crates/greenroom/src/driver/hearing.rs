@@ -3,6 +3,7 @@
 //! `greenroom_core::readiness` decides; here its words are carried to the gate, the log,
 //! the prober, the child and whoever looks on ([`Standing`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use greenroom_core::backend::{self, Condition};
@@ -15,7 +16,8 @@ use greenroom_core::time::Time;
 
 use super::flaps::Told;
 use super::standing::{Degraded, LastVerdict};
-use super::{Driver, EndLife};
+use super::{Driver, EndLife, bounds};
+use crate::config::Config;
 use crate::telemetry::Event;
 
 impl Driver {
@@ -34,6 +36,17 @@ impl Driver {
             self.gate.handle(now, gate::Input::Died);
             self.carry_out(now);
         }
+    }
+
+    /// Goes by another configuration from now on. Who waits keeps its place, and goes by the one under which it came.
+    pub(super) fn adopt(&mut self, now: Time, config: Arc<Config>, index: usize) {
+        (self.config, self.index) = (config, index);
+        let (limits, needs) = (bounds::of(self.settings()), self.settings().needs.clone());
+        self.gate.set_limits(now, limits);
+        self.carry_out(now);
+        self.readiness.set_needs(needs.into());
+        self.follow(now, "reload");
+        self.show_lacks();
     }
 
     /// Whether the backend's process died by itself, and was not ended for a start that failed.

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use super::hand::SetBy;
 use super::standing::LastVerdict;
 use super::status::Status;
-use crate::config::RouteOf;
+use crate::config::{Config, RouteOf};
 use crate::dial::Dialled;
 use crate::head::Kind;
 
@@ -126,6 +126,10 @@ pub enum Message {
         /// Who says so.
         by: SetBy,
     },
+    /// Go by another configuration, in which it is this backend: it stays, and its bounds may be others.
+    Adopt(Arc<Config>, usize),
+    /// Nobody is with this backend any more, and nobody will be: the owner task ends.
+    End,
     /// greenroom stops.
     Drain,
 }
@@ -136,6 +140,8 @@ struct Queue {
     messages: Vec<Message>,
     /// Somebody among the messages has just arrived for a WebSocket.
     arriving: bool,
+    /// The owner task has ended: nothing is kept for it.
+    is_shut: bool,
     /// As the owner task saw it at the end of its last turn, while nobody has arrived for a
     /// WebSocket since: for whom the gate is open and sure.
     free: Needs,
@@ -173,7 +179,9 @@ impl Inbox {
                 queue.free = Needs::default();
             }
             let id = SessionId(queue.last);
-            queue.messages.push(Message::Arrived(id, now, arrival));
+            if !queue.is_shut {
+                queue.messages.push(Message::Arrived(id, now, arrival));
+            }
             id
         };
         self.told.notify_one();
@@ -201,7 +209,11 @@ impl Inbox {
     /// For whom the gate is open and sure, while nobody of whom it knows is in line.
     pub(super) fn set_free(&self, free: Needs) {
         let mut queue = self.queue();
-        queue.free = if queue.arriving { Needs::default() } else { free };
+        queue.free = if queue.arriving || queue.is_shut {
+            Needs::default()
+        } else {
+            free
+        };
     }
 
     /// Whether a plain request may go past the gate.
@@ -219,8 +231,22 @@ impl Inbox {
 
     /// Any other message.
     pub fn tell(&self, message: Message) {
-        self.queue().messages.push(message);
+        let mut queue = self.queue();
+        if !queue.is_shut {
+            queue.messages.push(message);
+        }
+        drop(queue);
         self.told.notify_one();
+    }
+
+    /// The owner task ends. Who waits for an answer of it hears that there is none.
+    pub(super) fn shut(&self) {
+        let mut queue = self.queue();
+        queue.is_shut = true;
+        queue.free = Needs::default();
+        let unheard = std::mem::take(&mut queue.messages);
+        drop(queue);
+        drop(unheard);
     }
 
     /// Takes all that was told, into an empty `into`.

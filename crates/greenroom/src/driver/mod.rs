@@ -141,6 +141,8 @@ pub struct Driver {
     /// The same for each check.
     check_now: Arc<[Notify]>,
     index: usize,
+    /// Nobody is with the backend any more.
+    is_over: bool,
 }
 
 /// What prober and child are told, and who keeps the start-up times.
@@ -213,6 +215,7 @@ impl Driver {
             pool: Arc::clone(&pool),
             standing: stands,
             learned: Default::default(),
+            visitors: Arc::default(),
         };
         let mut driver = Self {
             inbox,
@@ -251,6 +254,7 @@ impl Driver {
             look_now: Arc::clone(&look_now),
             check_now: Arc::clone(&check_now),
             index: parts.backend,
+            is_over: false,
         };
         driver.show_degraded(); // what is not known yet is missing
         let wants = Wants {
@@ -269,7 +273,7 @@ impl Driver {
         self.last_look = LastLook::ahead(ahead);
     }
 
-    /// Drives the backend for ever.
+    /// Drives the backend, until nobody is with it and nobody will be.
     pub async fn run(mut self) {
         let mut messages = Vec::new();
         loop {
@@ -298,6 +302,10 @@ impl Driver {
             }
             self.inbox.take(&mut messages);
             self.turn(&mut messages);
+            if self.is_over {
+                self.pool.clear();
+                return self.inbox.shut();
+            }
             if !self.due.is_empty() && !self.launcher.is_resolving() {
                 tokio::task::yield_now().await; // those let in already get their turn between the dials
             }
@@ -434,6 +442,8 @@ impl Driver {
                 self.hear(now, input, by);
             }
             Message::Hand { hand, until, by } => self.take_hand(now, hand, until, by),
+            Message::Adopt(config, index) => self.adopt(now, config, index),
+            Message::End => self.is_over = true,
             Message::Drain => self.gate.handle(now, Input::Drain),
         }
     }

@@ -110,7 +110,7 @@ pub(super) fn wait<'a>(
     let (order, next) = oneshot::channel();
     let settings = &front.config.routes[route];
     let selected = match &request {
-        Kind::Upgrade(upgrade) => template::select(upgrade, settings, route, front.backend(route)),
+        Kind::Upgrade(upgrade) => template::select(upgrade, settings, front.backend(route)),
         Kind::Http(_) => None,
     };
     // Before it arrives: the owner task may tell of it from then on.
@@ -173,7 +173,11 @@ async fn part(front: &Front, waiting: Box<Waiting>, done: Done, entry: &mut Entr
     drop(place); // else it hears that the client left: the place is free before anything is said
     let backend = front.backend(route);
     if let (Done::Answered(Received::Switched { said, .. }), Kind::Upgrade(upgrade)) = (&done, &*request) {
-        backend.learn_protocol(route, &upgrade.protocols(), said.protocol.as_deref());
+        backend.learn_protocol(
+            &front.config.routes[route].name,
+            &upgrade.protocols(),
+            said.protocol.as_deref(),
+        );
     }
     match guest {
         Guest::Unanswered(watched) => Box::pin(unanswered(front, watched, done, (id, route, request), entry)).await,

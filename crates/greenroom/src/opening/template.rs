@@ -13,13 +13,13 @@ use crate::head::Upgrade;
 pub(super) type Selected = Option<Box<str>>;
 
 /// The subprotocol of a 101 for this client; `None`: nobody knows which, so there can be no such 101.
-pub(super) fn select(upgrade: &Upgrade, route: &Route, index: usize, backend: &Backend) -> Option<Selected> {
+pub(super) fn select(upgrade: &Upgrade, route: &Route, backend: &Backend) -> Option<Selected> {
     let offered = upgrade.protocols();
     if offered.is_empty() {
         return Some(None);
     }
     if route.subprotocols.is_empty() {
-        return backend.learned_protocol(index, &offered).map(Some);
+        return backend.learned_protocol(&route.name, &offered).map(Some);
     }
     let known = |offer: &String| route.subprotocols.contains(offer);
     offered.into_iter().find(known).map(|offer| Some(offer.into()))

@@ -77,7 +77,7 @@ fn read_events(fd: &OwnedFd, name: &[u8]) -> io::Result<bool> {
 
 /// Lets the runtime wait for the descriptor.
 #[allow(unsafe_code)]
-fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open and stays the same descriptor for as long as
     // it lives; it is moved into the `AsyncFd`, and nobody takes it out again.
     let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };

@@ -62,6 +62,7 @@ use crate::config::{Address, Check, HttpProbe, ProbeKind, Ready, Secret};
 use dial::{Dialed, Dialer};
 use listen::Listen;
 
+pub(crate) use directory::register;
 pub use elsewhere::{Elsewhere, Place, elsewhere};
 pub use unready::{Unready, reason};
 pub use verdict::{Look, Note, Said, Verdict, Why};

@@ -13,6 +13,7 @@ use greenroom_core::limits::{BOOK_SHARDS, CLOSES_KEPT};
 use greenroom_core::time::Time;
 
 use super::record::Record;
+use crate::known::Known;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -36,6 +37,21 @@ pub struct Closed {
     pub refusal: Option<Refusal>,
     /// What else is known of the end.
     pub detail: Option<Box<str>>,
+    /// What it asked for, by name: the configuration may be another by now.
+    pub asked: Option<Names>,
+}
+
+/// What a connection that is over had asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The backend.
+    pub backend: Box<str>,
+    /// The route.
+    pub route: Box<str>,
+    /// The path, as in [`super::Asked`].
+    pub path: Box<str>,
+    /// What its client was known by.
+    pub(crate) known: Option<Box<Known>>,
 }
 
 impl Table {

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::House;
+use super::estate::Estate;
 use super::lives::{Lives, SeenLines};
 use super::places::Places;
 use super::station::Station;
@@ -64,10 +65,10 @@ enum Fate {
 /// Runs the children until all have ended for good, or greenroom is told to stop. Gives the exit code.
 pub(super) async fn live(house: &House) -> u8 {
     let (keys, pressed) = mpsc::channel(KEYS_MAX);
-    let parts: Vec<(&Station, &Process)> = house
-        .stations
+    let stations = house.estate.stations();
+    let parts: Vec<(&Station, &Process)> = stations
         .iter()
-        .filter_map(|station| station.process().map(|process| (station, process)))
+        .filter_map(|station| station.process().map(|process| (&**station, process)))
         .collect();
     let (tellers, deaths): (Vec<_>, Vec<_>) = parts.iter().map(|(station, _)| Teller::new(station, &keys)).unzip();
     let commands = parts
@@ -82,6 +83,7 @@ pub(super) async fn live(house: &House) -> u8 {
     let started = Signals::subscribe(Some(pressed))
         .map_err(|error| error.to_string())
         .and_then(|signals| {
+            house.outer.ready(); // clients may come, and a signal that follows on this is heard
             let supervisor = Supervisor::start(commands, tell).map_err(|error| error.to_string())?;
             Ok((signals, supervisor))
         });
@@ -101,8 +103,7 @@ pub(super) async fn live(house: &House) -> u8 {
             log: station.log.clone(),
             lives: Arc::clone(&station.lives),
             backoff: Backoff::new(process.restart),
-            grace: house.config.grace,
-            is_only: house.stations.len() == 1,
+            estate: Arc::clone(&house.estate),
             reserved: station.reserved.clone(),
             died,
             end: station.wants.end.clone(),
@@ -118,7 +119,7 @@ pub(super) async fn live(house: &House) -> u8 {
     };
     let emptied = stop::empty(house, &mut signals, name, graceful).await;
     let grace = if graceful && emptied == Emptied::Closed {
-        house.config.grace
+        house.estate.config().grace
     } else {
         Duration::ZERO
     };
@@ -132,7 +133,14 @@ pub(super) async fn live(house: &House) -> u8 {
 
 /// Hears signals and ends, until one of them decides.
 async fn until_fate(house: &House, supervisor: &Supervisor, signals: &mut Signals, lives: &mut JoinSet<Last>) -> Fate {
-    let serves_others = house.stations.iter().any(|station| station.process().is_none());
+    // Backends that something else starts may come and go by reloads.
+    let serves_others = || {
+        house
+            .estate
+            .stations()
+            .iter()
+            .any(|station| station.process().is_none())
+    };
     let mut code = 0;
     loop {
         tokio::select! {
@@ -150,7 +158,7 @@ async fn until_fate(house: &House, supervisor: &Supervisor, signals: &mut Signal
                 Ok(Last::NeverStarted(code)) => return Fate::Ended(code),
                 Ok(Last::Ended(ended)) => {
                     code = if code == 0 { ended } else { code };
-                    if lives.is_empty() && !serves_others {
+                    if lives.is_empty() && !serves_others() {
                         return Fate::Ended(code);
                     }
                 }
@@ -168,10 +176,8 @@ struct Life {
     log: Log,
     lives: Arc<Lives>,
     backoff: Backoff,
-    /// Between the first signal and KILL.
-    grace: Duration,
-    /// There is no other backend: with it greenroom ends.
-    is_only: bool,
+    /// For the time between the first signal and KILL, and whether there is another backend: else greenroom ends with it.
+    estate: Arc<Estate>,
     /// Its port, where we have chosen it.
     reserved: Option<Arc<ReservedPort>>,
     died: mpsc::UnboundedReceiver<Death>,
@@ -235,7 +241,7 @@ impl Life {
                         Reason::Overran(_) | Reason::Errno(_) | Reason::Exited(_) | Reason::Said(_) => Signal::TERM,
                     };
                     self.log.warn(format!("CMD is ended, as it has failed: {reason}"));
-                    self.supervisor.fail(self.id, generation, signal, self.grace);
+                    self.supervisor.fail(self.id, generation, signal, self.estate.config().grace);
                     *failed = Some(reason.to_string().into());
                 }
                 death = self.died.recv() => {
@@ -281,7 +287,7 @@ impl Life {
                 let hint = if is_possible { PORT_HINT } else { "" };
                 let message = format!("CMD is not started again: {reason}{hint}");
                 match reason {
-                    GiveUp::TooOften if self.is_only => self.log.fatal(code, message),
+                    GiveUp::TooOften if self.estate.stations().len() == 1 => self.log.fatal(code, message),
                     GiveUp::TooOften | GiveUp::Never | GiveUp::Succeeded => self.log.warn(message),
                 }
                 false

@@ -6,15 +6,19 @@
 //!                       children (of processes) ─────┘            └──── probers
 //! ```
 //!
+//! What the configuration makes of it is `estate`; a reload puts another in its place (`reload`).
 //! The doors are bound before the runtime exists and before any child is started.
 //! Every way out leads through `stop`: the held are refused at once, the relayed
 //! closed at their pace, then the children are ended.
 
 mod checker;
 mod child;
+mod estate;
 mod lives;
+mod lookout;
 mod places;
 mod prober;
+mod reload;
 mod state;
 mod station;
 mod stop;
@@ -23,26 +27,24 @@ mod tests;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use greenroom_core::limits::HOUSE_THREADS;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::admin;
 use crate::clock;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, Loaded, LogFormat, Recipe};
 use crate::drains::Drains;
-use crate::front::{self, Front};
 use crate::listener;
 use crate::memory;
 use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::supervise::{Outer, Rlimit};
-use crate::telemetry::{Event, Format, Log};
+use crate::telemetry::{Format, Log};
 use crate::threads::Threads;
 
+use estate::{Estate, Ground};
+use reload::Reloader;
 use state::StartsFile;
-use station::Station;
 
 /// The program cannot listen (`EX_UNAVAILABLE` of sysexits).
 pub const CANNOT_LISTEN: u8 = 69;
@@ -51,17 +53,14 @@ pub const CANNOT_LISTEN: u8 = 69;
 pub const FAULT: u8 = 70;
 
 /// Runs until it is told to stop, or until all its children have ended for good. Returns the exit code.
-/// `notes` are said as warnings first.
+/// Its notes are said as warnings first; the recipe is what it was made of, to be made again.
 #[must_use]
-pub fn run(config: Config, notes: Vec<String>) -> u8 {
+pub fn run(loaded: Loaded, recipe: Recipe) -> u8 {
+    let Loaded { config, notes, .. } = loaded;
     let _ = clock::now(); // moment zero
     let nofile = raise_descriptors();
     make_room(); // before there is a second thread
-    let log = Log::start(match config.log_format {
-        LogFormat::Auto => Format::auto(),
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    });
+    let log = Log::start(format(config.log_format));
     for note in notes.into_iter().chain(admin::platform::too_little_time(&config)) {
         log.warn(note);
     }
@@ -82,12 +81,26 @@ pub fn run(config: Config, notes: Vec<String>) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return fail(&log, &format!("cannot start: {error}"), CANNOT_LISTEN),
     };
-    let code = runtime.block_on(house(Arc::new(config), doors, socket, nofile, log.clone()));
+    let site = Site {
+        recipe,
+        doors,
+        socket,
+        nofile,
+    };
+    let code = runtime.block_on(house(Arc::new(config), site, log.clone()));
     crate::supervise::errand::end_all();
     log.flush();
     // Connections that are left have had their time: the process ends with them.
     runtime.shutdown_background();
     code
+}
+
+fn format(configured: LogFormat) -> Format {
+    match configured {
+        LogFormat::Auto => Format::auto(),
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    }
 }
 
 /// Bound while there is one thread. One that the user has asked for must come about; without one of
@@ -113,73 +126,41 @@ fn fail(log: &Log, message: &str, code: u8) -> u8 {
 
 /// Everything that the parts of the house share.
 struct House {
-    config: Arc<Config>,
     registry: Arc<Registry>,
-    stations: Vec<Station>,
+    /// What the configuration has made.
+    estate: Arc<Estate>,
     drain: watch::Sender<Option<Drain>>,
     /// Drains by command.
     drains: Arc<Drains>,
     /// Seeds what is spread over clients.
     seed: u64,
-    outer: Outer,
+    outer: Arc<Outer>,
     log: Log,
     nofile: Option<Rlimit>,
     /// Where greenroom is asked and told things.
     admin: Option<admin::Socket>,
 }
 
-async fn house(
-    config: Arc<Config>,
+/// What was there before the runtime.
+struct Site {
+    recipe: Recipe,
     doors: Vec<std::net::TcpListener>,
     socket: Option<admin::Socket>,
     nofile: Option<Rlimit>,
-    log: Log,
-) -> u8 {
-    let registry = Registry::new(log.clone(), descriptor_limit(), &config.limits);
-    tokio::spawn(memory::give_back(Arc::clone(&registry.crowd_gone)));
-    tokio::spawn(crate::watch::run(Arc::clone(&registry)));
-    if let Some(folder) = &config.state_dir {
-        StartsFile::make_room(folder, &log);
-    }
-    let stations = (0..config.backends.len()).map(|backend| Station::open(&config, backend, &registry, &log));
-    let stations: Vec<Station> = match stations.collect() {
-        Ok(stations) => stations,
-        Err(error) => {
-            let message = format!("cannot reserve a port for a backend: {error}");
-            return fail(&log, &message, CANNOT_LISTEN);
-        }
-    };
-    let (drain, draining) = watch::channel(None);
-    let seed = random_seed();
-    let drains = Drains::new(&registry, &log, seed);
-    let parts = Parts {
-        config: &config,
-        registry: &registry,
-        stations: &stations,
-        draining,
-        drains: &drains,
-        seed,
-        log: &log,
-    };
-    let admin = match parts.open(doors, socket) {
-        Ok(admin) => admin,
+}
+
+async fn house(config: Arc<Config>, site: Site, log: Log) -> u8 {
+    let house = match open(&config, site, log.clone()) {
+        Ok(house) => house,
         Err(message) => return fail(&log, &message, CANNOT_LISTEN),
     };
-    let outer = Outer::from_env();
-    outer.ready(); // what matters to whoever depends on us: clients may come
-    let house = House {
-        config,
-        registry,
-        stations,
-        drain,
-        drains,
-        seed,
-        outer,
-        log,
-        nofile,
-        admin,
-    };
-    let code = if house.stations.iter().any(|station| station.process().is_some()) {
+    drop(config); // another may take its place
+    let has_children = house
+        .estate
+        .stations()
+        .iter()
+        .any(|station| station.process().is_some());
+    let code = if has_children {
         child::live(&house).await
     } else {
         stop::serve(&house).await
@@ -188,76 +169,49 @@ async fn house(
     code
 }
 
-/// What is behind all doors.
-struct Parts<'a> {
-    config: &'a Arc<Config>,
-    registry: &'a Arc<Registry>,
-    stations: &'a [Station],
-    draining: watch::Receiver<Option<Drain>>,
-    drains: &'a Arc<Drains>,
-    seed: u64,
-    log: &'a Log,
-}
-
-impl Parts<'_> {
-    /// Opens the doors for clients, then that for who asks about greenroom itself.
-    fn open(
-        self,
-        doors: Vec<std::net::TcpListener>,
-        socket: Option<admin::Socket>,
-    ) -> Result<Option<admin::Socket>, String> {
-        let threads = Arc::new(Threads::start().map_err(|error| format!("cannot start: {error}"))?);
-        let backends: Arc<[Arc<front::Backend>]> = (self.stations.iter())
-            .map(|station| Arc::clone(&station.backend))
-            .collect();
-        let hash = std::hash::RandomState::new(); // one: a client has one address, whatever door it takes
-        let mut listeners = Vec::new();
-        for (listener, door) in doors.into_iter().enumerate() {
-            let front = Arc::new(Front {
-                registry: Arc::clone(self.registry),
-                config: Arc::clone(self.config),
-                backends: Arc::clone(&backends),
-                listener,
-                hash: hash.clone(),
-                seed: self.seed,
-                drain: self.draining.clone(),
-            });
-            let opened = open(door, &threads, front, self.log);
-            let address = &self.config.listeners[listener].address;
-            listeners.push(opened.map_err(|error| format!("cannot listen on {address}: {error}"))?);
-        }
-        let asked = Arc::new(admin::Asked {
-            house: ArcSwap::from_pointee(admin::Standing {
-                config: Arc::clone(self.config),
-                backends,
-                listeners,
-            }),
-            registry: Arc::clone(self.registry),
-            drain: self.draining,
-            drains: Arc::clone(self.drains),
-            log: self.log.clone(),
-        });
-        admin::open(&asked, socket, self.log).map_err(|error| format!("cannot open the admin address: {error}"))
+/// Opens the doors for clients, then that for who asks about greenroom itself.
+fn open(config: &Arc<Config>, site: Site, log: Log) -> Result<House, String> {
+    let registry = Registry::new(log.clone(), descriptor_limit(), &config.limits);
+    tokio::spawn(memory::give_back(Arc::clone(&registry.crowd_gone)));
+    tokio::spawn(crate::watch::run(Arc::clone(&registry)));
+    if let Some(folder) = &config.state_dir {
+        StartsFile::make_room(folder, &log);
     }
-}
-
-/// Takes clients from one door, and says so.
-fn open(door: std::net::TcpListener, threads: &Arc<Threads>, front: Arc<Front>, log: &Log) -> std::io::Result<String> {
-    let address = door.local_addr()?.to_string();
-    let listener = TcpListener::from_std(door)?;
-    let (held_max, relayed_max) = front.registry.capacity();
-    let backends: Vec<&str> = match &*front.backends {
-        [only] => vec![&only.authority],
-        all => all.iter().map(|backend| backend.name.as_str()).collect(),
+    let (drain, draining) = watch::channel(None);
+    let (reloads, orders) = reload::orders(&site.recipe);
+    let seed = random_seed();
+    let drains = Drains::new(&registry, &log, seed);
+    let ground = Ground {
+        registry: Arc::clone(&registry),
+        threads: Arc::new(Threads::start().map_err(|error| format!("cannot start: {error}"))?),
+        draining,
+        log: log.clone(),
+        seed,
+        drains: Arc::clone(&drains),
+        hash: std::hash::RandomState::new(),
     };
-    log.say(Event::Listening {
-        address: address.clone(),
-        backend: backends.join(", "),
-        held_max,
-        relayed_max,
-    });
-    tokio::spawn(listener::accept(listener, Arc::clone(threads), front, log.clone()));
-    Ok(address)
+    let estate = Estate::open(ground, config, site.doors, reloads)?;
+    let admin = admin::open(estate.asked(), site.socket, &log);
+    let admin = admin.map_err(|error| format!("cannot open the admin address: {error}"))?;
+    let outer = Arc::new(Outer::from_env());
+    let reloader = Reloader {
+        estate: Arc::clone(&estate),
+        recipe: Arc::new(site.recipe),
+        outer: Arc::clone(&outer),
+        log: log.clone(),
+    };
+    tokio::spawn(reloader.run(orders));
+    Ok(House {
+        registry,
+        estate,
+        drain,
+        drains,
+        seed,
+        outer,
+        log,
+        nofile: site.nofile,
+        admin,
+    })
 }
 
 /// Raises the limit of open files to what we may have; says what it was, for the child.

@@ -3,8 +3,8 @@
 //! Bounded by the configuration: one of these for each of its backends.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use greenroom_core::backend::Source;
 use greenroom_core::gate::Trust;
@@ -17,13 +17,14 @@ use super::prober::Prober;
 use super::state::StartsFile;
 
 use crate::config::{self, Address, Config, Pattern, ProbeKind, Process, Ready};
-use crate::driver::{Driver, Parts, Wants};
+use crate::driver::{Driver, Message, Parts, Wants};
 use crate::front::Backend;
 use crate::probe::Of;
 use crate::registry::Registry;
 use crate::resolve::Names;
 use crate::supervise::ReservedPort;
 use crate::telemetry::Log;
+use tokio::task::AbortHandle;
 
 /// See the module's head.
 pub(super) struct Station {
@@ -40,8 +41,9 @@ pub(super) struct Station {
     pub(super) lines: Arc<SeenLines>,
     /// The log, which names the backend where there are several.
     pub(super) log: Log,
-    config: Arc<Config>,
-    index: usize,
+    settings: config::Backend,
+    /// What asks for ever.
+    asking: Mutex<Vec<AbortHandle>>,
     /// A chosen port stays ours for as long as we live, or until it seems to be in its server's way.
     pub(super) reserved: Option<Arc<ReservedPort>>,
 }
@@ -50,11 +52,7 @@ impl Station {
     /// Opens it: its owner task runs, its probe looks; its process is not started yet.
     pub(super) fn open(config: &Arc<Config>, index: usize, registry: &Arc<Registry>, log: &Log) -> io::Result<Self> {
         let settings = &config.backends[index];
-        let log = if config.backends.len() > 1 {
-            log.of(&settings.name)
-        } else {
-            log.clone()
-        };
+        let log = log.of(&settings.name);
         let (address, reserved) = match &settings.address {
             Some(address) => (address.clone(), None),
             None => {
@@ -86,8 +84,8 @@ impl Station {
             wants,
             lines: Arc::new(SeenLines::new(log_lines(settings).count())),
             log,
-            config: Arc::clone(config),
-            index,
+            settings: settings.clone(),
+            asking: Mutex::default(),
             reserved,
         };
         if let Some(file) = file {
@@ -100,7 +98,19 @@ impl Station {
 
     /// Its settings.
     pub(super) fn settings(&self) -> &config::Backend {
-        &self.config.backends[self.index]
+        &self.settings
+    }
+
+    /// Ends it: nobody is with it any more. It has no process; what looks at it ends with its owner task.
+    pub(super) fn end(&self) {
+        self.backend.inbox.tell(Message::End);
+        for checker in self.asking().drain(..) {
+            checker.abort();
+        }
+    }
+
+    fn asking(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is started for it, if anything.
@@ -151,7 +161,7 @@ impl Station {
                 inbox: Arc::clone(&self.backend.inbox),
                 log: self.log.clone(),
             };
-            tokio::spawn(checker.run());
+            self.asking().push(tokio::spawn(checker.run()).abort_handle());
         }
     }
 

@@ -4,6 +4,7 @@
 //! 2. The relayed are closed as `[drain]` says, within the grace (in `drains`).
 //! 3. The child gets TERM, its grace, and KILL (in `child`).
 //!
+//! HUP of a house without a child is a reload where there is a file to read, unless a terminal is gone.
 //! Ctrl-C and Ctrl-\ at a terminal that the child has are INT and QUIT, told by its
 //! warden. A second signal hurries: who is left is closed at once, each still with its code, and the child gets its TERM. A
 //! third ends: what is left is cut, and the child killed. Where no client is left, the second ends the child.
@@ -109,11 +110,18 @@ pub(super) async fn serve(house: &House) -> u8 {
             return code;
         }
     };
+    house.outer.ready(); // clients may come, and a signal that follows on this is heard
+    let terminals = Terminals::at_hand();
     loop {
         match signals.next().await {
             Asked::Stop { name, graceful } => {
                 empty(house, &mut signals, name, graceful).await;
                 return 0;
+            }
+            Asked::Forward(supervise::Signal::HUP)
+                if house.estate.asked().reloads.has_file() && !terminals.are_gone() =>
+            {
+                house.estate.asked().reloads.tell("signal");
             }
             Asked::Forward(supervise::Signal::HUP) => {
                 empty(house, &mut signals, "HUP", true).await; // the terminal is gone
@@ -121,6 +129,29 @@ pub(super) async fn serve(house: &House) -> u8 {
             }
             Asked::Forward(_) => {} // for a child, and there is none
         }
+    }
+}
+
+/// Which of the standard streams are terminals: HUP means that they are gone, where they are, and else `reload`.
+struct Terminals([bool; 3]);
+
+impl Terminals {
+    fn at_hand() -> Self {
+        Self(Self::there())
+    }
+
+    /// A terminal that was hung up answers nothing any more.
+    fn are_gone(&self) -> bool {
+        self.0 != Self::there()
+    }
+
+    fn there() -> [bool; 3] {
+        use std::io::IsTerminal as _;
+        [
+            io::stdin().is_terminal(),
+            io::stdout().is_terminal(),
+            io::stderr().is_terminal(),
+        ]
     }
 }
 
@@ -137,14 +168,15 @@ pub(super) enum Emptied {
 pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static str, graceful: bool) -> Emptied {
     house.outer.stopping();
     say(house, name);
-    let grace = if graceful { house.config.grace } else { Duration::ZERO };
-    let mut manner = house.config.drain.stop.clone();
+    let config = house.estate.config();
+    let grace = if graceful { config.grace } else { Duration::ZERO };
+    let mut manner = config.drain.stop.clone();
     if !graceful {
         manner.pace = Pace::Window(Duration::ZERO);
     }
     let hurry = begin(house, &manner, grace);
     // Behind the plan: who is held with a 101 is closed by it too.
-    for station in &house.stations {
+    for station in house.estate.all_stations() {
         station.backend.inbox.tell(Message::Drain);
     }
     house.drains.end_all(); // behind that, so that no gate that one of them held opens once more

@@ -113,7 +113,7 @@ impl Parted {
         tokio::spawn(listener::accept(
             listener,
             Arc::new(Threads::here()),
-            front,
+            listener::Door::new(front),
             Log::start(Format::Json),
         ));
         (address, inbox, self.wants)

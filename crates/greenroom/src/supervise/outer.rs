@@ -51,6 +51,13 @@ impl Outer {
         self.send("READY=1");
     }
 
+    /// greenroom takes another configuration; [`Outer::ready`] is said when it has, or has refused it (sd_notify(3)).
+    pub fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
     /// What greenroom is doing, one line for `systemctl status`.
     pub fn status(&self, text: &str) {
         // A line break would begin a new assignment.
@@ -79,10 +86,21 @@ mod tests {
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         let outer = Outer::new(Some(format!("@{name}").as_ref()));
         outer.ready();
+        outer.reloading();
         outer.status("holding\nREADY=0");
         outer.stopping();
         let mut buffer = [0; 100];
-        for expected in ["READY=1", "STATUS=holding READY=0", "STOPPING=1"] {
+        let before = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let mut said = String::new();
+        for _ in 0..2 {
+            let length = manager.recv(&mut buffer).unwrap();
+            said = std::str::from_utf8(&buffer[..length]).unwrap().to_owned();
+        }
+        let micros = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        let micros: i64 = micros.parse().unwrap();
+        let off = before.tv_sec * 1_000_000 + before.tv_nsec / 1_000 - micros;
+        assert!((0..5_000_000).contains(&off), "{off}");
+        for expected in ["STATUS=holding READY=0", "STOPPING=1"] {
             let length = manager.recv(&mut buffer).unwrap();
             assert_eq!(std::str::from_utf8(&buffer[..length]), Ok(expected));
         }

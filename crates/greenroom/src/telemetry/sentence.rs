@@ -169,6 +169,8 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         }
         Event::Draining { .. } | Event::Drained { .. } => return of_drain(event),
         Event::Stopped { code, accepted, .. } => format!("stopped with code {code} after {accepted} connections"),
+        Event::Reloaded(reloaded) => reloaded.sentence(),
+        Event::ReloadFailed(failed) => failed.sentence(),
         Event::Opened { .. }
         | Event::Relaying { .. }
         | Event::Missed { .. }

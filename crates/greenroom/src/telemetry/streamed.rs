@@ -31,7 +31,7 @@ pub(crate) struct Filter {
 }
 
 /// The names of all events, as they are told.
-pub(crate) const EVENTS: [&str; 27] = [
+pub(crate) const EVENTS: [&str; 29] = [
     "listening",
     "started",
     "phase",
@@ -55,6 +55,8 @@ pub(crate) const EVENTS: [&str; 27] = [
     "warning",
     "fatal",
     "stopping",
+    "reloaded",
+    "reload_failed",
     "draining",
     "drained",
     "stopped",
@@ -88,6 +90,8 @@ impl Event {
             Self::Warning { .. } => "warning",
             Self::Fatal { .. } => "fatal",
             Self::Stopping { .. } => "stopping",
+            Self::Reloaded(_) => "reloaded",
+            Self::ReloadFailed(_) => "reload_failed",
             Self::Draining { .. } => "draining",
             Self::Drained { .. } => "drained",
             Self::Stopped { .. } => "stopped",

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use greenroom_core::limits::{LOG_BATCH, LOG_GATHER};
 use serde::Serialize;
@@ -30,11 +31,16 @@ struct Line<'a> {
 }
 
 /// Writes until nobody can say anything any more.
-pub(super) fn write(format: Format, ring: &Ring, to: &mut impl Write) {
+pub(super) fn write(is_json: &AtomicBool, ring: &Ring, to: &mut impl Write) {
     let mut out = Vec::new();
     let mut stories = Stories::default();
     while let Some((missed, events)) = ring.take(LOG_BATCH) {
         out.clear();
+        let format = if is_json.load(Ordering::Relaxed) {
+            Format::Json
+        } else {
+            Format::Text
+        };
         if let Some(first) = events.first().filter(|_| missed > 0) {
             let message = format!("{missed} log lines were dropped: standard error is too slow");
             let event = Event::Warning { message };
@@ -80,11 +86,11 @@ pub(super) fn json(out: &mut Vec<u8>, id: Option<&str>, told: &Told) {
 }
 
 /// Starts it. `None`: the system has no thread for it, and nothing is written.
-pub(super) fn start(format: Format, ring: &Arc<Ring>) -> bool {
-    let ring = Arc::clone(ring);
+pub(super) fn start(is_json: &Arc<AtomicBool>, ring: &Arc<Ring>) -> bool {
+    let (is_json, ring) = (Arc::clone(is_json), Arc::clone(ring));
     std::thread::Builder::new()
         .name("log".into())
-        .spawn(move || write(format, &ring, &mut std::io::stderr()))
+        .spawn(move || write(&is_json, &ring, &mut std::io::stderr()))
         .is_ok()
 }
 
@@ -114,7 +120,7 @@ mod tests {
         }
         ring.close();
         let mut out = Vec::new();
-        write(format, &ring, &mut out);
+        write(&AtomicBool::new(format == Format::Json), &ring, &mut out);
         String::from_utf8(out).unwrap()
     }
 

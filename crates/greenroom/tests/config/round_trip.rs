@@ -282,6 +282,7 @@ fn assemble(parts: Parts) -> Config {
         reload_on_change: false,
         admin,
         state_dir: state_dir.map(Into::into),
+        reload_on_change: grace.as_millis() % 2 == 1,
         profile: profile.map(Into::into),
         limits,
         drain: super::draining::drain(grace, starts),

@@ -91,7 +91,12 @@ impl House {
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = door.local_addr().unwrap();
         tokio::spawn(driver.run());
-        tokio::spawn(listener::accept(door, Arc::new(Threads::here()), front, log));
+        tokio::spawn(listener::accept(
+            door,
+            Arc::new(Threads::here()),
+            listener::Door::new(front),
+            log,
+        ));
         Self {
             address,
             registry,

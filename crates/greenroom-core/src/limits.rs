@@ -394,6 +394,15 @@ pub const CONNECTIONS_SHOWN_MAX: usize = 10_000;
 /// The same unless it is said.
 pub const CONNECTIONS_SHOWN: usize = 1_000;
 
+/// Bounds of the histogram of waits, in milliseconds: from a head that is written at once to the longest hold that is usual.
+pub const WAIT_BUCKETS_MS: &[u64] = &[
+    1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000,
+];
+/// The same of start-ups: from a server that listens at once to one that loads a model.
+pub const START_BUCKETS_MS: &[u64] = &[
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
+];
+
 // ── Telling ────────────────────────────────────────────────────────────────
 
 /// Log lines that wait for standard error; more are dropped and counted.

@@ -14,6 +14,7 @@ pub mod driver;
 pub mod early;
 pub mod front;
 pub mod head;
+mod histogram;
 mod http;
 pub mod listener;
 pub mod opening;

@@ -19,7 +19,7 @@ use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot};
 
 use super::standing::LastVerdict;
-use super::status::Status;
+use super::status::{Measured, Status};
 use crate::config::RouteOf;
 use crate::dial::Dialled;
 use crate::head::Kind;
@@ -110,6 +110,8 @@ pub enum Message {
     Checked(Input, LastVerdict),
     /// How do things stand?
     Ask(oneshot::Sender<Box<Status>>),
+    /// The same, and what was counted?
+    Measure(oneshot::Sender<Box<Measured>>),
     /// A relay was lost by its backend within `settle` after its beginning: so long after the backend's 101.
     LostEarly(Duration),
     /// Something about the backend's readiness, and what told it.
@@ -203,6 +205,13 @@ impl Inbox {
         let (answer, status) = oneshot::channel();
         self.tell(Message::Ask(answer));
         status.await.ok()
+    }
+
+    /// How things stand, and what was counted until then; `None` when the owner task is gone.
+    pub(crate) async fn measured(&self) -> Option<Box<Measured>> {
+        let (answer, measured) = oneshot::channel();
+        self.tell(Message::Measure(answer));
+        measured.await.ok()
     }
 
     /// Any other message.

@@ -20,6 +20,7 @@ mod hearing;
 mod inbox;
 mod standing;
 mod status;
+mod tally;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -39,10 +40,12 @@ use tokio::sync::{Notify, oneshot, watch};
 pub(crate) use inbox::RELAY;
 pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
-pub use status::{CheckStatus, HeldStatus, PhaseStatus, StartsStatus, Status};
+pub use status::{CheckStatus, HeldStatus, Measured, PhaseStatus, StartsStatus, Status};
+pub use tally::{Tally, WaitEnd};
 
 use flaps::Flaps;
 use guests::{Room, Telling};
+use tally::Stay;
 
 use crate::clock;
 use crate::config::{self, Address, Config, RouteOf};
@@ -73,6 +76,8 @@ struct Client {
     dial: (u32, bool),
     /// Its place when that was ordered.
     place: Option<Place>,
+    /// For what is counted of it.
+    stay: Stay,
 }
 
 /// See the module's head.
@@ -81,6 +86,7 @@ pub struct Driver {
     inbox: Arc<Inbox>,
     registry: Arc<Registry>,
     log: Log,
+    tally: Tally,
     readiness: Readiness,
     /// The last verdict of each check.
     verdicts: Box<[Option<LastVerdict>]>,
@@ -212,6 +218,7 @@ impl Driver {
             launcher: Launcher::new(parts.names, Arc::clone(&parts.registry)),
             registry: parts.registry,
             log: parts.log,
+            tally: Tally::new(),
             verdicts: vec![None; settings.checks.len()].into(),
             flaps: vec![Flaps::default(); settings.checks.len()].into(),
             unready: None,
@@ -394,6 +401,7 @@ impl Driver {
             Message::Arrived(id, arrived, arrival) => self.arrived(now, id, arrived, arrival),
             Message::Left(id) => {
                 if let Some(client) = self.clients.remove(&id) {
+                    self.tally.over(client.stay, client.arrived, now, WaitEnd::Left);
                     self.forget(id, client.place);
                     self.gate.handle(now, Input::Left(id));
                 }
@@ -402,7 +410,7 @@ impl Driver {
                 if answer == Answer::NoDescriptor {
                     self.resting = Some(now + ACCEPT_REST);
                 }
-                self.gate.handle(now, Input::Answered(id, answer));
+                self.answered(now, id, answer);
             }
             Message::Unreached(answer) => {
                 if answer != Answer::NoDescriptor {
@@ -416,6 +424,7 @@ impl Driver {
             Message::Ask(answer) => {
                 let _ = answer.send(self.status().into()); // whoever asked may have gone
             }
+            Message::Measure(answer) => drop(answer.send(self.measured().into())),
             Message::LostEarly(delay) => self.gate.handle(now, Input::LostEarly(delay)),
             Message::Backend(input, by) => {
                 if by == RELAY {
@@ -439,6 +448,7 @@ impl Driver {
                     let place = self.gate.place(id);
                     if let Some(client) = self.clients.get_mut(&id) {
                         client.place = Some(place);
+                        Tally::ordered(&mut client.stay);
                     }
                     self.due.insert(place, (attempt, canary));
                 }
@@ -446,12 +456,14 @@ impl Driver {
                     if let Some(client) = self.clients.get_mut(&id) {
                         client.waited = true;
                     }
+                    self.tally.holds += 1;
                     self.log.say(Event::Held { session: id.0, count });
                 }
                 Output::Accept(id) => self.accept(id),
                 Output::Look(id) => self.order(id, |next| Order::Look { next }),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {
+                        self.tally.over(client.stay, client.arrived, now, WaitEnd::LetIn);
                         let _ = client.order.send(Order::Forward); // it may have left: then it is gone anyway
                     }
                 }
@@ -460,7 +472,9 @@ impl Driver {
                         session: id.0,
                         answer: answer.word(),
                     });
+                    self.tally.requeued(answer);
                     let place = self.clients.get_mut(&id).and_then(|client| {
+                        self.tally.answered(&mut client.stay, answer); // the gate may have given the dial up by itself
                         client.waited = true;
                         client.place
                     });
@@ -477,6 +491,9 @@ impl Driver {
                         Refusal::Unanswered if !begun => Refusal::HoldTimeout,
                         other => other,
                     };
+                    if let Some(client) = &client {
+                        self.tally.over(client.stay, client.arrived, now, WaitEnd::Refused);
+                    }
                     self.sent_away.extend(client.map(|client| (client, refusal)));
                 }
                 Output::Changed(change) => self.changed(now, change),
@@ -518,7 +535,7 @@ impl Driver {
                     if answer == Answer::NoDescriptor {
                         self.resting = Some(now + ACCEPT_REST);
                     }
-                    self.gate.handle(now, Input::Answered(id, answer));
+                    self.answered(now, id, answer);
                     self.recall(now);
                 }
             }
@@ -528,8 +545,9 @@ impl Driver {
 
     fn let_in(&mut self, now: Time, id: SessionId, mut dialled: Dialled) {
         dialled.generation = self.readiness.generation().0;
-        if let Some(client) = self.clients.get(&id) {
+        if let Some(client) = self.clients.get_mut(&id) {
             let (attempt, canary) = client.dial;
+            self.tally.released(&mut client.stay, now, canary);
             let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
             self.log.say(Event::Released {
                 session: id.0,
@@ -545,7 +563,7 @@ impl Driver {
             .is_some_and(|client| matches!(*client.request, Kind::Http(_)));
         self.order(id, |next| Order::Dialled { dialled, next });
         if is_http {
-            self.gate.handle(now, Input::Answered(id, Answer::Sent));
+            self.answered(now, id, Answer::Sent);
         }
     }
 
@@ -556,7 +574,7 @@ impl Driver {
         let behind = self.launcher.recall();
         let due = std::mem::take(&mut self.due).into_keys().map(|place| place.id);
         for id in behind.into_iter().chain(due) {
-            self.gate.handle(now, Input::Answered(id, Answer::Recalled));
+            self.answered(now, id, Answer::Recalled);
         }
     }
 

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::{Config, Fair, Route, RouteOf, TellClients};
 use crate::driver::{Degraded, Inbox, Standing};
+use crate::early::EarlyRoom;
 use crate::head::{Forward, Kind, With, other_readings};
 use crate::http::Pool;
 use crate::registry::Registry;
@@ -49,6 +50,8 @@ pub struct Backend {
     pub standing: watch::Receiver<Standing>,
     /// What it selected of what clients offered.
     pub(crate) learned: Mutex<Learned>,
+    /// What its accepted clients have sent before it was ready.
+    pub(crate) early: Arc<EarlyRoom>,
 }
 
 /// Which subprotocols a backend selected of which offers, by route: a few offers for each, the latest.

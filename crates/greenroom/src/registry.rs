@@ -12,6 +12,7 @@
 mod notice;
 mod record;
 mod table;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,6 +38,7 @@ pub(crate) use notice::{Close, Mailbox, Notice};
 pub use record::{Asked, Record, Traffic};
 pub use table::Closed;
 use table::Table;
+pub use traffic::{Sum, Sums};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -215,6 +217,12 @@ impl Registry {
     #[must_use]
     pub fn last_closed(&self) -> Vec<Arc<Closed>> {
         self.table.all_closed()
+    }
+
+    /// What went over relays since greenroom began, by backend.
+    #[must_use]
+    pub fn traffic(&self) -> Sums {
+        self.table.traffic()
     }
 
     /// How many connections are in a state now.
@@ -505,6 +513,55 @@ mod tests {
         registry.want_descriptor();
         drop(used);
         assert!(freed.as_mut().poll(&mut cx).is_ready());
+    }
+
+    /// Whoever adds up while connections write, close and open sees each byte once: the sum never falls, is never more
+    /// than was written, and is exact in the end.
+    #[test]
+    fn what_went_over_connections_is_summed_once_and_never_falls_while_they_close() {
+        let (connections, writes) = (2_000_u64, 20_u64);
+        let registry = Registry::new(Log::start(Format::Json), 1 << 16, &Limits::default());
+        let layers = crate::config::Layers {
+            file: None,
+            variables: Vec::new(),
+            flags: crate::config::Flags::default(),
+            purpose: crate::config::Purpose::Serve,
+        };
+        let text = b"[backend.app]\naddress = \"127.0.0.1:1\"\n".to_vec();
+        let config = Arc::new(crate::config::load_bytes("test.toml", text, &layers).unwrap().config);
+        let one = || {
+            for _ in 0..connections {
+                let mut entry = registry.accept(HERE).unwrap();
+                let route = RouteOf::new(&config, 0);
+                entry.record.asks(Some(Asked {
+                    route,
+                    path: "/".into(),
+                }));
+                for _ in 0..writes {
+                    entry.record.up.add(10, 1);
+                    entry.record.down.add(100, 2);
+                }
+                entry.ends(CloseCause::Silent); // of which the log says nothing
+            }
+        };
+        let (mut last, mut looks) = (Sum::default(), 0);
+        std::thread::scope(|scope| {
+            let writers = [scope.spawn(one), scope.spawn(one), scope.spawn(one)];
+            while !writers.iter().all(|writer| writer.is_finished()) {
+                let sum = registry.traffic().get("app");
+                assert!(sum.up >= last.up && sum.down >= last.down, "{last:?}, then {sum:?}");
+                assert!(sum.up.0 <= 3 * connections * writes * 10, "{sum:?}");
+                (last, looks) = (sum, looks + 1);
+            }
+        });
+        let all = 3 * connections * writes;
+        let sum = registry.traffic().get("app");
+        assert_eq!(
+            (sum.up, sum.down),
+            ((all * 10, all), (all * 100, all * 2)),
+            "{looks} looks"
+        );
+        assert!(looks > 10, "{looks} looks");
     }
 
     #[test]

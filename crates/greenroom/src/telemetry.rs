@@ -333,6 +333,12 @@ impl Log {
         }
     }
 
+    /// How many lines were dropped, as standard error was too slow.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// A sentence for a person.
     pub fn warn(&self, message: impl Into<String>) {
         self.say(Event::Warning {

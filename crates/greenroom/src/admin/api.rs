@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use super::connections;
+use super::exposition::Format;
 use super::guard::{self, Rule};
 use super::health::{self, Question};
 use super::metrics;
@@ -168,11 +169,11 @@ async fn other_method() -> Refused {
     (StatusCode::METHOD_NOT_ALLOWED, Json(problem))
 }
 
-async fn scrape(asked: State<Arc<Asked>>) -> Response {
-    let books = Arc::clone(&asked.registry);
-    let Json(report) = report(asked).await;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics::text(&report, &books)).into_response()
+async fn scrape(State(asked): State<Arc<Asked>>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let format = Format::accepted(accept.filter_map(|field| field.to_str().ok()));
+    let kind = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")];
+    (kind, metrics::text(&asked, format).await).into_response()
 }
 
 async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {

@@ -16,10 +16,12 @@
 mod api;
 pub mod client;
 mod connections;
+mod exposition;
 mod guard;
 pub mod health;
 mod metrics;
 pub mod platform;
+mod process;
 pub mod report;
 pub mod socket;
 
@@ -43,6 +45,7 @@ use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::telemetry::Log;
 
+pub use metrics::Requests;
 pub use socket::Socket;
 
 /// What is asked about, and told.
@@ -56,6 +59,8 @@ pub struct Asked {
     pub drain: watch::Receiver<Option<Drain>>,
     /// Where it is said who has changed what.
     pub log: Log,
+    /// What was asked and told here, counted.
+    pub requests: Requests,
 }
 
 /// What a configuration has made of the house.
@@ -82,13 +87,15 @@ pub fn open(asked: &Arc<Asked>, socket: Option<Socket>, log: &Log) -> io::Result
     let house = asked.house();
     let settings = &house.config.admin;
     if let Some(address) = &settings.address {
-        tokio::spawn(serve_tcp(bind(address)?, api::at_address(asked, settings), log.clone()));
+        let router = metrics::counted(api::at_address(asked, settings), asked, metrics::Door::Address);
+        tokio::spawn(serve_tcp(bind(address)?, router, log.clone()));
     }
     let Some(socket) = socket else {
         return Ok(None);
     };
     let listener = UnixListener::from_std(socket.listener()?)?;
-    tokio::spawn(serve_unix(listener, api::at_socket(asked), log.clone()));
+    let router = metrics::counted(api::at_socket(asked), asked, metrics::Door::Socket);
+    tokio::spawn(serve_unix(listener, router, log.clone()));
     Ok(Some(socket))
 }
 

@@ -212,6 +212,7 @@ impl Driver {
             pool: Arc::clone(&pool),
             standing: stands,
             learned: Default::default(),
+            early: parts.registry.early.part(),
         };
         let mut driver = Self {
             inbox,

@@ -196,10 +196,17 @@ mod tests {
             tally.answered(&mut stay, Answer::Spoke);
         }
         tally.over(stay, at(5), at(90), WaitEnd::LetIn);
-        assert_eq!((tally.dials["switched"], tally.dials["lost_early"], tally.dials["spoke"]), (1, 1, 0));
+        assert_eq!(
+            (tally.dials["switched"], tally.dials["lost_early"], tally.dials["spoke"]),
+            (1, 1, 0)
+        );
         assert_eq!((tally.releases, tally.canaries), (2, 2));
         let waits = tally.waits(WaitEnd::LetIn);
-        assert_eq!((waits.count(), waits.sum()), (1, Duration::from_millis(35)), "until it was let in last");
+        assert_eq!(
+            (waits.count(), waits.sum()),
+            (1, Duration::from_millis(35)),
+            "until it was let in last"
+        );
 
         let mut stay = Stay::default();
         Tally::ordered(&mut stay);

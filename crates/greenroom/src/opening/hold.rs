@@ -313,7 +313,7 @@ impl Waiting {
                     head,
                     selected,
                     max,
-                    &front.registry.early,
+                    &front.backend(self.route).early,
                 )))
             }
             other => other,

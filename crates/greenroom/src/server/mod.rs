@@ -220,6 +220,7 @@ impl Parts<'_> {
             registry: Arc::clone(self.registry),
             drain: self.draining,
             log: self.log.clone(),
+            requests: admin::Requests::default(),
         });
         admin::open(&asked, socket, self.log).map_err(|error| format!("cannot open the admin address: {error}"))
     }

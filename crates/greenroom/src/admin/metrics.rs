@@ -141,8 +141,12 @@ fn of_connections(page: &mut Page, books: &Registry, config: &config::Config) {
     let help = "Memory for what accepted clients have sent before their backends were ready";
     page.family(Kind::Gauge, "greenroom_early_bytes", help)
         .is(&[], books.early.used());
-    page.family(Kind::Gauge, "greenroom_early_limit_bytes", "How much that may be")
-        .is(&[], config.limits.early_budget);
+    page.family(
+        Kind::Gauge,
+        "greenroom_early_limit_bytes",
+        "Memory that what accepted clients send before their backends are ready may take",
+    )
+    .is(&[], config.limits.early_budget);
     let help = "Cookies of 101 answers that clients never saw, as they had an earlier one of greenroom";
     page.family(Kind::Counter, "greenroom_cookies_lost", help)
         .is(&[], books.cookies_lost());
@@ -285,7 +289,7 @@ fn of_dials(page: &mut Page, seen: &[Seen]) {
     for each in seen {
         releases.is(&[("backend", each.name())], each.measured.tally.releases);
     }
-    let help = "Those among them that went alone, to try the way";
+    let help = "Sessions whose head was written to the backend alone, to try the way";
     let mut canaries = page.family(Kind::Counter, "greenroom_canaries", help);
     for each in seen {
         canaries.is(&[("backend", each.name())], each.measured.tally.canaries);

@@ -403,6 +403,23 @@ pub const START_BUCKETS_MS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
 ];
 
+// ── Traces ─────────────────────────────────────────────────────────────────
+
+/// Of so many handshakes a share can be traced: all, unless it is said.
+pub const TRACE_SAMPLE: usize = 1_000;
+/// Spans that wait to be sent, some 1 KiB each; more are dropped and counted.
+pub const TRACE_QUEUE: usize = 4_096;
+/// Spans that are sent together, as OpenTelemetry's own exporters have it.
+pub const TRACE_BATCH: usize = 512;
+/// How long the first of them waits for others.
+pub const TRACE_GATHER: Duration = Duration::from_secs(1);
+/// How long a collector may take for a batch; what it has not taken then is lost.
+pub const TRACE_EXPORT: Duration = Duration::from_secs(10);
+/// How long greenroom's end waits for the last of them.
+pub const TRACE_FLUSH: Duration = Duration::from_secs(1);
+/// Bytes of a collector's answer.
+pub const TRACE_ANSWER_MAX: usize = 64 << 10;
+
 // ── Telling ────────────────────────────────────────────────────────────────
 
 /// Log lines that wait for standard error; more are dropped and counted.

@@ -309,6 +309,7 @@ pub(crate) fn forward<'r>(
         target: route.rewrite.is_some().then(|| route.target(request.target())),
         authority,
         degraded: degraded.map(|degraded| degraded.field.as_str()),
+        trace: None,
     }
 }
 

@@ -28,3 +28,4 @@ pub mod stream;
 pub mod supervise;
 pub mod telemetry;
 pub mod threads;
+pub mod trace;

@@ -16,8 +16,8 @@ mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::limits::{
@@ -33,6 +33,7 @@ use crate::early::EarlyRoom;
 use crate::front::Backend;
 use crate::head::Kind;
 use crate::telemetry::{Event, Log, printable};
+use crate::trace::Tracer;
 
 pub(crate) use notice::{Close, Mailbox, Notice};
 pub use record::{Asked, Record, Traffic};
@@ -79,6 +80,8 @@ pub struct Registry {
     pub(crate) turned_away: Arc<Semaphore>,
     /// What accepted clients have sent before their backends were ready.
     pub early: Arc<EarlyRoom>,
+    /// Where spans go, if anything is traced.
+    tracer: OnceLock<Tracer>,
 }
 
 impl Registry {
@@ -106,7 +109,21 @@ impl Registry {
             tarpit: Semaphore::new(TARPIT_MAX),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             early: EarlyRoom::new(limits.early_budget),
+            tracer: OnceLock::new(),
         })
+    }
+
+    /// Handshakes are traced from now on. Said once, at the start.
+    pub fn trace_to(&self, tracer: Option<Tracer>) {
+        if let Some(tracer) = tracer {
+            let _ = self.tracer.set(tracer);
+        }
+    }
+
+    /// Where spans go, if anything is traced.
+    #[must_use]
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.get()
     }
 
     /// Takes a client's connection into the books; a refusal, which is counted, when there is no room for it. Some

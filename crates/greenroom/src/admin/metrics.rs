@@ -20,6 +20,7 @@ use crate::config;
 use crate::driver::{Measured, WaitEnd};
 use crate::front::Backend;
 use crate::registry::{Registry, Sums};
+use crate::trace::Tracer;
 
 /// Requests at the doors of the admin API, by door and class of the answer's status.
 #[derive(Debug, Default)]
@@ -98,6 +99,12 @@ fn of_greenroom(page: &mut Page, asked: &Asked) {
         for (class, count) in CLASSES.iter().zip(&asked.requests.0[door as usize]) {
             requests.is(&[("door", name), ("class", class)], count.load(Ordering::Relaxed));
         }
+    }
+    let help = "Spans of traces, by what became of them";
+    let mut spans = page.family(Kind::Counter, "greenroom_trace_spans", help);
+    let traced = asked.registry.tracer().map(Tracer::counts);
+    for (outcome, count) in traced.into_iter().flatten() {
+        spans.is(&[("outcome", outcome)], count);
     }
     let help = "Log lines that were dropped because standard error was too slow";
     page.family(Kind::Counter, "greenroom_log_lines_dropped", help)

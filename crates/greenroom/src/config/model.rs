@@ -15,7 +15,7 @@ use greenroom_core::limits;
 use greenroom_core::phase;
 use greenroom_core::readiness::Need;
 
-use super::{Address, Admin, Check, Ready, Shed, TellClients};
+use super::{Address, Admin, Check, Ready, Shed, TellClients, Tracing};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub profile: Option<String>,
     /// Bounds of the whole process, and of what one address may take of it.
     pub limits: Limits,
+    /// Where traces are sent, and of how many handshakes.
+    pub tracing: Tracing,
 }
 
 /// Bounds of the whole process, and of what one address may take of it.

@@ -152,6 +152,7 @@ mod tests {
             routes,
             grace: Duration::ZERO,
             log_format: LogFormat::Auto,
+            tracing: Default::default(),
             admin: Admin::default(),
             state_dir: None,
             profile: None,

@@ -76,6 +76,7 @@ impl Driver {
             peer,
             accept,
             who,
+            trace,
             order,
         } = arrival;
         let need = route.need;
@@ -95,6 +96,7 @@ impl Driver {
             dial: (0, false),
             place: None,
             stay: Stay::default(),
+            trace,
         };
         self.clients.insert(id, client);
         let arrived = Input::Arrived {

@@ -23,6 +23,7 @@ use super::status::{Measured, Status};
 use crate::config::RouteOf;
 use crate::dial::Dialled;
 use crate::head::Kind;
+use crate::trace::Sent;
 
 /// Who tells that a relay was lost.
 pub(crate) const RELAY: &str = "relay";
@@ -85,6 +86,8 @@ pub struct Arrival {
     pub accept: Accept,
     /// Who it is, for the gate.
     pub who: Who,
+    /// What its backend hears of its trace.
+    pub trace: Option<Sent>,
     /// Where to tell it.
     pub order: oneshot::Sender<Order>,
 }
@@ -264,6 +267,7 @@ mod tests {
             peer: [127, 0, 0, 1].into(),
             accept: Accept::Never,
             who: Who::default(),
+            trace: None,
             order: oneshot::channel().0,
         }
     }

@@ -56,6 +56,7 @@ use crate::http::Pool;
 use crate::registry::Registry;
 use crate::resolve::Names;
 use crate::telemetry::{Event, Log};
+use crate::trace::Sent;
 
 /// Entries for which room is kept when nobody needs it.
 const ROOM_KEPT: usize = 64;
@@ -78,6 +79,8 @@ struct Client {
     place: Option<Place>,
     /// For what is counted of it.
     stay: Stay,
+    /// What its backend hears of its trace.
+    trace: Option<Sent>,
 }
 
 /// See the module's head.
@@ -518,7 +521,7 @@ impl Driver {
             let (route, request, peer) = (&client.route, &client.request, client.peer);
             let degraded = self.standing.borrow().degraded.clone();
             let mut forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
-            forward.is_accepted = client.accept == Accept::Done;
+            (forward.is_accepted, forward.trace) = (client.accept == Accept::Done, client.trace);
             let mut head = Vec::new();
             client.request.to_backend(&forward, &mut head);
             self.launcher.begin(id, head);

@@ -270,6 +270,13 @@ impl Kind {
         let (_, all) = self.kept().parts(&mut slots);
         look(fields::values(all, name).next())
     }
+
+    /// Looks at a field; `None` where it has none of this name, or several.
+    pub(crate) fn with_single_field<T>(&self, name: &str, look: impl FnOnce(Option<&[u8]>) -> T) -> T {
+        let mut slots = fields::slots();
+        let (_, all) = self.kept().parts(&mut slots);
+        look(fields::single(all, name).ok().flatten())
+    }
 }
 
 impl Http {

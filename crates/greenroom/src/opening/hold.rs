@@ -18,13 +18,14 @@ use super::guest::Guest;
 use super::parting::Parting;
 use super::template::{self, Selected};
 use super::watched::Watched;
-use super::{Switched101, refuse};
+use super::{Switched101, refuse, traced};
 use crate::clock;
 use crate::config::Hold;
 use crate::driver::{Arrival, Inbox, Message, Order};
 use crate::front::Front;
 use crate::head::{Edits, Kind};
 use crate::registry::Entry;
+use crate::trace::Begun;
 
 /// A session in the gate's care. Dropped before its time, it says that it left.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Drop for Place {
 }
 
 /// How the wait ended.
-enum Done {
+pub(super) enum Done {
     /// The client may have what the backend said.
     Answered(Received),
     /// It is sent away.
@@ -95,6 +96,8 @@ struct Waiting {
     route: usize,
     /// Where the gate's next word comes.
     next: oneshot::Receiver<Order>,
+    /// Its span, if it is traced.
+    trace: Option<Box<Begun>>,
 }
 
 /// Waits at the gate until the client may be relayed. `None`: it was refused,
@@ -113,6 +116,7 @@ pub(super) fn wait<'a>(
         Kind::Upgrade(upgrade) => template::select(upgrade, settings, route, front.backend(route)),
         Kind::Http(_) => None,
     };
+    let trace = front.registry.tracer().and_then(|tracer| tracer.begin(&request));
     let request = Arc::new(request);
     let arrival = Arrival {
         deadline: clock::now() + settings.hold_timeout,
@@ -127,6 +131,7 @@ pub(super) fn wait<'a>(
             Hold::Accept | Hold::Auto | Hold::Handshake | Hold::Refuse => Accept::Never,
         },
         who: front.who(&request, peer, route),
+        trace: trace.as_ref().map(|begun| begun.sent()),
         order,
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
@@ -139,6 +144,7 @@ pub(super) fn wait<'a>(
         request,
         route,
         next,
+        trace,
     };
     Box::pin(finish(front, Box::new(waiting), entry))
 }
@@ -146,6 +152,9 @@ pub(super) fn wait<'a>(
 /// Waits, and only then carries what it takes to part.
 async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> Option<Relayed> {
     let done = waiting.done(front, entry).await;
+    if let (Some(begun), Some(tracer)) = (waiting.trace.take(), front.registry.tracer()) {
+        traced::end(tracer, &begun, &done, &front.route_of(waiting.route), entry.record());
+    }
     Box::pin(part(front, waiting, done, entry)).await
 }
 

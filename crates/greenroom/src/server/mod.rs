@@ -38,6 +38,7 @@ use crate::relay::Drain;
 use crate::supervise::{Outer, Rlimit};
 use crate::telemetry::{Event, Format, Log};
 use crate::threads::Threads;
+use crate::trace::Tracer;
 
 use state::StartsFile;
 use station::Station;
@@ -130,6 +131,7 @@ async fn house(
     log: Log,
 ) -> u8 {
     let registry = Registry::new(log.clone(), descriptor_limit(), &config.limits);
+    registry.trace_to(Tracer::start(&config, &log));
     if let Some(folder) = &config.state_dir {
         StartsFile::make_room(folder, &log);
     }
@@ -170,6 +172,9 @@ async fn house(
     } else {
         stop::serve(&house).await
     };
+    if let Some(tracer) = house.registry.tracer() {
+        tracer.flush().await;
+    }
     house.log.say(house.registry.ledger(code));
     code
 }

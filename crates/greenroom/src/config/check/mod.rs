@@ -16,6 +16,7 @@ mod needs;
 mod phases;
 mod probes;
 mod routes;
+mod tracing;
 
 pub(super) use routes::derived_name;
 
@@ -109,6 +110,7 @@ impl Checker<'_> {
         let state_dir = self.state_dir(root.state_dir);
         let profile = self.profile(root.profile);
         let limits = self.limits(root.limits);
+        let tracing = self.tracing(root.tracing);
         let (admin, places) = self.admin(root.admin);
         let doors = self.listeners(root.listener);
         let backends_are_known = !root.backend.is_wrong();
@@ -135,6 +137,7 @@ impl Checker<'_> {
             state_dir,
             profile,
             limits,
+            tracing,
         }
     }
 

@@ -168,6 +168,20 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
     }
 }
 
+/// What a scrape says when one client was held, let in, and has gone.
+const ONCE: &[(&str, f64)] = &[
+    ("greenroom_holds_total{backend=\"app\"}", 1.0),
+    ("greenroom_releases_total{backend=\"app\"}", 1.0),
+    ("greenroom_dials_total{backend=\"app\",answer=\"switched\"}", 1.0),
+    ("greenroom_dials_total{backend=\"other\",answer=\"switched\"}", 0.0),
+    ("greenroom_accepted_total", 1.0),
+    ("greenroom_gate{backend=\"other\",state=\"shut\"}", 1.0),
+    ("greenroom_backend_degraded_level{backend=\"app\"}", 4.0),
+    ("greenroom_admin_requests_total{door=\"socket\",class=\"4xx\"}", 0.0),
+    ("greenroom_start_failures_total{backend=\"app\"}", 0.0),
+    ("greenroom_log_lines_dropped_total", 0.0),
+];
+
 #[test]
 fn what_happened_is_counted_once_by_its_name() {
     let stub = Stub::listen();
@@ -208,19 +222,8 @@ fn what_happened_is_counted_once_by_its_name() {
         value(&page, &format!("greenroom_wait_seconds_count{labels}"))
     };
     assert_eq!([waits("let_in"), waits("refused"), waits("left")], [1.0, 0.0, 0.0]);
-    for (sample, expected) in [
-        ("greenroom_holds_total{backend=\"app\"}", 1.0),
-        ("greenroom_releases_total{backend=\"app\"}", 1.0),
-        ("greenroom_dials_total{backend=\"app\",answer=\"switched\"}", 1.0),
-        ("greenroom_dials_total{backend=\"other\",answer=\"switched\"}", 0.0),
-        ("greenroom_accepted_total", 1.0),
-        ("greenroom_gate{backend=\"other\",state=\"shut\"}", 1.0),
-        ("greenroom_backend_degraded_level{backend=\"app\"}", 4.0),
-        ("greenroom_admin_requests_total{door=\"socket\",class=\"4xx\"}", 0.0),
-        ("greenroom_start_failures_total{backend=\"app\"}", 0.0),
-        ("greenroom_log_lines_dropped_total", 0.0),
-    ] {
-        assert_eq!(value(&page, sample), expected, "{sample}");
+    for (sample, expected) in ONCE {
+        assert_eq!(value(&page, sample), *expected, "{sample}");
     }
     for phase in ["database", "warm"] {
         let took = value(

@@ -15,6 +15,7 @@
 )]
 
 pub mod browser;
+pub mod collector;
 pub mod early;
 pub mod firefox;
 pub mod house;

@@ -103,7 +103,7 @@ fn of_greenroom(page: &mut Page, asked: &Asked) {
     let help = "Spans of traces, by what became of them";
     let mut spans = page.family(Kind::Counter, "greenroom_trace_spans", help);
     let traced = asked.registry.tracer().map(Tracer::counts);
-    for (outcome, count) in traced.into_iter().flatten() {
+    for (outcome, count) in traced.unwrap_or(Tracer::NO_COUNTS) {
         spans.is(&[("outcome", outcome)], count);
     }
     let help = "Log lines that were dropped because standard error was too slow";

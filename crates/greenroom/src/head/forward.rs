@@ -154,7 +154,7 @@ fn write_own(all: &[Header<'_>], host: &str, forward: &Forward<'_>, out: &mut Ve
     if let Some(degraded) = forward.degraded {
         fields::write(out, "Greenroom-Degraded", degraded.as_bytes());
     }
-    if let Some(Sent { context, .. }) = forward.trace {
+    if let Some(Sent { context, .. }) = forward.trace.filter(|_| !forward.edits.touches("traceparent")) {
         let _ = write!(out, "traceparent: {context}\r\n");
     }
 }

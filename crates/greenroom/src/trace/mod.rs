@@ -121,6 +121,10 @@ impl Tracer {
             sample_per_mille,
         } = &config.tracing;
         let found = match endpoint {
+            Some(_) if !CAN_EXPORT => {
+                log.warn("nothing is traced, although `tracing.endpoint` is set: this greenroom was built without the feature `otlp`");
+                None
+            }
             Some(url) => Some(url.clone()),
             None => of_environment(|name| std::env::var(name).ok()).unwrap_or_else(|problem| {
                 log.warn(format!("nothing is traced: {problem}"));
@@ -191,19 +195,21 @@ impl Tracer {
         let _ = tokio::time::timeout(TRACE_FLUSH, flushed).await;
     }
 
-    /// What became of spans, by word.
+    /// Where nothing is traced.
+    pub const NO_COUNTS: [(&'static str, u64); 3] = [("exported", 0), ("dropped", 0), ("failed", 0)];
+
+    /// What became of spans, by word: a collector has taken them, the queue was full, the collector did not take them.
     pub fn counts(&self) -> [(&'static str, u64); 3] {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Counts {
             exported,
             dropped,
             failed,
         } = &*self.counts;
-        [
-            ("exported", of(exported)),
-            ("dropped", of(dropped)),
-            ("failed", of(failed)),
-        ]
+        let mut counts = Self::NO_COUNTS;
+        for ((_, value), count) in counts.iter_mut().zip([exported, dropped, failed]) {
+            *value = count.load(Ordering::Relaxed);
+        }
+        counts
     }
 }
 

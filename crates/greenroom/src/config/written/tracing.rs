@@ -12,7 +12,8 @@ written! {
     /// `traceparent` is its parent, and the backend gets one of the same trace.
     struct Tracing {
         /// Where a collector takes them: `http://host:port`, to which `/v1/traces` is added, or with a path of its own. No TLS:
-        /// let a collector on this machine send them on. Needs a greenroom with the feature `otlp`, as the program has it.
+        /// let a collector on this machine send them on. A greenroom that was built without
+        /// the feature `otlp` warns, and sends none.
         #[schemars(extend("x-default" = "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT` of the environment, else none", "examples" = ["http://127.0.0.1:4318"]))]
         endpoint: String,
         /// Of 1,000 handshakes without a valid `traceparent`, so many are traced; with one, its sampled flag decides.

@@ -42,6 +42,7 @@ fn the_defaults_of_the_schema_are_those_that_take_effect() {
             "backend.app.process" => &schema["definitions"]["Process"],
             "limits" => &schema["definitions"]["Limits"],
             "admin" => &schema["definitions"]["Admin"],
+            "tracing" => &schema["definitions"]["Tracing"],
             "listener.main" => &schema["definitions"]["Listener"],
             other => panic!("{other}"),
         };

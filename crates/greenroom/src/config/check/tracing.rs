@@ -11,11 +11,7 @@ impl Checker<'_> {
     pub(super) fn tracing(&mut self, field: Field<written::Tracing>) -> Tracing {
         let written = field.present().map(|written| written.value).unwrap_or_default();
         if written.endpoint.is_absent() {
-            self.note(
-                "tracing.endpoint",
-                "none, unless OTEL_EXPORTER_OTLP_ENDPOINT says so",
-                None,
-            );
+            self.note("tracing.endpoint", "that of the environment, or none", None);
         }
         let endpoint = self.text("tracing.endpoint", written.endpoint, endpoint);
         let (key, most) = ("tracing.sample_per_mille", TRACE_SAMPLE);

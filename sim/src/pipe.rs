@@ -310,6 +310,7 @@ impl Pipe<'_> {
                 self.lost_mid_frame = mid_frame;
                 self.close_client(CloseCode::RESTART);
             }
+            Then::Over(_) => {} // nothing is measured here
             Then::Violation(who, _) => {
                 let client = who == Sender::Client;
                 self.close_client(if client {

@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Show(One),
     /// Say in a sentence why a connection is where it is, or how and why it ended
     Why(One),
+    /// Close connections of a greenroom that runs: by number, those that fit a filter, or all
+    Close(crate::act::Close),
+    /// Send a message to WebSocket clients of a greenroom that runs, between two messages of their server
+    Send(crate::act::Send),
     /// Tell a greenroom that runs how far a backend's start has come, from a shell or a deploy script
     Phase(Phase),
     /// See it happen: a slow server and clients that come too early, without and with greenroom
@@ -153,6 +157,12 @@ pub(crate) struct Ps {
     /// Those of this route only
     #[arg(long, value_name = "NAME")]
     pub(crate) route: Option<String>,
+    /// Those of this user only
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Those with this tag only: name=value, or a name
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Option<String>,
     /// Those of this address only
     #[arg(long, value_name = "IP")]
     pub(crate) address: Option<std::net::IpAddr>,

@@ -18,6 +18,8 @@ pub(crate) fn ps(asked: &Ps) -> u8 {
         ("state", text(&asked.state)),
         ("backend", text(&asked.backend)),
         ("route", text(&asked.route)),
+        ("user", text(&asked.user)),
+        ("tag", text(&asked.tag)),
         ("address", asked.address.map(|address| address.to_string())),
         ("older_than", text(&asked.older_than)),
         ("cause", text(&asked.cause)),

@@ -3,6 +3,7 @@
 //! Nothing is decided here but what the words on the command line mean. All of the
 //! configuration is checked before anything is started.
 
+mod act;
 mod args;
 mod ask;
 mod configure;
@@ -56,6 +57,8 @@ fn main() -> ExitCode {
         args::Command::Ps(asked) => connections::ps(asked),
         args::Command::Show(asked) => connections::show(asked),
         args::Command::Why(asked) => connections::why(asked),
+        args::Command::Close(said) => act::close(said),
+        args::Command::Send(said) => act::send(said),
         args::Command::Phase(said) => ask::phase(said),
         args::Command::Demo => demo::run(),
         args::Command::Schema => configure::print_schema(),

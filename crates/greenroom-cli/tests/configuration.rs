@@ -192,6 +192,7 @@ fn completions_and_manual_pages_are_there_for_each_command() {
         names,
         [
             "greenroom-check.1",
+            "greenroom-close.1",
             "greenroom-completions.1",
             "greenroom-demo.1",
             "greenroom-man.1",
@@ -199,6 +200,7 @@ fn completions_and_manual_pages_are_there_for_each_command() {
             "greenroom-ps.1",
             "greenroom-run.1",
             "greenroom-schema.1",
+            "greenroom-send.1",
             "greenroom-serve.1",
             "greenroom-show.1",
             "greenroom-status.1",

@@ -8,7 +8,7 @@ use common::{
     fixture,
     process::until,
     python,
-    raw::{Raw, Stub, masked, switching},
+    raw::{Raw, Stub, masked, switching, upgrade},
     rig::Rig,
 };
 use greenroom_core::drain::splitmix64;
@@ -134,7 +134,8 @@ fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
     let (python, folder) = (python("python"), fixture(""));
     let config = format!(
         "[backend.app.process]\ncommand = [\"{python}\", \"-m\", \"uvicorn\", \"--app-dir\", \"{folder}\", \"fastapi_app:app\", \"--port\", \"{{port}}\"]\n\
-         [[route]]\nhold = \"accept\"\n"
+         [limits]\nmax_connections_per_user = 12\n\
+         [[route]]\nhold = \"accept\"\nuser = \"header:X-User\"\n"
     );
     let rig = Rig::start("run", &config);
     let mut clients: Vec<Raw> = Vec::new();
@@ -148,7 +149,9 @@ fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
         for _ in 0..40 {
             match draw(6) {
                 0..=2 => {
-                    clients.push(rig.knock("/ws"));
+                    let mut client = Raw::connect(&rig.address);
+                    client.send(upgrade(&format!("X-User: user-{}\r\n", draw(4))));
+                    clients.push(client);
                     came += 1;
                 }
                 3 => {
@@ -177,9 +180,34 @@ fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
         });
     }
     drop(clients);
+    let mut clients_of_users = Vec::new();
     until("nobody is left", || sums(&rig)[..2] == [0, 0]);
     let [_, _, accepted, closed] = sums(&rig);
     assert_eq!((accepted, closed), (came, came));
     let ended = told(&rig, &["ps", "--closed", "--limit", "10000"]);
     assert_eq!(ended["total"], came, "each has a line among the closed");
+    let refused = told(&rig, &["ps", "--closed", "--cause", "connections_of_user"]);
+    assert!(
+        refused["total"].as_u64() > Some(0),
+        "some user had all that it may have"
+    );
+    let users: Vec<_> = (0..4).map(|user| format!("user-{user}")).collect();
+    let of_user = |user: &String| told(&rig, &["ps", "--closed", "--limit", "1", "--user", user])["total"].as_u64();
+    let plain = told(&rig, &["ps", "--closed", "--cause", "served"])["total"].as_u64();
+    let of_users: u64 = users.iter().filter_map(of_user).sum();
+    assert!(
+        of_users + plain.unwrap() <= came && of_users > came / 2,
+        "each is of its user"
+    );
+    for user in &users {
+        for _ in 0..12 {
+            let mut client = Raw::connect(&rig.address);
+            client.send(upgrade(&format!("X-User: {user}\r\n")));
+            assert!(
+                client.head().starts_with("HTTP/1.1 101 "),
+                "no place of a user's was lost"
+            );
+            clients_of_users.push(client);
+        }
+    }
 }

@@ -1,21 +1,18 @@
 //! Decides what one address may have of greenroom: connections that are open, and handshakes that it begins.
 //!
 //! An address is a prefix of one (`address_bits_v4`, `address_bits_v6`): who has a whole network counts as one client.
-//! Handshakes are a bucket of tokens: it holds those of `HANDSHAKE_BURST`, and fills at the rate, exactly.
+//! Handshakes are a bucket of tokens, with those of `HANDSHAKE_BURST` at the most.
 //!
 //! Bounded by `most` addresses. What is remembered of an address without connections is no more than how full its
 //! bucket is, and after `HANDSHAKE_BURST` that is nothing: then it is forgotten. For one address too many the one that
 //! was idle longest is forgotten before its time. One that has connections never is; if all have, the new one is refused.
 
 use core::net::IpAddr;
-use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::bucket::Bucket;
 use crate::limits::{ADDRESSES_FORGOTTEN, HANDSHAKE_BURST};
 use crate::time::Time;
-
-/// What one handshake costs, in parts of which a bucket gets as many in a nanosecond as its rate is.
-const HANDSHAKE: u64 = 1_000_000_000;
 
 /// What one address may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +48,8 @@ pub struct Addresses {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     open: usize,
-    /// What is in its bucket …
-    tokens: u64,
-    /// … at this moment.
-    at: Time,
+    /// Its handshakes, where they are counted.
+    bucket: Option<Bucket>,
     /// Since when it is idle, if it is: its place there.
     idle: Option<Time>,
 }
@@ -67,6 +62,17 @@ impl Addresses {
             rules,
             known: BTreeMap::new(),
             idle: BTreeSet::new(),
+        }
+    }
+
+    /// Other rules from now on. Nobody loses what it has; a bucket where there was none is full.
+    pub fn set_rules(&mut self, now: Time, rules: Rules) {
+        let had_none = self.rules.handshakes.is_none();
+        self.rules = rules;
+        if let (true, Some(rate)) = (had_none, rules.handshakes) {
+            for known in self.known.values_mut() {
+                known.bucket = Some(Bucket::full(now, rate));
+            }
         }
     }
 
@@ -96,12 +102,9 @@ impl Addresses {
             return Ok(());
         };
         let known = self.entry(now, address)?;
-        known.tokens = known.tokens_at(now, rate);
-        known.at = known.at.max(now);
-        let left = known.tokens.checked_sub(HANDSHAKE);
-        known.tokens = left.unwrap_or(known.tokens);
+        let takes = known.bucket.as_mut().is_none_or(|bucket| bucket.take(now, rate));
         self.settle(now, address);
-        left.map(|_| ()).ok_or(Denied::Handshakes)
+        takes.then_some(()).ok_or(Denied::Handshakes)
     }
 
     /// How many addresses are remembered.
@@ -125,11 +128,9 @@ impl Addresses {
             };
             self.forget(longest);
         }
-        let full = self.rules.handshakes.map_or(0, bucket);
         Ok(self.known.entry(address).or_insert(Known {
             open: 0,
-            tokens: full,
-            at: now,
+            bucket: self.rules.handshakes.map(|rate| Bucket::full(now, rate)),
             idle: None,
         }))
     }
@@ -145,8 +146,8 @@ impl Addresses {
         if known.open > 0 {
             return;
         }
-        let rate = self.rules.handshakes;
-        if rate.is_none_or(|rate| known.tokens_at(now, rate) >= bucket(rate)) {
+        let counted = known.bucket.zip(self.rules.handshakes);
+        if counted.is_none_or(|(bucket, rate)| bucket.is_full(now, rate)) {
             self.known.remove(&address);
         } else {
             known.idle = Some(now);
@@ -161,31 +162,11 @@ impl Addresses {
     }
 }
 
-impl Known {
-    fn tokens_at(&self, now: Time, rate: usize) -> u64 {
-        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        let gained = nanoseconds(now.since(self.at)).saturating_mul(rate);
-        self.tokens.saturating_add(gained).min(bucket_of(rate))
-    }
-}
-
-/// What a full bucket holds: the handshakes of `HANDSHAKE_BURST`.
-fn bucket(rate: usize) -> u64 {
-    bucket_of(u64::try_from(rate).unwrap_or(u64::MAX))
-}
-
-fn bucket_of(rate: u64) -> u64 {
-    rate.saturating_mul(nanoseconds(HANDSHAKE_BURST))
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;
+    use core::time::Duration;
     use proptest::prelude::*;
 
     fn address(number: u8) -> IpAddr {
@@ -214,6 +195,31 @@ mod tests {
             book.close(now, of);
         }
         assert_eq!(book.count(), 0, "nothing is kept of who has nothing");
+    }
+
+    #[test]
+    fn other_rules_take_nothing_from_anybody_and_a_new_bucket_is_full() {
+        let mut book = book(Some(3), None, 9);
+        let (now, one) = (Time::ZERO, address(1));
+        (0..3).for_each(|_| book.open(now, one).unwrap());
+        let rules = |connections, handshakes| Rules {
+            connections,
+            handshakes,
+            most: 9,
+        };
+        book.set_rules(now, rules(Some(1), Some(1)));
+        assert_eq!((book.handshake(now, one), book.handshake(now, one)), (Ok(()), Ok(())));
+        assert_eq!(book.handshake(now, one), Err(Denied::Handshakes));
+        book.close(now, one);
+        book.close(now, one);
+        assert_eq!(book.open(now, one), Err(Denied::Connections), "one is there");
+        book.close(now, one);
+        assert_eq!(book.open(now, one), Ok(()));
+        book.set_rules(now, rules(None, None));
+        book.close(now, one);
+        assert_eq!(book.open(now + HANDSHAKE_BURST, address(2)), Ok(()));
+        book.close(now + HANDSHAKE_BURST, address(2));
+        assert_eq!(book.count(), 0);
     }
 
     #[test]

@@ -8,7 +8,12 @@
 //! [`limits::SPREAD_EACH`] per client, whichever is less. What greenroom itself
 //! chooses to close is not closed before its [`limits::FIRST_SECOND`].
 //!
-//! Pure functions: nothing is kept here, nothing grows.
+//! Pure functions: nothing is kept here, nothing grows. Closes of many that greenroom itself chooses are planned
+//! together: see `plan`.
+
+mod plan;
+
+pub use plan::{Pace, Subject, close_reason, plan, share};
 
 use core::time::Duration;
 

@@ -149,6 +149,20 @@ words! {
     }
 }
 
+words! {
+    /// Why a message of greenroom's own is not sent to a client.
+    pub enum Unsent {
+        /// A message of the backend was not complete in time, and no other can stand within it (RFC 6455 §5.4).
+        UnfinishedMessage => "unfinished_message",
+        /// It has no WebSocket of which both sides are open: it waits for its 101, it is for plain HTTP, or it ends.
+        NotRelaying => "not_relaying",
+        /// It takes too little of what is sent to it: as much as is kept waits already.
+        Slow => "slow",
+        /// It is over.
+        Gone => "gone",
+    }
+}
+
 impl Refusal {
     /// The HTTP status before the 101.
     #[must_use]

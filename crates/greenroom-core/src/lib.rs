@@ -21,6 +21,8 @@
 //! | [`buffer`] | what is kept of a client that was accepted before its backend is ready |
 //! | [`wire`] | where WebSocket frames begin and end |
 //! | [`addresses`] | what one address may have: connections, handshakes |
+//! | [`guesses`] | whether an address that brought wrong tokens may try another |
+//! | [`users`] | what one user may have: WebSockets, and which gives way |
 //! | [`session`] | what an answer of the backend means to a waiting client, and how a relay ends |
 //! | [`backoff`] | when a dead child is started again |
 //! | [`drain`] | when each of many connections is closed |
@@ -29,11 +31,13 @@
 pub mod addresses;
 pub mod backend;
 pub mod backoff;
+mod bucket;
 pub mod buffer;
 pub mod check;
 pub mod drain;
 pub mod event;
 pub mod gate;
+pub mod guesses;
 pub mod limits;
 pub mod look;
 pub mod phase;
@@ -41,4 +45,5 @@ pub mod readiness;
 pub mod session;
 pub mod starts;
 pub mod time;
+pub mod users;
 pub mod wire;

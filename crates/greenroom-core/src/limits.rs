@@ -336,6 +336,23 @@ pub const FIRST_SECOND: Duration = Duration::from_secs(1);
 pub const SPREAD_MAX: Duration = Duration::from_secs(5);
 /// … and over this for each of them, if that is less.
 pub const SPREAD_EACH: Duration = Duration::from_millis(2);
+/// Bytes of a Close's reason (RFC 6455 §5.5: 125 bytes of payload, two of them the code).
+pub const CLOSE_REASON_MAX: usize = 123;
+/// Bytes of the words that a drain's Closes say, so that the hint when to come back has its room behind them.
+pub const DRAIN_REASON_MAX: usize = CLOSE_REASON_MAX - " retry-after-ms=4294967295".len();
+/// Drains by command under way at one time, and drains that are over and still told of.
+pub const DRAINS_MAX: usize = 16;
+/// The longest window of a drain.
+pub const DRAIN_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The most closes in a second that a drain may be told to make.
+pub const DRAIN_RATE_MAX: usize = 100_000;
+/// How often a stop looks for clients that were let in just before it and have begun to be relayed since, and a drain for those that are
+/// closed but not over yet.
+pub const DRAIN_LOOK: Duration = Duration::from_millis(100);
+/// Notices that a drain leaves in one go before it lets others run: those who are closed at one instant.
+pub const DRAIN_BURST: usize = 256;
+/// The longest that a gate may be told to be held, open or shut by hand for, if it is told how long.
+pub const HAND_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bytes of a refused client that are read and dropped while it reads its answer.
 pub const LINGER_BYTES: usize = 256 * KIB;
 /// How long a refused client has to take its answer before the socket is closed.
@@ -352,12 +369,21 @@ pub const ADDRESSES_MAX: usize = 65_536;
 pub const ADDRESSES_FORGOTTEN: usize = 2;
 /// The most that `handshakes_per_address` may be, in a second.
 pub const HANDSHAKES_MAX: usize = 100_000;
-/// Handshakes of an address that may come together under its rate, as time: so much of it in one go.
-pub const HANDSHAKE_BURST: Duration = Duration::from_secs(2);
+/// What may happen together under a rate (handshakes of an address, messages of a client), as time: so much of it in one go.
+pub const RATE_BURST: Duration = Duration::from_secs(2);
+/// The same of handshakes: after so long nothing need be remembered of an address.
+pub const HANDSHAKE_BURST: Duration = RATE_BURST;
 /// Clients beyond a limit that are given the time to read their refusal ([`LINGER`]); more are closed at once.
 pub const TURNED_AWAY_MAX: usize = 64;
 /// Leading bits of an address by which clients are told apart: all of IPv4, and of IPv6 what one site has.
 pub const ADDRESS_BITS: (u8, u8) = (32, 64);
+
+// ── Users ──────────────────────────────────────────────────────────────────
+
+/// Bytes of a user's name, and of a tag's value, as a header says it: an address of a mailbox fits, a token does not.
+pub const USER_MAX: usize = 128;
+/// Tags of a route: each is kept with each of its connections.
+pub const TAGS_MAX: usize = 8;
 
 // ── Sockets and descriptors ────────────────────────────────────────────────
 
@@ -381,6 +407,13 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the first keepalive probe, and the time between two.
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
+/// Connections that are a crowd: when three quarters of so many have gone, memory is given back to the system.
+pub const CROWD_LEAST: usize = 1_000;
+/// The same of bytes that accepted clients have sent early.
+pub const CROWD_LEAST_BYTES: usize = 16 * 1024 * KIB;
+/// How long after that, and the least time between two times.
+pub const TRIM_AFTER: Duration = Duration::from_secs(1);
+
 /// Threads for all that is not a client's own. Two, so that a long look at the kernel's tables
 /// on one does not stop the gate on the other. Clients have a thread for each core beside them.
 pub const HOUSE_THREADS: usize = 2;
@@ -398,6 +431,21 @@ pub const CONNECTIONS_SHOWN_MAX: usize = 10_000;
 /// The same unless it is said.
 pub const CONNECTIONS_SHOWN: usize = 1_000;
 
+/// Connections that one request of the admin API may change; for more it is asked again.
+pub const ACT_MATCHED_MAX: usize = 10_000;
+/// Numbers of connections in such a request.
+pub const ACT_NUMBERS_MAX: usize = 1_000;
+/// Connections that its answer names, each with what became of it.
+pub const ACT_OUTCOMES_MAX: usize = 100;
+/// Such requests at one time: one that sends waits for up to [`SEND_PATIENCE`].
+pub const ACTS_MAX: usize = 32;
+/// Bytes of a message of the house's own. With its header, and a few small ones, it fits into [`RELAY_BUFFER`].
+pub const SEND_MAX: usize = 60 * KIB;
+/// How long such a message waits for the end of one of the backend's that is not complete; then it is not sent.
+pub const SEND_PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of a request that changes connections: its message, each character of it escaped (six bytes), and its numbers.
+pub const ACT_BODY_MAX: usize = 6 * SEND_MAX + 64 * KIB;
+
 // ── Telling ────────────────────────────────────────────────────────────────
 
 /// Log lines that wait for standard error; more are dropped and counted.
@@ -406,6 +454,8 @@ pub const LOG_QUEUE: usize = 16_384;
 pub const LOST_GATHER: Duration = Duration::from_millis(100);
 /// Characters of a request's Host, and of its path, in a log line.
 pub const LOG_TEXT_MAX: usize = 100;
+/// Characters of what was changed from outside, and of its details, in a log line.
+pub const AUDIT_TEXT_MAX: usize = 300;
 /// How long log lines are gathered before they are written.
 pub const LOG_GATHER: Duration = Duration::from_millis(2);
 /// Bytes of log that are gathered for one write.
@@ -458,6 +508,13 @@ pub const KEYS_MAX: usize = 4;
 
 /// Connections served at one admin door at a time; for one more the first of them is closed.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Wrong tokens of one address within [`GUESS_WINDOW`]; then nobody of it is listened to for the rest of that. One a second is no
+/// way to guess 16 letters, and a wrong scraper is let in again soon after it was put right.
+pub const GUESSES_MAX: u32 = 10;
+/// See [`GUESSES_MAX`].
+pub const GUESS_WINDOW: Duration = Duration::from_secs(10);
+/// Addresses whose wrong tokens are remembered.
+pub const GUESSERS_MAX: usize = 1_024;
 /// How long an admin door rests after the kernel had no descriptor or memory for a connection.
 pub const ADMIN_REST: Duration = Duration::from_secs(1);
 /// How long one admin connection may last.
@@ -479,6 +536,16 @@ pub const CONFIG_PROBLEMS_MAX: usize = 100;
 pub const CONFIG_MESSAGE_MAX: usize = 1_000;
 /// Bytes of a name in a configuration: it is printed in logs and is a label of metrics.
 pub const CONFIG_NAME_MAX: usize = 64;
+/// Changes that a reload shows; more are counted.
+pub const RELOAD_CHANGES_MAX: usize = 1_000;
+/// Reloads that wait while one is under way; more are told to come again.
+pub const RELOADS_WAITING: usize = 1;
+/// A change of the file is taken when it was left alone for so long: editors write in several steps …
+pub const RELOAD_QUIET: Duration = Duration::from_millis(200);
+/// … and after this time in any case.
+pub const RELOAD_QUIET_MAX: Duration = Duration::from_secs(2);
+/// How long it takes until a folder that could not be watched is tried again.
+pub const RELOAD_WATCH_AGAIN: Duration = Duration::from_secs(5);
 /// Listeners: each is a socket and a task.
 pub const LISTENERS_MAX: usize = 64;
 /// Backends: each has a gate, an owner task and a prober.
@@ -500,6 +567,8 @@ pub const DEGRADED_MESSAGE_MAX: usize = KIB;
 /// Bytes of the token of the admin address, least and most: 16 random letters cannot be guessed over
 /// a network, and the most fits in a head several times.
 pub const ADMIN_TOKEN: (usize, usize) = (16, KIB);
+/// Bytes of the file with the token: the token and the end of its line.
+pub const TOKEN_FILE_MAX: u64 = 2 * KIB as u64;
 /// The most that `held_max` and `http_held_max` may be: no process has more descriptors.
 pub const HELD_MAX_MOST: usize = DESCRIPTORS_MAX;
 /// The least and the most that `head_max` may be: where things are in a head is counted in 16 bits.
@@ -510,6 +579,11 @@ pub const HEAD_TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100)
 pub const DIALS_MAX_MOST: usize = 10_000;
 /// The most that `body_max` may be: 1 TiB; no limit at all is said by leaving it out.
 pub const BODY_MAX_MOST: u64 = 1 << 40;
+
+/// The least and the most that `message_max` may be: no limit at all is said by leaving it out.
+pub const MESSAGE_MAX_RANGE: (u64, u64) = (1, BODY_MAX_MOST);
+/// The most that `message_rate` may be, in a second.
+pub const MESSAGE_RATE_MAX: usize = 100_000;
 
 /// The bounds that one gate keeps to; routes may set their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

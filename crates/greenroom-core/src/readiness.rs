@@ -520,6 +520,13 @@ impl Readiness {
         Level::of_checks(self.checks())
     }
 
+    /// What routes need from now on. The first ones are those of before, so that who waits is known by the same index.
+    pub fn set_needs(&mut self, needs: Arc<[Need]>) {
+        debug_assert!(needs.starts_with(&self.plan.needs));
+        self.plan.needs = needs;
+        self.put_together();
+    }
+
     /// Tells the gate what has changed for it.
     fn put_together(&mut self) {
         let (mut met, mut refused) = (Needs::default(), Needs::default());

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use greenroom_core::buffer::Budget;
+use greenroom_core::limits::CROWD_LEAST_BYTES;
 use tokio::sync::Notify;
+
+use crate::memory::Crowd;
 
 /// What the clients of one backend take of it. See the module's head.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ struct House {
     /// Tells one of those who wait for memory, the first, that some came free; who got some tells the next. Were all told at
     /// once, thousands would look for what is enough for a few, and other clients of their thread would wait.
     freed: Notify,
+    /// How much there was, so that it is given back when it is gone.
+    crowd: Crowd,
 }
 
 #[derive(Debug)]
@@ -36,9 +41,9 @@ struct Books {
 }
 
 impl EarlyRoom {
-    /// For `max` bytes.
+    /// For `max` bytes; `gone` is told when most of many bytes are free again.
     #[must_use]
-    pub fn new(max: usize) -> Arc<Self> {
+    pub fn new(max: usize, gone: &Arc<Notify>) -> Arc<Self> {
         let house = House {
             books: Mutex::new(Books {
                 budget: Budget::new(max),
@@ -46,6 +51,7 @@ impl EarlyRoom {
             }),
             tickets: AtomicU64::new(1),
             freed: Notify::new(),
+            crowd: Crowd::new(CROWD_LEAST_BYTES, gone),
         };
         Arc::new(Self {
             house: Arc::new(house),
@@ -127,6 +133,7 @@ impl Share {
         if granted {
             self.room.bytes.fetch_add(more, Ordering::Relaxed);
         }
+        self.room.house.crowd.grows(books.budget.used());
         if granted && self.leave.is_none() {
             let leave = self.leave.insert(Arc::default());
             books.holders.insert(self.ticket, Arc::clone(leave));
@@ -143,6 +150,7 @@ impl Share {
             let kept = books.budget.free(self.ticket);
             self.room.bytes.fetch_sub(kept, Ordering::Relaxed);
             books.holders.remove(&self.ticket);
+            self.room.house.crowd.shrinks(books.budget.used());
         }
         if std::mem::take(&mut self.is_told) || held {
             self.room.house.freed.notify_one(); // kept for the next who waits, if nobody does
@@ -205,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_is_told_to_leave_and_who_waits_for_memory_hears_that_some_is_free() {
-        let room = EarlyRoom::new(1000);
+        let room = EarlyRoom::new(1000, &Arc::default());
         let (mut old, mut new) = (room.share(), room.share());
         assert!(old.grow(500) && new.grow(399) && room.used() == 899);
         assert!(!room.admits());
@@ -227,7 +235,7 @@ mod tests {
 
     #[test]
     fn parts_are_of_one_budget_and_each_knows_its_own() {
-        let room = EarlyRoom::new(1000);
+        let room = EarlyRoom::new(1000, &Arc::default());
         let (one, other) = (room.part(), room.part());
         let (mut first, mut second, mut third) = (one.share(), one.share(), other.share());
         assert!(first.grow(100) && second.grow(200) && third.grow(400) && first.grow(50));
@@ -244,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_who_waits_is_told_at_a_time_and_tells_the_next_unless_there_was_none() {
-        let room = EarlyRoom::new(1000);
+        let room = EarlyRoom::new(1000, &Arc::default());
         let (mut first, mut second, mut third) = (room.share(), room.share(), room.share());
         let mut holder = room.share();
         assert!(holder.grow(950) && !first.grow(100) && !second.grow(100));

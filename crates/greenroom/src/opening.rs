@@ -89,7 +89,7 @@ async fn requests(
             http::tell_health(front, again, &request, question, entry).await;
             return None;
         }
-        let route = match admit::admit(front, peer, &request) {
+        let route = match admit::admit(front, peer, &request, entry) {
             Ok(route) => route,
             Err(denied) => {
                 Box::pin(admit::deny(front, again, denied, &request, entry)).await;
@@ -104,9 +104,18 @@ async fn requests(
                 entry.enter(State::Opening);
             }
         }
-        if !wants_more(front.drain.clone(), &front.registry, &client).await {
-            entry.ends(CloseCause::Served);
-            return None;
+        let record = Arc::clone(entry.record());
+        tokio::select! {
+            biased;
+            // An idle connection is closed without a word, as HTTP/1.1 allows at any time (RFC 9112 §9.5).
+            close = record.mailbox.to_close() => {
+                entry.ends_with(close.cause, close.detail.map(String::from));
+                return None;
+            }
+            more = wants_more(front.drain.clone(), &front.registry, &client) => if !more {
+                entry.ends(CloseCause::Served);
+                return None;
+            }
         }
     }
 }
@@ -134,7 +143,15 @@ async fn wants_more(mut drain: watch::Receiver<Option<relay::Drain>>, registry: 
 /// Reads a head. `None`: it was no request, or did not come; all is done.
 async fn open(limits: &Limits, client: TcpStream, entry: &mut Entry) -> Option<(TcpStream, Kind)> {
     let mut head = Vec::new();
-    let read = tokio::time::timeout(limits.head_timeout, read_head(&client, limits.head_max, &mut head)).await;
+    let record = Arc::clone(entry.record());
+    let read = tokio::select! {
+        biased;
+        close = record.mailbox.to_close() => {
+            entry.ends_with(close.cause, close.detail.map(String::from)); // there is no request to answer
+            return None;
+        }
+        read = tokio::time::timeout(limits.head_timeout, read_head(&client, limits.head_max, &mut head)) => read,
+    };
     match read {
         Ok(Head::Request(request)) => return Some((client, request)),
         Ok(Head::Bad(fault)) => {
@@ -232,7 +249,7 @@ mod tests {
         (client, listener.accept().await.unwrap().0)
     }
 
-    fn registry(descriptors: usize) -> Arc<Registry> {
+    pub(super) fn registry(descriptors: usize) -> Arc<Registry> {
         Registry::new(Log::start(Format::Json), descriptors, &Limits::default())
     }
 

@@ -6,10 +6,11 @@
 //! without one is counted as a fault of greenroom. So
 //! `accepted = opening + http + held + dialing + relaying + parked + closing + closed`
 //! holds at every moment, by construction. Descriptors are counted here too, as
-//! a free one is a condition of release; and what each address has, where that is
-//! limited.
+//! a free one is a condition of release; what each address has, where that is
+//! limited; and what each user has, where a route says who that is.
 
 mod notice;
+mod own;
 mod record;
 mod table;
 mod traffic;
@@ -21,9 +22,10 @@ use std::sync::{Arc, OnceLock};
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::limits::{
-    CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
+    CROWD_LEAST, CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
 };
 use greenroom_core::time::Time;
+use greenroom_core::users::{Full, Rule};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::addresses::{AddressBook, Counted};
@@ -32,10 +34,14 @@ use crate::config::{Limits, RouteOf};
 use crate::early::EarlyRoom;
 use crate::front::Backend;
 use crate::head::Kind;
+use crate::known;
+use crate::memory::Crowd;
 use crate::telemetry::{Event, Log, printable};
 use crate::trace::Tracer;
+use crate::users::{self, UserBook};
 
-pub(crate) use notice::{Close, Mailbox, Notice};
+pub(crate) use notice::{Close, Notice};
+pub(crate) use own::{Outcome, OwnMessage};
 pub use record::{Asked, Record, Traffic};
 pub use table::Closed;
 use table::Table;
@@ -58,6 +64,10 @@ pub struct Registry {
     cookies_lost: AtomicU64,
     /// Connections of clients that are open: one number, as with `engaged`.
     open: AtomicUsize,
+    /// How many there were, so that their memory is given back when they have gone.
+    crowd: Crowd,
+    /// Told when a crowd has gone.
+    pub(crate) crowd_gone: Arc<Notify>,
     /// Descriptors of clients and backends in use.
     descriptors: AtomicUsize,
     /// Descriptors that sessions may use.
@@ -66,6 +76,8 @@ pub struct Registry {
     connections_max: usize,
     /// What each address has of them.
     pub(crate) addresses: Arc<AddressBook>,
+    /// What each user has of them.
+    pub(crate) users: Arc<UserBook>,
     /// Somebody waits for a descriptor.
     starved: AtomicBool,
     /// Clients' connections that wait for another request: the first to go where descriptors are few.
@@ -88,6 +100,7 @@ impl Registry {
     /// For a process that may open `descriptors` files.
     #[must_use]
     pub fn new(log: Log, descriptors: usize, limits: &Limits) -> Arc<Self> {
+        let crowd_gone = Arc::new(Notify::new());
         Arc::new(Self {
             log,
             table: Table::new(),
@@ -98,9 +111,11 @@ impl Registry {
             refusals: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
             cookies_lost: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            crowd: Crowd::new(CROWD_LEAST, &crowd_gone),
             descriptors: AtomicUsize::new(0),
             connections_max: limits.connections_max.unwrap_or(usize::MAX),
             addresses: AddressBook::new(limits, descriptors),
+            users: Arc::default(),
             budget: descriptors.saturating_sub(DESCRIPTOR_RESERVE.min(descriptors / 2)),
             starved: AtomicBool::new(false),
             idle: AtomicUsize::new(0),
@@ -108,7 +123,8 @@ impl Registry {
             changed: Notify::new(),
             tarpit: Semaphore::new(TARPIT_MAX),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
-            early: EarlyRoom::new(limits.early_budget),
+            early: EarlyRoom::new(limits.early_budget, &crowd_gone),
+            crowd_gone,
             tracer: OnceLock::new(),
         })
     }
@@ -134,6 +150,7 @@ impl Registry {
         self.table.open(&record);
         self.states[State::Opening as usize].fetch_add(1, Ordering::Relaxed);
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.crowd.grows(open);
         let mut entry = Entry {
             registry: Arc::clone(self),
             state: State::Opening,
@@ -144,6 +161,7 @@ impl Registry {
             from: None,
             detail: None,
             counted: None,
+            counted_of_user: None,
             _descriptor: self.descriptor(),
         };
         let (used, most) = (self.descriptors.load(Ordering::Relaxed), self.descriptors_of_clients());
@@ -357,6 +375,8 @@ pub struct Entry {
     detail: Option<Box<str>>,
     /// Its place among those of its address, where they are counted.
     counted: Option<Box<Counted>>,
+    /// Its place among those of its user, where it has one.
+    counted_of_user: Option<Box<users::Counted>>,
     _descriptor: Descriptor,
 }
 
@@ -396,9 +416,16 @@ impl Entry {
     pub(crate) fn asks(&mut self, of: Option<(&Backend, RouteOf)>, request: &Kind) {
         self.of = of.as_ref().and_then(|(backend, _)| backend.label.clone());
         self.record.asks(of.map(|(_, route)| Asked {
+            known: known::of(&route.known_by, request).unwrap_or_default(), // where nobody can tell, it is refused
             route,
             path: printable(request.path(), LOG_TEXT_MAX).into(),
         }));
+    }
+
+    /// It is a WebSocket of this user; the rule says whether there may be another.
+    pub(crate) fn of_user(&mut self, user: &Arc<str>, rule: Option<Rule>) -> Result<(), Full> {
+        self.counted_of_user = Some(self.registry.users.come(user, rule, &self.record)?);
+        Ok(())
     }
 
     /// Its line in the books.
@@ -473,10 +500,12 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.counted_of_user = None; // whoever is in a user's line can still be told to go
         self.record.mailbox.shut();
         // Its places are free before it is told of: who hears it may take them.
         self.counted = None;
-        self.registry.open.fetch_sub(1, Ordering::SeqCst);
+        let open = self.registry.open.fetch_sub(1, Ordering::SeqCst) - 1;
+        self.registry.crowd.shrinks(open);
         let cause = self.cause.unwrap_or(CloseCause::Internal);
         let was_engaged = is_engaged(self.state);
         self.enter(State::Closed);

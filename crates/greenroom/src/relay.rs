@@ -12,6 +12,7 @@
 //! ending. The endings themselves are in `relay::ending`.
 
 mod ending;
+mod own;
 mod pipe;
 
 use std::future::poll_fn;
@@ -24,6 +25,7 @@ use greenroom_core::backend::Input;
 use greenroom_core::drain::{close_at, seed_for};
 use greenroom_core::event::{CloseCause, Refusal};
 use greenroom_core::limits::{CLOSE_HANDSHAKE, FORWARD_AFTER, FORWARD_AFTER_MAX, HALF_CLOSED, SETTLE};
+use greenroom_core::session::MessageLimits;
 use greenroom_core::session::relay::{Ended, Relay, Then};
 use greenroom_core::time::Time;
 use greenroom_core::wire::CloseCode;
@@ -65,6 +67,8 @@ struct Session {
     up: Pipe,
     /// Backend to client.
     down: Pipe,
+    /// Messages of greenroom's own that wait for their turn.
+    own: own::Waiting,
     /// What the client sent before waits until the backend speaks, or for this time.
     waits: Option<Pin<Box<Sleep>>>,
     /// Its part of the house's budget, until the backend has taken that.
@@ -99,7 +103,12 @@ pub(crate) fn run(
     entry: Entry,
 ) -> impl Future<Output = ()> {
     let established = clock::now();
-    let after = front.config.routes[route].forward_after;
+    let settings = &front.config.routes[route];
+    let after = settings.forward_after;
+    let limits = MessageLimits {
+        size: settings.message_max,
+        rate: settings.message_rate,
+    };
     let Switched101 {
         stream,
         descriptor,
@@ -109,12 +118,13 @@ pub(crate) fn run(
     } = switched;
     let mut session = Box::new(Session {
         route,
-        relay: Relay::new(rsv1),
+        relay: Relay::new(rsv1).limited(limits, established),
         client,
         backend: stream,
         _descriptor: descriptor,
         up: Pipe::default(),
         down: Pipe::default(),
+        own: None,
         waits: forward_after(after, before.is_some())
             .map(|time| Box::pin(tokio::time::sleep_until(clock::instant(since + time)))),
         share: None,
@@ -124,10 +134,11 @@ pub(crate) fn run(
         established,
         entry,
     });
-    if let Some(before) = before {
-        session.take_before(before);
-    }
-    let begun = session.take_early(&early);
+    let before = before.map_or(Then::Continue, |before| session.take_before(before));
+    let begun = match (before, session.take_early(&early)) {
+        (over @ Then::Over(_), Then::Continue) => over,
+        (_, then) => then,
+    };
     Box::pin(drive(front, session, begun))
 }
 
@@ -201,8 +212,11 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, front: &Front) -> Poll<End> {
-        if let Some(Notice::Close(close)) = self.entry.record().mailbox.take() {
-            return Poll::Ready(End::Close(close));
+        while let Some(notice) = self.entry.record().mailbox.take() {
+            match notice {
+                Notice::Close(close) => return Poll::Ready(End::Close(close)),
+                Notice::Send(message) => self.send(message),
+            }
         }
         for direction in [Self::poll_down, Self::poll_up] {
             if let Poll::Ready(then) = direction(self, cx) {
@@ -211,7 +225,9 @@ impl Session {
                     Then::HalfClose => self.end_within(HALF_CLOSED),
                     // Nearer than any limit so far: the connections have only to end.
                     Then::BothClosed => self.limit = Some(Box::pin(tokio::time::sleep(CLOSE_HANDSHAKE))),
-                    Then::Lost { .. } | Then::Violation(..) | Then::Done(_) => return Poll::Ready(End::Then(then)),
+                    Then::Lost { .. } | Then::Violation(..) | Then::Over(_) | Then::Done(_) => {
+                        return Poll::Ready(End::Then(then));
+                    }
                 }
                 cx.waker().wake_by_ref(); // go on at once, with the timer just set
             }
@@ -265,7 +281,11 @@ impl Session {
         self.up
             .poll(cx, &mut self.client, &mut self.backend, |input| match input {
                 Ok(bytes) => {
-                    let pass = relay.client_bytes(bytes);
+                    let pass = if relay.is_limited() {
+                        relay.client_bytes_at(Some(clock::now()), bytes)
+                    } else {
+                        relay.client_bytes(bytes)
+                    };
                     count.add(bytes.len(), relay.messages());
                     pass
                 }
@@ -276,6 +296,9 @@ impl Session {
 
     /// Backend to client.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
+        if self.own.is_some() {
+            return self.poll_down_between(cx);
+        }
         let (relay, count) = (&mut self.relay, &self.entry.record().down);
         self.down
             .poll(cx, &mut self.backend, &mut self.client, |input| match input {
@@ -288,13 +311,19 @@ impl Session {
             })
     }
 
-    /// What an accepted client has sent, and what is still to be written to it: both go first.
-    fn take_before(&mut self, before: Before) {
+    /// What an accepted client has sent, and what is still to be written to it: both go first. The protocol was judged
+    /// when it came, how large its messages are is judged now; how many they are is bounded by what is kept.
+    fn take_before(&mut self, before: Before) -> Then {
         self.down.append(&before.own);
-        let pass = self.relay.client_bytes(&before.early);
+        let pass = self.relay.client_bytes_at(None, &before.early);
         (self.entry.record().up).add(before.early.len(), self.relay.messages());
-        self.up.add(&before.early, &pass); // it was judged when it came
+        self.up.add(&before.early, &pass);
         self.share = before.share.map(Box::new);
+        if matches!(pass.then, Then::Over(_)) {
+            pass.then
+        } else {
+            Then::Continue
+        }
     }
 
     /// What came behind the 101: judged like any other bytes of the backend.
@@ -306,7 +335,7 @@ impl Session {
         (self.entry.record().down).add(early.len(), self.relay.messages());
         self.down.add(early, &pass);
         match pass.then {
-            then @ (Then::Lost { .. } | Then::Violation(..) | Then::Done(_)) => then,
+            then @ (Then::Lost { .. } | Then::Violation(..) | Then::Over(_) | Then::Done(_)) => then,
             Then::Continue | Then::BothClosed | Then::HalfClose => Then::Continue,
         }
     }

@@ -193,6 +193,23 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         restart_ms: Option<u64>,
     },
+    /// Somebody has changed something from outside, or wanted to: through the admin API, by a signal.
+    Admin {
+        /// What: one word, such as `phase`.
+        action: &'static str,
+        /// Who: `socket uid=1000 pid=42`, `address 10.0.0.7:41234`, `signal HUP`.
+        by: String,
+        /// To what: `backend app`, `connection 17`, a filter.
+        what: String,
+        /// To how many, where it may be several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        /// `done` or `refused`.
+        result: &'static str,
+        /// What else is known of it; why it was refused.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
     /// Something a person should know or do.
     Warning {
         /// One sentence.

@@ -49,6 +49,11 @@ struct Heard {
 impl Browser {
     /// Starts Debian's Chromium, without a window.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more switches.
+    pub fn start_with(switches: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let profile = std::env::temp_dir().join(format!("greenroom-browser-{}-{number}", std::process::id()));
@@ -72,6 +77,7 @@ impl Browser {
             "--disable-dev-shm-usage",
             "--remote-debugging-pipe",
         ]);
+        command.args(switches);
         command.arg(format!("--user-data-dir={}", profile.join("profile").display()));
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = started.expect("sh starts");

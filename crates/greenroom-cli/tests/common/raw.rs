@@ -302,6 +302,17 @@ impl Stub {
         (raw, head)
     }
 
+    /// Serves each connection on a thread of its own, for as long as the test's process lives.
+    pub fn serve(self, serve: impl Fn(Raw) + Send + Sync + 'static) {
+        let serve = std::sync::Arc::new(serve);
+        thread::spawn(move || {
+            for stream in self.accepted {
+                let serve = std::sync::Arc::clone(&serve);
+                thread::spawn(move || serve(Raw::new(stream)));
+            }
+        });
+    }
+
     /// The next connection, if it is there already.
     pub fn try_accept(&self) -> Option<Raw> {
         self.accepted.try_recv().ok().map(Raw::new)

@@ -87,16 +87,32 @@ impl Rig {
         report["backends"][0].clone()
     }
 
-    /// Waits until the status is so.
     /// What the admin socket answers to a GET.
     pub fn ask(&self, path: &str) -> String {
+        self.request("GET", path, "")
+    }
+
+    /// What it answers to a POST: its status, and its JSON.
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let answer = self.request("POST", path, &body.to_string());
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (
+            status,
+            serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}")),
+        )
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> String {
         use std::io::{Read as _, Write as _};
         let socket = self.folder.join(format!("greenroom/{}.sock", self.greenroom.pid()));
         let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
         )
         .unwrap();
         let mut answer = String::new();
@@ -104,6 +120,7 @@ impl Rig {
         answer
     }
 
+    /// Waits until the status is so.
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
         until(what, || holds(&self.status()));
     }

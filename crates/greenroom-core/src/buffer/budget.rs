@@ -42,6 +42,11 @@ impl Budget {
         }
     }
 
+    /// For so many bytes from now on. Ask [`Budget::next_to_leave`] after it.
+    pub fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
     /// Whether another client may be accepted.
     #[must_use]
     pub fn admits(&self) -> bool {

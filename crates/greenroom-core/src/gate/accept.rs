@@ -146,10 +146,7 @@ impl Gate {
             };
             Some(at.max(dialing.since + self.limits.dial_patience))
         };
-        let asked = self
-            .dialing
-            .iter()
-            .filter(|(_, d)| d.way == Way::Asked && !d.waiting.gave_up);
+        let asked = self.dialing.iter().filter(|(_, d)| d.way == Way::Asked);
         asked.filter_map(|(&id, dialing)| Some((due(dialing)?, id))).min()
     }
 
@@ -158,11 +155,8 @@ impl Gate {
         while let Some((at, id)) = self.next_to_give_up()
             && at <= now
         {
-            if let Some(dialing) = self.dialing.get_mut(&id) {
-                dialing.waiting.gave_up = true;
-            }
             self.requeue(now, id, Answer::GivenUp, false);
-            self.accept_due(now);
+            self.accept_due(now); // so it is given up once: who is accepted is not any more
         }
     }
 

@@ -99,7 +99,17 @@ impl Turns {
         }
     }
 
-    fn draw(&mut self) -> u64 {
+    /// Begins anew, with nobody in line; turns that are drawn come behind all that were.
+    pub(super) fn begin(&mut self, is_fair: bool) {
+        *self = Self {
+            is_fair,
+            last: self.last,
+            ..Self::default()
+        };
+    }
+
+    /// The next turn.
+    pub(super) fn draw(&mut self) -> u64 {
         self.last += 1;
         self.last
     }

@@ -31,6 +31,7 @@
 mod accept;
 mod answer;
 mod away;
+mod bounds;
 mod crowd;
 mod deaths;
 mod fair;
@@ -48,6 +49,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use accept::Period;
 pub use accept::{Accept, Who};
+use bounds::Excess;
 use crowd::Crowd;
 use deaths::Suspect;
 pub use fair::Place;
@@ -242,8 +244,6 @@ pub enum Trial {
 /// A session that waits.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    /// A dial of it was given up, unanswered: that is done once.
-    gave_up: bool,
     deadline: Time,
     attempts: u32,
     rejections: u8,
@@ -301,6 +301,7 @@ pub struct Gate {
     turns: Turns,
     crowd: Crowd,
     pace: Pace,
+    excess: Excess,
     /// It was open before, and shut since.
     is_restart: bool,
     /// Dials that the free descriptors allow.
@@ -326,6 +327,7 @@ impl Gate {
         Self {
             turns: Turns::new(limits.fair),
             crowd: Crowd::default(),
+            excess: Excess::default(),
             pace: Pace::new(limits.dials_max.max(1), limits.release_rate),
             is_restart: false,
             limits,
@@ -368,7 +370,6 @@ impl Gate {
                 who,
             } => {
                 let waiting = Waiting {
-                    gave_up: false,
                     deadline,
                     attempts: 0,
                     rejections: 0,
@@ -403,6 +404,7 @@ impl Gate {
         self.give_up(now);
         self.release(now);
         self.accept_due(now);
+        self.note_excess(false);
         self.check_invariants();
     }
 
@@ -416,6 +418,7 @@ impl Gate {
         self.give_up(now);
         self.release(now);
         self.accept_due(now);
+        self.note_excess(false);
         self.check_invariants();
     }
 

@@ -51,6 +51,15 @@ impl Rate {
         }
     }
 
+    /// The same with another pace: what was let in ahead of the old one counts.
+    fn at(self, per_second: usize) -> Self {
+        let new = Self::new(per_second);
+        Self {
+            due: self.due * new.per_second / self.per_second,
+            ..new
+        }
+    }
+
     /// When the next one may go.
     pub(super) fn next(&self) -> Time {
         let at = self.due.saturating_sub(self.ahead).div_ceil(self.per_second);
@@ -74,6 +83,20 @@ impl Pace {
             shrunk_after: 0,
             rate: rate.map(Rate::new),
         }
+    }
+
+    /// Other bounds: a window that was whole is so again, one that had shrunk goes on from where it is.
+    pub(super) fn change(&mut self, most: usize, was: usize, rate: Option<usize>) {
+        self.window = if self.window >= was {
+            most
+        } else {
+            self.window.min(most)
+        };
+        self.rate = match (self.rate, rate) {
+            (_, None) => None,
+            (None, Some(rate)) => Some(Rate::new(rate)),
+            (Some(before), Some(rate)) => Some(before.at(rate)),
+        };
     }
 
     /// The gate opens: what was dialled before says nothing of this window.

@@ -124,9 +124,7 @@ impl Gate {
 
     /// Asserted after each step of a debug build; the ledger of `sim` judges in any build.
     pub fn check_invariants(&self) {
-        let held_max = self.limits.held_max + self.limits.http_held_max;
-        debug_assert!(self.held() + self.dialing.len() <= held_max + 2 * self.limits.dials_max);
-        debug_assert!(self.asked.len() <= self.limits.dials_max.max(1).min(self.unanswered().max(1)));
+        self.check_bounds();
         let asked = |d: &&Dialing| matches!(d.way, Way::Asked | Way::Sent);
         debug_assert_eq!(self.unanswered(), self.dialing.values().filter(asked).count());
         debug_assert_eq!(

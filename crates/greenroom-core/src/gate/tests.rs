@@ -3,6 +3,7 @@
 //! `Bench` drives one gate by hand: each step gives what the gate said.
 
 mod accept;
+mod bounds;
 mod deaths;
 mod fair;
 mod needs;

@@ -4,7 +4,10 @@
 //! is what the gate makes of it. [`relay`] goes on from there: which bytes pass,
 //! and who closes whom with which code.
 
+mod meter;
 pub mod relay;
+
+pub use meter::{MessageLimits, Over};
 
 use crate::event::State;
 

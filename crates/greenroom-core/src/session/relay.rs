@@ -16,12 +16,17 @@
 //!            a broken rule ──▶ Violation
 //! ```
 //!
+//! A message of greenroom's own may be put between two messages of the backend ([`Relay::may_send`]); where a route
+//! asks for it, a client's messages are measured ([`Relay::client_bytes_at`]).
+//!
 //! Pure; a few dozen bytes a session, no buffer.
 
-use super::Answer;
-use crate::event::CloseCause;
+use super::meter::Meter;
+use super::{Answer, MessageLimits, Over};
+use crate::event::{CloseCause, Unsent};
 use crate::limits::RELAY_BUFFER;
-use crate::wire::{CloseCode, Scanner, Sender, Stop, Violation};
+use crate::time::Time;
+use crate::wire::{CloseCode, Scan, Scanner, Sender, Stop, Violation};
 
 /// What to do with the bytes of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +57,21 @@ pub enum Then {
     },
     /// Somebody broke the protocol: 1002 to it, 1001 to the other.
     Violation(Sender, Violation),
+    /// The client sends more than its route allows: its own code to it, 1001 to the backend.
+    Over(Over),
     /// Over: flush, and close both.
     Done(CloseCause),
+}
+
+/// Whether a message of greenroom's own may go to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaySend {
+    /// Behind all that may be written, before what is kept.
+    Now,
+    /// A message of the backend is not complete.
+    Later,
+    /// Not at all.
+    Never(Unsent),
 }
 
 /// How a side's stream ended.
@@ -91,6 +109,8 @@ pub struct Relay {
     backend_spoke: bool,
     /// Messages that ended in the bytes of the last call.
     messages: u32,
+    /// What the route asks of the client's messages, if it does.
+    meter: Option<Box<Meter>>,
 }
 
 impl Relay {
@@ -108,20 +128,54 @@ impl Relay {
             rejected: false,
             backend_spoke: false,
             messages: 0,
+            meter: None,
         }
+    }
+
+    /// From now on the client's messages keep to this.
+    #[must_use]
+    pub fn limited(mut self, limits: MessageLimits, now: Time) -> Self {
+        self.meter = Meter::of(limits, now).map(Box::new);
+        self
+    }
+
+    /// Whether the client's messages are measured: then ask [`Relay::client_bytes_at`].
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.meter.is_some()
     }
 
     /// Takes what one read from the client gave.
     pub fn client_bytes(&mut self, bytes: &[u8]) -> Pass {
         self.messages = 0;
         if self.client.closed {
-            return Pass {
-                forward: 0,
-                keep: 0,
-                then: Then::Continue,
-            }; // nothing counts after a Close (RFC 6455 §5.5.1)
+            return pass_nothing(); // nothing counts after a Close (RFC 6455 §5.5.1)
         }
         let scan = self.from_client.scan(bytes);
+        self.client_scanned(scan)
+    }
+
+    /// The same, where messages are measured. `None`: these came before, and count by their sizes only.
+    pub fn client_bytes_at(&mut self, now: Option<Time>, bytes: &[u8]) -> Pass {
+        let Some(meter) = self.meter.as_mut().filter(|_| !self.client.closed) else {
+            return self.client_bytes(bytes);
+        };
+        if meter.over().is_some() {
+            return pass_nothing(); // the header of the frame that is too much has come, and nothing counts behind it
+        }
+        let scan = self.from_client.scan_with(bytes, meter.at(now));
+        let over = meter.over();
+        let pass = self.client_scanned(scan);
+        match over {
+            Some(over) => Pass {
+                then: Then::Over(over),
+                ..pass
+            },
+            None => pass,
+        }
+    }
+
+    fn client_scanned(&mut self, scan: Scan) -> Pass {
         self.messages = scan.messages;
         let then = match scan.stop {
             None => Then::Continue,
@@ -142,11 +196,7 @@ impl Relay {
     pub fn backend_bytes(&mut self, bytes: &[u8]) -> Pass {
         self.messages = 0;
         if self.backend.closed {
-            return Pass {
-                forward: 0,
-                keep: 0,
-                then: Then::Continue,
-            };
+            return pass_nothing();
         }
         let scan = self.from_backend.scan(bytes);
         self.backend_spoke |= scan.data;
@@ -259,6 +309,32 @@ impl Relay {
         self.from_client.at_frame_boundary() && !self.client.closed
     }
 
+    /// Whether a whole message of greenroom's own, `len` bytes with its header, may go to the client. `unwritten`: bytes
+    /// that the client has not taken of what it may have. It never grows what waits beyond `RELAY_BUFFER`.
+    ///
+    /// It stands between two messages of the backend. Where nothing of the backend's frame in progress has passed, and no
+    /// message was open before it, that is in front of the frame.
+    #[must_use]
+    pub fn may_send(&self, len: usize, unwritten: usize) -> MaySend {
+        let is_ending = self.cause.is_some() || self.client != Side::default() || self.backend != Side::default();
+        let fits = unwritten.saturating_add(self.kept).saturating_add(len) <= RELAY_BUFFER;
+        match () {
+            () if is_ending => MaySend::Never(Unsent::NotRelaying),
+            () if !fits && unwritten > 0 => MaySend::Never(Unsent::Slow),
+            () if self.cutting || !self.from_backend.is_message_boundary_before_frame() => MaySend::Later,
+            () if !fits => MaySend::Later, // the backend's frame takes the room until it is complete
+            () => MaySend::Now,
+        }
+    }
+
+    /// Where among bytes that come next from the backend its last whole message ends, if one does: there
+    /// is room for a message of greenroom's own, also where another begins right behind.
+    #[must_use]
+    pub fn message_end(&self, bytes: &[u8]) -> Option<usize> {
+        let scan = self.from_backend.clone().scan(bytes);
+        (scan.message_end > 0 && !self.backend.closed).then_some(scan.message_end)
+    }
+
     /// Whether the client's Close has come.
     #[must_use]
     pub fn client_has_closed(&self) -> bool {
@@ -278,6 +354,14 @@ impl Relay {
         } else {
             Then::Continue
         }
+    }
+}
+
+fn pass_nothing() -> Pass {
+    Pass {
+        forward: 0,
+        keep: 0,
+        then: Then::Continue,
     }
 }
 

@@ -106,12 +106,28 @@ pub fn pong_frame(payload: &[u8], mask: Option<[u8; 4]>) -> Option<ControlFrame>
     (payload.len() <= CONTROL_MAX).then(|| ControlFrame::new(PONG, [payload, &[]], mask))
 }
 
-/// Appends a whole text message of greenroom's own to a client, in one frame. It may stand at message boundaries
-/// only (RFC 6455 §5.4), and is never compressed: RSV1 is not set (RFC 7692 §6).
+/// What a message is of (RFC 6455 §5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Data {
+    /// Text, which is UTF-8.
+    Text,
+    /// Anything.
+    Binary,
+}
+
+/// Appends a whole text message of greenroom's own to a client; see [`message`].
 pub fn text_message(text: &str, out: &mut Vec<u8>) {
-    const TEXT: u8 = 0x81; // FIN and the opcode
-    let len = text.len();
-    out.push(TEXT);
+    message(Data::Text, text.as_bytes(), out);
+}
+
+/// Appends a whole message of greenroom's own to a client, in one frame. It may stand at message boundaries
+/// only (RFC 6455 §5.4), and is never compressed: RSV1 is not set (RFC 7692 §6).
+pub fn message(data: Data, payload: &[u8], out: &mut Vec<u8>) {
+    let len = payload.len();
+    out.push(match data {
+        Data::Text => 0x81, // FIN and the opcode
+        Data::Binary => 0x82,
+    });
     match (u8::try_from(len), u16::try_from(len)) {
         (Ok(short @ 0..=125), _) => out.push(short),
         (_, Ok(middle)) => {
@@ -123,7 +139,7 @@ pub fn text_message(text: &str, out: &mut Vec<u8>) {
             out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(payload);
 }
 
 #[cfg(test)]

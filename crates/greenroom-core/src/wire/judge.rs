@@ -137,8 +137,8 @@ pub(super) struct Rules {
 
 /// A frame that was found legal. Nothing that follows can make it illegal.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    pub(super) opcode: Opcode,
+pub(crate) struct Head {
+    pub(crate) opcode: Opcode,
     pub(super) fin: bool,
     /// Bytes that were judged: the header, and a Close's code.
     pub(super) judged: u8,
@@ -146,6 +146,18 @@ pub(super) struct Head {
     pub(super) total: u64,
     /// Set for a Close.
     pub(super) close: Option<CloseSeen>,
+}
+
+impl Head {
+    /// Bytes of its payload.
+    pub(crate) const fn payload(&self) -> u64 {
+        match self.opcode {
+            Opcode::Close => 0, // nobody asks, and its code is among the judged bytes
+            Opcode::Continuation | Opcode::Text | Opcode::Binary | Opcode::Ping | Opcode::Pong => {
+                self.total - self.judged as u64 // the judged bytes are the header
+            }
+        }
+    }
 }
 
 /// Judges a frame by its first bytes, of which there may be too few (`None`) or more than needed.

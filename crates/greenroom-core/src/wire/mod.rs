@@ -44,7 +44,8 @@ mod judge;
 mod scanner;
 
 pub use close::{CloseCode, CloseSeen};
-pub use frame::{ControlFrame, close_frame, close_reply, ping_frame, pong_frame, text_message};
-pub(crate) use judge::Opcode;
+pub use frame::{ControlFrame, Data, close_frame, close_reply, message, ping_frame, pong_frame, text_message};
 pub use judge::Violation;
+pub(crate) use judge::{Head, Opcode};
+pub(crate) use scanner::Begins;
 pub use scanner::{Scan, Scanner, Sender, Stop};

@@ -35,6 +35,32 @@ pub enum Stop {
     Violation(Violation),
 }
 
+/// What else decides whether a frame may begin, when its header is known to be legal.
+pub(crate) trait Begins {
+    /// Whether it may.
+    fn may_begin(&mut self, head: &Head) -> bool;
+}
+
+/// Whatever is legal may.
+impl Begins for () {
+    #[inline]
+    fn may_begin(&mut self, _: &Head) -> bool {
+        true
+    }
+}
+
+/// Why a frame does not begin.
+enum Bad {
+    Violation(Violation),
+    Unwanted,
+}
+
+impl From<Violation> for Bad {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
 /// What was found in one slice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
@@ -51,6 +77,8 @@ pub struct Scan {
     pub pings: u32,
     /// Pongs that ended in this slice.
     pub pongs: u32,
+    /// Where the last data message that ended in this slice ended; 0 if none did.
+    pub message_end: usize,
     /// Whether the header of a data frame was completed in this slice.
     pub data: bool,
     /// Length of the Close frame that ended in this slice, header and payload; it may have begun before.
@@ -102,6 +130,13 @@ impl Scanner {
     /// takes nothing and gives the same stop.
     #[inline]
     pub fn scan(&mut self, bytes: &[u8]) -> Scan {
+        self.scan_with(bytes, &mut ())
+    }
+
+    /// The same, where more than the protocol decides whether a frame may begin. At one that may not it goes no
+    /// further, as at a violation, but stays as it is: whoever said no remembers it, and asks no more.
+    #[inline]
+    pub(crate) fn scan_with<B: Begins>(&mut self, bytes: &[u8], begins: &mut B) -> Scan {
         let mut scan = Scan::default();
         if self.stopped() {
             scan.stop = self.stop;
@@ -110,13 +145,14 @@ impl Scanner {
         let mut at = 0;
         while at < bytes.len() {
             if self.total == 0 {
-                match self.begin(&bytes[at..]) {
+                match self.begin(&bytes[at..], begins) {
                     Ok(Some(judged)) => at += judged,
                     Ok(None) => at = bytes.len(),
-                    Err(violation) => {
+                    Err(Bad::Violation(violation)) => {
                         self.stop = Some(Stop::Violation(violation));
                         break;
                     }
+                    Err(Bad::Unwanted) => break,
                 }
                 if self.total == 0 {
                     continue;
@@ -153,6 +189,18 @@ impl Scanner {
     #[must_use]
     pub const fn at_message_boundary(&self) -> bool {
         self.at_frame_boundary() && !self.rules.fragmented
+    }
+
+    /// Whether no fragmented message is open in front of the frame in progress: where nothing of that frame was passed
+    /// on, a data message may be put in before it. Between frames the same as [`Scanner::at_message_boundary`].
+    #[must_use]
+    pub const fn is_message_boundary_before_frame(&self) -> bool {
+        match self.opcode {
+            _ if self.total == 0 => !self.rules.fragmented,
+            Opcode::Text | Opcode::Binary => true,
+            Opcode::Continuation => false,
+            Opcode::Close | Opcode::Ping | Opcode::Pong => !self.rules.fragmented,
+        }
     }
 
     /// Length of the frame in progress, header and payload, once it is known to be legal.
@@ -196,22 +244,25 @@ impl Scanner {
     /// Takes the first bytes of a frame; gives how many of `rest` were judged, `None` if all
     /// of them were too few.
     #[inline]
-    fn begin(&mut self, rest: &[u8]) -> Result<Option<usize>, Violation> {
+    fn begin<B: Begins>(&mut self, rest: &[u8], begins: &mut B) -> Result<Option<usize>, Bad> {
         if self.kept_len > 0 {
-            return self.begin_kept(rest);
+            return self.begin_kept(rest, begins);
         }
         let Some(head) = judge(rest, self.rules)? else {
             self.kept[..rest.len()].copy_from_slice(rest); // judge needs no more than fit
             self.kept_len = rest.len() as u8;
             return Ok(None);
         };
+        if !begins.may_begin(&head) {
+            return Err(Bad::Unwanted);
+        }
         self.enter(head);
         Ok(Some(usize::from(head.judged)))
     }
 
     /// The same, behind first bytes that came before. On a violation these stay counted.
     #[cold]
-    fn begin_kept(&mut self, rest: &[u8]) -> Result<Option<usize>, Violation> {
+    fn begin_kept<B: Begins>(&mut self, rest: &[u8], begins: &mut B) -> Result<Option<usize>, Bad> {
         let kept = usize::from(self.kept_len);
         let more = rest.len().min(HEADER_MAX - kept);
         self.kept[kept..kept + more].copy_from_slice(&rest[..more]);
@@ -219,6 +270,9 @@ impl Scanner {
             self.kept_len += more as u8;
             return Ok(None);
         };
+        if !begins.may_begin(&head) {
+            return Err(Bad::Unwanted);
+        }
         self.kept_len = 0;
         self.enter(head);
         Ok(Some(usize::from(head.judged) - kept))
@@ -242,7 +296,10 @@ impl Scanner {
         scan.frames = scan.frames.saturating_add(1);
         match self.opcode {
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
-                scan.messages = scan.messages.saturating_add(u32::from(!self.rules.fragmented));
+                if !self.rules.fragmented {
+                    scan.messages = scan.messages.saturating_add(1);
+                    scan.message_end = at;
+                }
             }
             Opcode::Ping => scan.pings = scan.pings.saturating_add(1),
             Opcode::Pong => scan.pongs = scan.pongs.saturating_add(1),

@@ -141,6 +141,9 @@ proptest! {
             expected.data = true;
             expected.messages += u32::from(fragment.fin);
             expected.at_message_boundary = fragment.fin;
+            if fragment.fin {
+                expected.message_end = bytes.len();
+            }
             if let Some((ping, len)) = fragment.control {
                 bytes.extend(frame(sender, if ping { 0x89 } else { 0x8a }, &vec![0xff; len]));
                 expected.frames += 1;

@@ -10,6 +10,8 @@ pub(super) struct Story {
     pub passed: usize,
     /// End of the last whole frame.
     pub boundary: usize,
+    /// End of the last whole message.
+    pub message_end: usize,
     pub frames: u32,
     pub messages: u32,
     pub pings: u32,
@@ -35,6 +37,9 @@ pub(super) fn tell(sender: Sender, rsv1: bool, bytes: &[u8], pieces: impl IntoIt
         check(&scan, slice, &scanner);
         if scan.boundary > 0 {
             story.boundary = taken + scan.boundary;
+        }
+        if scan.message_end > 0 {
+            story.message_end = taken + scan.message_end;
         }
         taken += scan.consumed;
         story.frames += scan.frames;
@@ -81,6 +86,8 @@ fn check(scan: &Scan, slice: &[u8], scanner: &Scanner) {
     );
     assert_eq!(scan.frames == 0, scan.boundary == 0, "{scan:?}");
     assert!(scan.messages + scan.pings + scan.pongs <= scan.frames, "{scan:?}");
+    assert_eq!(scan.messages == 0, scan.message_end == 0, "{scan:?}");
+    assert!(scan.message_end <= scan.boundary, "{scan:?}");
     assert!(scanner.unjudged() <= 13);
     assert_eq!(scan.stop, scanner.stop());
     match scan.stop {

@@ -219,6 +219,7 @@ fn pings_and_pongs_are_counted_between_fragments() {
         messages: 1,
         pings: 1,
         pongs: 2,
+        message_end: 15,
         data: true,
         close_len: 0,
         stop: None,

@@ -6,6 +6,7 @@
 //! | `GET /v1/status` | [`Report`]: greenroom and all backends |
 //! | `GET /v1/backends/NAME` | one backend |
 //! | `GET /v1/connections`, `/v1/connections/NUMBER`, `/v1/closed` | see `connections` |
+//! | `POST /v1/connections/close`, `/v1/connections/NUMBER/close`, `/v1/connections/send` | see `act` |
 //! | `GET /metrics` | see `metrics` |
 //! | `POST /v1/backends/NAME/phases` | [`Push`]: how far its start has come; answers with the backend |
 //! | `GET /livez`, `/readyz`, `/startupz` | see `health` |
@@ -21,12 +22,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ADMIN_PUSH_MAX, PHASE_NAME_MAX, REASON_MAX};
+use greenroom_core::limits::{ACT_BODY_MAX, ADMIN_PUSH_MAX, PHASE_NAME_MAX, REASON_MAX};
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::Input;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
+use super::act;
+use super::by::By;
 use super::connections;
 use super::exposition::Format;
 use super::guard::{self, Rule};
@@ -115,12 +118,17 @@ pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
     let rule = Rule {
         token: settings.token.clone(),
         address: settings.address.as_ref().map(ToString::to_string).unwrap_or_default(),
+        guesses: Arc::default(),
+        log: asked.log.clone(),
     };
+    let asks_health = middleware::from_fn_with_state(rule.clone(), guard::health_at_address);
     let guarded = api()
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(rule, guard::at_address));
-    health().merge(guarded).with_state(Arc::clone(asked))
+    let all = health().layer(asks_health).merge(guarded);
+    all.layer(middleware::from_fn(guard::fenced))
+        .with_state(Arc::clone(asked))
 }
 
 fn api() -> Router<Arc<Asked>> {
@@ -133,6 +141,16 @@ fn api() -> Router<Arc<Asked>> {
         .route("/v1/backends/{name}", get(one))
         .route("/v1/backends/{name}/phases", post(push))
         .layer(DefaultBodyLimit::max(ADMIN_PUSH_MAX))
+        .merge(acts())
+}
+
+/// What changes connections.
+fn acts() -> Router<Arc<Asked>> {
+    Router::new()
+        .route("/v1/connections/close", post(act::close))
+        .route("/v1/connections/{number}/close", post(act::close_one))
+        .route("/v1/connections/send", post(act::send))
+        .layer(DefaultBodyLimit::max(ACT_BODY_MAX))
 }
 
 fn health() -> Router<Arc<Asked>> {
@@ -164,7 +182,8 @@ async fn nothing() -> Refused {
 async fn other_method() -> Refused {
     let problem = Problem {
         error: "this path does not know the method".into(),
-        help: "GET what is asked for; POST to /v1/backends/NAME/phases".into(),
+        help: "GET what is asked for; POST to /v1/backends/NAME/phases, /v1/connections/close or /v1/connections/send"
+            .into(),
     };
     (StatusCode::METHOD_NOT_ALLOWED, Json(problem))
 }
@@ -229,6 +248,7 @@ async fn one(State(asked): State<Arc<Asked>>, name: Name) -> Result<Json<Status>
 
 async fn push(
     State(asked): State<Arc<Asked>>,
+    by: By,
     name: Name,
     push: Result<Json<Push>, JsonRejection>,
 ) -> Result<Json<Status>, Refused> {
@@ -244,8 +264,13 @@ async fn push(
         }
     };
     let now = status(&backend).await?.0;
-    let input = judge(&asked, &backend, &push, &now)?;
-    backend.inbox.tell(Message::Backend(input, "admin"));
+    let input = judge(&asked, &backend, &push, &now);
+    let said = by.change("phase", format!("backend {}", backend.name));
+    match &input {
+        Ok(_) => said.detail(&push.phase).done(&asked.log),
+        Err(_) => said.of(&asked.log, &input),
+    }
+    backend.inbox.tell(Message::Backend(input?, "admin"));
     if push.phase == "stopping" {
         backend.inbox.tell(Message::Said(push.phase));
     }

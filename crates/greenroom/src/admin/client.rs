@@ -1,20 +1,22 @@
 //! Asks a greenroom that runs: what `greenroom status` and `greenroom phase` are made of.
 //!
-//! Bounded: one request, `ADMIN_TIMEOUT` for its answer, `ADMIN_BODY_MAX` bytes of it.
+//! Bounded: one request, `ADMIN_TIMEOUT` for its answer and `SEND_PATIENCE` for what it may wait for, `ADMIN_BODY_MAX` bytes of it.
 
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
-use greenroom_core::limits::{ADMIN_BODY_MAX, ADMIN_TIMEOUT};
+use greenroom_core::limits::{ADMIN_BODY_MAX, ADMIN_TIMEOUT, SEND_PATIENCE};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+pub use super::act::{CloseOne, CloseThese, Closing, One, SendThese, Sending};
 pub use super::api::{Own, Problem, Push, Report};
-pub use super::connections::{Connection, Connections, End};
+pub use super::connections::{Connection, Connections, End, Filter};
 use super::socket;
 pub use crate::driver::Status;
 
@@ -83,6 +85,21 @@ impl Client {
         self.ask(Method::GET, &format!("/v1/connections/{number}"), Vec::new())
     }
 
+    /// Closes connections, or counts those that would be.
+    pub fn close(&self, these: &CloseThese) -> Result<Closing, ClientError> {
+        self.change("/v1/connections/close", these)
+    }
+
+    /// Sends clients a message, or counts those that would get it.
+    pub fn send(&self, these: &SendThese) -> Result<Sending, ClientError> {
+        self.change("/v1/connections/send", these)
+    }
+
+    fn change<T: DeserializeOwned>(&self, path: &str, change: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(change).map_err(|error| self.nonsense(&error))?;
+        self.ask(Method::POST, path, body)
+    }
+
     /// Says how far a backend's start has come. Without a name it is the only backend.
     pub fn push(&self, backend: Option<&str>, push: &Push) -> Result<Status, ClientError> {
         let name = match backend {
@@ -124,7 +141,7 @@ impl Client {
             .map_err(unreachable)?;
         let exchange = self.exchange(method, path, body);
         let (status, bytes) = runtime
-            .block_on(async { tokio::time::timeout(ADMIN_TIMEOUT, exchange).await })
+            .block_on(async { tokio::time::timeout(ADMIN_TIMEOUT + SEND_PATIENCE, exchange).await })
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
             .map_err(unreachable)?;
         if (200..300).contains(&status) {

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `GET /v1/connections?state=…&backend=…&route=…&address=…&session=…&older_than=…&after=…&limit=…` | [`Connections`] |
+//! | `GET /v1/connections?state=…&backend=…&route=…&user=…&tag=…&address=…&session=…&older_than=…&after=…&limit=…` | [`Connections`] |
 //! | `GET /v1/connections/NUMBER` | [`Connection`], open or among the last that ended |
 //! | `GET /v1/closed?cause=…` and the filters above | [`Connections`] that ended, the latest first; without `after` |
 //!
@@ -26,6 +26,7 @@ use super::Asked;
 use super::api::{Refused, refuse};
 use crate::clock;
 use crate::config::units;
+use crate::known::Known;
 use crate::registry::{Closed, Record};
 
 /// Several connections.
@@ -65,6 +66,12 @@ pub struct Connection {
     /// What it asks for, without the query.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
+    /// Who its user is, where its route says by which header.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<String>,
+    /// Its tags, each `name=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tags: Vec<String>,
     /// How often its head was written to the backend by the gate.
     pub dials: u32,
     /// In which life of the backend's process last; 0 where greenroom starts none.
@@ -77,6 +84,12 @@ pub struct Connection {
     pub bytes_down: u64,
     /// Whole messages from the backend.
     pub messages_down: u64,
+    /// Bytes of messages that greenroom was told to send it; they are in no other count.
+    #[serde(default)]
+    pub bytes_own: u64,
+    /// Such messages.
+    #[serde(default)]
+    pub messages_own: u64,
     /// How it ended, if it did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub end: Option<End>,
@@ -102,28 +115,79 @@ pub struct End {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Filter {
-    state: Option<String>,
-    backend: Option<String>,
-    route: Option<String>,
-    address: Option<IpAddr>,
-    session: Option<u64>,
-    older_than: Option<String>,
-    cause: Option<String>,
-    after: Option<u64>,
-    limit: Option<usize>,
+pub struct Filter {
+    /// Where they are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<String>,
+    /// Their backend.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backend: Option<String>,
+    /// Their route.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub route: Option<String>,
+    /// Their user.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<String>,
+    /// Their tag: `name=value`, or a name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tag: Option<String>,
+    /// Where they come from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub address: Option<IpAddr>,
+    /// Their session's number.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<u64>,
+    /// How old they are at least, such as `30s`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub older_than: Option<String>,
+    /// Why they ended; of closed ones.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<String>,
+    /// Those behind this number.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub after: Option<u64>,
+    /// At most so many.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<usize>,
 }
 
 /// A filter whose words were looked at.
-struct Wanted {
+pub(super) struct Wanted {
     filter: Filter,
     older_than: Duration,
     limit: usize,
 }
 
 impl Filter {
+    /// Whether it lets all through.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Its conditions, as `name=value`.
+    pub(super) fn words(&self) -> Vec<String> {
+        let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(self) else {
+            return Vec::new(); // it is an object
+        };
+        let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), Into::into);
+        let set = fields.into_iter().filter(|(_, value)| !value.is_null());
+        set.map(|(name, value)| format!("{name}={}", text(value))).collect()
+    }
+
+    /// The same for who changes those that it lets through: they are open, and all of them are meant.
+    pub(super) fn chosen(self, asked: &Asked) -> Result<Wanted, Refused> {
+        if self.cause.is_some() || self.limit.is_some() {
+            return refuse(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "`cause` and `limit` are for lists, and here connections are changed",
+                "leave them out; `dry_run` counts how many are meant",
+            );
+        }
+        self.checked(asked)
+    }
+
     fn checked(self, asked: &Asked) -> Result<Wanted, Refused> {
         let known = |what: &str, word: Option<&String>, known: Vec<&str>| match word {
             Some(word) if !known.contains(&word.as_str()) => {
@@ -189,6 +253,11 @@ impl Filter {
 }
 
 impl Wanted {
+    /// Whether an open connection fits.
+    pub(super) fn takes_open(&self, record: &Record, now: Time) -> bool {
+        self.filter.is_empty() || self.takes(&open(record, now))
+    }
+
     fn takes(&self, one: &Connection) -> bool {
         let filter = &self.filter;
         let is =
@@ -196,6 +265,8 @@ impl Wanted {
         is(&filter.state, Some(&one.state))
             && is(&filter.backend, one.backend.as_deref())
             && is(&filter.route, one.route.as_deref())
+            && is(&filter.user, one.user.as_deref())
+            && (filter.tag.as_deref()).is_none_or(|tag| Known::has_tag(&one.tags, tag))
             && (is(&filter.cause, one.end.as_ref().map(|end| end.cause.as_str()))
                 || is(&filter.cause, one.end.as_ref().and_then(|end| end.refusal.as_deref())))
             && filter.address.is_none_or(|address| address == one.address)
@@ -228,7 +299,7 @@ fn wanted(asked: &Asked, filter: Filtered) -> Result<Wanted, Refused> {
         Err(rejection) => refuse(
             StatusCode::UNPROCESSABLE_ENTITY,
             rejection.body_text(),
-            "filter by state, backend, route, address, session, older_than, cause, after and limit",
+            "filter by state, backend, route, user, tag, address, session, older_than, cause, after and limit",
         ),
     }
 }
@@ -291,7 +362,9 @@ fn open(record: &Record, now: Time) -> Connection {
     let (state, since) = record.state();
     let asks = record.asks_for();
     let ((bytes_up, messages_up), (bytes_down, messages_down)) = (record.up.get(), record.down.get());
+    let (bytes_own, messages_own) = record.own.get();
     let (dials, generation) = record.dials();
+    let known = asks.as_ref().and_then(|asks| asks.known.as_deref());
     Connection {
         number: record.number,
         session: record.session(),
@@ -302,13 +375,17 @@ fn open(record: &Record, now: Time) -> Connection {
         accepted_ms: record.accepted().map(|at| millis(now.since(at))),
         backend: asks.as_ref().map(|asks| asks.route.backend().name.clone()),
         route: asks.as_ref().map(|asks| asks.route.name.clone()),
-        path: asks.map(|asks| asks.path.to_string()),
+        user: known.and_then(|known| known.user.as_deref()).map(Into::into),
+        tags: known.map_or_else(Vec::new, |known| known.tags.iter().map(|tag| tag.to_string()).collect()),
+        path: asks.as_ref().map(|asks| asks.path.to_string()),
         dials,
         generation,
         bytes_up,
         messages_up,
         bytes_down,
         messages_down,
+        bytes_own,
+        messages_own,
         end: None,
     }
 }

@@ -4,16 +4,29 @@
 //! kernel's word about the peer once more. At the address: who brings the token. A page of
 //! another site that a browser of this machine shows is kept out twice: it would send an
 //! `Origin` or `Sec-Fetch-Site`, and a name that was bound anew to a loopback address
-//! (DNS rebinding) would stand in `Host`.
+//! (DNS rebinding) would stand in `Host`. Each answer there says that no page may read, embed or frame it.
+//!
+//! Who guesses tokens is not listened to for a while (`greenroom_core::guesses`). Health needs no token and no
+//! certain Host, as platforms ask for it by names of their own; to a strange name it says yes or no and no words.
 
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use greenroom_core::guesses::Guesses;
+use greenroom_core::limits::ADDRESS_BITS;
 use tokio::net::UnixStream;
 
 use super::api::Problem;
+use super::by::By;
+use crate::clock;
 use crate::config::Secret;
+use crate::front::address_prefix;
+use crate::telemetry::Log;
 
 /// Whether the other end of the socket is of our own user, or root.
 pub(super) fn is_ours(stream: &UnixStream) -> bool {
@@ -29,40 +42,104 @@ pub(super) struct Rule {
     pub(super) token: Option<Secret>,
     /// The address as configured.
     pub(super) address: String,
+    /// Who brought wrong tokens.
+    pub(super) guesses: Arc<Mutex<Guesses>>,
+    pub(super) log: Log,
 }
 
 /// Lets a request at the address through, or says why not.
 pub(super) async fn at_address(State(rule): State<Rule>, request: Request, next: Next) -> Response {
-    match rule.judge(request.headers()) {
+    match rule.judge(request.headers(), peer(&request)) {
         Ok(()) => next.run(request).await,
-        Err((status, problem)) => (status, axum::Json(problem)).into_response(),
+        Err(refused) => refused.into_response(),
     }
 }
 
-impl Rule {
-    fn judge(&self, headers: &HeaderMap) -> Result<(), (StatusCode, Problem)> {
-        let refuse = |status, error: &str, help: &str| {
-            Err((
-                status,
-                Problem {
-                    error: error.into(),
-                    help: help.into(),
-                },
-            ))
-        };
-        if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-            return refuse(
-                StatusCode::FORBIDDEN,
-                "a browser's request is not served here",
-                "ask with a program such as curl",
-            );
+/// Lets a request for health through, unless a page asks.
+pub(super) async fn health_at_address(State(rule): State<Rule>, request: Request, next: Next) -> Response {
+    // A person who looks by himself is no page.
+    let site = request.headers().get("sec-fetch-site");
+    if request.headers().contains_key(header::ORIGIN) || site.is_some_and(|site| site != "none") {
+        return no_browser().into_response();
+    }
+    let is_told = rule.is_for_us(request.headers());
+    let mut answer = next.run(request).await;
+    if !is_told {
+        *answer.body_mut() = Body::empty();
+        answer.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    answer
+}
+
+/// What stands in each answer at the address: a browser gives none of it to a page, and shows it in none.
+pub(super) async fn fenced(request: Request, next: Next) -> Response {
+    const FENCE: [(HeaderName, &str); 6] = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    let mut answer = next.run(request).await;
+    for (name, value) in FENCE {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// Where a request comes from.
+fn peer(request: &Request) -> Option<IpAddr> {
+    match request.extensions().get::<By>() {
+        Some(By::Address(peer)) => Some(address_prefix(peer.ip(), ADDRESS_BITS)),
+        _ => None,
+    }
+}
+
+/// Why a request is not served, and after how many seconds it may be.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    problem: Problem,
+    after: Option<u64>,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut answer = (self.status, axum::Json(self.problem)).into_response();
+        if let Some(after) = self.after {
+            answer
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(after));
         }
-        let mut hosts = headers.get_all(header::HOST).iter();
-        let host = match (hosts.next(), hosts.next()) {
-            (Some(only), None) => only.to_str().ok(),
-            (None, _) | (Some(_), Some(_)) => None,
-        };
-        if !host.is_some_and(|host| self.is_own(host)) {
+        answer
+    }
+}
+
+fn refused(status: StatusCode, error: &str, help: &str) -> Refused {
+    let problem = Problem {
+        error: error.into(),
+        help: help.into(),
+    };
+    let after = None;
+    Refused { status, problem, after }
+}
+
+fn no_browser() -> Refused {
+    let error = "a browser's request is not served here";
+    refused(StatusCode::FORBIDDEN, error, "ask with a program such as curl")
+}
+
+impl Rule {
+    fn judge(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Refused> {
+        let refuse = |status, error: &str, help: &str| Err(refused(status, error, help));
+        if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+            return Err(no_browser());
+        }
+        if !self.is_for_us(headers) {
             return refuse(
                 StatusCode::FORBIDDEN,
                 "the Host of the request is not this address",
@@ -72,16 +149,52 @@ impl Rule {
         let Some(token) = &self.token else {
             return Ok(());
         };
-        let brought = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let brought = brought.and_then(|value| value.strip_prefix("Bearer "));
-        if brought.is_some_and(|brought| is_equal(brought.as_bytes(), token.0.as_bytes())) {
+        let Some(brought) = headers.get(header::AUTHORIZATION) else {
+            return Err(no_token());
+        };
+        self.not_guessing(peer)?;
+        let brought = brought.as_bytes().strip_prefix(b"Bearer ");
+        if brought.is_some_and(|brought| is_equal(brought, token.0.as_bytes())) {
             return Ok(());
         }
-        refuse(
-            StatusCode::UNAUTHORIZED,
-            "the request brings no token, or a wrong one",
-            "send `Authorization: Bearer TOKEN` with the token of the configuration (admin.token)",
-        )
+        self.guessed(peer);
+        Err(no_token())
+    }
+
+    /// Whether its address may try a token now.
+    fn not_guessing(&self, peer: Option<IpAddr>) -> Result<(), Refused> {
+        let guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left) = peer.and_then(|peer| guesses.shut(clock::now(), peer)) else {
+            return Ok(());
+        };
+        let error = "too many wrong tokens came from this address";
+        let help = "wait as long as Retry-After says, and send the token of the configuration (admin.token)";
+        Err(Refused {
+            after: Some(left.as_secs() + 1),
+            ..refused(StatusCode::TOO_MANY_REQUESTS, error, help)
+        })
+    }
+
+    fn guessed(&self, peer: Option<IpAddr>) {
+        let Some(peer) = peer else { return };
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_last = guesses.wrong(clock::now(), peer);
+        drop(guesses);
+        if is_last {
+            self.log.warn(format!(
+                "many wrong tokens came from {peer} to the admin address: nobody there is listened to for a while"
+            ));
+        }
+    }
+
+    /// Whether the one Host is the address itself.
+    fn is_for_us(&self, headers: &HeaderMap) -> bool {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(only), None) => only.to_str().ok(),
+            (None, _) | (Some(_), Some(_)) => None,
+        };
+        host.is_some_and(|host| self.is_own(host))
     }
 
     /// An IP address, a loopback name, or the host that is configured; a port does not matter.
@@ -101,6 +214,14 @@ impl Rule {
     }
 }
 
+fn no_token() -> Refused {
+    refused(
+        StatusCode::UNAUTHORIZED,
+        "the request brings no token, or a wrong one",
+        "send `Authorization: Bearer TOKEN` with the token of the configuration (admin.token)",
+    )
+}
+
 /// Compares without telling by its time how much was right.
 fn is_equal(a: &[u8], b: &[u8]) -> bool {
     let differences = a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b));
@@ -110,20 +231,52 @@ fn is_equal(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Format;
+    use greenroom_core::limits::GUESSES_MAX;
 
-    fn judged(pairs: &[(&'static str, &'static str)]) -> u16 {
-        let rule = Rule {
+    fn rule() -> Rule {
+        Rule {
             token: Some(Secret("sesame".into())),
             address: "admin.test:9090".into(),
-        };
+            guesses: Arc::default(),
+            log: Log::start(Format::Json),
+        }
+    }
+
+    fn judged(pairs: &[(&'static str, &'static str)]) -> u16 {
+        judged_by(&rule(), None, pairs)
+    }
+
+    fn judged_by(rule: &Rule, peer: Option<IpAddr>, pairs: &[(&'static str, &'static str)]) -> u16 {
         let headers = pairs.iter().map(|(name, value)| {
             let name = header::HeaderName::from_static(name);
             (name, header::HeaderValue::from_static(value))
         });
-        match rule.judge(&headers.collect()) {
+        match rule.judge(&headers.collect(), peer) {
             Ok(()) => 200,
-            Err((status, _)) => status.as_u16(),
+            Err(refused) => refused.status.as_u16(),
         }
+    }
+
+    /// A20. The right token is no exception, or a guess would still tell whether it was right.
+    #[test]
+    fn who_guesses_tokens_is_not_listened_to_and_nobody_else_suffers() {
+        let rule = rule();
+        let (one, other) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
+        let host = ("host", "localhost");
+        let (right, wrong) = (("authorization", "Bearer sesame"), ("authorization", "Bearer nothing"));
+        for _ in 0..GUESSES_MAX {
+            assert_eq!(judged_by(&rule, one, &[host]), 401, "who brings none guesses nothing");
+        }
+        for _ in 1..GUESSES_MAX {
+            assert_eq!(judged_by(&rule, one, &[host, wrong]), 401);
+        }
+        assert_eq!(judged_by(&rule, one, &[host, right]), 200);
+        assert_eq!(judged_by(&rule, one, &[host, wrong]), 401);
+        for token in [wrong, right] {
+            assert_eq!(judged_by(&rule, one, &[host, token]), 429);
+        }
+        assert_eq!(judged_by(&rule, other, &[host, right]), 200);
     }
 
     #[test]

@@ -13,7 +13,9 @@
 //! `HEAD_TIMEOUT` for a head. Nothing here touches a gate: it sends messages to the owner
 //! tasks, as everybody does.
 
+mod act;
 mod api;
+pub(crate) mod by;
 pub mod client;
 mod connections;
 mod exposition;
@@ -30,7 +32,7 @@ use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::Router;
+use axum::{Extension, Router};
 use greenroom_core::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE, ADMIN_REST, HEAD_TIMEOUT};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -44,6 +46,7 @@ use crate::front::Backend;
 use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::telemetry::Log;
+use by::By;
 
 pub use metrics::Requests;
 pub use socket::Socket;
@@ -116,7 +119,10 @@ async fn serve_unix(listener: UnixListener, router: Router, log: Log) {
     let mut door = Door::new(router, log);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) if guard::is_ours(&stream) => door.serve(stream),
+            Ok((stream, _)) if guard::is_ours(&stream) => {
+                let by = By::at_socket(&stream);
+                door.serve(stream, by);
+            }
             Ok(_) => door.log.warn("refused a process of another user at the admin socket"),
             Err(error) => door.rest(&error).await,
         }
@@ -127,7 +133,7 @@ async fn serve_tcp(listener: TcpListener, router: Router, log: Log) {
     let mut door = Door::new(router, log);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => door.serve(stream),
+            Ok((stream, peer)) => door.serve(stream, By::Address(peer)),
             Err(error) => door.rest(&error).await,
         }
     }
@@ -152,14 +158,14 @@ impl Door {
 
     /// Serves one more. Where there are too many the one who came first gives way: a platform that asks for health
     /// has its answer in a moment, and must not wait behind those who hold connections and ask nothing.
-    fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, by: By) {
         self.served.retain(|served| !served.is_finished());
         if self.served.len() >= ADMIN_CONNECTIONS_MAX
             && let Some(first) = self.served.pop_front()
         {
             first.abort();
         }
-        let service = TowerToHyperService::new(self.router.clone());
+        let service = TowerToHyperService::new(self.router.clone().layer(Extension(by)));
         let serving = tokio::spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);

@@ -2,6 +2,7 @@
 //!
 //! It is printed without control characters and direction marks: no words chosen by a backend drive the terminal.
 
+mod acts;
 mod lines;
 
 use std::fmt::Write as _;
@@ -10,6 +11,7 @@ use super::api::Report;
 use crate::driver::{CheckStatus, PhaseStatus, Status};
 use crate::telemetry::is_safe;
 
+pub use acts::{closing, sending};
 pub use lines::{connection, reason, table};
 
 /// The screen.

@@ -2,7 +2,7 @@
 //! where each value comes from; or to everything that is wrong.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::check::{self, Around, Purpose};
 use super::explain::{Effective, Secrets, explain};
@@ -27,6 +27,44 @@ pub struct Layers<'a> {
     pub flags: Flags,
     /// What it is for.
     pub purpose: Purpose,
+}
+
+/// What a configuration was made of, kept so that it can be made again.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    file: Option<PathBuf>,
+    variables: Vec<(OsString, OsString)>,
+    flags: Flags,
+    purpose: Purpose,
+}
+
+impl Recipe {
+    /// Of these layers.
+    #[must_use]
+    pub fn of(layers: &Layers<'_>) -> Self {
+        Self {
+            file: layers.file.map(Path::to_owned),
+            variables: layers.variables.clone(),
+            flags: layers.flags.clone(),
+            purpose: layers.purpose,
+        }
+    }
+
+    /// The file, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Reads the file once more, and puts the same variables and flags over it.
+    pub fn load(&self) -> Result<Loaded, Invalid> {
+        load(&Layers {
+            file: self.file(),
+            variables: self.variables.clone(),
+            flags: self.flags.clone(),
+            purpose: self.purpose,
+        })
+    }
 }
 
 /// A checked configuration, and where it comes from.

@@ -16,6 +16,7 @@
 
 mod address;
 mod check;
+mod diff;
 mod explain;
 mod host;
 mod layers;
@@ -40,13 +41,14 @@ mod written;
 
 pub use address::{Address, AddressError};
 pub use check::Purpose;
+pub use diff::{Change, Diff, Effect, Fate, carry_needs, diff, fate};
 pub use explain::{Effective, Secrets, explain, summary};
 pub(crate) use host::bare as bare_host;
 pub use layers::Flags;
-pub use load::{Layers, Loaded, load, load_bytes};
+pub use load::{Layers, Loaded, Recipe, load, load_bytes};
 pub use model::{
-    AllowedOrigin, Backend, Config, Fair, ForwardAfter, HeaderEdits, Hold, HostPattern, HttpMode, Limits, Listener,
-    LogFormat, NO_EDITS, Process, Route,
+    AllowedOrigin, Backend, Config, Fair, ForwardAfter, HeaderEdits, Hold, HostPattern, HttpMode, KnownBy, Limits,
+    Listener, LogFormat, NO_EDITS, Process, Route, Tag,
 };
 pub(crate) use origin::is_allowed;
 pub use print::to_toml;

@@ -14,6 +14,7 @@ use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::limits;
 use greenroom_core::phase;
 use greenroom_core::readiness::Need;
+use greenroom_core::users;
 
 use super::{Address, Admin, Check, Ready, Shed, TellClients, Tracing};
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where start-up times are kept over greenroom's own life; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// Whether a change of the file is taken without being told.
+    pub reload_on_change: bool,
     /// The profile in effect, if one was asked for.
     pub profile: Option<String>,
     /// Bounds of the whole process, and of what one address may take of it.
@@ -61,6 +64,8 @@ pub struct Limits {
     pub early_max: usize,
     /// The same of all clients together.
     pub early_budget: usize,
+    /// WebSockets that one user may have open at one time; `None`: any number.
+    pub user: Option<users::Rule>,
 }
 
 impl Default for Limits {
@@ -74,6 +79,7 @@ impl Default for Limits {
             head_timeout: limits::HEAD_TIMEOUT,
             early_max: limits::EARLY_MAX,
             early_budget: limits::EARLY_BUDGET,
+            user: None,
         }
     }
 }
@@ -198,6 +204,8 @@ pub struct Route {
     pub waiting_message: Option<String>,
     /// Origins whose pages may open WebSockets; `None`: all.
     pub origins: Option<Vec<AllowedOrigin>>,
+    /// What its clients are known by.
+    pub known_by: KnownBy,
     /// What happens to HTTP requests that come too early.
     pub http: HttpMode,
     /// How long an HTTP request waits at the most.
@@ -212,12 +220,43 @@ pub struct Route {
     pub rewrite: Option<String>,
     /// Bytes of a request's body; `None`: no limit.
     pub body_max: Option<u64>,
+    /// Bytes of one message of a WebSocket client; `None`: no limit.
+    pub message_max: Option<u64>,
+    /// Messages of one WebSocket client in a second; `None`: no limit.
+    pub message_rate: Option<usize>,
     /// Index of what it needs among its backend's `needs`.
     pub need: usize,
     /// Whether who will hardly make it is refused at once.
     pub shed: Shed,
     /// How its clients hear that the backend is degraded.
     pub tell_clients: TellClients,
+}
+
+/// What the clients of a route are known by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownBy {
+    /// The header, in lower case, that says who the user is; `None`: nobody says so.
+    pub user: Option<String>,
+    /// The tags of its connections; no two have the same name.
+    pub tags: Vec<Tag>,
+}
+
+/// A tag of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// All of the route have it: `name=value`.
+    Fixed(String),
+    /// `name=value` with the name, in lower case, and the value of this header.
+    Header(String),
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(tag) => f.write_str(tag),
+            Self::Header(name) => write!(f, "header:{name}"),
+        }
+    }
 }
 
 /// The hosts a route is for; compared without case and without port.

@@ -7,8 +7,9 @@ use std::ffi::OsStr;
 
 use super::layers::PREFIX;
 use super::load::Layers;
-use super::model::{Backend, Config, Process};
+use super::model::{Backend, Config, Hold, Limits, Process, Route};
 use super::suggest::closest;
+use super::units::show_size;
 use super::written::{Read, Root, Shape};
 use super::{Address, Purpose};
 
@@ -29,6 +30,7 @@ pub(super) fn notes(config: &Config, layers: &Layers<'_>) -> Vec<String> {
     }
     if layers.purpose == Purpose::Check {
         slashes(config, &mut notes);
+        useless(config, &mut notes);
     }
     notes
 }
@@ -104,6 +106,43 @@ fn slashes(config: &Config, notes: &mut Vec<String>) {
     }
 }
 
+/// Bounds that another one keeps from ever mattering.
+fn useless(config: &Config, notes: &mut Vec<String>) {
+    for Route { name, .. } in
+        (config.routes.iter()).filter(|route| route.hold == Hold::Auto && route.accept_after >= route.hold_timeout)
+    {
+        notes.push(format!(
+            "route {name:?}: nobody is accepted, as `hold_timeout` ends before `accept_after`: let it be longer, or write hold = \"handshake\""
+        ));
+    }
+    for backend in &config.backends {
+        let per = [
+            ("held_per_address", backend.held_per_address),
+            ("held_per_key", backend.held_per_key),
+        ];
+        for (key, max) in per.into_iter().filter_map(|(key, max)| Some((key, max?))) {
+            if max >= backend.held_max {
+                notes.push(format!(
+                    "backend.{}.{key} is {max}, and no more than {} wait in all (`held_max`): it never keeps anybody out",
+                    backend.name, backend.held_max
+                ));
+            }
+        }
+    }
+    let Limits {
+        early_max,
+        early_budget,
+        ..
+    } = config.limits;
+    if early_budget < early_max.saturating_mul(2) {
+        notes.push(format!(
+            "limits.early_budget is {} and one client may have {} of it (`early_max`): a single one can keep all others from being accepted",
+            show_size(early_budget as u64),
+            show_size(early_max as u64)
+        ));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +168,29 @@ mod tests {
         ] {
             assert!(!noticed(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_bound_that_can_never_be_met_is_noticed() {
+        let noticed = |text: &str| {
+            let layers = Layers {
+                file: None,
+                variables: Vec::new(),
+                flags: crate::config::Flags::default(),
+                purpose: Purpose::Check,
+            };
+            let text = format!("[backend.app]\naddress = \"127.0.0.1:1\"\n{text}");
+            let loaded = crate::config::load_bytes("test.toml", text.into_bytes(), &layers).unwrap();
+            loaded.notes.join("\n")
+        };
+        assert_eq!(noticed(""), "");
+        let early = noticed("[limits]\nearly_max = \"64KiB\"\nearly_budget = \"64KiB\"\n");
+        assert!(early.contains("early_budget"), "{early}");
+        let line = noticed("held_max = 10\nheld_per_address = 10\n");
+        assert!(line.contains("backend.app.held_per_address"), "{line}");
+        let route = noticed("[[route]]\nhold_timeout = \"2s\"\n");
+        assert!(route.contains("nobody is accepted"), "{route}");
+        assert_eq!(noticed("[[route]]\nhold_timeout = \"2s\"\nhold = \"handshake\"\n"), "");
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub fn to_toml(config: &Config, secrets: Secrets) -> String {
     if let Some(folder) = &config.state_dir {
         page.line("state_dir", text(folder.as_os_str()));
     }
+    page.line("reload_on_change", config.reload_on_change);
     page.limits(&config.limits);
     page.admin(&config.admin);
     page.tracing(&config.tracing);
@@ -116,6 +117,10 @@ impl Page {
         self.line("head_timeout", quoted(&show(limits.head_timeout)));
         self.line("early_max", quoted(&show_size(limits.early_max as u64)));
         self.line("early_budget", quoted(&show_size(limits.early_budget as u64)));
+        if let Some(rule) = limits.user {
+            self.line("max_connections_per_user", rule.most);
+            self.line("on_user_limit", quoted(rule.on_limit.word()));
+        }
     }
 
     /// A number that may be left out.
@@ -139,7 +144,10 @@ impl Page {
             self.line("socket", text(socket.as_os_str()));
         }
         self.address(admin.address.as_ref());
-        self.secret("token", admin.token.as_ref());
+        match &admin.token_file {
+            Some(file) => self.line("token_file", text(file.as_os_str())),
+            None => self.secret("token", admin.token.as_ref()),
+        }
         if let Some(prefix) = &admin.health_prefix {
             self.line("health_prefix", quoted(prefix));
         }
@@ -302,6 +310,13 @@ impl Page {
                 array(origins.iter().map(|origin| quoted(&origin.to_string()))),
             );
         }
+        if let Some(name) = &route.known_by.user {
+            self.line("user", quoted(&format!("header:{name}")));
+        }
+        if !route.known_by.tags.is_empty() {
+            let tags = route.known_by.tags.iter();
+            self.line("tags", array(tags.map(|tag| quoted(&tag.to_string()))));
+        }
         self.line("http", quoted(route.http.word()));
         self.line("http_hold", quoted(&show(route.http_hold)));
         self.line("waiting_page", route.waiting_page);
@@ -310,6 +325,12 @@ impl Page {
         }
         if let Some(body_max) = route.body_max {
             self.line("body_max", quoted(&show_size(body_max)));
+        }
+        if let Some(message_max) = route.message_max {
+            self.line("message_max", quoted(&show_size(message_max)));
+        }
+        if let Some(message_rate) = route.message_rate {
+            self.line("message_rate", message_rate);
         }
         self.needs(route, config);
         self.edits("request_headers", &route.request_headers);
@@ -406,7 +427,7 @@ fn text(text: &OsStr) -> String {
 }
 
 /// A key, bare where it can be.
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !name.is_empty() && name.bytes().all(bare) {
         name.to_owned()

@@ -225,6 +225,8 @@ pub struct Admin {
     pub address: Option<Address>,
     /// What requests at the TCP address must bring as `Authorization: Bearer`. The health paths need none.
     pub token: Option<Secret>,
+    /// The file that it was read from, if it was.
+    pub token_file: Option<PathBuf>,
     /// Serve the health paths below this prefix at all listeners too, for platforms with one port only.
     pub health_prefix: Option<String>,
     /// Whether `/readyz` waits for the backends as `/startupz` does.

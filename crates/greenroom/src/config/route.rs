@@ -111,7 +111,7 @@ pub(super) fn order(a: &Route, b: &Route) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{HeaderEdits, Hold, HttpMode, Limits, LogFormat};
+    use super::super::model::{HeaderEdits, Hold, HttpMode, KnownBy, Limits, LogFormat};
     use super::super::{Admin, Shed, TellClients};
     use super::*;
     use proptest::prelude::*;
@@ -130,6 +130,7 @@ mod tests {
             forward_after: None,
             waiting_message: None,
             origins: None,
+            known_by: KnownBy::default(),
             hold_timeout: Duration::ZERO,
             http: HttpMode::Hold,
             http_hold: Duration::ZERO,
@@ -138,6 +139,8 @@ mod tests {
             response_headers: HeaderEdits::default(),
             rewrite: None,
             body_max: None,
+            message_max: None,
+            message_rate: None,
             need: 0,
             shed: Shed::Late,
             tell_clients: TellClients::No,

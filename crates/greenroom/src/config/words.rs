@@ -3,6 +3,7 @@
 use greenroom_core::backoff::RestartPolicy;
 
 use greenroom_core::readiness::WhenDegraded;
+use greenroom_core::users::OnLimit;
 
 use super::Shed;
 use super::model::{Hold, HttpMode, LogFormat};
@@ -15,6 +16,7 @@ pub(super) const DEGRADED: [&str; 3] = ["serve", "hold", "refuse"];
 pub(super) const SHEDS: [&str; 2] = ["late", "early"];
 pub(super) const TELL_CLIENTS: [&str; 3] = ["no", "header", "message"];
 pub(super) const READYZ: [&str; 2] = ["listening", "backends"];
+pub(super) const ON_USER_LIMITS: [&str; 2] = ["refuse-new", "close-oldest"];
 pub(super) const PROFILES: [&str; 3] = ["development", "staging", "production"];
 pub(super) const KINDS: [&str; 11] = [
     "listen",
@@ -163,6 +165,18 @@ impl Word for Tell {
             Self::No => "no",
             Self::Header => "header",
             Self::Message => "message",
+        }
+    }
+}
+
+impl Word for OnLimit {
+    const WORDS: &'static [&'static str] = &ON_USER_LIMITS;
+    const ALL: &'static [Self] = &[Self::RefuseNew, Self::CloseOldest];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::RefuseNew => "refuse-new",
+            Self::CloseOldest => "close-oldest",
         }
     }
 }

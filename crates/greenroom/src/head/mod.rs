@@ -57,6 +57,7 @@ pub use fault::{Fault, Nonsense};
 pub(crate) use fields::{is_hop_by_hop, is_token};
 pub use forward::Forward;
 pub use refusal::{With, fault, refusal};
+pub(crate) use request::Only;
 pub use request::{Http, Kind, Request, Upgrade, parse_head, parse_request};
 pub use response::{Answer, Asked, Interim, Status, Switched, parse_answer, parse_response};
 pub use scan::{answer_end, head_end};

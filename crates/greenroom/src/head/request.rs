@@ -271,12 +271,29 @@ impl Kind {
         look(fields::values(all, name).next())
     }
 
-    /// Looks at a field; `None` where it has none of this name, or several.
-    pub(crate) fn with_single_field<T>(&self, name: &str, look: impl FnOnce(Option<&[u8]>) -> T) -> T {
+    /// Looks at a field of which there must be one, for all who read the request.
+    pub(crate) fn with_only<T>(&self, name: &str, look: impl FnOnce(Only<'_>) -> T) -> T {
         let mut slots = fields::slots();
         let (_, all) = self.kept().parts(&mut slots);
-        look(fields::single(all, name).ok().flatten())
+        look(match fields::single(all, name) {
+            _ if fields::is_nominated(all, name) => Only::Ends,
+            Ok(Some(value)) => Only::Value(value),
+            Ok(None) => Only::Absent,
+            Err(_) => Only::Several,
+        })
     }
+}
+
+/// A field that says the same to all who read the request, or does not.
+pub(crate) enum Only<'b> {
+    /// It is not there.
+    Absent,
+    /// It is there once.
+    Value(&'b [u8]),
+    /// It is there several times.
+    Several,
+    /// Connection names it: whoever is behind does not see it.
+    Ends,
 }
 
 impl Http {

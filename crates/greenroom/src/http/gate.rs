@@ -19,13 +19,15 @@ use crate::dial::Dialled;
 use crate::driver::{Arrival, Order};
 use crate::head::Http;
 use crate::opening::{Place, refuse};
-use crate::registry::Entry;
+use crate::registry::{Close, Entry};
 
 /// What the gate said, or the client did.
 pub(super) enum Gated {
     Dialled(Dialled, oneshot::Receiver<Order>),
     Refused(Refusal, Option<String>),
     Left,
+    /// It is to be closed.
+    Told(Close),
     ShowPage,
 }
 
@@ -77,6 +79,7 @@ impl<'r> Wait<'r> {
                 biased;
                 order = &mut self.next => order,
                 () = self.request.client.gone() => return Gated::Left,
+                close = self.request.record.mailbox.to_close() => return Gated::Told(close),
                 () = clock::until(self.page_at) => return Gated::ShowPage,
             };
             match order {

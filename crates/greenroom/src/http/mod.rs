@@ -50,7 +50,7 @@ use crate::driver::Message;
 use crate::front::{self, Backend, Front};
 use crate::head::{self, BodyFraming, Http, Kind, With};
 use crate::opening::{Watched, say};
-use crate::registry::{Descriptor, Entry};
+use crate::registry::{Descriptor, Entry, Record};
 use crate::stream::Stream;
 
 use exchange::{Exchange, Outcome, Trial};
@@ -67,6 +67,8 @@ pub(crate) struct Request<'f> {
     peer: IpAddr,
     kind: Arc<Kind>,
     client: Watched,
+    /// Its connection's line in the books.
+    record: Arc<Record>,
 }
 
 /// A backend connection for one request.
@@ -107,6 +109,7 @@ pub(crate) async fn serve(
         peer,
         kind: Arc::new(kind),
         client: Watched::new(client),
+        record: Arc::clone(entry.record()),
     };
     entry.asks(Some((request.backend, front.route_of(route))), &request.kind);
     let end = Box::pin(request.run(entry)).await;
@@ -221,6 +224,7 @@ impl Request<'_> {
                 }
                 Gated::Refused(refusal, why) => return End::Refused(refusal, why),
                 Gated::Left => return End::Over(CloseCause::LeftHeld, None),
+                Gated::Told(close) => return End::Refused(close.refusal, close.detail.map(String::from)),
                 Gated::ShowPage => {
                     wait.leave();
                     entry.enter(State::Http);
@@ -289,9 +293,13 @@ impl Request<'_> {
             return None;
         };
         match end {
-            End::Answered { persists: true } => return Some(client),
-            End::Answered { persists: false } => {
-                entry.ends(CloseCause::Served);
+            End::Answered { persists } => {
+                // Told to close while its request was under way: after the answer.
+                match (self.record.mailbox.take_close(), persists) {
+                    (None, true) => return Some(client),
+                    (None, false) => entry.ends(CloseCause::Served),
+                    (Some(close), _) => entry.ends_with(close.cause, close.detail.map(String::from)),
+                }
                 entry.enter(State::Closing);
                 say(client, &[]).await; // all is said; it ends without a reset
             }

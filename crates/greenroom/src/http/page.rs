@@ -64,6 +64,9 @@ impl Request<'_> {
         };
         tokio::select! {
             _ = shown => {} // a browser that takes nothing has left
+            close = self.record.mailbox.to_close() => {
+                return End::Over(close.cause, close.detail.map(String::from));
+            }
             () = self.client.gone() => {}
             () = tokio::time::sleep(PAGE_MAX) => {}
             _ = drain.wait_for(Option::is_some) => {}

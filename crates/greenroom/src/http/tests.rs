@@ -76,6 +76,7 @@ async fn uploaded(waits_for: usize) -> Outcome {
         peer: [127, 0, 0, 1].into(),
         kind: Arc::new(parse_head(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n").unwrap()),
         client: Watched::new(ours),
+        record: Arc::clone(front.registry.accept([127, 0, 0, 1].into()).unwrap().record()),
     };
     let connection = Connection {
         stream: Stream::Tcp(stream),

@@ -11,16 +11,16 @@
 //! here in one way only: with a backend's validated 101 ([`Accepted::into_relay`]).
 //!
 //! Bounds: `early_max` and `early_budget`; own frames are one or two at a time, and none is added while one is
-//! not written.
+//! not written; messages that somebody sends it through the admin API only up to `RELAY_BUFFER` of them.
 
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
 use greenroom_core::buffer::{Early, End};
-use greenroom_core::event::Refusal;
+use greenroom_core::event::{Refusal, Unsent};
 use greenroom_core::limits::{
-    CLOSE_HANDSHAKE, EARLY_LOOK, EARLY_PATIENCE, HOLD_PING_EVERY, HOLD_PINGS_MISSED, READS_PER_TURN,
+    CLOSE_HANDSHAKE, EARLY_LOOK, EARLY_PATIENCE, HOLD_PING_EVERY, HOLD_PINGS_MISSED, READS_PER_TURN, RELAY_BUFFER,
 };
 use greenroom_core::time::Time;
 use greenroom_core::wire::{
@@ -35,10 +35,11 @@ use super::template::Selected;
 use super::watched::Watched;
 use crate::clock;
 use crate::early::{EarlyRoom, Share};
+use crate::registry::{Close, Notice, OwnMessage, Record};
 use crate::scratch::with_scratch;
 
 /// Why an accepted client is held no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Gone {
     /// It ended its connection, or answers no Ping.
     Left,
@@ -50,6 +51,8 @@ pub(super) enum Gone {
     NotUtf8,
     /// A limit.
     Refused(Refusal),
+    /// It is to be closed.
+    Told(Box<Close>),
 }
 
 /// What a relay begins with.
@@ -137,8 +140,21 @@ impl Accepted {
         }
     }
 
+    /// Sends it a message of greenroom's own, at once: what is on its way to it are whole frames. Not where it takes too
+    /// little of that.
+    fn send(&mut self, message: OwnMessage, record: &Record) {
+        if self.out.len() + message.len() > RELAY_BUFFER {
+            return message.refuse(Unsent::Slow);
+        }
+        if let Some(frame) = message.commit() {
+            record.own.add(frame.len(), 1);
+            self.out.extend_from_slice(&frame);
+            self.write();
+        }
+    }
+
     /// Keeps it until it is gone. Dropped and called again it goes on.
-    pub(super) async fn gone(&mut self) -> Gone {
+    pub(super) async fn gone(&mut self, record: &Record) -> Gone {
         loop {
             // The poller may have told before, while nobody listened: its word is used up by the look itself.
             let turn = self.read();
@@ -159,6 +175,10 @@ impl Accepted {
             tokio::select! {
                 biased;
                 () = self.share.told_to_leave() => return Gone::Refused(Refusal::EarlyBudget),
+                notice = record.mailbox.next() => match notice {
+                    Notice::Close(close) => return Gone::Told(Box::new(close)),
+                    Notice::Send(message) => self.send(message, record),
+                },
                 () = clock::until(Some(self.due())) => {
                     if let Some(gone) = self.passes(clock::now()) {
                         return gone;

@@ -1,6 +1,7 @@
 //! Decides whether a request may come in at all, before it takes a place anywhere.
 //!
-//! In order: its Host at this listener, its route, its Origin there, the handshakes of its address. What costs least and
+//! In order: its Host at this listener, its route, its Origin there, the handshakes of its address, who its user is and how
+//! many WebSockets that has. What costs least and
 //! says most is asked first; who is sent away for its page takes no handshake from its address. All of it is decided by
 //! the head and the configuration, without waiting. Bounds: `ALLOWED_MAX` hosts and origins, `ROUTES_MAX` routes.
 
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 use greenroom_core::drain::{retry_after, seed_for};
 use greenroom_core::event::{Refusal, SessionId, State};
 use greenroom_core::limits::{LOG_TEXT_MAX, RETRY_AFTER_SECONDS};
+use greenroom_core::users::Full;
 use tokio::net::TcpStream;
 
 use super::refuse;
@@ -16,6 +18,7 @@ use crate::clock;
 use crate::config::{bare_host, is_allowed};
 use crate::front::{Astray, Front};
 use crate::head::{Kind, Upgrade, With};
+use crate::known;
 use crate::registry::Entry;
 use crate::telemetry::printable;
 
@@ -35,8 +38,8 @@ impl Denied {
 }
 
 /// The route of a request that may come in. This is the one door: who the peer is behind a trusted proxy belongs before
-/// all of it, and who the client says it is (authentication) behind the rate of handshakes.
-pub(super) fn admit(front: &Front, peer: IpAddr, request: &Kind) -> Result<usize, Denied> {
+/// all of it, and who the client says it is (authentication) before its user is looked for.
+pub(super) fn admit(front: &Front, peer: IpAddr, request: &Kind, entry: &mut Entry) -> Result<usize, Denied> {
     host_is_served(front, request)?;
     let route = front.route(request).map_err(astray)?;
     if let Kind::Upgrade(upgrade) = request {
@@ -45,7 +48,22 @@ pub(super) fn admit(front: &Front, peer: IpAddr, request: &Kind) -> Result<usize
         let counted = addresses.handshake(peer);
         counted.map_err(|refusal| Denied::new(refusal, Some(addresses.name(peer)), Some(route)))?;
     }
+    user_has_room(front, route, request, entry)?;
     Ok(route)
+}
+
+/// A WebSocket takes its place among those of its user. Whose request cannot be told for sure is refused, a plain one too.
+fn user_has_room(front: &Front, route: usize, request: &Kind, entry: &mut Entry) -> Result<(), Denied> {
+    let known = known::of(&front.config.routes[route].known_by, request)
+        .map_err(|why| Denied::new(Refusal::BadRequest, Some(why), Some(route)))?;
+    let (Kind::Upgrade(_), Some(user)) = (request, known.and_then(|known| known.user)) else {
+        return Ok(());
+    };
+    let rule = front.config.limits.user;
+    entry.of_user(&user, rule).map_err(|Full| {
+        let detail = format!("the user is {user:?}");
+        Denied::new(Refusal::ConnectionsOfUser, Some(detail), Some(route))
+    })
 }
 
 fn host_is_served(front: &Front, request: &Kind) -> Result<(), Denied> {

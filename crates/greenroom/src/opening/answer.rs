@@ -19,7 +19,7 @@ use crate::clock;
 use crate::dial::Dialled;
 use crate::driver::{Message, Order};
 use crate::head::{self, After, Asked, BodyFraming, BodyReader, Edits, With};
-use crate::registry::{Descriptor, Entry};
+use crate::registry::{Descriptor, Entry, Record};
 use crate::scratch::with_scratch;
 use crate::stream::Stream;
 
@@ -74,7 +74,7 @@ pub(super) struct Said {
 /// Reads the backend's answer, tells the gate, and waits for its word.
 pub(super) async fn receive(
     place: &Place,
-    client: &mut Guest,
+    (client, record): (&mut Guest, &Record),
     asked: Asked<'_>,
     edits: Edits<'_>,
     dialled: Dialled,
@@ -94,7 +94,7 @@ pub(super) async fn receive(
     let (answer, parsed) = tokio::select! {
         biased;
         word = &mut order => return outcome(word, None),
-        gone = client.gone() => return Outcome::Left(gone),
+        gone = client.gone(record) => return Outcome::Left(gone),
         read = read_answer(&mut stream, &rest, asked, edits) => read,
     };
     let mut told = judged(&parsed);
@@ -111,7 +111,7 @@ pub(super) async fn receive(
         let word = tokio::select! {
             biased;
             word = &mut order => word,
-            gone = client.gone() => return Outcome::Left(gone),
+            gone = client.gone(record) => return Outcome::Left(gone),
             () = settling => return Outcome::Left(Gone::Left), // never: it does not end
         };
         match (word, &mut received) {

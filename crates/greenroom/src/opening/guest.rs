@@ -1,8 +1,12 @@
 //! A client at the gate: without an answer yet, or with a 101 of greenroom's own.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use super::accepted::{Accepted, Gone};
 use super::watched::Watched;
 use crate::head::{Asked, Kind};
+use crate::registry::Record;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -16,15 +20,19 @@ pub(super) enum Guest {
 }
 
 impl Guest {
-    /// Keeps the client until it is gone. Before the 101 a FIN counts as leaving.
-    pub(super) async fn gone(&mut self) -> Gone {
+    /// Keeps the client until it is gone, or is told to go. Before the 101 a FIN counts as leaving.
+    pub(super) async fn gone(&mut self, record: &Record) -> Gone {
         match self {
             Self::Unanswered(watched) => {
-                watched.gone().await;
-                Gone::Left
+                let watched = &*watched;
+                poll_fn(|cx| match watched.poll_gone(cx) {
+                    Poll::Ready(()) => Poll::Ready(Gone::Left),
+                    Poll::Pending => record.mailbox.poll_close(cx).map(|close| Gone::Told(Box::new(close))),
+                })
+                .await
             }
             // On its own: who has no 101 does not carry what it takes to hear one who has.
-            Self::Accepted(accepted) => Box::pin(accepted.gone()).await,
+            Self::Accepted(accepted) => Box::pin(accepted.gone(record)).await,
             Self::Away => Gone::Left,
         }
     }

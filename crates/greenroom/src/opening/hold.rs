@@ -79,7 +79,7 @@ pub(super) enum Done {
     Answered(Received),
     /// It is sent away.
     Refused(Refusal, Option<String>, usize),
-    /// It left, or may not stay for what it sent.
+    /// It left, may not stay for what it sent, or was told to go.
     Left(Gone),
 }
 
@@ -211,8 +211,16 @@ async fn unanswered(
     (id, route, request): (SessionId, usize, Arc<Kind>),
     entry: &mut Entry,
 ) -> Option<Relayed> {
-    if matches!(done, Done::Left(_)) {
-        entry.ends(CloseCause::LeftHeld);
+    if let Done::Left(gone) = done {
+        let Gone::Told(close) = gone else {
+            entry.ends(CloseCause::LeftHeld);
+            return None;
+        };
+        // By hand: at once, and not at its own time as when many are refused together.
+        entry.refused_for(close.refusal, close.detail.map(String::from), Some(&request));
+        entry.enter(State::Closing);
+        let saying = front.saying(route, close.refusal, id);
+        refuse::plain(watched.into_inner()?, close.refusal, saying.with()).await;
         return None;
     }
     if let Done::Refused(refusal, why, together) = done {
@@ -247,11 +255,12 @@ async fn unanswered(
 impl Waiting {
     /// Follows the gate's orders until one of them is the last.
     async fn done(&mut self, front: &Front, entry: &mut Entry) -> Done {
+        let record = Arc::clone(entry.record());
         loop {
             let order = tokio::select! {
                 biased;
                 order = &mut self.next => order,
-                gone = self.guest.gone() => return Done::Left(gone),
+                gone = self.guest.gone(&record) => return Done::Left(gone),
             };
             match order {
                 Ok(Order::Dialled { dialled, next }) => {
@@ -264,7 +273,7 @@ impl Waiting {
                         degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
                     };
                     let asked = self.guest.asked(&self.request);
-                    let receive = answer::receive(&self.place, &mut self.guest, asked, edits, dialled, next);
+                    let receive = answer::receive(&self.place, (&mut self.guest, &record), asked, edits, dialled, next);
                     match Box::pin(receive).await {
                         Outcome::Forward(received) => return Done::Answered(received),
                         Outcome::Requeued(next) => {

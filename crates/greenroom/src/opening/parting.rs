@@ -9,6 +9,7 @@
 //! | refused | the refusal's code, `retry-after-ms=N` where it may come back; not within its first second, spread |
 //! | its own Close | that, at once |
 //! | it broke the protocol | 1002, 1007 |
+//! | told to end (the admin API, a limit) | as it was told, at once |
 
 use greenroom_core::drain::{close_at, seed_for};
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
@@ -22,7 +23,7 @@ use super::hold::Relayed;
 use crate::clock;
 use crate::front::Front;
 use crate::head::Kind;
-use crate::registry::Entry;
+use crate::registry::{Close, Entry};
 
 /// How the wait of a client that is sent away ended.
 enum Turn {
@@ -141,9 +142,7 @@ impl Parting<'_> {
 
     /// It leaves before its backend was ready: what it has said went to nobody, and that must be seen somewhere.
     fn leaves(&mut self, accepted: &Accepted) {
-        let unheard = accepted.kept();
-        let detail = (unheard > 0).then(|| format!("{unheard} bytes that it had sent went to nobody"));
-        self.entry.ends_with(CloseCause::LeftHeld, detail);
+        self.entry.ends_with(CloseCause::LeftHeld, unheard(accepted));
     }
 
     /// It has left, or may not stay for what it sent.
@@ -167,6 +166,26 @@ impl Parting<'_> {
                 accepted.fail(CloseCode::NOT_UTF8, "").await;
             }
             Gone::Refused(refusal) => self.refused(accepted, refusal, None, 1).await,
+            Gone::Told(close) => {
+                let Close {
+                    cause,
+                    code,
+                    reason,
+                    detail,
+                    ..
+                } = *close;
+                let details: Vec<_> = detail.map(String::from).into_iter().chain(unheard(&accepted)).collect();
+                let detail = (!details.is_empty()).then(|| details.join("; "));
+                self.entry.ends_with(cause, detail);
+                self.entry.enter(State::Closing);
+                accepted.close(code, &reason).await;
+            }
         }
     }
+}
+
+/// What an accepted client has said that nobody will hear, if it has said something.
+fn unheard(accepted: &Accepted) -> Option<String> {
+    let unheard = accepted.kept();
+    (unheard > 0).then(|| format!("{unheard} bytes that it had sent went to nobody"))
 }

@@ -10,17 +10,21 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
-use greenroom_core::event::{CloseCause, Refusal};
+use greenroom_core::event::{CloseCause, Refusal, Unsent};
 use greenroom_core::limits::NOTICES_MAX;
 use greenroom_core::wire::CloseCode;
+
+use super::own::OwnMessage;
 
 /// What a connection is told.
 #[derive(Debug)]
 pub(crate) enum Notice {
     /// It is to be closed.
     Close(Close),
+    /// A message of the house's own is to be sent to its client.
+    Send(OwnMessage),
 }
 
 /// How a connection is to be closed.
@@ -103,11 +107,34 @@ impl Mailbox {
 
     /// Waits for the next notice. Given up, it loses none.
     pub(crate) async fn next(&self) -> Notice {
-        poll_fn(|cx| {
-            self.listen(cx.waker()); // before looking, so that none is missed
-            self.take().map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same for who waits for several things.
+    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Notice> {
+        self.listen(cx.waker()); // before looking, so that none is missed
+        self.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Waits until it is to be closed, in a state in which nothing can be sent. Given up, it loses nothing.
+    pub(crate) async fn to_close(&self) -> Close {
+        poll_fn(|cx| self.poll_close(cx)).await
+    }
+
+    /// The same for who waits for several things.
+    pub(crate) fn poll_close(&self, cx: &Context<'_>) -> Poll<Close> {
+        self.listen(cx.waker());
+        self.take_close().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// How it is to be closed, if it is, in a state in which nothing can be sent.
+    pub(crate) fn take_close(&self) -> Option<Close> {
+        loop {
+            match self.take()? {
+                Notice::Close(close) => return Some(close),
+                Notice::Send(message) => message.refuse(Unsent::NotRelaying),
+            }
+        }
     }
 
     /// Takes no more, and drops what was not taken: the connection is over.
@@ -140,8 +167,10 @@ mod tests {
     }
 
     fn detail(notice: Option<Notice>) -> Option<String> {
-        let Notice::Close(close) = notice?;
-        close.detail.map(String::from)
+        match notice? {
+            Notice::Close(close) => close.detail.map(String::from),
+            Notice::Send(_) => None,
+        }
     }
 
     #[tokio::test]

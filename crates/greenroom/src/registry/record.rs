@@ -13,6 +13,7 @@ use greenroom_core::time::Time;
 
 use super::notice::Mailbox;
 use crate::config::RouteOf;
+use crate::known::Known;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Record {
     pub up: Traffic,
     /// From the backend.
     pub down: Traffic,
+    /// Messages of greenroom's own to the client that it was told to send.
+    pub own: Traffic,
     asked: Mutex<Option<Arc<Asked>>>,
     /// Where the connection's task is told things.
     pub(crate) mailbox: Mailbox,
@@ -45,6 +48,8 @@ pub struct Asked {
     pub route: RouteOf,
     /// The path, without its query, cut at `LOG_TEXT_MAX` characters and printable.
     pub path: Box<str>,
+    /// What its client is known by, where the route asks for that.
+    pub known: Option<Box<Known>>,
 }
 
 /// What went one way.
@@ -90,6 +95,7 @@ impl Record {
             generation: AtomicU64::new(0),
             up: Traffic::default(),
             down: Traffic::default(),
+            own: Traffic::default(),
             asked: Mutex::default(),
             mailbox: Mailbox::default(),
         }

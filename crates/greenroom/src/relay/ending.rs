@@ -7,20 +7,23 @@
 //! | backend lost inside a frame over 64 KiB | cut | – |
 //! | client broke the protocol | 1002 | 1001 |
 //! | backend broke the protocol | 1001 | 1002 |
+//! | client sent more than its route allows | 1009 `message_max=N`, 1008 `message_rate=N` | 1001 |
 //! | told to end (a drain, the admin API, a limit) | as it was told | 1001 |
 //!
 //! After its own Close greenroom waits for the client's, for `CLOSE_HANDSHAKE`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use greenroom_core::drain::{close_at, seed_for, splitmix64};
 use greenroom_core::event::{CloseCause, SessionId, State};
 use greenroom_core::limits::{CLOSE_HANDSHAKE, SPREAD_MAX};
+use greenroom_core::session::Over;
 use greenroom_core::session::relay::Then;
 use greenroom_core::time::Time;
-use greenroom_core::wire::{CloseCode, ControlFrame, Sender, close_frame};
+use greenroom_core::wire::{CloseCode, ControlFrame, Sender, Violation, close_frame};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
@@ -32,6 +35,7 @@ use crate::scratch::with_scratch;
 
 /// Ends the relay as it has to be ended, and names the cause.
 pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
+    session.refuse_own();
     let established = session.established;
     let seed = seed_for(front.seed, session.entry.session().map_or(0, |id| id.0));
     match end {
@@ -60,28 +64,8 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             };
             session.close_client(code, &reason).await;
         }
-        End::Then(Then::Violation(sender, violation)) => {
-            let (cause, to_client, to_backend) = match sender {
-                Sender::Client => (
-                    CloseCause::ClientViolation,
-                    CloseCode::PROTOCOL_ERROR,
-                    CloseCode::GOING_AWAY,
-                ),
-                Sender::Backend => (
-                    CloseCause::BackendViolation,
-                    CloseCode::GOING_AWAY,
-                    CloseCode::PROTOCOL_ERROR,
-                ),
-            };
-            session.entry.ends_with(cause, violation.to_string());
-            session.entry.enter(State::Closing);
-            session.close_backend(to_backend, seed).await;
-            match sender {
-                Sender::Client => session.fail_client(to_client).await,
-                Sender::Backend => session.close_client(to_client, "").await,
-            }
-            session.end_backend().await;
-        }
+        End::Then(Then::Violation(sender, violation)) => session.violated(sender, violation, seed).await,
+        End::Then(Then::Over(over)) => session.over(front, over, seed).await,
         End::Close(close) => {
             session.entry.ends_with(close.cause, close.detail.map(String::from));
             session.entry.enter(State::Closing);
@@ -98,6 +82,46 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
 }
 
 impl Session {
+    /// Somebody broke the protocol.
+    async fn violated(&mut self, sender: Sender, violation: Violation, seed: u64) {
+        let (cause, to_client, to_backend) = match sender {
+            Sender::Client => (
+                CloseCause::ClientViolation,
+                CloseCode::PROTOCOL_ERROR,
+                CloseCode::GOING_AWAY,
+            ),
+            Sender::Backend => (
+                CloseCause::BackendViolation,
+                CloseCode::GOING_AWAY,
+                CloseCode::PROTOCOL_ERROR,
+            ),
+        };
+        self.entry.ends_with(cause, violation.to_string());
+        self.entry.enter(State::Closing);
+        self.close_backend(to_backend, seed).await;
+        match sender {
+            Sender::Client => {
+                if self.fail_client(to_client, "").await {
+                    linger(&mut self.client).await;
+                }
+            }
+            Sender::Backend => self.close_client(to_client, "").await,
+        }
+        self.end_backend().await;
+    }
+
+    /// The client sends more than its route allows.
+    async fn over(&mut self, front: &Front, over: Over, seed: u64) {
+        let limit = limit(front, self.route, over);
+        self.entry.ends_with(over.cause(), limit.clone());
+        self.entry.enter(State::Closing);
+        self.close_backend(CloseCode::GOING_AWAY, seed).await;
+        if self.fail_client(over.close_code(), &limit).await {
+            self.drain_client().await;
+        }
+        self.end_backend().await;
+    }
+
     /// Both sides have ended, or one is gone: what is left goes out, then the FINs.
     async fn end_orderly(&mut self) {
         let both = async {
@@ -136,18 +160,33 @@ impl Session {
     }
 
     /// The Close of a client that broke the protocol. What it says from here on is
-    /// not understood, its answer neither: the FIN follows at once (RFC 6455 §7.1.7).
-    async fn fail_client(&mut self, code: CloseCode) {
+    /// not understood, its answer neither: the FIN follows at once (RFC 6455 §7.1.7). Whether all of it was written.
+    async fn fail_client(&mut self, code: CloseCode, reason: &str) -> bool {
         if self.relay.may_close_client() {
-            self.down.append(&close_frame(code, "", None));
+            self.down.append(&close_frame(code, reason, None));
         }
         let written = timeout(CLOSE_HANDSHAKE, async {
             self.down.flush(&mut self.client).await?;
             self.client.shutdown().await
         });
-        if let Ok(Ok(())) = written.await {
-            linger(&mut self.client).await;
-        }
+        matches!(written.await, Ok(Ok(())))
+    }
+
+    /// Reads and drops what a client still sends that is in the middle of a large message: it may read its Close only
+    /// when it has sent all of it, and a reset would destroy that Close.
+    async fn drain_client(&mut self) {
+        let _ = timeout(CLOSE_HANDSHAKE, async {
+            while poll_fn(|cx| {
+                with_scratch(|scratch| {
+                    let mut buf = ReadBuf::new(scratch);
+                    let read = Pin::new(&mut self.client).poll_read(cx, &mut buf);
+                    read.map(|result| result.is_ok() && !buf.filled().is_empty())
+                })
+            })
+            .await
+            {}
+        })
+        .await;
     }
 
     /// Reads and drops what the client sends until its Close. False: it ended without one.
@@ -199,15 +238,27 @@ impl Session {
         self.backend.shutdown().await
     }
 
-    /// Waits for this connection's turn. The client may close or leave before, and a drain makes it the turn of all.
+    /// Waits for this connection's turn. The client may close or leave before, a drain makes it the turn of all, and
+    /// whoever is told to close it does not wait.
     async fn wait_until(&mut self, at: Time, front: &Front) {
         let _ = timeout(CLOSE_HANDSHAKE, self.down.flush(&mut self.client)).await;
         let mut drain = front.drain.clone();
+        let record = Arc::clone(self.entry.record());
         tokio::select! {
             () = clock::until(Some(at)) => {}
+            _ = record.mailbox.to_close() => {}
             _ = drain.wait_for(Option::is_some) => {}
             _ = self.await_close() => {}
         }
+    }
+}
+
+/// Which limit of its route a client is over: for the client and the ledger.
+fn limit(front: &Front, route: usize, over: Over) -> String {
+    let settings = &front.config.routes[route];
+    match over {
+        Over::Size => format!("message_max={}", settings.message_max.unwrap_or_default()),
+        Over::Rate => format!("message_rate={}", settings.message_rate.unwrap_or_default()),
     }
 }
 

@@ -111,6 +111,36 @@ impl Pipe {
         })
     }
 
+    /// Carries bytes on by one read, of which `take` itself adds what passes: where something is to go between them.
+    pub(super) fn poll_once<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        take: impl FnOnce(&mut Self, Input<'_>) -> Then,
+    ) -> Poll<Then>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if let Err(end) = ready!(self.poll_flush(cx, to)) {
+            return Poll::Ready(end);
+        }
+        if self.ended {
+            return Poll::Pending;
+        }
+        with_scratch(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            let end = match ready!(Pin::new(from).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => return Poll::Ready(take(self, Ok(buf.filled()))),
+                Ok(()) => Ended::Fin,
+                Err(_) => Ended::Reset,
+            };
+            let then = take(self, Err(end));
+            Poll::Ready(self.end(ended(then)).then)
+        })
+    }
+
     fn end(&mut self, pass: Pass) -> Pass {
         self.ended = true;
         if pass.then == Then::HalfClose {
@@ -196,6 +226,17 @@ impl Pipe {
         self.ready = self.buffer.len();
     }
 
+    /// Puts bytes of greenroom's own behind what may be written, in front of what is kept.
+    pub(super) fn insert(&mut self, bytes: &[u8]) {
+        self.buffer.splice(self.ready..self.ready, bytes.iter().copied());
+        self.ready += bytes.len();
+    }
+
+    /// Bytes that may be written and were not.
+    pub(super) fn unwritten(&self) -> usize {
+        self.ready - self.written
+    }
+
     /// Writes all that may be written. Given up half-way it remembers how far it
     /// came, so that the next attempt writes no byte twice.
     pub(super) async fn flush<W: AsyncWrite + Unpin>(&mut self, to: &mut W) -> io::Result<()> {
@@ -257,6 +298,16 @@ mod tests {
         pipe.add(b"abcd", &pass(2, 2));
         pipe.append(b"!");
         assert_eq!((&pipe.buffer[..], pipe.ready), (&b"ab!"[..], 3));
+    }
+
+    #[test]
+    fn a_message_between_stands_in_front_of_a_frame_that_is_not_complete() {
+        let mut pipe = Pipe::default();
+        pipe.add(b"abcd", &pass(2, 2));
+        pipe.insert(b"!!");
+        assert_eq!((&pipe.buffer[..], pipe.ready, pipe.unwritten()), (&b"ab!!cd"[..], 4, 4));
+        pipe.add(b"ef", &pass(4, 0)); // "cdef" is complete
+        assert_eq!((&pipe.buffer[..], pipe.ready), (&b"ab!!cdef"[..], 8));
     }
 
     #[tokio::test]

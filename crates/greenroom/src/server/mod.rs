@@ -33,6 +33,7 @@ use crate::clock;
 use crate::config::{Config, LogFormat};
 use crate::front::{self, Front};
 use crate::listener;
+use crate::memory;
 use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::supervise::{Outer, Rlimit};
@@ -132,6 +133,7 @@ async fn house(
 ) -> u8 {
     let registry = Registry::new(log.clone(), descriptor_limit(), &config.limits);
     registry.trace_to(Tracer::start(&config, &log));
+    tokio::spawn(memory::give_back(Arc::clone(&registry.crowd_gone)));
     if let Some(folder) = &config.state_dir {
         StartsFile::make_room(folder, &log);
     }

@@ -161,6 +161,7 @@ fn sentence(event: &Event) -> Option<String> {
         Event::RelaysLost { count } => {
             format!("{count} relayed clients have lost the backend: they are closed with 1012")
         }
+        Event::Admin { .. } => administered(event)?,
         Event::Warning { message } => message.clone(),
         Event::Fatal { code, message } => format!("{message} (exit code {code})"),
         Event::Stopping { signal, held, relayed } => {
@@ -200,6 +201,30 @@ fn refused(event: &Event) -> Option<String> {
     if !(host.is_empty() && path.is_empty()) {
         sentence.push_str(&format!(" at {host}{path}"));
     }
+    if let Some(detail) = detail {
+        sentence.push_str(&format!(": {detail}"));
+    }
+    Some(sentence)
+}
+
+/// What somebody has changed, and who it was.
+fn administered(event: &Event) -> Option<String> {
+    let Event::Admin {
+        action,
+        by,
+        what,
+        count,
+        result,
+        detail,
+    } = event
+    else {
+        return None;
+    };
+    let mut sentence = format!("admin: {action} {what}");
+    if let Some(count) = count {
+        sentence.push_str(&format!(" ({count})"));
+    }
+    sentence.push_str(&format!(" {result}, by {by}"));
     if let Some(detail) = detail {
         sentence.push_str(&format!(": {detail}"));
     }
@@ -354,6 +379,28 @@ mod tests {
                 "refused session 7 with 404 (no_route) at example.test/ws: why",
                 "refused a client with 404 (no_route) at example.test/ws",
                 "refused a client with 404 (no_route)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_change_says_what_to_what_and_by_whom() {
+        let change = |count, result, detail: Option<&str>| Event::Admin {
+            action: "close",
+            by: "socket uid=1000 pid=7".into(),
+            what: "backend=app".into(),
+            count,
+            result,
+            detail: detail.map(str::to_owned),
+        };
+        assert_eq!(
+            told(&[
+                change(Some(3), "done", Some("code 1001")),
+                change(None, "refused", Some("there is no backend \"ap\"")),
+            ]),
+            [
+                "admin: close backend=app (3) done, by socket uid=1000 pid=7: code 1001",
+                "admin: close backend=app refused, by socket uid=1000 pid=7: there is no backend \"ap\"",
             ]
         );
     }

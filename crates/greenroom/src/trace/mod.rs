@@ -27,7 +27,7 @@ pub use context::{Context, Sent};
 
 use crate::clock;
 use crate::config::{Config, Tracing};
-use crate::head::Kind;
+use crate::head::{Kind, Only};
 use crate::telemetry::Log;
 
 /// Whether this build can send traces anywhere.
@@ -147,7 +147,10 @@ impl Tracer {
 
     /// A handshake has arrived. `None`: it is not traced.
     pub(crate) fn begin(&self, request: &Kind) -> Option<Box<Begun>> {
-        let parent = request.with_single_field("traceparent", |value| value.and_then(Context::parse));
+        let parent = request.with_only("traceparent", |field| match field {
+            Only::Value(value) => Context::parse(value),
+            Only::Absent | Only::Several | Only::Ends => None,
+        });
         if parent.is_some_and(|parent| !parent.is_sampled()) {
             return None; // its client's decision, which passes with its traceparent
         }

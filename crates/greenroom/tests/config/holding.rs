@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use greenroom::config::{AllowedOrigin, Fair, Flags, ForwardAfter, Hold, HostPattern, Limits, Purpose, load_bytes};
+use greenroom::config::{
+    AllowedOrigin, Fair, Flags, ForwardAfter, Hold, HostPattern, KnownBy, Limits, Purpose, Tag, load_bytes,
+};
 use greenroom_core::limits;
+use greenroom_core::users::{OnLimit, Rule};
 use proptest::prelude::*;
 
 use super::round_trip::{host, milliseconds};
@@ -100,6 +103,24 @@ pub(crate) fn fairness() -> impl Strategy<Value = Fairness> {
     })
 }
 
+/// What clients of a route are known by.
+pub(crate) fn known_by() -> impl Strategy<Value = KnownBy> {
+    let tag = prop_oneof![
+        ("[a-z][a-z0-9.-]{0,5}", "[a-z =\"ü]{1,8}").prop_map(|(name, value)| Tag::Fixed(format!("{name}={value}"))),
+        "x-[a-m0-9!#]{1,6}".prop_map(Tag::Header),
+    ];
+    let tags = prop::collection::vec(tag, 0..=limits::TAGS_MAX).prop_map(|mut tags| {
+        let mut seen = std::collections::BTreeSet::new();
+        tags.retain(|tag: &Tag| {
+            let text = tag.to_string();
+            let name = text.strip_prefix("header:").or(text.split('=').next()).unwrap();
+            seen.insert(name.to_owned())
+        });
+        tags
+    });
+    (prop::option::of("x-[a-m0-9!#]{1,6}"), tags).prop_map(|(user, tags)| KnownBy { user, tags })
+}
+
 pub(crate) fn limits() -> impl Strategy<Value = Limits> {
     let number = |most: usize| prop::option::of(1..=most);
     let connections = || number(limits::DESCRIPTORS_MAX);
@@ -114,9 +135,10 @@ pub(crate) fn limits() -> impl Strategy<Value = Limits> {
         (1..=32_u8, 1..=128_u8),
         (size(head), size(early), size(budget)),
         milliseconds(100, 120_000),
+        prop::option::of((1..=limits::DESCRIPTORS_MAX, any::<bool>())),
     )
         .prop_map(
-            |((most, of_address, handshakes), bits, (head, early, budget), head_timeout)| Limits {
+            |((most, of_address, handshakes), bits, (head, early, budget), head_timeout, user)| Limits {
                 connections_max: most,
                 connections_per_address: of_address,
                 handshakes_per_address: handshakes,
@@ -125,6 +147,14 @@ pub(crate) fn limits() -> impl Strategy<Value = Limits> {
                 head_timeout,
                 early_max: usize::try_from(early).unwrap(),
                 early_budget: usize::try_from(budget.max(early)).unwrap(),
+                user: user.map(|(most, closes)| Rule {
+                    most,
+                    on_limit: if closes {
+                        OnLimit::CloseOldest
+                    } else {
+                        OnLimit::RefuseNew
+                    },
+                }),
             },
         )
 }

@@ -228,6 +228,7 @@ pub(crate) fn admin() -> impl Strategy<Value = Admin> {
             socket: socket.map(Into::into),
             address: address.map(|text| text.parse().unwrap()),
             token,
+            token_file: None,
             health_prefix,
             readyz_waits,
         },

@@ -169,15 +169,17 @@ prop_compose! {
         waiting_page in any::<bool>(),
         (request_headers, response_headers) in (edits(), edits()),
         (rewrite, body_max) in (prop::option::of(path()), prop::option::of(0..=1_u64 << 40)),
+        (message_max, message_rate) in (prop::option::of(1..=1_u64 << 40), prop::option::of(1..=100_000_usize)),
         (shed, tell_clients) in (prop_oneof![Just(Shed::Late), Just(Shed::Early)], parts::tell_clients()),
-        wish in parts::wish(),
+        (wish, known_by) in (parts::wish(), holding::known_by()),
     ) -> (Route, Wish) {
         let (hold, accept_after, subprotocols, forward_after, waiting_message, origins) = holds;
         let route = Route {
             name: name.unwrap_or_default(),
             host, path,
             listeners: some.map(|some| some.into_iter().collect()),
-            backend, hold, accept_after, hold_timeout, subprotocols, forward_after, waiting_message, origins, http, http_hold, waiting_page, request_headers, response_headers, rewrite, body_max,
+            backend, hold, accept_after, hold_timeout, subprotocols, forward_after, waiting_message, origins, known_by, http, http_hold, waiting_page, request_headers, response_headers, rewrite, body_max,
+            message_max, message_rate,
             need: 0,
             shed, tell_clients,
         };
@@ -231,7 +233,7 @@ type Parts = (
 /// Makes of the parts a configuration that is valid: routes for different clients, and one that
 /// leads to each backend from each listener.
 fn assemble(parts: Parts) -> Config {
-    let (names, mut backends, mut routes, (grace, log_format, admin, state_dir, profile, limits, tracing)) = parts;
+    let (names, mut backends, mut routes, (grace, log_format, admin, state_dir, profile, mut limits, tracing)) = parts;
     let listeners: Vec<Listener> = names
         .into_iter()
         .enumerate()
@@ -258,6 +260,9 @@ fn assemble(parts: Parts) -> Config {
     }
     let mut seen = BTreeSet::new();
     routes.retain(|(route, _)| seen.insert((route.host.to_string(), route.path.clone())));
+    if routes.iter().all(|(route, _)| route.known_by.user.is_none()) {
+        limits.user = None; // it would limit nobody
+    }
     for (route, _) in routes.iter_mut().filter(|(route, _)| route.name.is_empty()) {
         let some: Vec<_> = route
             .listeners

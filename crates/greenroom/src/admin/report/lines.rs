@@ -5,6 +5,10 @@ use std::fmt::Write as _;
 use super::super::connections::{Connection, Connections, End};
 use super::{plain, spoken};
 
+/// Columns of the list, and which of them is left out where nobody has a user.
+const COLUMNS: usize = 10;
+const USER: usize = 6;
+
 /// The list: one line for each connection, in columns as wide as what stands in them.
 #[must_use]
 pub fn table(found: &Connections) -> String {
@@ -16,15 +20,21 @@ pub fn table(found: &Connections) -> String {
         if closed { "ENDED" } else { "STATE" },
         "FOR",
         "BACKEND",
+        "USER",
         "UP",
         "DOWN",
         "PATH",
     ];
-    let rows: Vec<[String; 9]> = found.connections.iter().map(row).collect();
+    let rows: Vec<[String; COLUMNS]> = found.connections.iter().map(row).collect();
     let mut widths = head.map(str::len);
+    if found.connections.iter().all(|one| one.user.is_none()) {
+        widths[USER] = 0; // no column for what no route asks for
+    }
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            if *width > 0 {
+                *width = (*width).max(cell.chars().count());
+            }
         }
     }
     let mut out = String::new();
@@ -39,7 +49,7 @@ pub fn table(found: &Connections) -> String {
     out
 }
 
-fn row(one: &Connection) -> [String; 9] {
+fn row(one: &Connection) -> [String; COLUMNS] {
     let none = || "-".to_owned();
     let state = match &one.end {
         Some(end) => end.refusal.clone().unwrap_or_else(|| end.cause.clone()),
@@ -53,15 +63,16 @@ fn row(one: &Connection) -> [String; 9] {
         plain(&state),
         spoken(if one.end.is_some() { one.age_ms } else { one.since_ms }),
         one.backend.as_deref().map_or_else(none, plain),
+        one.user.as_deref().map_or_else(none, plain),
         bytes(one.bytes_up),
         bytes(one.bytes_down),
         one.path.as_deref().map_or_else(none, plain),
     ]
 }
 
-fn line(out: &mut String, cells: &[String; 9], widths: &[usize; 9]) {
+fn line(out: &mut String, cells: &[String; COLUMNS], widths: &[usize; COLUMNS]) {
     let mut line = String::new();
-    for (cell, width) in cells.iter().zip(widths) {
+    for (cell, width) in cells.iter().zip(widths).filter(|(_, width)| **width > 0) {
         let _ = write!(line, "{cell:width$}  ");
     }
     out.push_str(line.trim_end());
@@ -105,10 +116,18 @@ pub fn connection(one: &Connection) -> String {
             format!("{} {before}, with a 101 of greenroom's own", spoken(accepted)),
         );
     }
-    for (name, value) in [("backend", &one.backend), ("route", &one.route), ("path", &one.path)] {
+    for (name, value) in [
+        ("backend", &one.backend),
+        ("route", &one.route),
+        ("path", &one.path),
+        ("user", &one.user),
+    ] {
         if let Some(value) = value {
             fact(name, plain(value));
         }
+    }
+    if !one.tags.is_empty() {
+        fact("tags", plain(&one.tags.join(", ")));
     }
     if one.dials > 0 {
         let life = if one.generation > 0 {
@@ -123,6 +142,13 @@ pub fn connection(one: &Connection) -> String {
         ("down", one.bytes_down, one.messages_down),
     ] {
         fact(name, format!("{}, {messages} messages", bytes(size)));
+    }
+    if one.messages_own > 0 {
+        let size = bytes(one.bytes_own);
+        fact(
+            "sent",
+            format!("{size}, {} messages that greenroom was told to send", one.messages_own),
+        );
     }
     if let Some(end) = &one.end {
         fact("ended", format!("{} ago: {}", spoken(end.ago_ms), ended(end)));
@@ -241,12 +267,16 @@ mod tests {
             backend: Some("app".into()),
             route: Some("/".into()),
             path: Some("/ws\u{1b}[2J".into()),
+            user: None,
+            tags: Vec::new(),
             dials: 1,
             generation: 2,
             bytes_up: 1_536,
             messages_up: 3,
             bytes_down: 0,
             messages_down: 0,
+            bytes_own: 0,
+            messages_own: 0,
             end: None,
         }
     }
@@ -259,6 +289,16 @@ mod tests {
         };
         insta::assert_snapshot!(table(&found));
         insta::assert_snapshot!(connection(&one()));
+        let mut known = one();
+        (known.user, known.tags) = (Some("ann".into()), vec!["plan=free".into(), "x-tenant=acme".into()]);
+        let of_ann = Connections {
+            connections: vec![known.clone(), one()],
+            total: 2,
+        };
+        insta::assert_snapshot!(table(&of_ann));
+        let screen = connection(&known);
+        assert!(screen.contains("user        ann\n"), "{screen}");
+        assert!(screen.contains("tags        plan=free, x-tenant=acme\n"), "{screen}");
         assert_eq!(
             reason(&one()),
             "connection 12 (session 7) for backend app is held for 1.5 s: it waits for its backend, `greenroom status app` says for what\n"

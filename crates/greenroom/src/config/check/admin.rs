@@ -3,9 +3,12 @@
 //! Who reaches the admin address can end every wait, so a network address needs a
 //! token, and none is ever that of a listener or of a backend.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
-use greenroom_core::limits::ADMIN_TOKEN;
+use greenroom_core::limits::{ADMIN_TOKEN, TOKEN_FILE_MAX};
 
 use super::super::model::Backend;
 use super::super::problem::Problem;
@@ -40,9 +43,19 @@ impl Checker<'_> {
             self.note("admin.address", "none", None);
         }
         let address = self.text("admin.address", admin.address, listen_address);
-        let token_is_absent = admin.token.is_absent();
-        let token_place = admin.token.place().cloned();
-        let token = self.token(admin.token);
+        let token_is_absent = admin.token.is_absent() && admin.token_file.is_absent();
+        let token_place = admin.token.place().or(admin.token_file.place()).cloned();
+        if let (Some(token), Some(file)) = (admin.token.place(), admin.token_file.place()) {
+            let problem =
+                Problem::new("`admin.token` and `admin.token_file` are both given, and only one can be in effect");
+            self.problems.add(
+                problem
+                    .at(file)
+                    .related(Some(token), "the token")
+                    .help("take one of them away"),
+            );
+        }
+        let (token, token_file) = self.tokens(admin.token, admin.token_file);
         if let (false, Some(place)) = (has_address, &token_place) {
             let help = "give the address too, such as address = \"127.0.0.1:9090\"; the socket is its owner's alone and needs no token";
             let problem = Problem::new("`admin.token` is for `admin.address`, and there is none");
@@ -51,7 +64,7 @@ impl Checker<'_> {
         if let Some(address) = address.as_ref().filter(|address| !address.value.is_local())
             && token_is_absent
         {
-            let help = "add token = \"…\", 16 random letters or more, such as `openssl rand -hex 16` prints; better not in the file but as GREENROOM__ADMIN__TOKEN; or use 127.0.0.1";
+            let help = "add token = \"…\", 16 random letters or more, such as `openssl rand -hex 16` prints; better not in this file but in one that only greenroom can read, as token_file = \"PATH\", or as GREENROOM__ADMIN__TOKEN; or use 127.0.0.1";
             let problem = format!(
                 "`admin.address` is {}, which others than this machine may reach, and `admin.token` is missing",
                 address.value
@@ -68,6 +81,7 @@ impl Checker<'_> {
             socket,
             address: address.map(|address| address.value),
             token,
+            token_file,
             health_prefix: health_prefix.map(|prefix| prefix.value),
             readyz_waits: readyz == Readyz::Backends,
         };
@@ -119,8 +133,35 @@ impl Checker<'_> {
             self.note(key, "none", None);
         }
         let written = field.present()?;
+        self.token_text(key, written.value.0, &written.place)
+    }
+
+    /// The token, from where it stands, and the file, if that is where.
+    fn tokens(&mut self, token: Field<Hidden>, file: Field<String>) -> (Option<Secret>, Option<PathBuf>) {
+        let key = "admin.token_file";
+        if file.is_absent() {
+            self.note(key, "none", None);
+        }
+        let Some(written) = file.present() else {
+            return (self.token(token), None);
+        };
+        let path = self.path(&written);
+        match secret_file(&path) {
+            Ok(text) => {
+                self.note(key, path.display(), Some(&written.place));
+                let token = self.token_text("admin.token", text, &written.place);
+                (token, Some(path))
+            }
+            Err((title, help)) => {
+                let title = format!("`{key}`: {} {title}", path.display());
+                self.problems.add(Problem::new(title).at(&written.place).help(help));
+                (None, None)
+            }
+        }
+    }
+
+    fn token_text(&mut self, key: &str, text: String, place: &Place) -> Option<Secret> {
         let (least, most) = ADMIN_TOKEN;
-        let text = written.value.0;
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         let title = if !text.bytes().all(legal) {
             format!("`{key}` holds a character that a token cannot have: use letters, digits and -._~+/=")
@@ -130,11 +171,11 @@ impl Checker<'_> {
                 text.len()
             )
         } else {
-            self.note_secret(key, &text, &written.place);
+            self.note_secret(key, &text, place);
             return Some(Secret(text));
         };
         let help = "`openssl rand -hex 16` prints a good one";
-        self.problems.add(Problem::new(title).at(&written.place).help(help));
+        self.problems.add(Problem::new(title).at(place).help(help));
         None
     }
 
@@ -199,6 +240,49 @@ impl Checker<'_> {
         self.note(key, path.display(), Some(&written.place));
         Some(path)
     }
+}
+
+/// What a file holds that must be nobody else's: its text without the end of its line. Else what is wrong, and what to do.
+fn secret_file(path: &Path) -> Result<String, (String, String)> {
+    let again = || "say where the file is, and let greenroom's user read it".to_owned();
+    let unread = |error: std::io::Error| (format!("cannot be read: {error}"), again());
+    let mut options = fs::OpenOptions::new();
+    // A FIFO without a writer would let greenroom wait for ever.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.read(true).custom_flags(flags).open(path).map_err(unread)?;
+    let about = file.metadata().map_err(unread)?;
+    let shown = path.display();
+    if !about.is_file() {
+        return Err(("is no file".into(), again()));
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if about.uid() != own && about.uid() != 0 {
+        let title = format!("belongs to user {}, who can change it", about.uid());
+        return Err((
+            title,
+            format!("chown {own} {shown}; it must be greenroom's own user's, or root's"),
+        ));
+    }
+    let mode = about.mode() & 0o777;
+    if mode & 0o027 != 0 {
+        let title =
+            format!("can be read or written by others than its owner and its group's readers (mode {mode:03o})");
+        return Err((
+            title,
+            format!("chmod 600 {shown}; and make another token, as this one may be known"),
+        ));
+    }
+    let mut text = String::new();
+    file.take(TOKEN_FILE_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(unread)?;
+    if text.len() as u64 > TOKEN_FILE_MAX {
+        return Err((
+            format!("has more than {TOKEN_FILE_MAX} bytes"),
+            "write the token into it, and nothing else".into(),
+        ));
+    }
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// A prefix that leaves the paths of the application alone.

@@ -155,7 +155,7 @@ impl Checker<'_> {
     }
 
     /// An array of texts that each mean something, at least one, each once.
-    fn list<T: PartialEq + Display>(
+    pub(super) fn list<T: PartialEq + Display>(
         &mut self,
         key: &str,
         field: Field<Texts>,

@@ -57,6 +57,7 @@ impl Checker<'_> {
                 .help("let the budget be for many clients, or let one client have less"),
             );
         }
+        let user = self.user_limit(written.max_connections_per_user, written.on_user_limit);
         model::Limits {
             connections_max,
             connections_per_address,
@@ -66,6 +67,7 @@ impl Checker<'_> {
             head_timeout,
             early_max: early_max.unwrap_or(EARLY_MAX),
             early_budget: early_budget.unwrap_or(EARLY_BUDGET),
+            user,
         }
     }
 

@@ -11,6 +11,7 @@ mod backends;
 mod checks;
 mod headers;
 mod holding;
+mod known;
 mod limits;
 mod needs;
 mod phases;
@@ -108,7 +109,9 @@ impl Checker<'_> {
         let grace = self.duration("grace", root.grace, GRACE, Duration::ZERO, GRACE_MAX);
         let log_format = self.word("log_format", root.log_format, LogFormat::default());
         let state_dir = self.state_dir(root.state_dir);
+        let reload_on_change = self.flag("reload_on_change", root.reload_on_change, false);
         let profile = self.profile(root.profile);
+        let user_limit = known::place_of_limit(&root.limits);
         let limits = self.limits(root.limits);
         let tracing = self.tracing(root.tracing);
         let (admin, places) = self.admin(root.admin);
@@ -116,6 +119,7 @@ impl Checker<'_> {
         let backends_are_known = !root.backend.is_wrong();
         let mut backends = self.backends(root.backend);
         let routes = self.routes(root.route, &doors, &mut backends, backends_are_known);
+        self.somebody_is_known(user_limit.as_ref(), &routes);
         self.neighbours(&doors, &backends);
         self.admin_neighbours(&admin, &places, &doors, &backends);
         self.purpose(&backends, backends_are_known);
@@ -135,6 +139,7 @@ impl Checker<'_> {
             log_format,
             admin,
             state_dir,
+            reload_on_change,
             profile,
             limits,
             tracing,

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use greenroom_core::limits::{
-    BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, ROUTE_PATH_MAX, ROUTES_MAX,
+    BODY_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX, HOLD_TIMEOUT_MIN, HTTP_HOLD, MESSAGE_MAX_RANGE, MESSAGE_RATE_MAX,
+    ROUTE_PATH_MAX, ROUTES_MAX,
 };
 use greenroom_core::readiness::Need;
 
@@ -15,7 +16,7 @@ use super::super::problem::Problem;
 use super::super::source::Place;
 use super::super::suggest::{closest, listed};
 use super::super::units;
-use super::super::written::{self, Field, Many, Names, Size, Written, join};
+use super::super::written::{self, Field, Many, Names, Number, Size, Written, join};
 use super::holding::Holds;
 use super::{Checker, Door, Placed};
 
@@ -84,6 +85,7 @@ impl Checker<'_> {
         );
         let forward_after = self.forward_after(&join(path, "forward_after"), route.forward_after);
         let origins = self.origins(&join(path, "origins"), route.origins);
+        let known_by = self.known_by(path, route.user, route.tags);
         let (min, max) = (HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX);
         let hold_timeout = self.duration(&join(path, "hold_timeout"), route.hold_timeout, HOLD_TIMEOUT, min, max);
         let http = self.word(&join(path, "http"), route.http, HttpMode::default());
@@ -93,6 +95,7 @@ impl Checker<'_> {
         let response_headers = self.headers(&join(path, "response_headers"), route.response_headers);
         let rewrite = self.rewrite(&join(path, "rewrite"), route.rewrite);
         let body_max = self.body_max(&join(path, "body_max"), route.body_max);
+        let (message_max, message_rate) = self.messages(path, route.message_max, route.message_rate);
         let leads_to = backend
             .and_then(|index| ends.backends.get(index))
             .map(|backend| &backend.value);
@@ -112,6 +115,7 @@ impl Checker<'_> {
             forward_after,
             waiting_message: holding.waiting_message,
             origins,
+            known_by,
             http,
             http_hold,
             waiting_page,
@@ -119,6 +123,8 @@ impl Checker<'_> {
             response_headers,
             rewrite,
             body_max,
+            message_max,
+            message_rate,
             need: 0,
             shed,
             tell_clients,
@@ -241,6 +247,18 @@ impl Checker<'_> {
         }
         let read = |text: &str| units::size_in(text, 0, BODY_MAX_MOST);
         self.text(key, field, read).map(|placed| placed.value)
+    }
+
+    /// What clients' messages keep to: how large they are, and how many in a second.
+    fn messages(&mut self, path: &str, max: Field<Size>, rate: Field<Number>) -> (Option<u64>, Option<usize>) {
+        let key = join(path, "message_max");
+        if max.is_absent() {
+            self.note(&key, "no limit", None);
+        }
+        let read = |text: &str| units::size_in(text, MESSAGE_MAX_RANGE.0, MESSAGE_MAX_RANGE.1);
+        let max = self.text(&key, max, read).map(|placed| placed.value);
+        let rate = self.at_will(&join(path, "message_rate"), rate, "no limit", MESSAGE_RATE_MAX);
+        (max, rate)
     }
 
     /// Two routes for the same clients: which one would they take?

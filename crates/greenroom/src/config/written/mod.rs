@@ -16,8 +16,8 @@ use greenroom_core::limits::{
     DEGRADED_MESSAGE_MAX, DESCRIPTORS_MAX, DIALS_MAX, DIALS_MAX_MOST, EARLY_BUDGET, EARLY_BUDGET_RANGE, EARLY_MAX,
     EARLY_MAX_RANGE, FORWARD_AFTER, FORWARD_AFTER_MAX, GRACE, GRACE_MAX, HANDSHAKES_MAX, HEAD_MAX, HEAD_MAX_RANGE,
     HEAD_TIMEOUT, HEAD_TIMEOUT_RANGE, HEADER_EDITS_MAX, HELD_MAX, HELD_MAX_MOST, HOLD_TIMEOUT, HOLD_TIMEOUT_MAX,
-    HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX, PHASES_MAX, RELEASE_RATE_MAX, ROUTES_MAX,
-    SUBPROTOCOLS_MAX, WAITING_MESSAGE_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
+    HOLD_TIMEOUT_MIN, HTTP_HELD_MAX, HTTP_HOLD, LISTENERS_MAX, MESSAGE_MAX_RANGE, MESSAGE_RATE_MAX, PHASES_MAX,
+    RELEASE_RATE_MAX, ROUTES_MAX, SUBPROTOCOLS_MAX, TAGS_MAX, WAITING_MESSAGE_MAX, WATCHDOG_MAX, WATCHDOG_MIN,
 };
 use greenroom_core::phase::DEFAULT_PHASES;
 
@@ -91,6 +91,9 @@ written! {
         /// start takes. A relative one is seen from the folder of this file.
         #[schemars(extend("x-default" = "they are forgotten", "examples" = ["/var/lib/greenroom"]))]
         state_dir: String,
+        /// Whether a change of this file is taken as by `greenroom reload`, without being told.
+        #[schemars(extend("default" = false))]
+        reload_on_change: bool,
         /// Where greenroom itself is asked and told things.
         admin: Admin,
         /// Bounds of the whole process, and of what one address may take of it.
@@ -252,6 +255,14 @@ written! {
         /// hosts below it, `same` for pages of the request's own host, `null` for pages without one. Clients that send no Origin are no browsers, and pass.
         #[schemars(extend("x-default" = "all", "minItems" = 1, "maxItems" = ALLOWED_MAX, "examples" = [["https://example.org", "same"]]))]
         origins: Texts,
+        /// Which header says who the user is, as something in front of greenroom sets it: `header:NAME`. It is shown (`greenroom ps`), and counted for
+        /// `max_connections_per_user`. A request that has it several times, or with more than 128 bytes, or with what is not printable, is refused with 400; one without it has no user. A header
+        /// that clients can set themselves says nothing about who they are: what is in front must take theirs away.
+        #[schemars(extend("x-default" = "nobody says so", "pattern" = "^header:", "examples" = ["header:X-Auth-Request-User"]))]
+        user: String,
+        /// What its connections can be found by, beside their user: `name=value`, the same for all, or `header:NAME`, with the name and the value of a header, under the rules of `user`.
+        #[schemars(extend("x-default" = "none", "minItems" = 1, "maxItems" = TAGS_MAX, "examples" = [["header:X-Tenant", "plan=free"]]))]
+        tags: Texts,
         /// How long a WebSocket client waits at the most; then it gets 503 with Retry-After.
         #[schemars(extend("default" = show(HOLD_TIMEOUT), "x-values" = kinds::range_of(HOLD_TIMEOUT_MIN, HOLD_TIMEOUT_MAX)))]
         hold_timeout: Span,
@@ -274,6 +285,13 @@ written! {
         /// Bytes that the body of a request may have; a longer one is refused with 413.
         #[schemars(extend("x-default" = "no limit", "x-values" = format!("`0B` to `{}`", show_size(BODY_MAX_MOST))))]
         body_max: Size,
+        /// Bytes that one message of a WebSocket client may have, over all its frames and as they are on the wire (compressed, where that was agreed). A client that sends a larger
+        /// one is closed with 1009, before anything of the frame that makes it too large is passed on.
+        #[schemars(extend("x-default" = "no limit", "x-values" = kinds::sizes(MESSAGE_MAX_RANGE)))]
+        message_max: Size,
+        /// Messages that one WebSocket client may send in a second, over time; those of two seconds may come at once. A client that sends more is closed with 1008.
+        #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = MESSAGE_RATE_MAX))]
+        message_rate: Number,
         /// What must be there before a client is let in: names of checks that are good and of phases that are finished, of its backend.
         /// With checks only, `[]` too, the backend's own `ready` is needed beside them; a phase among them is enough of a word from the backend.
         /// If a check and a phase have the same name, the check is meant.
@@ -329,6 +347,13 @@ written! {
         /// Bytes that are kept of all accepted clients together. At 80 % of it nobody else is accepted, at 90 % those who came last are closed.
         #[schemars(extend("default" = show_size(EARLY_BUDGET as u64), "x-values" = kinds::sizes(EARLY_BUDGET_RANGE)))]
         early_budget: Size,
+        /// WebSockets that one user has open at one time, over all routes that say who their users are (`user`). With more it goes as `on_user_limit` says.
+        #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = DESCRIPTORS_MAX))]
+        max_connections_per_user: Number,
+        /// Who gives way when a user has as many: `refuse-new`, the new one, with 429; `close-oldest`, the one that the user opened first, with 1008, unless
+        /// it is open for less than a second: then the new one, so that two that reconnect at once do not drive each other out for ever.
+        #[schemars(extend("default" = "refuse-new", "enum" = super::words::ON_USER_LIMITS))]
+        on_user_limit: String,
     }
 }
 

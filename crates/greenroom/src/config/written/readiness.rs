@@ -28,6 +28,10 @@ written! {
         /// health paths `/livez`, `/readyz` and `/startupz` need none.
         #[schemars(extend("x-default" = "none"))]
         token: Hidden,
+        /// The same from a file, which holds the token alone. It must be a file of greenroom's own user or of root that others can neither read nor write (`chmod 600`). A relative
+        /// path is seen from the folder of this file.
+        #[schemars(extend("x-default" = "none", "examples" = ["/etc/greenroom/token"]))]
+        token_file: String,
         /// Answers the health paths below this one at all listeners too, for a platform that knows one port only: with
         /// `/-/greenroom` they are `/-/greenroom/livez` and so on, and no backend sees them.
         #[schemars(extend("x-default" = "none", "pattern" = "^/", "examples" = ["/-/greenroom"]))]

@@ -21,6 +21,13 @@ async fn pair() -> (std::net::TcpStream, Watched) {
     (client.into(), Watched::new(ours))
 }
 
+/// A line in the books of somebody who is told nothing.
+fn record() -> Arc<Record> {
+    let registry = crate::opening::tests::registry(64);
+    let entry = registry.accept([127, 0, 0, 1].into()).unwrap();
+    Arc::clone(entry.record())
+}
+
 /// A masked frame of up to 64 KiB.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let len = payload.len().to_be_bytes();
@@ -56,7 +63,7 @@ async fn a_client_that_never_stops_sending_keeps_no_thread_to_itself_while_its_c
 #[tokio::test]
 async fn a_client_that_never_stops_sending_is_told_to_leave_like_others() {
     let (mut client, ours) = pair().await;
-    let room = EarlyRoom::new(10_000);
+    let room = EarlyRoom::new(10_000, &Arc::default());
     let mut other = room.share();
     let mut accepted = Accepted::new(ours, Vec::new(), None, 4_500, &room);
     client.write_all(&frame(0x82, &[7; 4_000])).unwrap();
@@ -66,7 +73,7 @@ async fn a_client_that_never_stops_sending_is_told_to_leave_like_others() {
     assert!(other.grow(5_000), "now the newest is to go");
     socket2::SockRef::from(&client).set_send_buffer_size(1 << 20).unwrap();
     client.write_all(&frame(0x8a, &[0; 125]).repeat(1_000)).unwrap();
-    assert_eq!(accepted.gone().await, Gone::Refused(Refusal::EarlyBudget));
+    assert_eq!(accepted.gone(&record()).await, Gone::Refused(Refusal::EarlyBudget));
     let unread = rustix::io::ioctl_fionread(accepted.client.socket()).unwrap();
     assert!(unread > 0, "it is told before all it ever sends was read");
     drop(accepted);
@@ -78,7 +85,7 @@ async fn a_client_that_never_stops_sending_is_told_to_leave_like_others() {
 async fn whose_data_has_no_room_is_heard_as_far_as_control_frames_come_next() {
     for (data, of_others) in [(400, 0), (399, 0), (0, 9_500)] {
         let (mut client, ours) = pair().await;
-        let room = EarlyRoom::new(10_000);
+        let room = EarlyRoom::new(10_000, &Arc::default());
         let mut other = room.share();
         assert!(other.grow(of_others));
         let mut accepted = Accepted::new(ours, Vec::new(), None, 408, &room);
@@ -96,7 +103,7 @@ async fn whose_data_has_no_room_is_heard_as_far_as_control_frames_come_next() {
         }
         assert!(accepted.full.is_none() && accepted.missed == 0);
         client.write_all(&frame(0x88, &[])).unwrap();
-        assert!(matches!(accepted.gone().await, Gone::Closed(_)));
+        assert!(matches!(accepted.gone(&record()).await, Gone::Closed(_)));
         drop((accepted, other));
         assert_eq!(room.used(), 0);
     }
@@ -106,7 +113,7 @@ async fn whose_data_has_no_room_is_heard_as_far_as_control_frames_come_next() {
 #[tokio::test]
 async fn a_ping_before_data_that_has_no_memory_is_answered_and_the_data_stays_unread() {
     let (mut client, ours) = pair().await;
-    let room = EarlyRoom::new(10_000);
+    let room = EarlyRoom::new(10_000, &Arc::default());
     let mut other = room.share();
     assert!(other.grow(9_500));
     let mut accepted = Accepted::new(ours, Vec::new(), None, 1_000, &room);
@@ -125,7 +132,7 @@ async fn a_ping_before_data_that_has_no_memory_is_answered_and_the_data_stays_un
 #[tokio::test(start_paused = true)]
 async fn who_is_read_on_is_not_full_and_waits_anew_for_another_reason() {
     let (mut client, ours) = pair().await;
-    let room = EarlyRoom::new(10_000);
+    let room = EarlyRoom::new(10_000, &Arc::default());
     let mut other = room.share();
     assert!(other.grow(9_500));
     let mut accepted = Accepted::new(ours, Vec::new(), None, 1_000, &room);
@@ -155,7 +162,7 @@ async fn who_is_read_on_is_not_full_and_waits_anew_for_another_reason() {
 #[tokio::test]
 async fn who_is_let_in_is_not_told_to_leave_and_another_is() {
     let (mut client, ours) = pair().await;
-    let room = EarlyRoom::new(10_000);
+    let room = EarlyRoom::new(10_000, &Arc::default());
     let mut held = room.share();
     assert!(held.grow(4_000));
     let mut accepted = Accepted::new(ours, Vec::new(), None, 4_500, &room);
@@ -176,7 +183,7 @@ async fn who_is_let_in_is_not_told_to_leave_and_another_is() {
 #[tokio::test]
 async fn who_was_never_sent_data_has_no_part_in_the_budget() {
     let (mut client, ours) = pair().await;
-    let room = EarlyRoom::new(10_000);
+    let room = EarlyRoom::new(10_000, &Arc::default());
     let mut accepted = Accepted::new(ours, Vec::new(), None, 1_000, &room);
     client.write_all(&frame(0x89, &[7; 125])).unwrap();
     while accepted.pong.is_none() {
@@ -189,14 +196,14 @@ async fn who_was_never_sent_data_has_no_part_in_the_budget() {
 #[tokio::test]
 async fn who_is_not_read_for_want_of_memory_is_read_when_some_is_free() {
     let (mut client, ours) = pair().await;
-    let room = EarlyRoom::new(10_000);
+    let room = EarlyRoom::new(10_000, &Arc::default());
     let mut other = room.share();
     assert!(other.grow(9_400));
     let mut accepted = Accepted::new(ours, Vec::new(), None, 4_500, &room);
     client
         .write_all(&[frame(0x82, &[7; 1_000]), frame(0x89, b"one")].concat())
         .unwrap();
-    let keeps = tokio::spawn(async move { accepted.gone().await });
+    let keeps = tokio::spawn(async move { accepted.gone(&record()).await });
     for _ in 0..100 {
         tokio::task::yield_now().await; // it looks, and waits
     }
@@ -220,7 +227,7 @@ async fn who_is_not_read_for_want_of_memory_is_read_when_some_is_free() {
 #[tokio::test]
 async fn a43_a_client_that_reads_no_pongs_has_one_of_them_waiting() {
     let (mut client, ours) = pair().await;
-    let mut accepted = Accepted::new(ours, Vec::new(), None, 1024, &EarlyRoom::new(1 << 20));
+    let mut accepted = Accepted::new(ours, Vec::new(), None, 1024, &EarlyRoom::new(1 << 20, &Arc::default()));
     let pings = HOLD_PINGS_MAX - 1;
     for ping in 0..pings {
         client.write_all(&frame(0x89, &[ping.to_le_bytes()[0]; 125])).unwrap();
@@ -260,13 +267,14 @@ async fn a43_a_client_that_reads_no_pongs_has_one_of_them_waiting() {
 async fn who_only_waits_carries_little_for_it() {
     let (_client, ours) = pair().await;
     let unanswered = size_of_val(&ours.gone());
-    let mut accepted = Accepted::new(ours, Vec::new(), None, 1024, &EarlyRoom::new(1 << 20));
-    let hears = size_of_val(&accepted.gone());
+    let mut accepted = Accepted::new(ours, Vec::new(), None, 1024, &EarlyRoom::new(1 << 20, &Arc::default()));
+    let record = record();
+    let hears = size_of_val(&accepted.gone(&record));
     let sizes = [
         unanswered,
         size_of::<Accepted>(),
         hears,
-        size_of_val(&Guest::Accepted(Box::new(accepted)).gone()),
+        size_of_val(&Guest::Accepted(Box::new(accepted)).gone(&record)),
     ];
     let most = [16, 480, 384, 64]; // with room for a control frame, so that a Pong takes no memory of its own
     assert!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use greenroom_core::backend::{Input, Source};
 use greenroom_core::drain::{close_at, refuse_at, seed_for};
-use greenroom_core::event::{Generation, State};
+use greenroom_core::event::{CloseCause, Generation, Refusal, State};
 use greenroom_core::gate::Trust;
 use greenroom_core::limits::{
     CLOSE_HANDSHAKE, EARLY_PATIENCE, FIRST_SECOND, HOLD_PING_EVERY, HOLD_PINGS_MISSED, SPREAD_EACH, TARPIT, TARPIT_MAX,
@@ -16,6 +16,7 @@ use greenroom_core::limits::{
 use greenroom_core::readiness::Plan;
 use greenroom_core::starts::Starts;
 use greenroom_core::time::Time;
+use greenroom_core::wire::CloseCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use crate::config::{Flags, Layers, Purpose, load_bytes};
 use crate::driver::{Driver, Inbox, Message, Parts};
 use crate::front::Front;
 use crate::listener;
-use crate::registry::Registry;
+use crate::registry::{Close, Notice, Registry};
 use crate::relay::Drain;
 use crate::resolve::Names;
 use crate::telemetry::{Format, Log};
@@ -547,4 +548,43 @@ async fn who_does_not_answer_its_close_is_cut_and_its_bytes_are_free_before() {
     assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
     is_at(clock::now(), at, CLOSE_HANDSHAKE);
     house.is_empty().await;
+}
+
+/// Whoever closes by hand decides when: nobody's first second is waited for, and no browser is kept back.
+#[tokio::test(start_paused = true)]
+async fn who_is_closed_by_hand_is_closed_at_once() {
+    let by_hand = || {
+        Notice::Close(Close {
+            cause: CloseCause::Admin,
+            refusal: Refusal::ByHand,
+            code: CloseCode::GOING_AWAY,
+            reason: "bye".into(),
+            detail: None,
+        })
+    };
+    let house = House::new("", "").await;
+    let (mut client, accepted) = house.accepted().await;
+    house.registry.find(1).unwrap().mailbox.tell(by_hand()).unwrap();
+    let (code, reason, at) = client.close().await;
+    assert_eq!((code, reason.as_str()), (1001, "bye"));
+    is_at(at, accepted, Duration::ZERO);
+    client.send(&frame(0x88, &1001_u16.to_be_bytes())).await;
+    drop(client);
+    house.is_empty().await;
+    assert_eq!(house.closed("admin"), 1);
+
+    let house = House::new("hold = \"handshake\"", "").await;
+    let mut browser = house
+        .knock_with(&UPGRADE.replacen("Host", "Origin: http://test\r\nHost", 1))
+        .await;
+    while house.registry.count(State::Held) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let held = clock::now();
+    house.registry.find(1).unwrap().mailbox.tell(by_hand()).unwrap();
+    assert!(browser.head().await.starts_with("HTTP/1.1 503 "));
+    is_at(clock::now(), held, Duration::ZERO);
+    drop(browser);
+    house.is_empty().await;
+    assert_eq!(house.closed("refused"), 1);
 }

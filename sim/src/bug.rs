@@ -65,11 +65,13 @@ pub enum Bug {
     AcceptedEarly,
     /// The gate is not told who is a browser.
     BrowserOverlooked,
+    /// That the backend is ready takes back what the gate is by hand.
+    HandEndsAtReady,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::EarlyForward,
         Self::LostWakeUp,
         Self::ReorderedRequeue,
@@ -100,5 +102,6 @@ impl Bug {
         Self::AcceptedLate,
         Self::AcceptedEarly,
         Self::BrowserOverlooked,
+        Self::HandEndsAtReady,
     ];
 }

@@ -5,12 +5,12 @@
 
 use greenroom_core::backend::{self, Condition};
 use greenroom_core::event::Generation;
-use greenroom_core::gate;
+use greenroom_core::gate::{self, Hand};
 use greenroom_core::phase::{self, Step};
 use greenroom_core::readiness::{Input, Needs, Output, Readiness};
 
 use crate::Bug;
-use crate::ledger::{At, Seen};
+use crate::ledger::At;
 use crate::world::{Event, World};
 
 impl World<'_> {
@@ -101,11 +101,14 @@ impl World<'_> {
                 Output::Needs { met, refused } => self.tell_needs(met, refused),
                 Output::Ready(trust) => {
                     self.ledger.told_ready(Some(trust));
+                    if self.bug == Some(Bug::HandEndsAtReady) {
+                        self.tell_gate(gate::Input::Hand(Hand::Auto, None));
+                    }
                     self.tell_gate(gate::Input::Ready(trust));
                 }
                 Output::NotReady => self.tell_not_ready(),
                 Output::Failed => {
-                    self.ledger.told_end(self.now, Seen::Failed);
+                    self.ledger.told_failed(self.now);
                     self.tell_gate(gate::Input::Failed);
                 }
                 Output::StartFailed(failure) => self.start_failed(&failure),

@@ -2,13 +2,14 @@
 //!
 //! - *Whom* (1, 13): the gate knows exactly those as let in whose needs are met by the model, and
 //!   is shut while there are none; (9) it is not shut while there are some.
+//! - *By hand* (13): then it is what somebody has said, whatever the model says.
 //! - *Refused* (8): nobody is refused as degraded, or for a failed start, but who must be.
 //! - *Phases* (12): past is what the model says; nothing goes back within one start.
 //! - *Checks* (12): good and bad after so many verdicts in a row.
 //! - *Overruns* (9): a phase that has lasted too long is noticed then, and a process of ours is ended.
 
 use greenroom_core::check::Level;
-use greenroom_core::gate::Stage;
+use greenroom_core::gate::{Hand, Stage};
 
 use crate::world::World;
 
@@ -70,6 +71,19 @@ impl World<'_> {
         if stage == Stage::Draining {
             return;
         }
+        let hand = self.ledger.hand();
+        let free = self.gate.free();
+        if hand != Hand::Auto {
+            let is_so = match hand {
+                Hand::Hold => stage == Stage::Shut && free.is_empty(),
+                Hand::Refuse => stage == Stage::Refusing && free.is_empty(),
+                Hand::Open => matches!(stage, Stage::Limited { .. } | Stage::Open(_)),
+                Hand::Auto => true,
+            };
+            return self.ledger.demand(is_so, 13, || {
+                format!("the gate is {stage:?}, {free:?} may go past it, and by hand it is {hand:?}")
+            });
+        }
         self.ledger.demand((stage == Stage::Failed) == failed, 8, || {
             format!("the gate is {stage:?}, and that the start has failed for good is {failed}")
         });
@@ -78,7 +92,6 @@ impl World<'_> {
             .demand(is_shut == met.is_empty(), if is_shut { 9 } else { 13 }, || {
                 format!("the gate is {stage:?}, and the backend is ready for {met:?}")
             });
-        let free = self.gate.free();
         self.ledger.demand(free.0 & !met.0 == 0, 13, || {
             format!("{free:?} may go past the gate, and the backend is ready for {met:?}")
         });

@@ -18,13 +18,14 @@
 use core::time::Duration;
 
 use greenroom_core::event::Refusal;
-use greenroom_core::gate::{Accept, Change, Class, Output, Who};
+use greenroom_core::gate::{Accept, Change, Class, Hand, Output, Who};
 use greenroom_core::limits::{GateLimits, SETTLE_FACTOR};
 use greenroom_core::session::{Answer, Verdict};
 use greenroom_core::time::Time;
 
 mod accept;
 mod dialled;
+mod hand;
 mod outcome;
 mod pace;
 mod plain;
@@ -43,6 +44,7 @@ pub(crate) enum Seen {
     Proving,
     Sure,
     Failed,
+    Refusing,
     Draining,
 }
 
@@ -120,6 +122,8 @@ pub(crate) struct Ledger {
     /// When the answer that was told last was a rejection: when it was told.
     rejected_at: Option<Time>,
     told_ready: bool,
+    /// What the gate is by hand, and until when.
+    hand: (Hand, Option<Time>),
     told: told::Told,
     spare: usize,
     last_dial: Option<Time>,
@@ -144,6 +148,8 @@ pub(crate) struct Ledger {
     pub(crate) canaries: u64,
     pub(crate) requeued: u64,
     pub(crate) accepted: u64,
+    /// How often the gate was set by hand, or the hand taken back.
+    pub(crate) hands: u64,
     pub(crate) fair_turns: u64,
     /// Hold periods that began with a doubt of long ago.
     pub(crate) old_doubts: u64,
@@ -163,6 +169,7 @@ impl Ledger {
             seen_since: Time::ZERO,
             rejected_at: None,
             told_ready: false,
+            hand: (Hand::Auto, None),
             told: told::Told::default(),
             spare: usize::MAX,
             last_dial: None,
@@ -176,6 +183,7 @@ impl Ledger {
             canaries: 0,
             requeued: 0,
             accepted: 0,
+            hands: 0,
             fair_turns: 0,
             old_doubts: 0,
             broken: None,
@@ -228,7 +236,7 @@ impl Ledger {
 
     /// It waits, and not aside.
     fn is_in_line(&self, entry: &Entry) -> bool {
-        entry.at == At::Waiting && self.told_met().has(entry.need.into())
+        entry.at == At::Waiting && self.taken_met().has(entry.need.into())
     }
 
     pub(crate) fn arrived(&mut self, now: Time, arrival: Arrival) {
@@ -399,16 +407,26 @@ impl Ledger {
             Change::Limited | Change::Wary | Change::Doubted | Change::Lagging => Seen::Limited,
             Change::Proved(_) => Seen::Proving,
             Change::Trusted => Seen::Sure,
-            Change::Shut | Change::Unreachable => match self.seen {
-                Seen::Failed | Seen::Draining => self.seen,
+            // By hand it stays open for one at a time.
+            Change::Unreachable if self.hand.0 == Hand::Open => Seen::Limited,
+            Change::Shut | Change::Held | Change::Unreachable => match self.seen {
+                Seen::Failed | Seen::Refusing | Seen::Draining => self.seen,
                 Seen::Shut | Seen::Limited | Seen::Doubt | Seen::Proving | Seen::Sure => Seen::Shut,
             },
         };
         let was_open = matches!(self.seen, Seen::Doubt | Seen::Proving | Seen::Sure);
         match seen {
             Seen::Shut if was_open => self.begin_period(now),
+            Seen::Limited if was_open && change == Change::Unreachable => self.begin_period(now),
             Seen::Limited if was_open => self.fails_trial(now),
-            Seen::Shut | Seen::Limited | Seen::Doubt | Seen::Proving | Seen::Sure | Seen::Failed | Seen::Draining => {}
+            Seen::Shut
+            | Seen::Limited
+            | Seen::Doubt
+            | Seen::Proving
+            | Seen::Sure
+            | Seen::Failed
+            | Seen::Refusing
+            | Seen::Draining => {}
         }
         match change {
             Change::Opened => self.opens(false),
@@ -419,6 +437,7 @@ impl Ledger {
             | Change::Doubted
             | Change::Lagging
             | Change::Shut
+            | Change::Held
             | Change::Unreachable => {}
         }
         if change != Change::Trusted {
@@ -431,9 +450,9 @@ impl Ledger {
                 self.moves();
                 self.slowest = (self.slowest.1, None); // a trial is over
             }
-            Seen::Shut | Seen::Doubt | Seen::Proving | Seen::Failed | Seen::Draining => {}
+            Seen::Shut | Seen::Doubt | Seen::Proving | Seen::Failed | Seen::Refusing | Seen::Draining => {}
         }
-        if matches!(change, Change::Shut | Change::Unreachable) {
+        if matches!(change, Change::Shut | Change::Held | Change::Unreachable) && self.hand.0 != Hand::Open {
             self.told_ready = false;
         }
         if change == Change::Unreachable && self.rejected_at == Some(now) {
@@ -472,7 +491,7 @@ impl Ledger {
         };
         // On trial nobody sees that the backend is not ready. Once it failed for good, its own words are the best.
         let bad = match answer.verdict() {
-            Verdict::NotReady => !matches!(seen, Seen::Sure | Seen::Failed),
+            Verdict::NotReady => !matches!(seen, Seen::Sure | Seen::Failed | Seen::Refusing),
             Verdict::Dropped => seen != Seen::Sure || entry.rejections < u32::from(self.limits.rejections_max),
             Verdict::Unreachable | Verdict::Starved | Verdict::Recalled => true,
             Verdict::Switched | Verdict::Sent | Verdict::Stood | Verdict::Proved | Verdict::Neutral => false,

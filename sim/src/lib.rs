@@ -73,6 +73,8 @@ pub struct Report {
     pub culprits: u64,
     /// Clients that were given a 101 while they waited.
     pub accepted: u64,
+    /// Times that the gate was set by hand, or the hand taken back.
+    pub hands: u64,
     /// Clients that were let in where turns are shared, at an open gate.
     pub fair_turns: u64,
     /// Hold periods that began with a doubt of long ago.
@@ -99,6 +101,7 @@ impl Report {
         self.crashes += other.crashes;
         self.culprits += other.culprits;
         self.accepted += other.accepted;
+        self.hands += other.hands;
         self.fair_turns += other.fair_turns;
         self.old_doubts += other.old_doubts;
         self.canaries += other.canaries;

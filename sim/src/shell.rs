@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::event::SessionId;
-use greenroom_core::gate::{self, Accept, Change, Class, Output};
+use greenroom_core::gate::{self, Accept, Change, Class, Hand, Output};
 use greenroom_core::limits::GateLimits;
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
@@ -21,6 +21,13 @@ impl World<'_> {
         self.do_outputs();
         self.look_before_a_hold_ends();
         self.rearm();
+    }
+
+    /// Somebody sets the gate by hand.
+    pub(crate) fn take_hand(&mut self, hand: Hand, lasts: Option<Duration>) {
+        let until = lasts.map(|lasts| self.now + lasts);
+        self.ledger.takes_hand(self.now, hand, until);
+        self.tell_gate(gate::Input::Hand(hand, until));
     }
 
     /// What the gate is made to keep to.
@@ -76,6 +83,9 @@ impl World<'_> {
 
     pub(crate) fn wake(&mut self) {
         self.armed = None;
+        if self.ledger.hand_is_over(self.now) {
+            self.ledger.takes_hand(self.now, Hand::Auto, None);
+        }
         self.pass_readiness();
         self.gate.handle_timeout(self.now);
         self.do_outputs();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use greenroom_core::backend;
 use greenroom_core::event::{Generation, Refusal, SessionId};
-use greenroom_core::gate::{self, Accept, Class, Gate, Who};
+use greenroom_core::gate::{self, Accept, Class, Gate, Hand, Who};
 use greenroom_core::limits::GateLimits;
 use greenroom_core::look::LastLook;
 use greenroom_core::readiness::{Plan, Readiness};
@@ -52,6 +52,7 @@ pub(crate) enum Event {
     CheckLooks(usize),
     Checked(usize, Generation, bool),
     Spare(usize),
+    Hand(Hand, Option<Duration>),
     Drain,
 }
 
@@ -134,6 +135,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, origin: Time, trace: &mut Trace) 
         culprits: count(|at| matches!(at, At::Refused(Refusal::BadAnswer))),
         requeued: world.ledger.requeued,
         accepted: world.ledger.accepted,
+        hands: world.ledger.hands,
         fair_turns: world.ledger.fair_turns,
         old_doubts: world.ledger.old_doubts,
         canaries: world.ledger.canaries,
@@ -215,6 +217,18 @@ impl<'t> World<'t> {
                 self.at(Duration::from_millis(at), Event::Spare(spare));
             }
             self.at(CALM, Event::Spare(1_000));
+        }
+        if self.rng.one_in(5) {
+            for _ in 0..self.rng.range(1, 5) {
+                let at = self.rng.range(0, 9_000);
+                let hand = self
+                    .rng
+                    .pick(&[Hand::Hold, Hand::Hold, Hand::Open, Hand::Refuse, Hand::Auto]);
+                let lasts = Duration::from_millis(self.rng.range(1, 3_000));
+                let lasts = Some(lasts).filter(|_| hand != Hand::Auto && self.rng.one_in(2));
+                self.at(Duration::from_millis(at), Event::Hand(hand, lasts));
+            }
+            self.at(CALM, Event::Hand(Hand::Auto, None));
         }
         if self.drains {
             let at = self.rng.range(0, 9_000);
@@ -300,6 +314,7 @@ impl<'t> World<'t> {
                 self.ledger.told_spare(spare);
                 self.tell_gate(gate::Input::Spare(spare));
             }
+            Event::Hand(hand, lasts) => self.take_hand(hand, lasts),
             Event::Drain => {
                 self.ledger.told_end(self.now, crate::ledger::Seen::Draining);
                 self.tell_gate(gate::Input::Drain);

@@ -55,6 +55,14 @@ pub(crate) enum Command {
     Send(crate::act::Send),
     /// Tell a greenroom that runs how far a backend's start has come, from a shell or a deploy script
     Phase(Phase),
+    /// Close the connections of a greenroom that runs at a pace: before a deploy, to move clients elsewhere
+    Drain(crate::drain::DrainArgs),
+    /// Hold all clients of a backend, though it is ready, until `open`
+    Hold(crate::drain::HoldArgs),
+    /// Let the backend's readiness decide again; with --force let all in, whatever it says
+    Open(crate::drain::OpenArgs),
+    /// Refuse all clients of a backend, those who wait too, until `open`
+    Shut(crate::drain::HoldArgs),
     /// See it happen: a slow server and clients that come too early, without and with greenroom
     Demo,
     /// Print the JSON Schema of the configuration file, for editors

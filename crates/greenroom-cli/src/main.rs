@@ -9,6 +9,7 @@ mod ask;
 mod configure;
 mod connections;
 mod demo;
+mod drain;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,10 @@ fn main() -> ExitCode {
         args::Command::Close(said) => act::close(said),
         args::Command::Send(said) => act::send(said),
         args::Command::Phase(said) => ask::phase(said),
+        args::Command::Drain(asked) => drain::drain(asked),
+        args::Command::Hold(asked) => drain::hold(asked),
+        args::Command::Open(asked) => drain::open(asked),
+        args::Command::Shut(asked) => drain::shut(asked),
         args::Command::Demo => demo::run(),
         args::Command::Schema => configure::print_schema(),
         args::Command::Completions { shell } => configure::completions(*shell),

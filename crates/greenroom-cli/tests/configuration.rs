@@ -195,7 +195,10 @@ fn completions_and_manual_pages_are_there_for_each_command() {
             "greenroom-close.1",
             "greenroom-completions.1",
             "greenroom-demo.1",
+            "greenroom-drain.1",
+            "greenroom-hold.1",
             "greenroom-man.1",
+            "greenroom-open.1",
             "greenroom-phase.1",
             "greenroom-ps.1",
             "greenroom-run.1",
@@ -203,6 +206,7 @@ fn completions_and_manual_pages_are_there_for_each_command() {
             "greenroom-send.1",
             "greenroom-serve.1",
             "greenroom-show.1",
+            "greenroom-shut.1",
             "greenroom-status.1",
             "greenroom-why.1",
             "greenroom.1"

@@ -1,13 +1,15 @@
 //! Every bound and default of greenroom, in one place, each with its reason.
 //!
 //! A queue, buffer, wait or retry that is not bounded by a line of this file is
-//! a defect (those of what is measured are in `limits/measuring.rs`). Hitting a bound is never silent: it is a [`crate::event::Refusal`]
+//! a defect. Hitting a bound is never silent: it is a [`crate::event::Refusal`]
 //! or a [`crate::event::CloseCause`] with a name and a count.
-
-mod measuring;
 
 use core::time::Duration;
 
+mod drain;
+mod measuring;
+
+pub use drain::*;
 pub use measuring::*;
 
 /// One kibibyte.
@@ -336,23 +338,6 @@ pub const FIRST_SECOND: Duration = Duration::from_secs(1);
 pub const SPREAD_MAX: Duration = Duration::from_secs(5);
 /// … and over this for each of them, if that is less.
 pub const SPREAD_EACH: Duration = Duration::from_millis(2);
-/// Bytes of a Close's reason (RFC 6455 §5.5: 125 bytes of payload, two of them the code).
-pub const CLOSE_REASON_MAX: usize = 123;
-/// Bytes of the words that a drain's Closes say, so that the hint when to come back has its room behind them.
-pub const DRAIN_REASON_MAX: usize = CLOSE_REASON_MAX - " retry-after-ms=4294967295".len();
-/// Drains by command under way at one time, and drains that are over and still told of.
-pub const DRAINS_MAX: usize = 16;
-/// The longest window of a drain.
-pub const DRAIN_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
-/// The most closes in a second that a drain may be told to make.
-pub const DRAIN_RATE_MAX: usize = 100_000;
-/// How often a stop looks for clients that were let in just before it and have begun to be relayed since, and a drain for those that are
-/// closed but not over yet.
-pub const DRAIN_LOOK: Duration = Duration::from_millis(100);
-/// Notices that a drain leaves in one go before it lets others run: those who are closed at one instant.
-pub const DRAIN_BURST: usize = 256;
-/// The longest that a gate may be told to be held, open or shut by hand for, if it is told how long.
-pub const HAND_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bytes of a refused client that are read and dropped while it reads its answer.
 pub const LINGER_BYTES: usize = 256 * KIB;
 /// How long a refused client has to take its answer before the socket is closed.

@@ -10,6 +10,7 @@ pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod dial;
+pub mod drains;
 pub mod driver;
 pub mod early;
 pub mod front;

@@ -95,7 +95,7 @@ pub async fn accept(listener: TcpListener, threads: Arc<Threads>, front: Arc<Fro
             Ok((client, peer)) => {
                 set_up(&client, peer.is_loopback());
                 match front.registry.accept(peer) {
-                    Ok(entry) => threads.spawn(opening::serve(Arc::clone(&front), client, peer, entry)),
+                    Ok(entry) => threads.spawn(opening::serve(Arc::clone(&front), client, entry)),
                     Err(refusal) => opening::turn_away(&front, &threads, client, refusal),
                 }
             }

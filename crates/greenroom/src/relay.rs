@@ -22,15 +22,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use greenroom_core::backend::Input;
-use greenroom_core::drain::{close_at, seed_for};
-use greenroom_core::event::{CloseCause, Refusal};
+use greenroom_core::event::CloseCause;
 use greenroom_core::limits::{CLOSE_HANDSHAKE, FORWARD_AFTER, FORWARD_AFTER_MAX, HALF_CLOSED, SETTLE};
 use greenroom_core::session::MessageLimits;
 use greenroom_core::session::relay::{Ended, Relay, Then};
 use greenroom_core::time::Time;
 use greenroom_core::wire::CloseCode;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::clock;
@@ -44,15 +42,15 @@ use crate::stream::Stream;
 
 use pipe::Pipe;
 
-/// All relays are to be closed.
+/// greenroom stops: relays are told to close by `drains`, and all others see it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// How many there are.
-    pub count: usize,
-    /// Over how long at the most their closes are spread.
+    /// Over how long at the most the closes of those are spread that wait with a 101 of greenroom's own.
     pub spread: Duration,
-    /// When the last must be closed.
+    /// When the last of them must be closed. A second signal brings it nearer.
     pub deadline: Time,
+    /// With which code.
+    pub code: CloseCode,
 }
 
 /// One session's relay.
@@ -75,8 +73,6 @@ struct Session {
     share: Option<Box<Share>>,
     /// The moment by which an ending relay must be over.
     limit: Option<Pin<Box<Sleep>>>,
-    /// greenroom drains: the moment when it is this one's turn.
-    turn: Option<Pin<Box<Sleep>>>,
     /// When the backend gave its 101, and when the client had it.
     switched: Time,
     established: Time,
@@ -129,7 +125,6 @@ pub(crate) fn run(
             .map(|time| Box::pin(tokio::time::sleep_until(clock::instant(since + time)))),
         share: None,
         limit: None,
-        turn: None,
         switched: since,
         established,
         entry,
@@ -142,48 +137,37 @@ pub(crate) fn run(
     Box::pin(drive(front, session, begun))
 }
 
-async fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) {
-    let end = match begun {
-        Then::Continue => session.carry(&front).await,
-        then => End::Then(then),
-    };
-    if let End::Then(Then::Lost { restarting, .. }) = &end {
-        session.tell_if_early(&front);
-        let input = if *restarting {
-            Input::Restarting
-        } else {
-            Input::RelayLost
+fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) -> impl Future<Output = ()> {
+    async move {
+        let end = match begun {
+            Then::Continue => session.carry(&front).await,
+            then => End::Then(then),
         };
-        front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
+        if let End::Then(Then::Lost { restarting, .. }) = &end {
+            session.tell_if_early(&front);
+            let input = if *restarting {
+                Input::Restarting
+            } else {
+                Input::RelayLost
+            };
+            front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
+        }
+        Box::pin(ending::finish(&front, session, end)).await;
     }
-    Box::pin(ending::finish(&front, session, end)).await;
 }
 
 impl Session {
     /// Carries bytes until something ends it.
     async fn carry(&mut self, front: &Front) -> End {
-        let mut drain = front.drain.clone();
-        let mut planned = std::pin::pin!(planned(&mut drain));
         let mut listening = false;
-        let plan = poll_fn(|cx| {
-            if !listening {
+        poll_fn(|cx| {
+            // A task's waker stays the same, so it is left with the mailbox once.
+            if !std::mem::replace(&mut listening, true) {
                 self.entry.record().mailbox.listen(cx.waker());
             }
-            if let Poll::Ready(end) = self.poll(cx, front) {
-                return Poll::Ready(Err(end));
-            }
-            // A task's waker stays the same, so it is left with the plan once: to look after it
-            // with each message would take locks that all relays share.
-            if std::mem::replace(&mut listening, true) && !front.drain.has_changed().unwrap_or(true) {
-                return Poll::Pending;
-            }
-            planned.as_mut().poll(cx).map(Ok)
-        });
-        match plan.await {
-            Ok(plan) => self.drain(front.seed, plan),
-            Err(end) => return end,
-        }
-        poll_fn(|cx| self.poll(cx, front)).await
+            self.poll(cx, front)
+        })
+        .await
     }
 
     /// The gate is told of a relay that its backend ended as soon as it began: a READY may have come too early.
@@ -195,20 +179,6 @@ impl Session {
                 .inbox
                 .tell(Message::LostEarly(now.since(self.switched)));
         }
-    }
-
-    /// greenroom drains: says when it is this connection's turn, and goes on until then.
-    fn drain(&mut self, seed: u64, plan: Drain) {
-        let seed = seed_for(seed, self.entry.session().map_or(0, |id| id.0));
-        let at = close_at(
-            clock::now(),
-            self.established,
-            seed,
-            plan.count,
-            plan.spread,
-            Some(plan.deadline),
-        );
-        self.turn = Some(Box::pin(tokio::time::sleep_until(clock::instant(at))));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, front: &Front) -> Poll<End> {
@@ -241,17 +211,6 @@ impl Session {
         }
         if self.down.is_broken() && self.up.has_ended() {
             return Poll::Ready(End::Then(self.relay.client_ended(Ended::Reset))); // half-closed, and now gone
-        }
-        if let Some(turn) = &mut self.turn
-            && turn.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(End::Close(Close {
-                cause: CloseCause::Drained,
-                refusal: Refusal::Draining,
-                code: CloseCode::GOING_AWAY,
-                reason: "".into(),
-                detail: None,
-            }));
         }
         match &mut self.limit {
             Some(limit) => limit.as_mut().poll(cx).map(|()| End::Limit),
@@ -360,13 +319,5 @@ fn forward_after(asked: Option<ForwardAfter>, is_accepted: bool) -> Option<Durat
         Some(ForwardAfter::Handshake) => None,
         Some(ForwardAfter::FirstFrame) => Some(FORWARD_AFTER_MAX),
         Some(ForwardAfter::Time(time)) => Some(time),
-    }
-}
-
-/// Waits until greenroom drains.
-async fn planned(drain: &mut watch::Receiver<Option<Drain>>) -> Drain {
-    match drain.wait_for(Option::is_some).await.map(|plan| *plan) {
-        Ok(Some(plan)) => plan,
-        Ok(None) | Err(_) => std::future::pending().await, // the sender is gone: nobody drains any more
     }
 }

@@ -231,6 +231,32 @@ pub enum Event {
         /// How many are relayed.
         relayed: usize,
     },
+    /// A drain by command begins.
+    Draining {
+        /// Its number.
+        drain: u64,
+        /// `deploy`, `reload`, `scale-down` or `evict`.
+        kind: &'static str,
+        /// Whose connections: the filter.
+        of: String,
+        /// How many are to be closed.
+        connections: usize,
+        /// Seconds until the last is told.
+        within: f64,
+    },
+    /// A drain by command is over.
+    Drained {
+        /// Its number.
+        drain: u64,
+        /// Its kind.
+        kind: &'static str,
+        /// How many were told to close.
+        told: usize,
+        /// How many of them are closed.
+        closed: usize,
+        /// Whether it was ended before its time.
+        cancelled: bool,
+    },
     /// The last line: the close ledger.
     Stopped {
         /// The exit code.

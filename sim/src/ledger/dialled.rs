@@ -7,6 +7,7 @@
 //!   Who waits aside is in nobody's way, and back in its old place when its need is met.
 //! - *Alone* (11): canaries go one at a time, and not too soon one after the other.
 
+use greenroom_core::gate::Hand;
 use greenroom_core::time::Time;
 
 use super::{At, Ledger, Seen};
@@ -54,7 +55,11 @@ impl Ledger {
         self.demand(self.told_ready, 13, || {
             format!("client {client} is dialled and the backend is not ready")
         });
-        let met = self.is_met(need);
+        let hand = self.hand();
+        self.demand(!matches!(hand, Hand::Hold | Hand::Refuse), 13, || {
+            format!("client {client} is dialled, and the gate is by hand: {hand:?}")
+        });
+        let met = self.is_met(need) || hand == Hand::Open;
         self.demand(met, 13, || {
             format!("client {client} is dialled, and what it needs (need {need}) is not there")
         });
@@ -75,7 +80,14 @@ impl Ledger {
                 .first_unbenched()
                 .or_else(|| self.all(|e| self.is_in_line(e)).next()),
             (
-                Seen::Limited | Seen::Shut | Seen::Failed | Seen::Draining | Seen::Doubt | Seen::Proving | Seen::Sure,
+                Seen::Limited
+                | Seen::Shut
+                | Seen::Failed
+                | Seen::Refusing
+                | Seen::Draining
+                | Seen::Doubt
+                | Seen::Proving
+                | Seen::Sure,
                 _,
             ) => None,
         };

@@ -1,6 +1,7 @@
 //! Where a dial or a wait ends: back in its place, or with a refusal that has a reason.
 
 use greenroom_core::event::Refusal;
+use greenroom_core::gate::Hand;
 use greenroom_core::limits::LAST_LOOK;
 use greenroom_core::session::{Answer, Verdict};
 use greenroom_core::time::Time;
@@ -13,7 +14,7 @@ impl Ledger {
             self.is_given_up(now, client);
         }
         let (seen, max) = (self.seen, u32::from(self.limits.rejections_max));
-        let in_line = self.told_met().has(self.entries[client].need.into());
+        let in_line = self.taken_met().has(self.entries[client].need.into());
         let entry = &mut self.entries[client];
         let was = entry.at;
         entry.at = At::Waiting;
@@ -80,6 +81,7 @@ impl Ledger {
             Refusal::StartFailed => seen == Seen::Failed && self.is_lost(),
             Refusal::Degraded => self.is_refused(entry.need) && !self.is_met(entry.need),
             Refusal::Draining => seen == Seen::Draining,
+            Refusal::ByHand => self.hand() == Hand::Refuse,
             Refusal::Shed
             | Refusal::Descriptors
             | Refusal::BadRequest
@@ -99,7 +101,6 @@ impl Ledger {
             | Refusal::Connections
             | Refusal::ConnectionsOfAddress
             | Refusal::ConnectionsOfUser
-            | Refusal::ByHand
             | Refusal::HandshakeRate => false,
             Refusal::BadAnswer => entry.deaths >= u32::from(self.limits.deaths_max),
         };

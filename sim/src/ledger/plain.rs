@@ -54,7 +54,7 @@ impl Ledger {
             .waited_from
             .is_some_and(|at| now >= at + self.limits.canary_patience);
         let nobodys = !entry.class.repeats() && matches!(self.seen, Seen::Doubt | Seen::Proving);
-        let sure = matches!(self.seen, Seen::Sure | Seen::Failed | Seen::Draining);
+        let sure = matches!(self.seen, Seen::Sure | Seen::Failed | Seen::Refusing | Seen::Draining);
         entry.is_sent() && (sure || nobodys || waited)
     }
 
@@ -80,7 +80,7 @@ impl Ledger {
         let kept = match self.seen {
             Seen::Sure => self.all(Entry::is_sent).next(),
             Seen::Doubt | Seen::Proving => self.all(|e| e.is_sent() && late(e)).next(),
-            Seen::Shut | Seen::Limited | Seen::Failed | Seen::Draining => None,
+            Seen::Shut | Seen::Limited | Seen::Failed | Seen::Refusing | Seen::Draining => None,
         };
         self.demand(kept.is_none(), 9, || {
             format!("the gate waits for the answer of request {kept:?}")

@@ -32,6 +32,7 @@ impl Ledger {
         self.demand(!self.unproved, 9, || {
             "a canary came through and the gate does not open".into()
         });
+        self.check_hand(now);
         self.check_let_go(now);
         self.check_accepted(now);
         self.check_progress(now);
@@ -64,7 +65,7 @@ impl Ledger {
                 let due = pause.max(patience).max(self.alone_from()).max(self.rate_due());
                 self.demand(now <= due, 9, || "a canary is overdue".into());
             }
-            Seen::Limited | Seen::Shut | Seen::Failed | Seen::Draining => {}
+            Seen::Limited | Seen::Shut | Seen::Failed | Seen::Refusing | Seen::Draining => {}
         }
     }
 }

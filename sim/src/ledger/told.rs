@@ -1,10 +1,10 @@
 //! What the gate was told, and what is true by the model.
 
-use greenroom_core::gate::Trust;
+use greenroom_core::gate::{Hand, Trust};
 use greenroom_core::readiness::Needs;
 use greenroom_core::time::Time;
 
-use super::{At, Ledger, Seen};
+use super::{Ledger, Seen};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -44,19 +44,27 @@ impl Ledger {
     }
 
     pub(crate) fn told_ready(&mut self, trust: Option<Trust>) {
-        self.told_ready = trust.is_some();
+        self.told_ready = trust.is_some() || self.hand() == Hand::Open;
         self.told.trust = trust;
     }
 
     /// Who has to wait aside from now on is forgotten on the bench.
     pub(crate) fn told_needs(&mut self, met: Needs, refused: Needs) {
         (self.told.met, self.told.refused) = (met, refused);
-        let aside = |entry: &&mut super::Entry| entry.at == At::Waiting && !met.has(entry.need.into());
-        self.entries.iter_mut().filter(aside).for_each(|e| e.benched = false);
-        self.moves();
+        if self.hand() != Hand::Open {
+            self.line_changes();
+        }
     }
 
-    /// Failed and draining have no word of their own among the changes.
+    /// The start has failed; by hand that changes nothing yet.
+    pub(crate) fn told_failed(&mut self, now: Time) {
+        self.told.trust = None;
+        if self.hand() == Hand::Auto {
+            self.told_end(now, Seen::Failed);
+        }
+    }
+
+    /// Failed, refusing and draining have no word of their own among the changes.
     pub(crate) fn told_end(&mut self, now: Time, seen: Seen) {
         if matches!(self.seen, Seen::Doubt | Seen::Proving | Seen::Sure) {
             self.begin_period(now);
@@ -72,7 +80,7 @@ impl Ledger {
 
     /// A new start after a failure.
     pub(crate) fn told_again(&mut self) {
-        if self.seen == Seen::Failed {
+        if self.seen == Seen::Failed && self.hand() == Hand::Auto {
             self.seen = Seen::Shut;
         }
     }

@@ -147,9 +147,9 @@ impl House {
     pub fn stop(&self) {
         self.inbox.tell(Message::Drain);
         self.drain.send_replace(Some(Drain {
-            count: 0,
             spread: Duration::ZERO,
             deadline: greenroom::clock::now(),
+            code: greenroom_core::wire::CloseCode::GOING_AWAY,
         }));
     }
 
@@ -298,5 +298,6 @@ fn plain(backend: &str) -> Config {
         log_format: config::LogFormat::Json,
         tracing: config::Tracing::default(),
         limits: config::Limits::default(),
+        drain: config::Drain::default(),
     }
 }

@@ -135,7 +135,12 @@ impl Gate {
     /// be busy starting, and its client's patience ends meanwhile. Whoever should have been accepted goes back to its place for
     /// that, not before the dial was unanswered for `dial_patience`, and once: the server may act on each dial.
     pub(super) fn next_to_give_up(&self) -> Option<(Time, SessionId)> {
-        if self.period.is_crowded || matches!(self.stage, Stage::Open(_) | Stage::Failed | Stage::Draining) {
+        if self.period.is_crowded
+            || matches!(
+                self.stage,
+                Stage::Open(_) | Stage::Failed | Stage::Refusing | Stage::Draining
+            )
+        {
             return None;
         }
         let due = |dialing: &Dialing| {

@@ -75,6 +75,7 @@ impl Gate {
             | Stage::Limited { .. }
             | Stage::Shut
             | Stage::Failed
+            | Stage::Refusing
             | Stage::Draining => {
                 self.begin_settling(now, id, dialing);
             }
@@ -85,13 +86,13 @@ impl Gate {
     /// still settles began on trial; its client has seen nothing, and need not see it lost.
     fn not_ready_yet(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
         match self.stage {
-            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Refusing | Stage::Draining
                 if matches!(dialing.way, Way::Settling { .. } | Way::LookedAt { .. }) =>
             {
                 self.requeue(now, id, answer, true);
             }
             // Sure; or nobody starts it again, and its own words are the best that a client can get.
-            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => self.forward(id),
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Refusing | Stage::Draining => self.forward(id),
             Stage::Open(Trial::Doubt { .. }) => {
                 self.requeue(now, id, answer, true);
                 self.limit(now, Change::Doubted);
@@ -119,9 +120,9 @@ impl Gate {
             }
             Stage::Open(Trial::Over | Trial::Proving { .. }) => {
                 self.requeue(now, id, answer, false);
-                self.shut(now, Change::Unreachable);
+                self.meets_nobody(now);
             }
-            Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => {
+            Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Refusing | Stage::Draining => {
                 self.requeue(now, id, answer, dropped);
             }
         }
@@ -136,7 +137,7 @@ impl Gate {
         let another = self.last_dropped.replace(id).is_some_and(|last| last != id);
         if another {
             self.requeue(now, id, answer, true);
-            self.shut(now, Change::Unreachable);
+            self.meets_nobody(now);
         } else if dialing.waiting.rejections >= self.limits.rejections_max {
             self.forward(id);
         } else {
@@ -147,9 +148,9 @@ impl Gate {
     /// A plain request that went past the gate found nobody: as a dial of the gate's own would have.
     pub(super) fn unreached(&mut self, now: Time) {
         match self.stage {
-            Stage::Open(Trial::Over | Trial::Proving { .. }) => self.shut(now, Change::Unreachable),
+            Stage::Open(Trial::Over | Trial::Proving { .. }) => self.meets_nobody(now),
             Stage::Open(Trial::Doubt { .. }) => self.limit(now, Change::Doubted),
-            Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => {}
+            Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Refusing | Stage::Draining => {}
         }
     }
 }

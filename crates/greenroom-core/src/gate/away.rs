@@ -14,6 +14,7 @@ impl Gate {
     pub(super) fn refusal_on_arrival(&self, now: Time, waiting: &Waiting) -> Option<Refusal> {
         match self.stage {
             Stage::Draining => Some(Refusal::Draining),
+            Stage::Refusing => Some(Refusal::ByHand),
             Stage::Failed => Some(Refusal::StartFailed),
             Stage::Shut if !waiting.may_wait => Some(Refusal::NotReady),
             Stage::Limited { next, .. } if !waiting.may_wait && !self.may_send_canary(now, next) => {
@@ -39,7 +40,7 @@ impl Gate {
         }
     }
 
-    /// Everybody is refused: the start-up failed, or greenroom stops.
+    /// Everybody is refused: the start-up failed, somebody says so, or greenroom stops.
     pub(super) fn turn_away(&mut self, now: Time, stage: Stage, refusal: Refusal) {
         if self.stage == Stage::Draining {
             return; // for good
@@ -47,7 +48,7 @@ impl Gate {
         if matches!(self.stage, Stage::Open(_)) {
             self.goes_away(now);
         }
-        let was_shut = matches!(self.stage, Stage::Shut | Stage::Failed);
+        let was_shut = matches!(self.stage, Stage::Shut | Stage::Failed | Stage::Refusing);
         self.stage = stage;
         let mut all: BTreeSet<SessionId> = (self.waiting.keys())
             .chain(self.bench.keys())

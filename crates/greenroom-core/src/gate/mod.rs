@@ -35,6 +35,7 @@ mod bounds;
 mod crowd;
 mod deaths;
 mod fair;
+mod hand;
 mod needs;
 mod pace;
 mod places;
@@ -54,6 +55,8 @@ use crowd::Crowd;
 use deaths::Suspect;
 pub use fair::Place;
 use fair::Turns;
+pub use hand::Hand;
+use hand::{ByHand, Heard};
 pub use needs::Held;
 use pace::Pace;
 use settle::{Lessons, Way};
@@ -142,6 +145,8 @@ pub enum Input {
     NotReady,
     /// The start-up failed and nothing starts it again: nobody waits in vain.
     Failed,
+    /// Somebody who may says what the gate is to do, whatever the backend's readiness is; until when, if that was said.
+    Hand(Hand, Option<Time>),
     /// greenroom is stopping: everybody is sent away, for good.
     Drain,
     /// How many dials the free file descriptors allow.
@@ -198,7 +203,9 @@ pub enum Change {
     Lagging,
     /// Shut, as the backend is not ready.
     Shut,
-    /// Shut, as a dial at the open gate did not reach the backend: look again.
+    /// Shut by hand.
+    Held,
+    /// Shut, as a dial at the open gate did not reach the backend: look again. Limited, where it is open by hand.
     Unreachable,
 }
 
@@ -218,6 +225,8 @@ pub enum Stage {
     Open(Trial),
     /// Start-up failed: everybody is refused.
     Failed,
+    /// By hand: everybody is refused.
+    Refusing,
     /// greenroom stops: everybody is refused, for good.
     Draining,
 }
@@ -309,6 +318,7 @@ pub struct Gate {
     /// The last session that was dropped at the open gate, while nobody else was answered since.
     last_dropped: Option<SessionId>,
     suspect: Suspect,
+    by_hand: ByHand,
     /// The backend died under several: one goes first, whatever its next life says.
     wary: bool,
     /// When the youngest dial began.
@@ -349,6 +359,7 @@ impl Gate {
             spare: usize::MAX,
             last_dropped: None,
             suspect: Suspect::Nobody,
+            by_hand: ByHand::default(),
             wary: false,
             dialled_at: Time::ZERO,
             canary_after: Time::ZERO,
@@ -391,10 +402,11 @@ impl Gate {
             Input::DroppedPast(id) => self.suspect(id),
             Input::Died => self.died(),
             Input::LostEarly(delay) => self.lost_early(now, delay),
-            Input::Needs { met, refused } => self.needs(met, refused),
-            Input::Ready(trust) => self.ready(now, trust),
-            Input::NotReady => self.not_ready(now),
-            Input::Failed => self.turn_away(now, Stage::Failed, Refusal::StartFailed),
+            Input::Needs { met, refused } => self.hears_needs(met, refused),
+            Input::Ready(trust) => self.hears(now, Heard::Ready(trust)),
+            Input::NotReady => self.hears(now, Heard::NotReady),
+            Input::Failed => self.hears(now, Heard::Failed),
+            Input::Hand(hand, until) => self.take_hand(now, hand, until),
             Input::Drain => self.turn_away(now, Stage::Draining, Refusal::Draining),
             Input::Spare(spare) => self.spare = spare,
             Input::Room(has_room) => self.has_room_for_words(has_room),
@@ -410,6 +422,7 @@ impl Gate {
 
     /// Takes the passing of time: deadlines, settling, trials, the next canary.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.end_hand(now);
         self.settle(now);
         self.expire(now);
         self.lose_patience(now);
@@ -437,12 +450,13 @@ impl Gate {
             Stage::Open(Trial::Doubt { answered: Some(at), .. }) => Some(at + self.limits.settle),
             Stage::Open(Trial::Doubt { opened, answered: None }) => self.doubt_due(opened),
             Stage::Limited { next, .. } => self.canary_due(next),
-            Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => None,
+            Stage::Shut | Stage::Open(Trial::Over) | Stage::Failed | Stage::Refusing | Stage::Draining => None,
         };
         let accept = self.period.first_due();
         let given_up = self.next_to_give_up().map(|(at, _)| at);
         let (impatient, slot, rate) = (self.impatient_at(), self.slot_due(), self.rate_due());
-        [deadline, settled, trial, accept, given_up, impatient, slot, rate]
+        let hand = self.hand().1;
+        [deadline, settled, trial, accept, given_up, impatient, slot, rate, hand]
             .into_iter()
             .flatten()
             .min()
@@ -518,8 +532,8 @@ impl Gate {
             }
             (Trust::Inferred, Stage::Shut | Stage::Failed) => self.go_one_by_one(now, Change::Limited),
             // A repeated or a weaker signal; and nothing opens a gate that drains.
-            (Trust::Inferred, Stage::Limited { .. } | Stage::Open(_) | Stage::Draining)
-            | (Trust::Pushed, Stage::Open(_) | Stage::Draining) => {}
+            (Trust::Inferred, Stage::Limited { .. } | Stage::Open(_) | Stage::Refusing | Stage::Draining)
+            | (Trust::Pushed, Stage::Open(_) | Stage::Refusing | Stage::Draining) => {}
         }
     }
 
@@ -534,7 +548,7 @@ impl Gate {
         match self.stage {
             Stage::Limited { .. } | Stage::Open(_) => self.shut(now, Change::Shut),
             Stage::Failed => self.stage = Stage::Shut, // it is started again after all
-            Stage::Shut | Stage::Draining => {}
+            Stage::Shut | Stage::Refusing | Stage::Draining => {}
         }
     }
 

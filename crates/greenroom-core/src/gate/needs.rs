@@ -83,7 +83,12 @@ impl Gate {
     pub fn free(&self) -> Needs {
         match self.stage {
             Stage::Open(Trial::Over) if !self.is_wanted() => self.met,
-            Stage::Open(_) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => Needs::default(),
+            Stage::Open(_)
+            | Stage::Limited { .. }
+            | Stage::Shut
+            | Stage::Failed
+            | Stage::Refusing
+            | Stage::Draining => Needs::default(),
         }
     }
 

@@ -136,6 +136,7 @@ impl Gate {
             | Stage::Limited { .. }
             | Stage::Shut
             | Stage::Failed
+            | Stage::Refusing
             | Stage::Draining => self.asked.len(),
         };
         out < self.pace.window

@@ -96,6 +96,7 @@ impl Gate {
         };
         let refusal = match self.stage {
             Stage::Failed => Some(Refusal::StartFailed),
+            Stage::Refusing => Some(Refusal::ByHand),
             Stage::Draining => Some(Refusal::Draining),
             Stage::Shut | Stage::Limited { .. } | Stage::Open(_) if waiting.deaths >= self.limits.deaths_max => {
                 Some(Refusal::BadAnswer)
@@ -136,7 +137,7 @@ impl Gate {
         self.crowd.check(self.held() - self.http_held);
         debug_assert!(self.http_held <= self.held() && self.http_dialing <= self.unanswered());
         debug_assert!(self.bench.is_empty() || self.stage != Stage::Open(Trial::Over));
-        debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Draining) || self.held() == 0);
+        debug_assert!(!matches!(self.stage, Stage::Failed | Stage::Refusing | Stage::Draining) || self.held() == 0);
     }
 
     /// How many are dialled and have no answer.

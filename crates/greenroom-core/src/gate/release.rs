@@ -32,7 +32,7 @@ impl Gate {
                     };
                 }
             }
-            Stage::Shut | Stage::Failed | Stage::Draining => {}
+            Stage::Shut | Stage::Failed | Stage::Refusing | Stage::Draining => {}
         }
     }
 
@@ -42,7 +42,12 @@ impl Gate {
             Stage::Open(Trial::Doubt { answered: None, .. }) if self.dialing.is_empty() => {
                 self.bench.first_key_value().map(|(&id, _)| id)
             }
-            Stage::Open(_) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => None,
+            Stage::Open(_)
+            | Stage::Limited { .. }
+            | Stage::Shut
+            | Stage::Failed
+            | Stage::Refusing
+            | Stage::Draining => None,
         };
         self.first_in_line().or_else(benched)
     }
@@ -146,7 +151,12 @@ impl Gate {
                 }
                 false
             }
-            Stage::Open(Trial::Over) | Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Draining => false,
+            Stage::Open(Trial::Over)
+            | Stage::Limited { .. }
+            | Stage::Shut
+            | Stage::Failed
+            | Stage::Refusing
+            | Stage::Draining => false,
         };
         if over {
             self.stage = Stage::Open(Trial::Over);
@@ -204,7 +214,7 @@ impl Gate {
         }
         dialing.since = now; // what the connect took is no silence of the application
         match self.stage {
-            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => self.forward(id),
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Refusing | Stage::Draining => self.forward(id),
             Stage::Open(Trial::Doubt { answered: None, .. }) if is_alone => dialing.way = Way::Sent,
             Stage::Open(Trial::Doubt { .. } | Trial::Proving { .. }) if !dialing.waiting.class.repeats() => {
                 self.forward(id);

@@ -89,7 +89,7 @@ impl Gate {
     fn first_canary(&self) -> Duration {
         match self.stage {
             Stage::Limited { .. } => self.limits.settle.saturating_mul(SETTLE_FACTOR),
-            Stage::Shut | Stage::Open(_) | Stage::Failed | Stage::Draining => Duration::ZERO,
+            Stage::Shut | Stage::Open(_) | Stage::Failed | Stage::Refusing | Stage::Draining => Duration::ZERO,
         }
     }
 
@@ -158,7 +158,7 @@ impl Gate {
                 self.limit(now, Change::Lagging);
             }
             Stage::Limited { .. } | Stage::Shut => self.lessons.learn(delay),
-            Stage::Open(Trial::Over) | Stage::Failed | Stage::Draining => {}
+            Stage::Open(Trial::Over) | Stage::Failed | Stage::Refusing | Stage::Draining => {}
         }
         self.settle_again(now);
     }
@@ -169,7 +169,7 @@ impl Gate {
     pub(super) fn settle_again(&mut self, now: Time) {
         match self.stage {
             Stage::Limited { .. } | Stage::Shut => {}
-            Stage::Open(_) | Stage::Failed | Stage::Draining => return,
+            Stage::Open(_) | Stage::Failed | Stage::Refusing | Stage::Draining => return,
         }
         let again = now + self.settle_time();
         self.settling.clear();
@@ -208,6 +208,7 @@ impl Gate {
             Stage::Open(Trial::Doubt { answered: Some(_), .. } | Trial::Proving { .. } | Trial::Over)
             | Stage::Shut
             | Stage::Failed
+            | Stage::Refusing
             | Stage::Draining => {}
         }
     }

@@ -6,6 +6,7 @@ mod accept;
 mod bounds;
 mod deaths;
 mod fair;
+mod hand;
 mod needs;
 mod pacing;
 mod plain;
@@ -518,7 +519,9 @@ fn stage_by_answer() {
         Answer::LostEarly,
     ];
     let mut table = String::new();
-    for stage in ["shut", "limited", "doubt", "proving", "sure", "failed", "draining"] {
+    for stage in [
+        "shut", "limited", "doubt", "proving", "sure", "failed", "refusing", "draining",
+    ] {
         for answer in answers {
             let mut bench = table_start(stage, answer);
             let said = bench.answer(2, answer);
@@ -545,7 +548,7 @@ const CANARY_SETTLE: Duration = SETTLE.saturating_mul(SETTLE_FACTOR);
 fn table_start(stage: &str, answer: Answer) -> Bench {
     let mut bench = Bench::small(10, 1);
     match stage {
-        "limited" | "shut" | "failed" => drop(bench.tell(Input::Ready(Trust::Inferred))),
+        "limited" | "shut" | "failed" | "refusing" => drop(bench.tell(Input::Ready(Trust::Inferred))),
         "doubt" | "draining" => drop(bench.tell(Input::Ready(Trust::Pushed))),
         "proving" | "sure" => {
             bench.tell(Input::Ready(Trust::Inferred));
@@ -565,6 +568,7 @@ fn table_start(stage: &str, answer: Answer) -> Bench {
     match stage {
         "shut" => drop(bench.tell(Input::NotReady)),
         "failed" => drop(bench.tell(Input::Failed)),
+        "refusing" => drop(bench.tell(Input::Hand(Hand::Refuse, None))),
         "draining" => drop(bench.tell(Input::Drain)),
         "sure" => drop(bench.pass(MS)),
         _ => {}

@@ -8,6 +8,8 @@
 //! | `GET /v1/connections`, `/v1/connections/NUMBER`, `/v1/closed` | see `connections` |
 //! | `POST /v1/connections/close`, `/v1/connections/NUMBER/close`, `/v1/connections/send` | see `act` |
 //! | `GET /metrics` | see `metrics` |
+//! | `POST /v1/drain`, `GET /v1/drains`, `GET` and `DELETE /v1/drains/ID` | see `drain` |
+//! | `POST /v1/backends/NAME/gate` | see `gate` |
 //! | `POST /v1/backends/NAME/phases` | [`Push`]: how far its start has come; answers with the backend |
 //! | `GET /livez`, `/readyz`, `/startupz` | see `health` |
 //!
@@ -31,7 +33,9 @@ use super::Asked;
 use super::act;
 use super::by::By;
 use super::connections;
+use super::drain;
 use super::exposition::Format;
+use super::gate;
 use super::guard::{self, Rule};
 use super::health::{self, Question};
 use super::metrics;
@@ -140,6 +144,8 @@ fn api() -> Router<Arc<Asked>> {
         .route("/metrics", get(scrape))
         .route("/v1/backends/{name}", get(one))
         .route("/v1/backends/{name}/phases", post(push))
+        .merge(drain::routes())
+        .merge(gate::routes())
         .layer(DefaultBodyLimit::max(ADMIN_PUSH_MAX))
         .merge(acts())
 }
@@ -216,9 +222,9 @@ async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
     })
 }
 
-type Name = Result<Path<String>, PathRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
 
-fn backend(asked: &Asked, name: Name) -> Result<Arc<Backend>, Refused> {
+pub(super) fn backend(asked: &Asked, name: Name) -> Result<Arc<Backend>, Refused> {
     let house = asked.house();
     let Path(name) = match name {
         Ok(name) => name,
@@ -235,7 +241,7 @@ fn backend(asked: &Asked, name: Name) -> Result<Arc<Backend>, Refused> {
     )
 }
 
-async fn status(backend: &Backend) -> Result<Json<Status>, Refused> {
+pub(super) async fn status(backend: &Backend) -> Result<Json<Status>, Refused> {
     match backend.inbox.status().await {
         Some(status) => Ok(Json(*status)),
         None => refuse(StatusCode::SERVICE_UNAVAILABLE, "greenroom ends", "ask its successor"),

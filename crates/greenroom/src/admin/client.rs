@@ -17,6 +17,8 @@ use tokio::net::UnixStream;
 pub use super::act::{CloseOne, CloseThese, Closing, One, SendThese, Sending};
 pub use super::api::{Own, Problem, Push, Report};
 pub use super::connections::{Connection, Connections, End, Filter};
+pub use super::drain::{DrainList, DrainOrder, DrainReport};
+pub use super::gate::GateOrder;
 use super::socket;
 pub use crate::driver::Status;
 
@@ -108,6 +110,37 @@ impl Client {
         };
         let body = serde_json::to_vec(push).map_err(|error| self.nonsense(&error))?;
         self.ask(Method::POST, &format!("/v1/backends/{}/phases", encoded(&name)), body)
+    }
+
+    /// Sets the gate of a backend by hand. Without a name it is the only backend.
+    pub fn gate(&self, backend: Option<&str>, order: &GateOrder) -> Result<Status, ClientError> {
+        let name = match backend {
+            Some(name) => name.to_owned(),
+            None => self.only_backend()?,
+        };
+        let body = serde_json::to_vec(order).map_err(|error| self.nonsense(&error))?;
+        self.ask(Method::POST, &format!("/v1/backends/{}/gate", encoded(&name)), body)
+    }
+
+    /// Begins a drain, or gives the same one that is under way.
+    pub fn drain(&self, order: &DrainOrder) -> Result<DrainReport, ClientError> {
+        let body = serde_json::to_vec(order).map_err(|error| self.nonsense(&error))?;
+        self.ask(Method::POST, "/v1/drain", body)
+    }
+
+    /// How far a drain has come.
+    pub fn drain_report(&self, id: u64) -> Result<DrainReport, ClientError> {
+        self.ask(Method::GET, &format!("/v1/drains/{id}"), Vec::new())
+    }
+
+    /// Those under way, and the last that were.
+    pub fn drains(&self) -> Result<DrainList, ClientError> {
+        self.ask(Method::GET, "/v1/drains", Vec::new())
+    }
+
+    /// Ends a drain: who was not told to close stays.
+    pub fn cancel_drain(&self, id: u64) -> Result<DrainReport, ClientError> {
+        self.ask(Method::DELETE, &format!("/v1/drains/{id}"), Vec::new())
     }
 
     fn only_backend(&self) -> Result<String, ClientError> {

@@ -188,7 +188,7 @@ impl Filter {
         self.checked(asked)
     }
 
-    fn checked(self, asked: &Asked) -> Result<Wanted, Refused> {
+    pub(super) fn checked(self, asked: &Asked) -> Result<Wanted, Refused> {
         let known = |what: &str, word: Option<&String>, known: Vec<&str>| match word {
             Some(word) if !known.contains(&word.as_str()) => {
                 let error = format!("there is no {what} {word:?}");
@@ -258,7 +258,7 @@ impl Wanted {
         self.filter.is_empty() || self.takes(&open(record, now))
     }
 
-    fn takes(&self, one: &Connection) -> bool {
+    pub(super) fn takes(&self, one: &Connection) -> bool {
         let filter = &self.filter;
         let is =
             |wanted: &Option<String>, word: Option<&str>| wanted.as_deref().is_none_or(|wanted| word == Some(wanted));
@@ -358,7 +358,7 @@ pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Resu
     }
 }
 
-fn open(record: &Record, now: Time) -> Connection {
+pub(super) fn open(record: &Record, now: Time) -> Connection {
     let (state, since) = record.state();
     let asks = record.asks_for();
     let ((bytes_up, messages_up), (bytes_down, messages_down)) = (record.up.get(), record.down.get());

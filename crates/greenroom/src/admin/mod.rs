@@ -18,7 +18,9 @@ mod api;
 pub(crate) mod by;
 pub mod client;
 mod connections;
+mod drain;
 mod exposition;
+mod gate;
 mod guard;
 pub mod health;
 mod metrics;
@@ -42,6 +44,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::config::{Address, Admin, Config};
+use crate::drains::Drains;
 use crate::front::Backend;
 use crate::registry::Registry;
 use crate::relay::Drain;
@@ -60,6 +63,8 @@ pub struct Asked {
     pub registry: Arc<Registry>,
     /// Says that greenroom stops.
     pub drain: watch::Receiver<Option<Drain>>,
+    /// Drains by command.
+    pub drains: Arc<Drains>,
     /// Where it is said who has changed what.
     pub log: Log,
     /// What was asked and told here, counted.

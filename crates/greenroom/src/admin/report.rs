@@ -45,6 +45,14 @@ pub fn text(report: &Report) -> String {
     out
 }
 
+/// A line for a terminal, without what could drive it.
+#[must_use]
+pub fn safe_line(text: &str) -> String {
+    let mut line: String = text.chars().filter(|&c| is_safe(c)).collect();
+    line.push('\n');
+    line
+}
+
 fn backend(out: &mut String, status: &Status) {
     let _ = write!(
         out,
@@ -63,7 +71,20 @@ fn backend(out: &mut String, status: &Status) {
     out.push('\n');
     let _ = writeln!(out, "  why      {}", why(status));
     let trial = if status.on_trial { ", on trial" } else { "" };
-    let _ = writeln!(out, "  gate     {}{trial}", status.gate);
+    let _ = write!(out, "  gate     {}{trial}", status.gate);
+    if let Some(hand) = &status.by_hand {
+        let _ = write!(
+            out,
+            ", by hand: {} for {} by {}",
+            hand.gate,
+            spoken(hand.since_ms),
+            hand.by
+        );
+        if let Some(left) = hand.left_ms {
+            let _ = write!(out, ", {} left", spoken(left));
+        }
+    }
+    out.push('\n');
     let held = &status.held;
     let _ = write!(out, "  held     {} WebSocket, {} HTTP", held.websocket, held.http);
     if let Some(oldest) = held.oldest_ms {
@@ -93,6 +114,12 @@ fn backend(out: &mut String, status: &Status) {
 
 /// The one sentence that says why a client waits, or that it need not.
 fn why(status: &Status) -> String {
+    match status.by_hand.as_ref().map(|hand| hand.gate.as_str()) {
+        Some("hold") => return "it is held by hand; `greenroom open` takes that back".into(),
+        Some("refuse") => return "clients are refused by hand; `greenroom open` takes that back".into(),
+        Some("open") => return "clients are let in by hand, whatever its readiness says".into(),
+        Some(_) | None => {}
+    }
     if let Some(failure) = &status.failure {
         return format!("its start has failed: {}", plain(failure));
     }
@@ -211,6 +238,7 @@ mod tests {
             since_ms: 12_345,
             generation: 2,
             gate: if condition == "ready" { "open" } else { "shut" }.into(),
+            by_hand: None,
             on_trial: false,
             says: None,
             reason: None,

@@ -17,6 +17,7 @@
 mod address;
 mod check;
 mod diff;
+mod drain;
 mod explain;
 mod host;
 mod layers;
@@ -41,7 +42,9 @@ mod written;
 
 pub use address::{Address, AddressError};
 pub use check::Purpose;
+pub(crate) use check::{too_long, words_fit};
 pub use diff::{Change, Diff, Effect, Fate, carry_needs, diff, fate};
+pub use drain::{Drain, DrainKind, Manner};
 pub use explain::{Effective, Secrets, explain, summary};
 pub(crate) use host::bare as bare_host;
 pub use layers::Flags;

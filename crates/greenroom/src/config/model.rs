@@ -16,7 +16,7 @@ use greenroom_core::phase;
 use greenroom_core::readiness::Need;
 use greenroom_core::users;
 
-use super::{Address, Admin, Check, Ready, Shed, TellClients, Tracing};
+use super::{Address, Admin, Check, Drain, Ready, Shed, TellClients, Tracing};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where traces are sent, and of how many handshakes.
     pub tracing: Tracing,
+    /// How clients are closed when greenroom stops, or is told to drain.
+    pub drain: Drain,
 }
 
 /// Bounds of the whole process, and of what one address may take of it.

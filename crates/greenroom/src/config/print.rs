@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fmt::{Display, Write as _};
 
+use greenroom_core::drain::Pace;
 use greenroom_core::readiness::Item;
 
 use super::check::derived_name;
@@ -14,7 +15,7 @@ use super::explain::Secrets;
 use super::model::{Backend, Config, ForwardAfter, HeaderEdits, Hold, Limits, Process, Route};
 use super::units::{show, show_size};
 use super::words::{Readyz, Tell, Word};
-use super::{Address, Admin, Check, ProbeKind, Secret, TellClients};
+use super::{Address, Admin, Check, Drain, DrainKind, Manner, ProbeKind, Secret, TellClients};
 
 /// The configuration as one file. What is not UTF-8 (only a command line can hold it) is written with
 /// U+FFFD in its place.
@@ -31,6 +32,7 @@ pub fn to_toml(config: &Config, secrets: Secrets) -> String {
         page.line("state_dir", text(folder.as_os_str()));
     }
     page.line("reload_on_change", config.reload_on_change);
+    page.drain(&config.drain);
     page.limits(&config.limits);
     page.admin(&config.admin);
     page.tracing(&config.tracing);
@@ -104,6 +106,28 @@ impl Page {
             self.header(&format!("[backend.{name}.process]"));
             self.process(process);
         }
+    }
+
+    fn drain(&mut self, drain: &Drain) {
+        self.header("[drain]");
+        self.manner(&drain.stop);
+        if let Some(within) = drain.within {
+            self.line("within", quoted(&show(within)));
+        }
+        for kind in DrainKind::ALL {
+            self.header(&format!("[drain.{}]", kind.key()));
+            self.manner(drain.of(kind));
+        }
+    }
+
+    fn manner(&mut self, manner: &Manner) {
+        match manner.pace {
+            Pace::Window(window) => self.line("window", quoted(&show(window))),
+            Pace::Rate(rate) => self.line("rate", rate),
+            Pace::Spread(_) => {} // what follows from `grace` and the number of clients
+        }
+        self.line("code", manner.code);
+        self.line("reason", quoted(&manner.reason)); // an empty one too: a kind has the stop's otherwise
     }
 
     fn limits(&mut self, limits: &Limits) {

@@ -160,6 +160,7 @@ mod tests {
             state_dir: None,
             profile: None,
             limits: Limits::default(),
+            drain: super::super::Drain::default(),
         }
     }
 

@@ -1,14 +1,19 @@
 //! What follows from a change of the gate, and how the log tells it.
 
-use greenroom_core::gate::{Change, Stage, Trial};
+use greenroom_core::gate::{Change, Hand, Stage};
 use greenroom_core::time::Time;
 
 use super::Driver;
+use super::hand::gate_word;
 use crate::telemetry::Event;
 
 impl Driver {
     pub(super) fn changed(&mut self, now: Time, change: Change) {
         let why = match change {
+            // The hand was told.
+            Change::Held => return self.recall(now),
+            Change::Shut if self.gate.stage() == Stage::Refusing => return self.recall(now),
+            Change::Opened if self.gate.hand().0 == Hand::Open => "open by hand",
             Change::Opened if !self.is_whole => "the backend is ready for routes that need less than others",
             Change::Opened => "the backend says that it is ready",
             Change::Limited => "the backend listens; one client goes first to see whether it answers",
@@ -22,21 +27,16 @@ impl Driver {
             Change::Shut => "the backend is not ready",
             Change::Unreachable => "the backend cannot be reached",
         };
-        let gate = match self.gate.stage() {
-            Stage::Open(Trial::Over | Trial::Doubt { .. } | Trial::Proving { .. }) => "open",
-            Stage::Limited { .. } => "limited",
-            Stage::Shut | Stage::Failed | Stage::Draining => "shut",
-        };
         match change {
             Change::Unreachable => {
                 self.recall(now);
                 self.unreachable(now);
             }
             Change::Shut | Change::Doubted | Change::Lagging => self.recall(now),
-            Change::Opened | Change::Limited | Change::Wary | Change::Proved(_) | Change::Trusted => {}
+            Change::Held | Change::Opened | Change::Limited | Change::Wary | Change::Proved(_) | Change::Trusted => {}
         }
         self.log.say(Event::Gate {
-            gate,
+            gate: gate_word(self.gate.stage()),
             why,
             held: self.gate.held(),
         });

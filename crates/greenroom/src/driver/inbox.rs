@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::event::{Refusal, SessionId};
-use greenroom_core::gate::{Accept, Class, Who};
+use greenroom_core::gate::{Accept, Class, Hand, Who};
 use greenroom_core::readiness::{Input, Needs};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot};
 
+use super::hand::SetBy;
 use super::standing::LastVerdict;
 use super::status::{Measured, Status};
 use crate::config::RouteOf;
@@ -119,6 +120,15 @@ pub enum Message {
     LostEarly(Duration),
     /// Something about the backend's readiness, and what told it.
     Backend(Input, &'static str),
+    /// The gate is set by hand, or the hand is taken back.
+    Hand {
+        /// What it is to do.
+        hand: Hand,
+        /// Until when.
+        until: Option<Time>,
+        /// Who says so.
+        by: SetBy,
+    },
     /// greenroom stops.
     Drain,
 }

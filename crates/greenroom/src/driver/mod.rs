@@ -16,8 +16,10 @@ mod bounds;
 mod change;
 mod flaps;
 mod guests;
+mod hand;
 mod hearing;
 mod inbox;
+mod launching;
 mod standing;
 mod status;
 mod tally;
@@ -27,8 +29,8 @@ use std::sync::Arc;
 
 use greenroom_core::drain::Together;
 use greenroom_core::event::{Generation, Refusal, SessionId};
-use greenroom_core::gate::{Accept, Gate, Input, Output, Place};
-use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN};
+use greenroom_core::gate::{Accept, Gate, Hand, Input, Output, Place};
+use greenroom_core::limits::ACCEPT_REST;
 use greenroom_core::look::LastLook;
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::{Needs, Plan, Readiness};
@@ -37,6 +39,7 @@ use greenroom_core::starts::Starts;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot, watch};
 
+pub use hand::{HandStatus, SetBy};
 pub(crate) use inbox::RELAY;
 pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
@@ -49,7 +52,7 @@ use tally::Stay;
 
 use crate::clock;
 use crate::config::{self, Address, Config, RouteOf};
-use crate::dial::{Dialled, Launcher};
+use crate::dial::Launcher;
 use crate::front;
 use crate::head::Kind;
 use crate::http::Pool;
@@ -111,6 +114,9 @@ pub struct Driver {
     /// It was seen away in its present start.
     was_seen_away: bool,
     gate: Gate,
+    /// Who has set the gate by hand, and the hand that was told last.
+    by_hand: Option<hand::Set>,
+    hand_told: Hand,
     launcher: Launcher,
     clients: HashMap<SessionId, Client>,
     /// Dials that the gate has ordered and that are not begun, in order: which dial, and whether it is a canary.
@@ -235,6 +241,8 @@ impl Driver {
             is_whole: false,
             was_seen_away: false,
             gate: Gate::new(bounds::of(settings), clock::now()),
+            by_hand: None,
+            hand_told: Hand::Auto,
             clients: HashMap::new(),
             due: BTreeMap::new(),
             away_since: clock::now(),
@@ -352,6 +360,7 @@ impl Driver {
         self.tell_waiting(now);
         self.hear_timeout(now);
         self.gate.handle_timeout(now);
+        self.tell_hand();
         self.carry_out(now);
         self.dial(now);
         self.send_away(now);
@@ -382,7 +391,7 @@ impl Driver {
         let gate = Gateway::from(self.gate.stage());
         let met = match gate {
             Gateway::Open | Gateway::Limited => self.gate.met(),
-            Gateway::Shut | Gateway::Failed => Needs::default(),
+            Gateway::Shut | Gateway::Failed | Gateway::Refusing => Needs::default(),
         };
         let now = (gate, met, self.away_since, self.starts.borrow().usual());
         self.standing.send_if_modified(|standing| {
@@ -436,6 +445,7 @@ impl Driver {
                 }
                 self.hear(now, input, by);
             }
+            Message::Hand { hand, until, by } => self.take_hand(now, hand, until, by),
             Message::Drain => self.gate.handle(now, Input::Drain),
         }
     }
@@ -503,88 +513,6 @@ impl Driver {
                 Output::Changed(change) => self.changed(now, change),
             }
         }
-    }
-
-    /// Begins the next dials in line, and writes the heads whose connections are there.
-    fn dial(&mut self, now: Time) {
-        if !self.due.is_empty() && !self.launcher.resolve() {
-            return; // whoever is to go is held until the name is looked up
-        }
-        for _ in 0..DIALS_PER_TURN {
-            let Some((Place { id, .. }, (attempt, canary))) = self.due.pop_first() else {
-                break;
-            };
-            let Some(client) = self.clients.get_mut(&id) else {
-                continue;
-            };
-            client.dial = (attempt, canary);
-            let (route, request, peer) = (&client.route, &client.request, client.peer);
-            let degraded = self.standing.borrow().degraded.clone();
-            let mut forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
-            (forward.is_accepted, forward.trace) = (client.accept == Accept::Done, client.trace);
-            let mut head = Vec::new();
-            client.request.to_backend(&forward, &mut head);
-            self.launcher.begin(id, head);
-            self.launch(now);
-        }
-        self.launch(now);
-    }
-
-    /// Writes heads as far as connections are there, in order.
-    fn launch(&mut self, now: Time) {
-        while let Some((id, result)) = self.launcher.advance() {
-            match result {
-                Ok(dialled) => self.let_in(now, id, dialled),
-                Err(answer) => {
-                    if answer == Answer::NoDescriptor {
-                        self.resting = Some(now + ACCEPT_REST);
-                    }
-                    self.answered(now, id, answer);
-                    self.recall(now);
-                }
-            }
-            self.carry_out(now);
-        }
-    }
-
-    fn let_in(&mut self, now: Time, id: SessionId, mut dialled: Dialled) {
-        dialled.generation = self.readiness.generation().0;
-        if let Some(client) = self.clients.get_mut(&id) {
-            let (attempt, canary) = client.dial;
-            self.tally.released(&mut client.stay, now, canary);
-            let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
-            self.log.say(Event::Released {
-                session: id.0,
-                attempt,
-                held_ms,
-                canary,
-                waited: client.waited,
-            });
-        }
-        let is_http = self
-            .clients
-            .get(&id)
-            .is_some_and(|client| matches!(*client.request, Kind::Http(_)));
-        self.order(id, |next| Order::Dialled { dialled, next });
-        if is_http {
-            self.answered(now, id, Answer::Sent);
-        }
-    }
-
-    /// A dial failed, or the gate is shut: whoever stands in line behind it goes
-    /// back to its place too, as no head may overtake another, nor be sent to a
-    /// backend that is not ready.
-    fn recall(&mut self, now: Time) {
-        let behind = self.launcher.recall();
-        let due = std::mem::take(&mut self.due).into_keys().map(|place| place.id);
-        for id in behind.into_iter().chain(due) {
-            self.answered(now, id, Answer::Recalled);
-        }
-    }
-
-    /// Takes a session out of the line. `false`: it is not there, as its head was written, or no dial ordered.
-    fn forget(&mut self, id: SessionId, place: Option<Place>) -> bool {
-        place.is_some_and(|place| self.due.remove(&place).is_some()) | self.launcher.forget(id)
     }
 
     /// Tells a session that stays at the gate, and keeps the line open.

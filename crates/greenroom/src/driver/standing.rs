@@ -26,6 +26,8 @@ pub enum Gateway {
     Open,
     /// Nobody will be let in: the start-up failed, or greenroom stops.
     Failed,
+    /// Nobody is let in, and all are refused, by hand.
+    Refusing,
 }
 
 impl Gateway {
@@ -37,6 +39,7 @@ impl Gateway {
             Self::Limited => "limited",
             Self::Open => "open",
             Self::Failed => "failed",
+            Self::Refusing => "refusing",
         }
     }
 }
@@ -48,6 +51,7 @@ impl From<Stage> for Gateway {
             Stage::Limited { .. } => Self::Limited,
             Stage::Open(_) => Self::Open,
             Stage::Failed | Stage::Draining => Self::Failed,
+            Stage::Refusing => Self::Refusing,
         }
     }
 }
@@ -102,7 +106,7 @@ impl Standing {
             Gateway::Shut => self
                 .usual
                 .and_then(|usual| usual.retry_after(now.since(self.since), seed)),
-            Gateway::Limited | Gateway::Open | Gateway::Failed => None,
+            Gateway::Limited | Gateway::Open | Gateway::Failed | Gateway::Refusing => None,
         };
         known.unwrap_or_else(|| drain::retry_after(seed, RETRY_AFTER_SECONDS))
     }

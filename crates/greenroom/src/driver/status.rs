@@ -12,7 +12,7 @@ use greenroom_core::gate::{Stage, Trial};
 use greenroom_core::time::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{Driver, Gateway, Tally};
+use super::{Driver, Gateway, HandStatus, Tally};
 use crate::clock;
 
 /// See the module's head.
@@ -28,8 +28,11 @@ pub struct Status {
     pub since_ms: u64,
     /// Which life of its process; 0 where greenroom does not start it.
     pub generation: u64,
-    /// `open`, `limited`, `shut` or `failed`.
+    /// `open`, `limited`, `shut`, `failed`, or `refusing` by hand.
     pub gate: String,
+    /// Who has set the gate by hand, if it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by_hand: Option<HandStatus>,
     /// Whether the gate is still on trial.
     pub on_trial: bool,
     /// What it said last of its start-up, or its current phase.
@@ -166,6 +169,7 @@ impl Driver {
             })),
             generation: self.readiness.generation().0,
             gate: Gateway::from(stage).word().into(),
+            by_hand: self.hand_status(),
             on_trial: matches!(
                 stage,
                 Stage::Limited { .. } | Stage::Open(Trial::Doubt { .. } | Trial::Proving { .. })

@@ -29,7 +29,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// What stands behind a listener: one backend and one route. Its owner task does not run.
-fn front() -> Front {
+pub(crate) fn front() -> Front {
     let layers = Layers {
         file: None,
         variables: Vec::new(),

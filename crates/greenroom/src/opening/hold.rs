@@ -150,12 +150,18 @@ pub(super) fn wait<'a>(
 }
 
 /// Waits, and only then carries what it takes to part.
-async fn finish(front: &Front, mut waiting: Box<Waiting>, entry: &mut Entry) -> Option<Relayed> {
-    let done = waiting.done(front, entry).await;
-    if let (Some(begun), Some(tracer)) = (waiting.trace.take(), front.registry.tracer()) {
-        traced::end(tracer, &begun, &done, &front.route_of(waiting.route), entry.record());
+fn finish<'a>(
+    front: &'a Front,
+    mut waiting: Box<Waiting>,
+    entry: &'a mut Entry,
+) -> impl Future<Output = Option<Relayed>> + use<'a> {
+    async move {
+        let done = waiting.done(front, entry).await;
+        if let (Some(begun), Some(tracer)) = (waiting.trace.take(), front.registry.tracer()) {
+            traced::end(tracer, &begun, &done, &front.route_of(waiting.route), entry.record());
+        }
+        Box::pin(part(front, waiting, done, entry)).await
     }
-    Box::pin(part(front, waiting, done, entry)).await
 }
 
 /// How the hold of a client ends.

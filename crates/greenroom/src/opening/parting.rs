@@ -103,7 +103,11 @@ impl Parting<'_> {
             Turn::Closed(seen) => return accepted.answer_close(seen).await,
             Turn::Left => return,
         }
-        let Some(code) = CloseCode::new(refusal.close_code()) else {
+        let stop = self.front.drain.borrow().filter(|_| refusal == Refusal::Draining);
+        let Some(code) = stop
+            .map(|stop| stop.code)
+            .or_else(|| CloseCode::new(refusal.close_code()))
+        else {
             return; // a test holds that each refusal has a legal one
         };
         let reason = if refusal.retry_after() {
@@ -114,19 +118,19 @@ impl Parting<'_> {
         accepted.close(code, &reason).await;
     }
 
-    /// Waits for the instant at which it is closed, or until it ends itself. A stop brings that instant nearer.
+    /// Waits for the instant at which it is closed, or until it ends itself. A stop brings that instant nearer, and a second signal too.
     async fn its_turn(&self, accepted: &mut Accepted, together: usize) -> Turn {
         let mut at = self.close_at(accepted.since(), together);
         let mut drain = self.front.drain.clone();
-        let mut is_stopping = drain.borrow().is_some();
+        drain.borrow_and_update();
+        let mut is_open = true;
         loop {
             tokio::select! {
                 biased;
                 () = clock::until(Some(at)) => return Turn::Come,
-                _ = drain.wait_for(Option::is_some), if !is_stopping => {}
+                changed = drain.changed(), if is_open => is_open = changed.is_ok(),
                 seen = accepted.leaves() => return seen.map_or(Turn::Left, Turn::Closed),
             }
-            is_stopping = true;
             at = at.min(self.close_at(accepted.since(), together));
         }
     }

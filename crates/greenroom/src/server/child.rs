@@ -24,7 +24,7 @@ use super::House;
 use super::lives::{Lives, SeenLines};
 use super::places::Places;
 use super::station::Station;
-use super::stop::{self, Asked, Signals};
+use super::stop::{self, Asked, Emptied, Signals};
 use crate::clock;
 use crate::config::{self, Process, Ready};
 use crate::driver::{EndLife, Inbox, Message};
@@ -116,11 +116,15 @@ pub(super) async fn live(house: &House) -> u8 {
         Fate::Stop { name, graceful } => (name, graceful, None),
         Fate::Ended(code) => ("the child's end", true, Some(code)),
     };
-    stop::empty(house, &mut signals, name, graceful).await;
-    let grace = if graceful { house.config.grace } else { Duration::ZERO };
+    let emptied = stop::empty(house, &mut signals, name, graceful).await;
+    let grace = if graceful && emptied == Emptied::Closed {
+        house.config.grace
+    } else {
+        Duration::ZERO
+    };
     let ended = tokio::select! {
         ended = supervisor.terminate_all(grace) => ended,
-        () = signals.again() => supervisor.terminate_all(Duration::ZERO).await,
+        _ = signals.again() => supervisor.terminate_all(Duration::ZERO).await,
     };
     supervisor.flush_output(OUTPUT_FLUSH).await; // who does not read by now does not get the rest
     own.unwrap_or_else(|| u8::from(ended.killed))

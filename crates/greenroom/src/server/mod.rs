@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use crate::admin;
 use crate::clock;
 use crate::config::{Config, LogFormat};
+use crate::drains::Drains;
 use crate::front::{self, Front};
 use crate::listener;
 use crate::memory;
@@ -62,7 +63,7 @@ pub fn run(config: Config, notes: Vec<String>) -> u8 {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     });
-    for note in notes {
+    for note in notes.into_iter().chain(admin::platform::too_little_time(&config)) {
         log.warn(note);
     }
     let doors: Result<Vec<_>, _> = config.listeners.iter().map(|l| listener::bind(&l.address)).collect();
@@ -117,6 +118,10 @@ struct House {
     registry: Arc<Registry>,
     stations: Vec<Station>,
     drain: watch::Sender<Option<Drain>>,
+    /// Drains by command.
+    drains: Arc<Drains>,
+    /// Seeds what is spread over clients.
+    seed: u64,
     outer: Outer,
     log: Log,
     nofile: Option<Rlimit>,
@@ -146,11 +151,15 @@ async fn house(
         }
     };
     let (drain, draining) = watch::channel(None);
+    let seed = random_seed();
+    let drains = Drains::new(&registry, &log, seed);
     let parts = Parts {
         config: &config,
         registry: &registry,
         stations: &stations,
         draining,
+        drains: &drains,
+        seed,
         log: &log,
     };
     let admin = match parts.open(doors, socket) {
@@ -164,6 +173,8 @@ async fn house(
         registry,
         stations,
         drain,
+        drains,
+        seed,
         outer,
         log,
         nofile,
@@ -187,6 +198,8 @@ struct Parts<'a> {
     registry: &'a Arc<Registry>,
     stations: &'a [Station],
     draining: watch::Receiver<Option<Drain>>,
+    drains: &'a Arc<Drains>,
+    seed: u64,
     log: &'a Log,
 }
 
@@ -201,7 +214,6 @@ impl Parts<'_> {
         let backends: Arc<[Arc<front::Backend>]> = (self.stations.iter())
             .map(|station| Arc::clone(&station.backend))
             .collect();
-        let seed = random_seed();
         let hash = std::hash::RandomState::new(); // one: a client has one address, whatever door it takes
         let mut listeners = Vec::new();
         for (listener, door) in doors.into_iter().enumerate() {
@@ -211,7 +223,7 @@ impl Parts<'_> {
                 backends: Arc::clone(&backends),
                 listener,
                 hash: hash.clone(),
-                seed,
+                seed: self.seed,
                 drain: self.draining.clone(),
             });
             let opened = open(door, &threads, front, self.log);
@@ -226,6 +238,7 @@ impl Parts<'_> {
             }),
             registry: Arc::clone(self.registry),
             drain: self.draining,
+            drains: Arc::clone(self.drains),
             log: self.log.clone(),
             requests: admin::Requests::default(),
         });

@@ -1,22 +1,26 @@
 //! How the house ends: signals, draining, the order of things.
 //!
 //! 1. Whoever is held is refused with 503, at once; so is whoever still comes.
-//! 2. The relayed are closed with 1001, spread over half of the grace at the most.
+//! 2. The relayed are closed as `[drain]` says, within the grace (in `drains`).
 //! 3. The child gets TERM, its grace, and KILL (in `child`).
 //!
 //! Ctrl-C and Ctrl-\ at a terminal that the child has are INT and QUIT, told by its
-//! warden. A second signal cuts the waiting short.
+//! warden. A second signal hurries: who is left is closed at once, each still with its code, and the child gets its TERM. A
+//! third ends: what is left is cut, and the child killed. Where no client is left, the second ends the child.
 
 use std::io;
 use std::time::Duration;
 
+use greenroom_core::drain::Pace;
 use greenroom_core::event::State;
-use greenroom_core::limits::SPREAD_MAX;
+use greenroom_core::limits::{HURRY_MAX, QUICK_STOP};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::House;
 use crate::clock;
+use crate::config::Manner;
+use crate::drains::Stop;
 use crate::driver::Message;
 use crate::relay::Drain;
 use crate::supervise::{self, Key};
@@ -75,9 +79,13 @@ impl Signals {
         }
     }
 
-    /// Waits until somebody asks once more to stop.
-    pub(super) async fn again(&mut self) {
-        while let Asked::Forward(_) = self.next().await {}
+    /// Waits until somebody asks once more to stop; with what.
+    pub(super) async fn again(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop { name, .. } = self.next().await {
+                return name;
+            }
+        }
     }
 }
 
@@ -116,44 +124,78 @@ pub(super) async fn serve(house: &House) -> u8 {
     }
 }
 
+/// How the house was emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Emptied {
+    /// By plan, or after a second signal.
+    Closed,
+    /// A third signal cut off who was left: nothing is waited for any more.
+    Cut,
+}
+
 /// Empties the house of clients: steps 1 and 2.
-pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static str, graceful: bool) {
-    let registry = &house.registry;
-    let count = |state| usize::try_from(registry.count(state)).unwrap_or(usize::MAX);
-    let held = count(State::Held) + count(State::Dialing);
-    let relayed = count(State::Relaying);
+pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static str, graceful: bool) -> Emptied {
     house.outer.stopping();
-    house.log.say(Event::Stopping {
-        signal: name,
-        held,
-        relayed,
-    });
-    let now = clock::now();
-    let spread = if graceful {
-        SPREAD_MAX.min(house.config.grace / 2)
-    } else {
-        Duration::ZERO
-    };
-    house.drain.send_replace(Some(Drain {
-        count: relayed,
-        spread,
-        deadline: now + spread,
-    }));
+    say(house, name);
+    let grace = if graceful { house.config.grace } else { Duration::ZERO };
+    let mut manner = house.config.drain.stop.clone();
+    if !graceful {
+        manner.pace = Pace::Window(Duration::ZERO);
+    }
+    let hurry = begin(house, &manner, grace);
     // Behind the plan: who is held with a 101 is closed by it too.
     for station in &house.stations {
         station.backend.inbox.tell(Message::Drain);
     }
-    let wait = if graceful { house.config.grace } else { Duration::ZERO };
+    house.drains.end_all(); // behind that, so that no gate that one of them held opens once more
     tokio::select! {
         biased; // a second word is for what takes time: an empty house leaves it to the child's grace
-        () = emptied(house) => {}
-        () = tokio::time::sleep(wait.max(QUICK)) => {}
-        () = signals.again() => {}
+        () = emptied(house) => return Emptied::Closed,
+        () = tokio::time::sleep(grace.max(QUICK_STOP)) => return Emptied::Closed,
+        name = signals.again() => say(house, name),
+    }
+    hurry.send_replace(true);
+    house.drain.send_replace(Some(Drain {
+        spread: Duration::ZERO,
+        deadline: clock::now(),
+        code: manner.code,
+    }));
+    tokio::select! {
+        biased;
+        () = emptied(house) => Emptied::Closed,
+        () = tokio::time::sleep(HURRY_MAX) => Emptied::Closed,
+        _ = signals.again() => Emptied::Cut,
     }
 }
 
-/// What even a stop without grace leaves for answers that are only written.
-const QUICK: Duration = greenroom_core::limits::QUICK_STOP;
+/// Says that it stops, and who is there.
+fn say(house: &House, signal: &'static str) {
+    let count = |state| usize::try_from(house.registry.count(state)).unwrap_or(usize::MAX);
+    house.log.say(Event::Stopping {
+        signal,
+        held: count(State::Held) + count(State::Dialing),
+        relayed: count(State::Relaying),
+    });
+}
+
+/// Begins to close the relayed, and says that greenroom stops; what is returned hurries it.
+fn begin(house: &House, manner: &Manner, grace: Duration) -> watch::Sender<bool> {
+    let now = clock::now();
+    let longest = match manner.pace {
+        Pace::Window(window) => window.min(grace),
+        Pace::Spread(most) => most.min(grace),
+        Pace::Rate(_) => grace.saturating_sub(grace / 4), // the last Closes have time to be answered
+    };
+    house.drain.send_replace(Some(Drain {
+        spread: longest,
+        deadline: now + longest,
+        code: manner.code,
+    }));
+    let (hurry, hurries) = watch::channel(false);
+    let stop = Stop::new(&house.registry, manner, (house.seed, now + longest), hurries);
+    tokio::spawn(stop.run()); // until the process ends
+    hurry
+}
 
 /// Waits until no client is left but those that have said nothing yet.
 async fn emptied(house: &House) {

@@ -165,14 +165,39 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Warning { message } => message.clone(),
         Event::Fatal { code, message } => format!("{message} (exit code {code})"),
         Event::Stopping { signal, held, relayed } => {
-            format!("stopping on {signal}: {held} waiting are refused, {relayed} relayed are closed with 1001")
+            format!("stopping on {signal}: {held} waiting are refused, {relayed} relayed are closed")
         }
+        Event::Draining { .. } | Event::Drained { .. } => return of_drain(event),
         Event::Stopped { code, accepted, .. } => format!("stopped with code {code} after {accepted} connections"),
         Event::Held { .. }
         | Event::Accepted { .. }
         | Event::Released { .. }
         | Event::Closed { .. }
         | Event::Requeued { .. } => return None,
+    })
+}
+
+/// How a drain by command begins and ends.
+fn of_drain(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Draining {
+            drain,
+            kind,
+            of,
+            connections,
+            within,
+        } => format!("drain {drain} ({kind}) of {of}: {connections} connections are closed within {within:.1} s"),
+        Event::Drained {
+            drain,
+            kind,
+            told,
+            closed,
+            cancelled,
+        } => {
+            let how = if *cancelled { "was ended early" } else { "is over" };
+            format!("drain {drain} ({kind}) {how}: {told} were told to close, {closed} are closed")
+        }
+        _ => return None,
     })
 }
 

@@ -41,6 +41,8 @@ fn the_defaults_of_the_schema_are_those_that_take_effect() {
             "backend.app" => &schema["definitions"]["Backend"],
             "backend.app.process" => &schema["definitions"]["Process"],
             "limits" => &schema["definitions"]["Limits"],
+            "drain" => &schema["definitions"]["Drain"],
+            below if below.starts_with("drain.") => &schema["definitions"]["Manner"],
             "admin" => &schema["definitions"]["Admin"],
             "tracing" => &schema["definitions"]["Tracing"],
             "listener.main" => &schema["definitions"]["Listener"],

@@ -5,6 +5,7 @@
 
 mod any_bytes;
 mod current;
+mod draining;
 mod examples;
 mod holding;
 mod layers;

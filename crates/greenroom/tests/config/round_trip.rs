@@ -281,6 +281,7 @@ fn assemble(parts: Parts) -> Config {
             needs.push(need);
         }
     }
+    let starts = backends.iter().any(|backend| backend.process.is_some());
     Config {
         listeners,
         backends,
@@ -292,6 +293,7 @@ fn assemble(parts: Parts) -> Config {
         profile: profile.map(Into::into),
         limits,
         tracing,
+        drain: super::draining::drain(grace, starts),
     }
 }
 

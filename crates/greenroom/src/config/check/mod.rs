@@ -9,6 +9,7 @@ mod addresses;
 mod admin;
 mod backends;
 mod checks;
+mod drain;
 mod headers;
 mod holding;
 mod known;
@@ -19,6 +20,7 @@ mod probes;
 mod routes;
 mod tracing;
 
+pub(crate) use drain::{too_long, words_fit};
 pub(super) use routes::derived_name;
 
 use std::collections::BTreeMap;
@@ -120,6 +122,7 @@ impl Checker<'_> {
         let mut backends = self.backends(root.backend);
         let routes = self.routes(root.route, &doors, &mut backends, backends_are_known);
         self.somebody_is_known(user_limit.as_ref(), &routes);
+        let drain = self.drain(root.drain, grace, &backends);
         self.neighbours(&doors, &backends);
         self.admin_neighbours(&admin, &places, &doors, &backends);
         self.purpose(&backends, backends_are_known);
@@ -143,6 +146,7 @@ impl Checker<'_> {
             profile,
             limits,
             tracing,
+            drain,
         }
     }
 

@@ -21,6 +21,7 @@ use greenroom_core::limits::{
 };
 use greenroom_core::phase::DEFAULT_PHASES;
 
+pub(super) use drain::{Drain, Manner};
 use kinds::hide;
 pub(super) use kinds::{
     Field, Hidden, Names, Number, Numbers, Read, Reader, Shape, Size, Span, State, Texts, Words, Written, join,
@@ -72,6 +73,7 @@ macro_rules! written {
     };
 }
 
+mod drain;
 mod readiness;
 mod tracing;
 
@@ -96,6 +98,8 @@ written! {
         reload_on_change: bool,
         /// Where greenroom itself is asked and told things.
         admin: Admin,
+        /// How clients are closed when greenroom stops or drains.
+        drain: Drain,
         /// Bounds of the whole process, and of what one address may take of it.
         limits: Limits,
         /// Where traces of opening handshakes are sent.

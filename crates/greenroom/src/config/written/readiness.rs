@@ -12,7 +12,7 @@ use super::super::units::show;
 use super::super::words;
 use super::kinds::{Field, Hidden, Number, Numbers, Read, Reader, Shape, Span, Words, join, range_of};
 use super::tables::{Keys, Many, Named};
-use super::{Backend, Limits, Route};
+use super::{Backend, Drain, Limits, Route};
 
 written! {
     /// Where greenroom itself is asked and told things.
@@ -165,6 +165,8 @@ written! {
         /// As at the top.
         #[schemars(extend("enum" = words::LOG_FORMATS))]
         log_format: String,
+        /// As at the top.
+        drain: Drain,
         /// As at the top.
         limits: Limits,
         /// Other values for backends, by name.

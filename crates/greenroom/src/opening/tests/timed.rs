@@ -258,9 +258,9 @@ async fn a_browser_that_is_kept_back_is_let_go_when_greenroom_stops() {
     let mut client = house.knock_with(&page).await;
     tokio::time::sleep(Duration::from_millis(1100)).await; // tidy: allow-sleep the clock goes by itself here
     let plan = Drain {
-        count: 0,
         spread: Duration::ZERO,
         deadline: clock::now(),
+        code: greenroom_core::wire::CloseCode::GOING_AWAY,
     };
     house.drain.send_replace(Some(plan));
     assert!(client.head().await.starts_with("HTTP/1.1 503 "));
@@ -397,9 +397,9 @@ async fn a_drain_closes_the_accepted_with_1001_each_at_its_seeded_instant() {
     let now = clock::now();
     let spread = Duration::from_secs(5);
     let plan = Drain {
-        count: 0,
         spread,
         deadline: now + spread,
+        code: greenroom_core::wire::CloseCode::GOING_AWAY,
     };
     house.drain.send_replace(Some(plan));
     house.inbox.tell(Message::Drain);
@@ -451,9 +451,9 @@ async fn a_grace_that_is_shorter_than_the_first_second_is_kept() {
     let now = clock::now();
     let spread = Duration::from_millis(400);
     house.drain.send_replace(Some(Drain {
-        count: 0,
         spread,
         deadline: now + spread,
+        code: greenroom_core::wire::CloseCode::GOING_AWAY,
     }));
     house.inbox.tell(Message::Drain);
     for client in &mut clients {
@@ -518,9 +518,9 @@ async fn a_stop_amid_a_spread_of_closes_keeps_each_first_second() {
     let closes = closes.collect::<Vec<_>>();
     tokio::time::sleep(Duration::from_millis(100)).await; // tidy: allow-sleep the clock goes by itself here
     house.drain.send_replace(Some(Drain {
-        count: 0,
         spread: Duration::ZERO,
         deadline: clock::now() + Duration::from_secs(10),
+        code: greenroom_core::wire::CloseCode::GOING_AWAY,
     }));
     for close in closes {
         let (code, after) = close.await.unwrap();

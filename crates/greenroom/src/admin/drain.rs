@@ -1,0 +1,385 @@
+//! Drains by command.
+//!
+//! | | |
+//! |---|---|
+//! | `POST /v1/drain` | [`DrainOrder`]: begins one, 201; the same again while it is under way changes nothing, 200 |
+//! | `GET /v1/drains` | [`DrainList`]: those under way, and the last that were |
+//! | `GET /v1/drains/ID` | [`DrainReport`] |
+//! | `DELETE /v1/drains/ID` | ends it: who was not told stays, and the gates go back |
+//!
+//! Whose connections is decided once, when it begins, of those that are relayed or dialled then. Bounded by `DRAINS_MAX`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use greenroom_core::drain::Pace;
+use greenroom_core::gate::Hand;
+use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_WINDOW_MAX, DRAINS_MAX};
+use greenroom_core::wire::CloseCode;
+use serde::{Deserialize, Serialize};
+
+use super::Asked;
+use super::api::{Refused, refuse};
+use super::by::By;
+use super::connections::{self, Filter};
+use crate::clock;
+use crate::config::{self, DrainKind, Manner, units};
+use crate::drains::{Ask, Course, TooMany};
+
+/// What is to be drained, and how. Either `all`, or at least one of the filters of `GET /v1/connections`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainOrder {
+    /// All connections.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Those of this backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// Those of this route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Those of this user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Those with this tag: `name=value`, or a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Those of this address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Those that are at least so old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<String>,
+    /// `deploy` (unless it is said), `reload`, `scale-down` or `evict`: what is not said below is as `[drain.KIND]` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Over how long the closes are spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// So many closes in a second, instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+    /// Only so many hundredths of them; who is drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// The close code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// Words in the Close, before the hint when to come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What becomes of those who come while it lasts: `serve` (unless it is said), `hold`, `refuse`. The last two are for
+    /// `all` or a `backend`, as a gate is a backend's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<String>,
+}
+
+/// One drain.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Its number.
+    pub id: u64,
+    /// `draining`, `drained` or `cancelled`.
+    pub state: String,
+    /// `deploy`, `reload`, `scale-down` or `evict`.
+    pub kind: String,
+    /// Whose connections: `all`, or the filter.
+    pub of: String,
+    /// What becomes of those who come: `serve`, `hold` or `refuse`.
+    pub new: String,
+    /// The close code.
+    pub code: u16,
+    /// How many fit, when it began.
+    pub matching: usize,
+    /// How many of them are closed.
+    pub connections: usize,
+    /// How many were told to close.
+    pub told: usize,
+    /// How many of those are over.
+    pub closed: usize,
+    /// Milliseconds since it began.
+    pub age_ms: u64,
+    /// Milliseconds until the last is told.
+    pub left_ms: u64,
+}
+
+/// Several drains.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct DrainList {
+    /// The oldest first.
+    pub drains: Vec<DrainReport>,
+}
+
+pub(super) fn routes() -> Router<Arc<Asked>> {
+    Router::new()
+        .route("/v1/drain", post(begin))
+        .route("/v1/drains", get(list))
+        .route("/v1/drains/{id}", get(one).delete(end))
+}
+
+async fn begin(
+    State(asked): State<Arc<Asked>>,
+    by: By,
+    order: Result<Json<DrainOrder>, JsonRejection>,
+) -> Result<(StatusCode, Json<DrainReport>), Refused> {
+    let order = match order {
+        Ok(Json(order)) => order,
+        Err(rejection) => {
+            return refuse(
+                rejection.status(),
+                rejection.body_text(),
+                "send JSON such as {\"backend\": \"app\", \"kind\": \"deploy\", \"window\": \"30s\"}",
+            );
+        }
+    };
+    let said = by.change("drain", order.of());
+    let begun = try_begin(&asked, &order);
+    match &begun {
+        Ok((course, true)) => said
+            .count(course.chosen)
+            .detail(format!("drain {} ({})", course.id, course.ask.kind.word()))
+            .done(&asked.log),
+        Ok((_, false)) => said.detail("it is under way").done(&asked.log),
+        Err((_, problem)) => said.refused(&asked.log, &problem.error),
+    }
+    let (course, is_new) = begun?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(report(&course))))
+}
+
+fn try_begin(asked: &Arc<Asked>, order: &DrainOrder) -> Result<(Arc<Course>, bool), Refused> {
+    if asked.drain.borrow().is_some() {
+        return refuse(
+            StatusCode::CONFLICT,
+            "greenroom stops: all are closed",
+            "wait for its end",
+        );
+    }
+    let wanted = order.filter()?.checked(asked)?;
+    let ask = order.judge(asked)?;
+    let now = clock::now();
+    let begun = asked
+        .drains
+        .begin(ask, |record| wanted.takes(&connections::open(record, now)));
+    match begun {
+        Ok(begun) => Ok(begun),
+        Err(TooMany) => refuse(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("{DRAINS_MAX} drains are under way"),
+            "wait for one of them, or end it: GET /v1/drains, DELETE /v1/drains/ID",
+        ),
+    }
+}
+
+impl DrainOrder {
+    /// Whose, in words.
+    fn of(&self) -> String {
+        if self.all { "all".into() } else { self.words() }
+    }
+
+    /// The filter in words; empty: there is none.
+    fn words(&self) -> String {
+        let address = self.address.map(|address| address.to_string());
+        let parts = [
+            ("backend", &self.backend),
+            ("route", &self.route),
+            ("user", &self.user),
+            ("tag", &self.tag),
+            ("address", &address),
+            ("older_than", &self.older_than),
+        ];
+        let parts = parts
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
+        parts.collect::<Vec<_>>().join(" ")
+    }
+
+    fn filter(&self) -> Result<Filter, Refused> {
+        let filters = !self.words().is_empty();
+        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+        match (self.all, filters) {
+            (false, false) => refuse(
+                unprocessable,
+                "nothing says whose connections are drained",
+                "say \"all\": true, or a backend, route, user, tag, address or older_than",
+            ),
+            (true, true) => refuse(unprocessable, "`all` and a filter say two things", "leave one out"),
+            (true, false) | (false, true) => Ok(Filter {
+                backend: self.backend.clone(),
+                route: self.route.clone(),
+                user: self.user.clone(),
+                tag: self.tag.clone(),
+                address: self.address,
+                older_than: self.older_than.clone(),
+                ..Filter::default()
+            }),
+        }
+    }
+
+    fn judge(&self, asked: &Asked) -> Result<Ask, Refused> {
+        let word = self.kind.as_deref().unwrap_or("deploy");
+        let Some(kind) = DrainKind::ALL.into_iter().find(|kind| kind.word() == word) else {
+            return refuse(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "`kind` is none of the words that it can be",
+                "write deploy, reload, scale-down or evict",
+            );
+        };
+        let house = asked.house();
+        let percent = self.percent.unwrap_or(100);
+        if !(1..=100).contains(&percent) {
+            return refuse(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("`percent` is {percent}"),
+                "write a number from 1 to 100",
+            );
+        }
+        let (new, gates) = self.gates(asked)?;
+        Ok(Ask {
+            of: self.of(),
+            kind,
+            manner: self.manner(house.config.drain.of(kind))?,
+            percent,
+            new,
+            gates,
+        })
+    }
+
+    fn manner(&self, usual: &Manner) -> Result<Manner, Refused> {
+        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+        let pace = match (&self.window, self.rate) {
+            (Some(_), Some(_)) => {
+                return refuse(unprocessable, "`window` and `rate` both say how fast", "leave one out");
+            }
+            (None, None) => usual.pace,
+            (None, Some(rate)) if rate == 0 || usize::try_from(rate).is_ok_and(|rate| rate > DRAIN_RATE_MAX) => {
+                let help = format!("write a number from 1 to {DRAIN_RATE_MAX}");
+                return refuse(unprocessable, format!("`rate` is {rate}"), help);
+            }
+            (None, Some(rate)) => Pace::Rate(rate),
+            (Some(window), None) => match units::duration_in(window, Duration::ZERO, DRAIN_WINDOW_MAX) {
+                Ok(window) => Pace::Window(window),
+                Err(error) => return refuse(unprocessable, format!("`window`: {error}"), "write a time such as 30s"),
+            },
+        };
+        let code = match self.code.map(CloseCode::new) {
+            None => usual.code,
+            Some(Some(code)) => code,
+            Some(None) => {
+                return refuse(
+                    unprocessable,
+                    "no Close may say this `code` (RFC 6455 §7.4)",
+                    "write 1001, 1012, another of 1000 to 1014, or your own from 3000 to 4999",
+                );
+            }
+        };
+        let reason = self.reason.as_deref().unwrap_or(&usual.reason).to_owned();
+        match config::words_fit(&reason) {
+            Ok(()) => Ok(Manner { pace, code, reason }),
+            Err(error) => refuse(unprocessable, format!("`reason`: {error}"), "write fewer words"),
+        }
+    }
+
+    /// What the gates do meanwhile, and which.
+    fn gates(&self, asked: &Asked) -> Result<(Hand, Vec<Arc<crate::front::Backend>>), Refused> {
+        let hand = match self.new.as_deref() {
+            None | Some("serve") => return Ok((Hand::Auto, Vec::new())),
+            Some("hold") => Hand::Hold,
+            Some("refuse") => Hand::Refuse,
+            Some(_) => {
+                return refuse(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "`new` is none of the words that it can be",
+                    "write serve, hold or refuse",
+                );
+            }
+        };
+        let alone = Self {
+            backend: None,
+            ..self.clone()
+        };
+        if !alone.words().is_empty() {
+            return refuse(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "`new` can hold or refuse at the gate of a whole backend only",
+                "drain by `backend` alone or `all`, or leave `new` out",
+            );
+        }
+        let house = asked.house();
+        let is_meant = |name: &str| self.backend.as_deref().is_none_or(|wanted| wanted == name);
+        let gates = house.backends.iter().filter(|backend| is_meant(&backend.name)).cloned();
+        Ok((hand, gates.collect()))
+    }
+}
+
+fn report(course: &Course) -> DrainReport {
+    let (told, closed) = course.counts();
+    let now = clock::now();
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let ask = &course.ask;
+    DrainReport {
+        id: course.id,
+        state: course.progress().word().into(),
+        kind: ask.kind.word().into(),
+        of: ask.of.clone(),
+        new: match ask.new {
+            Hand::Auto | Hand::Open => "serve".into(),
+            Hand::Hold | Hand::Refuse => ask.new.word().into(),
+        },
+        code: ask.manner.code.get(),
+        matching: course.matching,
+        connections: course.chosen,
+        told,
+        closed,
+        age_ms: ms(now.since(course.begun)),
+        left_ms: if course.is_under_way() {
+            ms(course.last.since(now))
+        } else {
+            0
+        },
+    }
+}
+
+async fn list(State(asked): State<Arc<Asked>>) -> Json<DrainList> {
+    let drains = asked.drains.list().iter().map(|course| report(course)).collect();
+    Json(DrainList { drains })
+}
+
+type Id = Result<Path<u64>, PathRejection>;
+
+fn find(asked: &Asked, id: Id) -> Result<Arc<Course>, Refused> {
+    let Path(id) = match id {
+        Ok(id) => id,
+        Err(rejection) => return refuse(rejection.status(), rejection.body_text(), "write the number of a drain"),
+    };
+    match asked.drains.find(id) {
+        Some(course) => Ok(course),
+        None => refuse(
+            StatusCode::NOT_FOUND,
+            format!("there is no drain {id}"),
+            "GET /v1/drains lists those that are under way, and the last that were",
+        ),
+    }
+}
+
+async fn one(State(asked): State<Arc<Asked>>, id: Id) -> Result<Json<DrainReport>, Refused> {
+    Ok(Json(report(&*find(&asked, id)?)))
+}
+
+async fn end(State(asked): State<Arc<Asked>>, by: By, id: Id) -> Result<Json<DrainReport>, Refused> {
+    let found = find(&asked, id);
+    let what = found
+        .as_ref()
+        .map_or_else(|_| "a drain".into(), |course| format!("drain {}", course.id));
+    by.change("cancel", what).of(&asked.log, &found);
+    let course = found?;
+    course.cancel();
+    Ok(Json(report(&course)))
+}

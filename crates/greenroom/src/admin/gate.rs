@@ -1,0 +1,98 @@
+//! `POST /v1/backends/NAME/gate`: its gate by hand. Answers with the backend.
+//!
+//! The owner task decides with core (`gate::hand`); the same once more changes nothing but its end. Each is said as an event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use greenroom_core::gate::Hand;
+use greenroom_core::limits::{HAND_MAX, HAND_MIN};
+use serde::{Deserialize, Serialize};
+
+use super::Asked;
+use super::api::{Name, Refused, backend, refuse, status};
+use super::by::By;
+use crate::clock;
+use crate::config::units;
+use crate::driver::{Message, SetBy, Status};
+
+/// What a gate is to do.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct GateOrder {
+    /// `hold`: nobody is let in, all wait for their time. `open`: all are let in, whatever its readiness says. `refuse`: all
+    /// are refused with 503. `auto`: as its readiness says.
+    pub gate: String,
+    /// For how long, such as `10m`; then it is `auto` again. Without it: until it is said.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none", default)]
+    pub lasts: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Arc<Asked>> {
+    Router::new().route("/v1/backends/{name}/gate", post(set))
+}
+
+async fn set(
+    State(asked): State<Arc<Asked>>,
+    by: By,
+    name: Name,
+    order: Result<Json<GateOrder>, JsonRejection>,
+) -> Result<Json<Status>, Refused> {
+    let backend = backend(&asked, name)?;
+    let order = match order {
+        Ok(Json(order)) => order,
+        Err(rejection) => {
+            return refuse(
+                rejection.status(),
+                rejection.body_text(),
+                "send JSON such as {\"gate\": \"hold\", \"for\": \"10m\"}",
+            );
+        }
+    };
+    let said = by.change("gate", format!("backend {}", backend.name));
+    let meant = match asked.drain.borrow().is_some() {
+        true => refuse(StatusCode::CONFLICT, "greenroom stops", "ask its successor"),
+        false => judge(&order),
+    };
+    match &meant {
+        Ok(_) => {
+            let lasts = order.lasts.as_deref().map(|lasts| format!(" for {lasts}"));
+            said.detail(format!("{}{}", order.gate, lasts.unwrap_or_default()))
+                .done(&asked.log);
+        }
+        Err(_) => said.of(&asked.log, &meant),
+    }
+    let (hand, lasts) = meant?;
+    backend.inbox.tell(Message::Hand {
+        hand,
+        until: lasts.map(|lasts| clock::now() + lasts),
+        by: SetBy::Admin(by.to_string().into()),
+    });
+    status(&backend).await
+}
+
+fn judge(order: &GateOrder) -> Result<(Hand, Option<Duration>), Refused> {
+    let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+    let Some(hand) = Hand::ALL.into_iter().find(|hand| hand.word() == order.gate) else {
+        return refuse(
+            unprocessable,
+            "`gate` is none of the words that it can be",
+            "write hold, open, refuse or auto",
+        );
+    };
+    let Some(lasts) = &order.lasts else {
+        return Ok((hand, None));
+    };
+    if hand == Hand::Auto {
+        return refuse(unprocessable, "`for` is said of a gate by hand only", "leave it out");
+    }
+    match units::duration_in(lasts, HAND_MIN, HAND_MAX) {
+        Ok(lasts) => Ok((hand, Some(lasts))),
+        Err(error) => refuse(unprocessable, format!("`for`: {error}"), "write a time such as 10m"),
+    }
+}

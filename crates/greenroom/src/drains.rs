@@ -1,0 +1,121 @@
+//! Drains: many connections are closed at a pace that core has planned.
+//!
+//! ```text
+//!  a stop ────────▶ stop ───┐ one task; looks again for those who were just let in
+//!                           ├─▶ core's plan ─▶ a notice in the mailbox of each, at its instant
+//!  POST /v1/drain ▶ course ─┘ one task for each drain
+//! ```
+//!
+//! No connection has a timer of its own for it: a relay finds the notice at its next turn, and is woken for it.
+//! The connection's own task closes both sides and names the cause.
+//!
+//! Bounded by `DRAINS_MAX` drains by command, and as many that are over and still told of.
+
+mod course;
+mod stop;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use greenroom_core::drain::{close_reason, retry_after_ms, seed_for};
+use greenroom_core::event::{CloseCause, Refusal};
+use greenroom_core::limits::{DRAINS_MAX, RETRY_AFTER_SECONDS};
+
+use crate::config::Manner;
+use crate::registry::{Close, Notice, Record, Registry};
+use crate::telemetry::Log;
+
+pub(crate) use course::{Ask, Course};
+pub(crate) use stop::Stop;
+
+/// All drains of the house by command.
+#[derive(Debug)]
+pub struct Drains {
+    registry: Arc<Registry>,
+    log: Log,
+    /// Mixed with the number of each drain, so that no two close in the same order.
+    seed: u64,
+    last: AtomicU64,
+    /// The oldest first.
+    all: Mutex<Vec<Arc<Course>>>,
+}
+
+/// As many drains as may be are under way.
+#[derive(Debug)]
+pub(crate) struct TooMany;
+
+impl Drains {
+    /// None yet.
+    #[must_use]
+    pub fn new(registry: &Arc<Registry>, log: &Log, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            registry: Arc::clone(registry),
+            log: log.clone(),
+            seed,
+            last: AtomicU64::new(0),
+            all: Mutex::default(),
+        })
+    }
+
+    /// Begins one, of those of the open connections that `takes` accepts; or gives the one that is under way and
+    /// was asked for in the same words (`false`).
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        ask: Ask,
+        takes: impl Fn(&Record) -> bool,
+    ) -> Result<(Arc<Course>, bool), TooMany> {
+        let mut all = self.all();
+        if let Some(same) = all.iter().find(|course| course.ask == ask && course.is_under_way()) {
+            return Ok((Arc::clone(same), false));
+        }
+        let under_way = all.iter().filter(|course| course.is_under_way()).count();
+        if under_way >= DRAINS_MAX {
+            return Err(TooMany);
+        }
+        if all.len() - under_way >= DRAINS_MAX
+            && let Some(oldest) = all.iter().position(|course| !course.is_under_way())
+        {
+            all.remove(oldest);
+        }
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (course, plan) = Course::plan(id, seed_for(self.seed, id), ask, &self.registry, takes);
+        all.push(Arc::clone(&course));
+        drop(all);
+        tokio::spawn(Arc::clone(&course).run(plan, self.log.clone()));
+        Ok((course, true))
+    }
+
+    /// All that are under way, and the last that were; the oldest first.
+    pub(crate) fn list(&self) -> Vec<Arc<Course>> {
+        self.all().clone()
+    }
+
+    /// The one of this number.
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<Course>> {
+        self.all().iter().find(|course| course.id == id).cloned()
+    }
+
+    /// greenroom stops, and closes all by itself: none goes on.
+    pub(crate) fn end_all(&self) {
+        for course in self.list() {
+            course.cancel();
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Course>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves the notice. Where nobody would take it, the connection is over.
+fn close(record: &Record, manner: &Manner, seed: u64, detail: Option<&str>) {
+    let hint = retry_after_ms(seed_for(seed, record.number), RETRY_AFTER_SECONDS);
+    let notice = Notice::Close(Close {
+        cause: CloseCause::Drained,
+        refusal: Refusal::Draining,
+        code: manner.code,
+        reason: close_reason(&manner.reason, hint).into(),
+        detail: detail.map(Into::into),
+    });
+    let _ = record.mailbox.tell(notice);
+}

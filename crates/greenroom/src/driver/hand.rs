@@ -1,0 +1,112 @@
+//! The gate by hand: who has said what, and what of it is told.
+//!
+//! Core decides what a hand does. A drain by command sets one for the time that it takes, and never over one that a person has set.
+
+use greenroom_core::gate::{Hand, Input, Stage, Trial};
+use greenroom_core::time::Time;
+use serde::{Deserialize, Serialize};
+
+use super::Driver;
+use crate::clock;
+use crate::telemetry::Event;
+
+/// Who sets a gate by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetBy {
+    /// Somebody, through the admin API: who it was, as the log has it.
+    Admin(Box<str>),
+    /// A drain, by its number.
+    Drain(u64),
+}
+
+/// What is set now.
+#[derive(Clone, Debug)]
+pub(super) struct Set {
+    by: SetBy,
+    since: Time,
+}
+
+/// A gate that is set by hand, as `status` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct HandStatus {
+    /// `hold`, `open` or `refuse`.
+    pub gate: String,
+    /// Who has set it: as the event `admin` has it, such as `socket uid=1000 pid=42`; or `drain` and its number.
+    pub by: String,
+    /// Milliseconds since it is so.
+    pub since_ms: u64,
+    /// Milliseconds until it is taken back, if that was said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub left_ms: Option<u64>,
+}
+
+impl Driver {
+    /// Somebody sets it.
+    pub(super) fn take_hand(&mut self, now: Time, hand: Hand, until: Option<Time>, by: SetBy) {
+        let before = self.gate.hand().0;
+        let may = match (&by, &self.by_hand) {
+            (SetBy::Admin(_), _) => true,
+            (SetBy::Drain(_), None) => hand != Hand::Auto, // it is not this one's any more
+            (SetBy::Drain(_), Some(set)) => set.by == by,  // its own, to be taken back
+        };
+        if !may {
+            return;
+        }
+        if before != hand || self.by_hand.as_ref().is_none_or(|set| set.by != by) {
+            self.by_hand = (hand != Hand::Auto).then_some(Set { by, since: now });
+        }
+        let was = self.gate.stage();
+        self.gate.handle(now, Input::Hand(hand, until));
+        // What it opens tells of it by itself.
+        if hand == Hand::Open && !matches!(was, Stage::Open(_)) {
+            self.hand_told = hand;
+        }
+        self.tell_hand();
+    }
+
+    /// Says so when the hand is another than it was, before what follows from it.
+    pub(super) fn tell_hand(&mut self) {
+        let hand = self.gate.hand().0;
+        if std::mem::replace(&mut self.hand_told, hand) == hand {
+            return;
+        }
+        if hand == Hand::Auto {
+            self.by_hand = None;
+        }
+        self.log.say(Event::Gate {
+            gate: gate_word(self.gate.stage()),
+            why: match hand {
+                Hand::Auto => "by hand no longer: the backend's readiness decides",
+                Hand::Hold => "held by hand",
+                Hand::Open => "open by hand",
+                Hand::Refuse => "clients are refused by hand",
+            },
+            held: self.gate.held(),
+        });
+    }
+
+    pub(super) fn hand_status(&self) -> Option<HandStatus> {
+        let (hand, until) = self.gate.hand();
+        let set = self.by_hand.as_ref().filter(|_| hand != Hand::Auto)?;
+        let now = clock::now();
+        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Some(HandStatus {
+            gate: hand.word().into(),
+            by: match &set.by {
+                SetBy::Admin(who) => who.to_string(),
+                SetBy::Drain(id) => format!("drain {id}"),
+            },
+            since_ms: ms(now.since(set.since)),
+            left_ms: until.map(|until| ms(until.since(now))),
+        })
+    }
+}
+
+/// The word for where the gate stands, in the log.
+pub(super) fn gate_word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Open(Trial::Over | Trial::Doubt { .. } | Trial::Proving { .. }) => "open",
+        Stage::Limited { .. } => "limited",
+        Stage::Shut | Stage::Failed | Stage::Refusing | Stage::Draining => "shut",
+    }
+}

@@ -95,6 +95,7 @@ mod tests {
                 entry.record.asks(Some(Asked {
                     route,
                     path: "/".into(),
+                    known: None,
                 }));
                 for _ in 0..writes {
                     entry.record.up.add(10, 1);

@@ -75,7 +75,7 @@ mod tests {
     fn only_gauges_of_clients_are_left_and_counters_are_not() {
         let samples = samples(
             "HTTP/1.1 200 OK\r\n\r\n# TYPE greenroom_held gauge\ngreenroom_held{backend=\"a\",kind=\"websocket\"} 0\n\
-             greenroom_held{backend=\"b\",kind=\"websocket\"} 2\ngreenroom_connections{word=\"held\"} 0\n\
+             greenroom_held{backend=\"b\",kind=\"websocket\"} 2\ngreenroom_connections{state=\"held\"} 0\n\
              greenroom_early_bytes 5\r\ngreenroom_accepted_total 9\n",
         );
         assert_eq!(samples["greenroom_accepted_total"], 9.0);

@@ -24,6 +24,7 @@ fn to_backend(kind: &Kind) -> Vec<u8> {
         edits: &NO_EDITS,
         is_accepted: false,
         degraded: None,
+        trace: None,
         target: None,
         authority: "b",
     };

@@ -26,6 +26,11 @@ pub(crate) fn ci() -> Result<(), String> {
             "warnings",
         ]))
     })?;
+    // Alone, so that nobody else turns its features on.
+    steps.step("clippy without traces", || {
+        let alone = ["clippy", "--locked", "-p", "greenroom-cli", "--no-default-features"];
+        run(&mut cargo(alone.into_iter().chain(["--", "-D", "warnings"])))
+    })?;
     steps.step("doc", || {
         run(cargo(["doc", "--locked", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"))
     })?;

@@ -58,6 +58,7 @@ pub(crate) fn setup() -> Result<(), String> {
     let _ = fs::remove_file(&stamp);
     install_python(&python, &from, &to)?;
     install_node(&from, &to)?;
+    install_promtool(&to)?;
     fs::write(&stamp, wanted).map_err(|e| format!("cannot write {}: {e}", stamp.display()))?;
     println!("    installed into {}", to.display());
     Ok(())
@@ -88,6 +89,7 @@ fn is_current(to: &Path, wanted: &str) -> bool {
             .join(COMPILED)
             .join("build/Release/notify.node")
             .is_file()
+        && promtool(to).is_some()
         && missing().is_empty()
 }
 
@@ -219,6 +221,44 @@ fn install_node(from: &Path, to: &Path) -> Result<(), String> {
     npm.args(["rebuild", COMPILED])
         .arg(format!("--nodedir={}", prefix.display()));
     run(npm.current_dir(&folder))
+}
+
+/// Prometheus' own checker of metrics and rules: the machine's, or the one that `install_promtool` has put here.
+fn promtool(to: &Path) -> Option<PathBuf> {
+    [PathBuf::from("promtool"), to.join("promtool")]
+        .into_iter()
+        .find(|promtool| output(Command::new(promtool).arg("--version")).is_some())
+}
+
+/// Out of Debian's package, without installing that: it would start a server.
+fn install_promtool(to: &Path) -> Result<(), String> {
+    if promtool(to).is_some() {
+        return Ok(());
+    }
+    let folder = to.join("prometheus");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
+    let download = || {
+        run(Command::new("apt-get")
+            .args(["download", "prometheus"])
+            .current_dir(&folder))
+    };
+    download().or_else(|why| {
+        println!("    {why}; once more, with new lists");
+        let _ = run(Command::new("apt-get").arg("update")); // as root only
+        download()
+    })?;
+    let packages = fs::read_dir(&folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
+    let is_package = |path: &PathBuf| path.extension().is_some_and(|end| end == "deb");
+    let package = (packages.filter_map(Result::ok).map(|entry| entry.path()))
+        .find(is_package)
+        .ok_or("apt-get has downloaded no package of prometheus")?;
+    run(Command::new("dpkg-deb").arg("--extract").args([&package, &folder]))?;
+    let unpacked = folder.join("usr/bin/promtool");
+    fs::rename(&unpacked, to.join("promtool"))
+        .map_err(|e| format!("the package of prometheus has no {}: {e}", unpacked.display()))?;
+    let _ = fs::remove_dir_all(&folder); // the server, which nobody needs here
+    Ok(())
 }
 
 /// A download may fail once.

@@ -8,9 +8,11 @@ use core::time::Duration;
 
 mod acts;
 mod drain;
+mod measuring;
 
 pub use acts::*;
 pub use drain::*;
+pub use measuring::*;
 
 /// One kibibyte.
 pub const KIB: usize = 1024;

@@ -168,6 +168,8 @@ pub enum Step {
 pub struct Phases {
     rules: Arc<[Rule]>,
     marks: Box<[Mark]>,
+    /// How long each took when it was reported last, in this start or an earlier one.
+    took: Box<[Option<Duration>]>,
     /// The first phase that is not past; the number of phases when all are.
     current: usize,
     /// When the start, and when its current phase, began.
@@ -190,6 +192,7 @@ impl Phases {
     pub fn new(rules: Arc<[Rule]>, now: Time) -> Self {
         let mut phases = Self {
             marks: vec![Mark::Coming; rules.len()].into(),
+            took: vec![None; rules.len()].into(),
             rules,
             current: 0,
             began: now,
@@ -243,6 +246,7 @@ impl Phases {
                 let skipped = index - self.current;
                 self.marks[self.current..index].fill(Mark::Skipped);
                 self.marks[index] = Mark::Finished;
+                self.took[index] = Some(now.since(self.since));
                 self.enter(now, index + 1);
                 Step::Forward { skipped }
             }
@@ -374,6 +378,12 @@ impl Phases {
             .map(|(rule, &mark)| (&*rule.name, mark))
     }
 
+    /// How long each phase took when it was reported last, in this start or an earlier one: from when it was the current
+    /// one. Where phases between were passed over, their time is in that of the one that was reported.
+    pub fn took(&self) -> impl Iterator<Item = Option<Duration>> {
+        self.took.iter().copied()
+    }
+
     fn enter(&mut self, now: Time, index: usize) {
         self.current = index;
         self.since = now;
@@ -401,6 +411,22 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn how_long_a_phase_took_is_known_until_it_is_reported_again() {
+        let mut phases = Phases::new(Rule::defaults().into(), at(0));
+        phases.finish(at(2), 0);
+        phases.finish(at(7), 2);
+        phases.complete(at(9));
+        let took = |phases: &Phases| phases.took().collect::<Vec<_>>();
+        let first = [Some(2 * SECOND), None, Some(5 * SECOND), None, None, None, None];
+        assert_eq!(took(&phases), first, "what was passed over has no time of its own");
+        phases.begin(at(20));
+        assert_eq!(took(&phases), first);
+        phases.finish(at(21), 0);
+        phases.finish(at(40), 0);
+        assert_eq!(took(&phases)[..3], [Some(SECOND), None, Some(5 * SECOND)]);
+    }
 
     fn at(seconds: u64) -> Time {
         Time::from_millis(1_000 * seconds)

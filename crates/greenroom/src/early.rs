@@ -5,7 +5,7 @@
 //! part in it once its backend has taken what was kept. Bounded by `early_budget`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use greenroom_core::buffer::Budget;
@@ -14,9 +14,16 @@ use tokio::sync::Notify;
 
 use crate::memory::Crowd;
 
-/// See the module's head.
+/// What the clients of one backend take of it. See the module's head.
 #[derive(Debug)]
 pub struct EarlyRoom {
+    house: Arc<House>,
+    /// Bytes that clients of this part keep: added to and taken from with the house's own figure.
+    bytes: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct House {
     books: Mutex<Books>,
     tickets: AtomicU64,
     /// Tells one of those who wait for memory, the first, that some came free; who got some tells the next. Were all told at
@@ -37,7 +44,7 @@ impl EarlyRoom {
     /// For `max` bytes; `gone` is told when most of many bytes are free again.
     #[must_use]
     pub fn new(max: usize, gone: &Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self {
+        let house = House {
             books: Mutex::new(Books {
                 budget: Budget::new(max),
                 holders: HashMap::new(),
@@ -45,6 +52,19 @@ impl EarlyRoom {
             tickets: AtomicU64::new(1),
             freed: Notify::new(),
             crowd: Crowd::new(CROWD_LEAST_BYTES, gone),
+        };
+        Arc::new(Self {
+            house: Arc::new(house),
+            bytes: AtomicUsize::new(0),
+        })
+    }
+
+    /// A part of the same budget whose bytes can be told apart.
+    #[must_use]
+    pub fn part(&self) -> Arc<Self> {
+        Arc::new(Self {
+            house: Arc::clone(&self.house),
+            bytes: AtomicUsize::new(0),
         })
     }
 
@@ -54,7 +74,7 @@ impl EarlyRoom {
         books.budget.set_max(max);
         Self::tell(&mut books);
         drop(books);
-        self.freed.notify_one(); // there may be more: one tells the next
+        self.house.freed.notify_one(); // there may be more: one tells the next
     }
 
     /// Whether another client may be accepted.
@@ -63,7 +83,13 @@ impl EarlyRoom {
         self.books().budget.admits()
     }
 
-    /// Bytes that are kept.
+    /// Bytes that are kept by clients of this part.
+    #[must_use]
+    pub fn used_here(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are kept, by all parts.
     #[must_use]
     pub fn used(&self) -> usize {
         self.books().budget.used()
@@ -74,7 +100,7 @@ impl EarlyRoom {
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         Share {
             room: Arc::clone(self),
-            ticket: self.tickets.fetch_add(1, Ordering::Relaxed),
+            ticket: self.house.tickets.fetch_add(1, Ordering::Relaxed),
             leave: None,
             is_told: false,
         }
@@ -90,7 +116,7 @@ impl EarlyRoom {
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.house.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,7 +139,10 @@ impl Share {
         }
         let mut books = self.room.books();
         let granted = books.budget.grow(self.ticket, more);
-        self.room.crowd.grows(books.budget.used());
+        if granted {
+            self.room.bytes.fetch_add(more, Ordering::Relaxed);
+        }
+        self.room.house.crowd.grows(books.budget.used());
         if granted && self.leave.is_none() {
             let leave = self.leave.insert(Arc::default());
             books.holders.insert(self.ticket, Arc::clone(leave));
@@ -127,12 +156,13 @@ impl Share {
         let held = self.leave.take().is_some();
         if held {
             let mut books = self.room.books();
-            books.budget.free(self.ticket);
+            let kept = books.budget.free(self.ticket);
+            self.room.bytes.fetch_sub(kept, Ordering::Relaxed);
             books.holders.remove(&self.ticket);
-            self.room.crowd.shrinks(books.budget.used());
+            self.room.house.crowd.shrinks(books.budget.used());
         }
         if std::mem::take(&mut self.is_told) || held {
-            self.room.freed.notify_one(); // kept for the next who waits, if nobody does
+            self.room.house.freed.notify_one(); // kept for the next who waits, if nobody does
         }
     }
 
@@ -157,7 +187,7 @@ impl Share {
     /// Ends when memory may have come free, for one of those who wait at a time: then it says [`Share::was_told`], tries, and
     /// says what came of it. Dropped before, another is told.
     pub(crate) async fn freed(&self) {
-        self.room.freed.notified().await;
+        self.room.house.freed.notified().await;
     }
 
     /// It will try.
@@ -168,7 +198,7 @@ impl Share {
     /// It got what it wanted, or wants none any more: there may be some for the next.
     pub(crate) fn pass_on(&mut self) {
         if std::mem::take(&mut self.is_told) {
-            self.room.freed.notify_one();
+            self.room.house.freed.notify_one();
         }
     }
 
@@ -210,6 +240,23 @@ mod tests {
         assert_eq!(room.used(), 501);
         drop(old);
         assert_eq!(room.used(), 0);
+    }
+
+    #[test]
+    fn parts_are_of_one_budget_and_each_knows_its_own() {
+        let room = EarlyRoom::new(1000, &Arc::default());
+        let (one, other) = (room.part(), room.part());
+        let (mut first, mut second, mut third) = (one.share(), one.share(), other.share());
+        assert!(first.grow(100) && second.grow(200) && third.grow(400) && first.grow(50));
+        assert!(!third.grow(500), "of one budget");
+        assert_eq!((one.used_here(), other.used_here(), room.used_here()), (350, 400, 0));
+        assert_eq!((one.used(), other.used(), room.used()), (750, 750, 750));
+        first.let_in();
+        first.free();
+        first.free();
+        assert_eq!((one.used_here(), room.used()), (200, 600));
+        drop((second, third));
+        assert_eq!((one.used_here(), other.used_here(), room.used()), (0, 0, 0));
     }
 
     #[tokio::test]

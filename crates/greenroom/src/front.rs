@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::{Config, Fair, Route, RouteOf, TellClients};
 use crate::driver::{Degraded, Inbox, Standing};
+use crate::early::EarlyRoom;
 use crate::head::{Forward, Kind, With, other_readings};
 use crate::http::Pool;
 use crate::registry::Registry;
@@ -52,6 +53,8 @@ pub struct Backend {
     pub(crate) learned: Mutex<Learned>,
     /// Who is with it.
     pub(crate) visitors: Arc<Visitors>,
+    /// What its accepted clients have sent before it was ready.
+    pub(crate) early: Arc<EarlyRoom>,
 }
 
 /// Which subprotocols a backend selected of which offers, by the route's name: a few offers for each, the latest.
@@ -314,6 +317,7 @@ pub(crate) fn forward<'r>(
         target: route.rewrite.is_some().then(|| route.target(request.target())),
         authority,
         degraded: degraded.map(|degraded| degraded.field.as_str()),
+        trace: None,
     }
 }
 

@@ -27,6 +27,7 @@ mod hold;
 mod parting;
 pub(crate) mod refuse;
 mod template;
+mod traced;
 mod watched;
 
 use std::io;

@@ -13,11 +13,12 @@ mod notice;
 mod own;
 mod record;
 mod table;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
@@ -37,6 +38,7 @@ use crate::head::Kind;
 use crate::known;
 use crate::memory::Crowd;
 use crate::telemetry::{Event, Log, printable};
+use crate::trace::Tracer;
 use crate::users::{self, UserBook};
 use crate::visitors::Visit;
 use crate::watch::Newcomers;
@@ -46,6 +48,7 @@ pub(crate) use own::{Outcome, OwnMessage};
 pub use record::{Asked, Record, Traffic};
 use table::Table;
 pub use table::{Closed, Names};
+pub use traffic::{Sum, Sums};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -94,6 +97,8 @@ pub struct Registry {
     pub early: Arc<EarlyRoom>,
     /// Connections that are to be watched.
     pub(crate) newcomers: Newcomers,
+    /// Where spans go, if anything is traced.
+    tracer: OnceLock<Tracer>,
 }
 
 impl Registry {
@@ -126,6 +131,7 @@ impl Registry {
             early: EarlyRoom::new(limits.early_budget, &crowd_gone),
             newcomers: Newcomers::default(),
             crowd_gone,
+            tracer: OnceLock::new(),
         })
     }
 
@@ -135,6 +141,19 @@ impl Registry {
         self.connections_max.store(most, Ordering::Relaxed);
         self.addresses.set_limits(limits);
         self.early.set_max(limits.early_budget);
+    }
+
+    /// Handshakes are traced from now on. Said once, at the start.
+    pub fn trace_to(&self, tracer: Option<Tracer>) {
+        if let Some(tracer) = tracer {
+            let _ = self.tracer.set(tracer);
+        }
+    }
+
+    /// Where spans go, if anything is traced.
+    #[must_use]
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.get()
     }
 
     /// Takes a client's connection into the books; a refusal, which is counted, when there is no room for it. Some
@@ -261,6 +280,12 @@ impl Registry {
     #[must_use]
     pub fn last_closed(&self) -> Vec<Arc<Closed>> {
         self.table.all_closed()
+    }
+
+    /// What went over relays since greenroom began, by backend.
+    #[must_use]
+    pub fn traffic(&self) -> Sums {
+        self.table.traffic()
     }
 
     /// How many connections are in a state now.

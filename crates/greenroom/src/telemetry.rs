@@ -438,6 +438,12 @@ impl Log {
         self.held.ring.push(Told { ts, at, of, event });
     }
 
+    /// How many lines were dropped, as standard error was too slow.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.held.ring.dropped()
+    }
+
     /// A sentence for a person.
     pub fn warn(&self, message: impl Into<String>) {
         self.say(Event::Warning {

@@ -303,6 +303,7 @@ fn plain(backend: &str) -> Config {
         }],
         grace: limits::GRACE,
         log_format: config::LogFormat::Json,
+        tracing: config::Tracing::default(),
         limits: config::Limits::default(),
         drain: config::Drain::default(),
     }

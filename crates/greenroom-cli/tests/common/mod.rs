@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod browser;
+pub mod collector;
 pub mod early;
 pub mod firefox;
 pub mod house;

@@ -77,14 +77,16 @@ impl Budget {
         }
     }
 
-    /// A holder keeps nothing any more.
-    pub fn free(&mut self, ticket: u64) {
-        if let Some(holder) = self.holders.remove(&ticket) {
-            self.used -= holder.bytes;
-            if holder.leaves {
-                self.leaving -= holder.bytes;
-            }
+    /// A holder keeps nothing any more. What it has kept.
+    pub fn free(&mut self, ticket: u64) -> usize {
+        let Some(holder) = self.holders.remove(&ticket) else {
+            return 0;
+        };
+        self.used -= holder.bytes;
+        if holder.leaves {
+            self.leaving -= holder.bytes;
         }
+        holder.bytes
     }
 
     /// Who has to make room now: said of each once.

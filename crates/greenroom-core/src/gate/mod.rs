@@ -487,6 +487,12 @@ impl Gate {
         self.dialing.len()
     }
 
+    /// How many dials may be out without an answer, as the backend's answers have it.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.pace.window
+    }
+
     /// Whether the gate would dial if it had a free descriptor.
     #[must_use]
     pub fn starved(&self) -> bool {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, middleware};
 use greenroom_core::event::Generation;
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use super::by::By;
+use super::exposition::Format;
 use super::guard::{self, Rule};
 use super::openapi::{self, Api};
 use super::platform::platform;
@@ -166,12 +167,12 @@ fn finished(router: Router<Arc<Asked>>, help: String) -> Router<Arc<Asked>> {
 }
 
 /// A scrape.
-struct Scrape(String);
+struct Scrape(Format, String);
 
 impl IntoResponse for Scrape {
     fn into_response(self) -> Response {
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        ([(header::CONTENT_TYPE, kind)], self.0).into_response()
+        let kind = [(header::CONTENT_TYPE, self.0.content_type()), (header::VARY, "Accept")];
+        (kind, self.1).into_response()
     }
 }
 
@@ -182,10 +183,10 @@ impl openapi::Answer for Scrape {
     }
 }
 
-async fn scrape(asked: State<Arc<Asked>>) -> Scrape {
-    let books = Arc::clone(&asked.registry);
-    let Json(report) = report(asked).await;
-    Scrape(metrics::text(&report, &books))
+async fn scrape(State(asked): State<Arc<Asked>>, headers: HeaderMap) -> Scrape {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let format = Format::accepted(accept.filter_map(|field| field.to_str().ok()));
+    Scrape(format, metrics::text(&asked, format).await)
 }
 
 async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {

@@ -1,181 +1,352 @@
-//! `GET /metrics`: the same truth as `status`, and the close ledger, as OpenMetrics text.
+//! `GET /metrics`: all that greenroom counts, for Prometheus and whoever reads its formats (docs/metrics.md).
 //!
-//! Gathered anew for each scrape from the owner tasks and the books: nothing keeps a copy, and
-//! nothing on the way of a connection counts twice. No label comes from a client: they are names
-//! of the configuration and words of greenroom's own, so their number is bounded by the configuration.
+//! Gathered anew for each scrape from the owner tasks, the books and the kernel: nothing keeps a copy, and nothing on
+//! the way of a connection counts twice. No label comes from a client: they are names of the configuration and words
+//! of greenroom's own, so their number is bounded by the configuration. A scrape takes no lock that a relay takes; it
+//! holds a part of the books for as long as it takes to add that part up.
 
-use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use greenroom_core::event::State;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
 
-use super::api::Report;
-use crate::driver::Status;
-use crate::registry;
+use super::Asked;
+use super::exposition::{Format, Kind, Page};
+use super::process;
+use crate::config;
+use crate::driver::{Measured, WaitEnd};
+use crate::front::Backend;
+use crate::registry::{Registry, Sums};
+use crate::trace::Tracer;
 
-type Number = Gauge<f64, AtomicU64>;
+/// Requests at the doors of the admin API, by door and class of the answer's status.
+#[derive(Debug, Default)]
+pub struct Requests([[AtomicU64; 5]; 2]);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Of {
-    backend: String,
+/// A door of the admin API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Socket,
+    Address,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfKind {
-    backend: String,
-    kind: String,
+const DOORS: [(Door, &str); 2] = [(Door::Socket, "socket"), (Door::Address, "address")];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Counts each answer at this door.
+pub(super) fn counted(router: Router, asked: &Arc<Asked>, door: Door) -> Router {
+    let asked = Arc::clone(asked);
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let asked = Arc::clone(&asked);
+        async move {
+            let answer = next.run(request).await;
+            let class = usize::from(answer.status().as_u16() / 100).saturating_sub(1);
+            if let Some(count) = asked.requests.0[door as usize].get(class) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            answer
+        }
+    }))
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCheck {
-    backend: String,
-    check: String,
-    critical: String,
+/// A backend as a scrape sees it.
+struct Seen {
+    backend: Arc<Backend>,
+    measured: Box<Measured>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfPhase {
-    backend: String,
-    phase: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfQuantile {
-    backend: String,
-    quantile: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Word {
-    word: String,
+impl Seen {
+    fn name(&self) -> &str {
+        &self.backend.name
+    }
 }
 
 /// The text of a scrape.
-#[must_use]
-pub(super) fn text(report: &Report, books: &registry::Registry) -> String {
-    let mut registry = Registry::with_prefix("greenroom");
-    of_backends(&mut registry, &report.backends);
-    of_starts(&mut registry, &report.backends);
-    of_connections(&mut registry, books);
-    let mut out = String::new();
-    if let Err(error) = encode(&mut out, &registry) {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "# {error}\n# EOF\n");
+pub(super) async fn text(asked: &Asked, format: Format) -> String {
+    let house = asked.house();
+    let mut seen = Vec::new();
+    for backend in house.backends.iter() {
+        let measured = backend.inbox.measured().await;
+        seen.extend(measured.map(|measured| Seen {
+            backend: Arc::clone(backend),
+            measured,
+        }));
     }
-    out
+    let mut page = Page::new(format);
+    of_greenroom(&mut page, asked);
+    of_connections(&mut page, &asked.registry, &house.config);
+    of_readiness(&mut page, &seen);
+    of_checks(&mut page, &seen);
+    of_starts(&mut page, &seen);
+    of_the_gate(&mut page, &seen, &house.config);
+    of_dials(&mut page, &seen);
+    of_traffic(&mut page, &seen, &asked.registry.traffic());
+    process::write(&mut page);
+    page.end()
 }
 
-fn of_backends(registry: &mut Registry, backends: &[Status]) {
-    let (ready, level, generation) = <(Family<Of, Gauge>, Family<Of, Gauge>, Family<Of, Gauge>)>::default();
-    let (checks, held, oldest) = <(Family<OfCheck, Gauge>, Family<OfKind, Gauge>, Family<Of, Number>)>::default();
-    for status in backends {
-        let of = Of {
-            backend: status.backend.clone(),
-        };
-        ready.get_or_create(&of).set((status.condition == "ready").into());
-        let levels = ["none", "minimal", "moderate", "severe", "emergency"];
-        let place = levels.iter().position(|level| *level == status.level).unwrap_or(0);
-        level.get_or_create(&of).set(i64::try_from(place).unwrap_or(0));
-        let life = i64::try_from(status.generation).unwrap_or(i64::MAX);
-        generation.get_or_create(&of).set(life);
-        for check in &status.checks {
-            let of = OfCheck {
-                backend: status.backend.clone(),
-                check: check.check.clone(),
-                critical: check.critical.to_string(),
-            };
-            checks.get_or_create(&of).set((check.state == "good").into());
+fn of_greenroom(page: &mut Page, asked: &Asked) {
+    page.family(Kind::Info, "greenroom_build", "Which greenroom this is")
+        .is(&[("version", env!("CARGO_PKG_VERSION"))], true);
+    page.family(Kind::Gauge, "greenroom_stopping", "1 while greenroom stops")
+        .is(&[], asked.drain.borrow().is_some());
+    let help = "Requests at the admin socket and address, by class of the status that they got";
+    let mut requests = page.family(Kind::Counter, "greenroom_admin_requests", help);
+    for (door, name) in DOORS {
+        for (class, count) in CLASSES.iter().zip(&asked.requests.0[door as usize]) {
+            requests.is(&[("door", name), ("class", class)], count.load(Ordering::Relaxed));
         }
-        for (kind, count) in [("websocket", status.held.websocket), ("http", status.held.http)] {
-            let of = OfKind {
-                backend: status.backend.clone(),
-                kind: kind.into(),
-            };
-            held.get_or_create(&of).set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-        oldest
-            .get_or_create(&of)
-            .set(seconds(status.held.oldest_ms.unwrap_or(0)));
     }
-    registry.register("backend_ready", "1 while somebody may be let in to the backend", ready);
-    let help = "How much is missing of its optional checks: 0 none, 1 minimal, 2 moderate, 3 severe, 4 emergency";
-    registry.register("backend_degraded_level", help, level);
-    registry.register(
-        "backend_generation",
-        "Which life of its process; 0 where greenroom starts none",
-        generation,
+    let help = "Spans of traces, by what became of them";
+    let mut spans = page.family(Kind::Counter, "greenroom_trace_spans", help);
+    let traced = asked.registry.tracer().map(Tracer::counts);
+    for (outcome, count) in traced.unwrap_or(Tracer::NO_COUNTS) {
+        spans.is(&[("outcome", outcome)], count);
+    }
+    let help = "Log lines that were dropped because standard error was too slow";
+    page.family(Kind::Counter, "greenroom_log_lines_dropped", help)
+        .is(&[], asked.log.dropped());
+}
+
+fn of_connections(page: &mut Page, books: &Registry, config: &config::Config) {
+    let mut connections = page.family(
+        Kind::Gauge,
+        "greenroom_connections",
+        "Open connections of clients, by state",
     );
-    registry.register("check_good", "1 while the check is good", checks);
-    registry.register("held", "Clients that wait at the gate", held);
-    let help = "For how long the first of them waits";
-    registry.register_with_unit("held_oldest", help, Unit::Seconds, oldest);
-}
-
-fn of_starts(registry: &mut Registry, backends: &[Status]) {
-    let (phase, starts) = <(Family<OfPhase, Number>, Family<OfQuantile, Number>)>::default();
-    for status in backends {
-        for current in status.phases.iter().filter(|phase| phase.state == "current") {
-            let of = OfPhase {
-                backend: status.backend.clone(),
-                phase: current.phase.clone(),
-            };
-            phase.get_or_create(&of).set(seconds(current.since_ms.unwrap_or(0)));
-        }
-        for (quantile, ms) in status
-            .starts
-            .iter()
-            .flat_map(|s| [("0.5", s.p50_ms), ("0.9", s.p90_ms)])
-        {
-            let of = OfQuantile {
-                backend: status.backend.clone(),
-                quantile: quantile.into(),
-            };
-            starts.get_or_create(&of).set(seconds(ms));
-        }
-    }
-    registry.register_with_unit(
-        "phase_current",
-        "How long the current phase lasts",
-        Unit::Seconds,
-        phase,
-    );
-    registry.register_with_unit("start", "What past starts took, by quantile", Unit::Seconds, starts);
-}
-
-fn of_connections(registry: &mut Registry, books: &registry::Registry) {
-    let connections = Family::<Word, Gauge>::default();
     for state in State::ALL.iter().filter(|state| **state != State::Closed) {
-        let word = state.word().into();
-        let count = i64::try_from(books.count(*state)).unwrap_or(i64::MAX);
-        connections.get_or_create(&Word { word }).set(count);
+        connections.is(&[("state", state.word())], books.count(*state));
     }
-    let accepted = Counter::<u64>::default();
-    accepted.inc_by(books.accepted());
-    let (closed, refused) = <(Family<Word, Counter>, Family<Word, Counter>)>::default();
-    for (word, count) in books.closed() {
-        closed.get_or_create(&Word { word: word.into() }).inc_by(count);
+    let help = "Connections of clients that may be open at one time, by configuration and descriptors";
+    page.family(Kind::Gauge, "greenroom_connections_limit", help)
+        .is(&[], books.clients_max());
+    page.family(
+        Kind::Counter,
+        "greenroom_accepted",
+        "Connections of clients that were taken",
+    )
+    .is(&[], books.accepted());
+    let mut closed = page.family(
+        Kind::Counter,
+        "greenroom_closed",
+        "Connections of clients that are over, by cause",
+    );
+    for (cause, count) in books.closed() {
+        closed.is(&[("cause", cause)], count);
     }
-    for (word, count) in books.refused() {
-        refused.get_or_create(&Word { word: word.into() }).inc_by(count);
+    let mut refused = page.family(
+        Kind::Counter,
+        "greenroom_refused",
+        "Clients and requests that were refused, by why",
+    );
+    for (refusal, count) in books.refused() {
+        refused.is(&[("refusal", refusal)], count);
     }
-    registry.register("connections", "Connections by state", connections);
-    registry.register("accepted", "Connections accepted", accepted);
-    registry.register("closed", "Connections closed, by cause", closed);
-    registry.register("refused", "Clients refused, by reason", refused);
-    let early = Gauge::<i64>::default();
-    early.set(i64::try_from(books.early.used()).unwrap_or(i64::MAX));
-    let help = "What accepted clients have sent before their backends were ready, as memory";
-    registry.register_with_unit("early", help, Unit::Bytes, early);
-    let cookies = Counter::<u64>::default();
-    cookies.inc_by(books.cookies_lost());
-    let help = "Cookies of backends' 101s that clients never saw, as they had a 101 before";
-    registry.register("cookies_lost", help, cookies);
+    let help = "Memory for what accepted clients have sent before their backends were ready";
+    page.family(Kind::Gauge, "greenroom_early_bytes", help)
+        .is(&[], books.early.used());
+    page.family(
+        Kind::Gauge,
+        "greenroom_early_limit_bytes",
+        "Memory that what accepted clients send before their backends are ready may take",
+    )
+    .is(&[], config.limits.early_budget);
+    let help = "Cookies of 101 answers that clients never saw, as they had an earlier one of greenroom";
+    page.family(Kind::Counter, "greenroom_cookies_lost", help)
+        .is(&[], books.cookies_lost());
+}
+
+fn of_readiness(page: &mut Page, seen: &[Seen]) {
+    let help = "1 while clients without a wish of their own are let in to the backend";
+    let mut ready = page.family(Kind::Gauge, "greenroom_backend_ready", help);
+    for each in seen {
+        ready.is(&[("backend", each.name())], each.measured.status.condition == "ready");
+    }
+    let help = "1 for the state that the gate of the backend is in, 0 for the others";
+    let mut gate = page.family(Kind::Gauge, "greenroom_gate", help);
+    for each in seen {
+        for state in ["shut", "limited", "open", "failed"] {
+            let labels = [("backend", each.name()), ("state", state)];
+            gate.is(&labels, each.measured.status.gate == state);
+        }
+    }
+    let help = "How much is missing of its optional checks, from 0 (none) over 1 (minimal), 2 (moderate) and 3 (severe) to 4 (emergency)";
+    let mut level = page.family(Kind::Gauge, "greenroom_backend_degraded_level", help);
+    let levels = ["none", "minimal", "moderate", "severe", "emergency"];
+    for each in seen {
+        let place = levels.iter().position(|level| *level == each.measured.status.level);
+        level.is(&[("backend", each.name())], place.unwrap_or(0));
+    }
+    let help = "Which life of the backend's process this is, 0 where greenroom starts none";
+    let mut generation = page.family(Kind::Gauge, "greenroom_backend_generation", help);
+    for each in seen {
+        generation.is(&[("backend", each.name())], each.measured.status.generation);
+    }
+    let help = "How often greenroom has started the backend's process again";
+    let mut restarts = page.family(Kind::Counter, "greenroom_backend_restarts", help);
+    for each in seen {
+        let lives = each.measured.status.generation;
+        restarts.is(&[("backend", each.name())], lives.saturating_sub(1));
+    }
+}
+
+fn of_checks(page: &mut Page, seen: &[Seen]) {
+    let mut good = page.family(Kind::Gauge, "greenroom_check_good", "1 while the check is good");
+    for each in seen {
+        for check in &each.measured.status.checks {
+            let critical = if check.critical { "true" } else { "false" };
+            let labels = [
+                ("backend", each.name()),
+                ("check", check.check.as_str()),
+                ("critical", critical),
+            ];
+            good.is(&labels, check.state == "good");
+        }
+    }
+}
+
+fn of_starts(page: &mut Page, seen: &[Seen]) {
+    let help = "How long the current phase of the backend's start has lasted";
+    let mut current = page.family(Kind::Gauge, "greenroom_phase_current_seconds", help);
+    for each in seen {
+        let is_current = |phase: &&crate::driver::PhaseStatus| phase.state == "current";
+        for phase in each.measured.status.phases.iter().filter(is_current) {
+            let labels = [("backend", each.name()), ("phase", phase.phase.as_str())];
+            current.is(&labels, seconds(phase.since_ms.unwrap_or(0)));
+        }
+    }
+    let help = "How long the phase took when it was reported last";
+    let mut last = page.family(Kind::Gauge, "greenroom_phase_last_seconds", help);
+    for each in seen {
+        for phase in &each.measured.status.phases {
+            let labels = [("backend", each.name()), ("phase", phase.phase.as_str())];
+            if let Some(ms) = phase.took_ms {
+                last.is(&labels, seconds(ms));
+            }
+        }
+    }
+    let help = "How long the starts of the backend took that greenroom has seen, until it was ready";
+    let mut starts = page.family(Kind::Histogram, "greenroom_start_seconds", help);
+    for each in seen {
+        starts.observed(&[("backend", each.name())], &each.measured.tally.starts);
+    }
+    let help = "What is usual by the last starts, also of earlier lives of greenroom, by percentile";
+    let mut usual = page.family(Kind::Gauge, "greenroom_start_usual_seconds", help);
+    for each in seen {
+        if let Some(known) = &each.measured.status.starts {
+            for (percentile, ms) in [("50", known.p50_ms), ("90", known.p90_ms)] {
+                usual.is(&[("backend", each.name()), ("percentile", percentile)], seconds(ms));
+            }
+        }
+    }
+    let help = "Starts of the backend that have failed";
+    let mut failures = page.family(Kind::Counter, "greenroom_start_failures", help);
+    for each in seen {
+        failures.is(&[("backend", each.name())], each.measured.tally.start_failures);
+    }
+}
+
+fn of_the_gate(page: &mut Page, seen: &[Seen], config: &config::Config) {
+    let mut held = page.family(Kind::Gauge, "greenroom_held", "Clients that wait at the gate");
+    for each in seen {
+        let now = &each.measured.status.held;
+        for (kind, count) in [("websocket", now.websocket), ("http", now.http)] {
+            held.is(&[("backend", each.name()), ("kind", kind)], count);
+        }
+    }
+    let mut limit = page.family(Kind::Gauge, "greenroom_held_limit", "How many may wait at the gate");
+    for backend in &config.backends {
+        for (kind, most) in [("websocket", backend.held_max), ("http", backend.http_held_max)] {
+            limit.is(&[("backend", backend.name.as_str()), ("kind", kind)], most);
+        }
+    }
+    let help = "For how long the first of those who wait has waited";
+    let mut oldest = page.family(Kind::Gauge, "greenroom_held_oldest_seconds", help);
+    for each in seen {
+        let ms = each.measured.status.held.oldest_ms.unwrap_or(0);
+        oldest.is(&[("backend", each.name())], seconds(ms));
+    }
+    let help = "Sessions that had to wait at the gate";
+    let mut holds = page.family(Kind::Counter, "greenroom_holds", help);
+    for each in seen {
+        holds.is(&[("backend", each.name())], each.measured.tally.holds);
+    }
+    let help =
+        "How long each session was at the gate, from its arrival until it was let in, was refused, or its client left";
+    let mut waits = page.family(Kind::Histogram, "greenroom_wait_seconds", help);
+    for each in seen {
+        for end in WaitEnd::ALL {
+            let labels = [("backend", each.name()), ("outcome", end.word())];
+            waits.observed(&labels, each.measured.tally.waits(end));
+        }
+    }
+    let help = "Memory for what accepted clients of the backend have sent before it was ready";
+    let mut early = page.family(Kind::Gauge, "greenroom_backend_early_bytes", help);
+    for each in seen {
+        early.is(&[("backend", each.name())], each.backend.early.used_here());
+    }
+}
+
+fn of_dials(page: &mut Page, seen: &[Seen]) {
+    let help = "Sessions whose head was written to the backend, each time that it was";
+    let mut releases = page.family(Kind::Counter, "greenroom_releases", help);
+    for each in seen {
+        releases.is(&[("backend", each.name())], each.measured.tally.releases);
+    }
+    let help = "Sessions whose head was written to the backend alone, to try the way";
+    let mut canaries = page.family(Kind::Counter, "greenroom_canaries", help);
+    for each in seen {
+        canaries.is(&[("backend", each.name())], each.measured.tally.canaries);
+    }
+    let help = "Connections to the backend that the gate has ordered, by the first that is known of their end";
+    let mut dials = page.family(Kind::Counter, "greenroom_dials", help);
+    for each in seen {
+        for (answer, count) in &each.measured.tally.dials {
+            dials.is(&[("backend", each.name()), ("answer", answer)], *count);
+        }
+    }
+    let help = "Sessions that went back to their places unseen by their clients, by what the backend did";
+    let mut requeues = page.family(Kind::Counter, "greenroom_requeues", help);
+    for each in seen {
+        for (answer, count) in &each.measured.tally.requeues {
+            requeues.is(&[("backend", each.name()), ("answer", answer)], *count);
+        }
+    }
+    let mut dialing = page.family(
+        Kind::Gauge,
+        "greenroom_dialing",
+        "Sessions that are dialled and not let go of yet",
+    );
+    for each in seen {
+        dialing.is(&[("backend", each.name())], each.measured.status.dialing);
+    }
+    let help = "Dials that may be out without an answer, as the backend bears them";
+    let mut window = page.family(Kind::Gauge, "greenroom_dial_window", help);
+    for each in seen {
+        window.is(&[("backend", each.name())], each.measured.dial_window);
+    }
+}
+
+fn of_traffic(page: &mut Page, seen: &[Seen], traffic: &Sums) {
+    let help = "Bytes of WebSocket connections, as they were on the wire, by who sent them";
+    let mut bytes = page.family(Kind::Counter, "greenroom_relayed_bytes", help);
+    for each in seen {
+        let sum = traffic.get(each.name());
+        for (from, count) in [("client", sum.up.0), ("backend", sum.down.0)] {
+            bytes.is(&[("backend", each.name()), ("from", from)], count);
+        }
+    }
+    let help = "Whole messages of WebSocket connections, by who sent them";
+    let mut messages = page.family(Kind::Counter, "greenroom_relayed_messages", help);
+    for each in seen {
+        let sum = traffic.get(each.name());
+        for (from, count) in [("client", sum.up.1), ("backend", sum.down.1)] {
+            messages.is(&[("backend", each.name()), ("from", from)], count);
+        }
+    }
 }
 
 fn seconds(ms: u64) -> f64 {

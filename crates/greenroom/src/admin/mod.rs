@@ -21,12 +21,14 @@ pub mod client;
 mod connections;
 mod drain;
 mod events;
+mod exposition;
 mod gate;
 mod guard;
 pub mod health;
 mod metrics;
 pub mod openapi;
 pub mod platform;
+mod process;
 mod reload;
 pub mod report;
 pub mod socket;
@@ -55,6 +57,7 @@ use crate::telemetry::Log;
 use by::By;
 use stay::Stay;
 
+pub use metrics::Requests;
 pub(crate) use reload::Order;
 pub use reload::{Configurations, Outcome, Reload, Reloads};
 pub use socket::Socket;
@@ -76,6 +79,8 @@ pub struct Asked {
     pub reloads: Reloads,
     /// Those that somebody still goes by.
     pub configurations: Configurations,
+    /// What was asked and told here, counted.
+    pub requests: Requests,
 }
 
 /// What a configuration has made of the house.
@@ -102,13 +107,15 @@ pub fn open(asked: &Arc<Asked>, socket: Option<Socket>, log: &Log) -> io::Result
     let house = asked.house();
     let settings = &house.config.admin;
     if let Some(address) = &settings.address {
-        tokio::spawn(serve_tcp(bind(address)?, api::at_address(asked, settings), log.clone()));
+        let router = metrics::counted(api::at_address(asked, settings), asked, metrics::Door::Address);
+        tokio::spawn(serve_tcp(bind(address)?, router, log.clone()));
     }
     let Some(socket) = socket else {
         return Ok(None);
     };
     let listener = UnixListener::from_std(socket.listener()?)?;
-    tokio::spawn(serve_unix(listener, api::at_socket(asked), log.clone()));
+    let router = metrics::counted(api::at_socket(asked), asked, metrics::Door::Socket);
+    tokio::spawn(serve_unix(listener, router, log.clone()));
     Ok(Some(socket))
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::handler::Handler;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use schemars::generate::SchemaSettings;
@@ -337,6 +337,11 @@ pub(super) trait Input {
 }
 
 impl Input for State<Arc<Asked>> {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
+/// What it decides by is part of every HTTP request.
+impl Input for HeaderMap {
     fn describe(_: &mut Operation<'_>) {}
 }
 

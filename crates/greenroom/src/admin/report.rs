@@ -306,12 +306,14 @@ mod tests {
                 state: "finished".into(),
                 since_ms: None,
                 left_ms: None,
+                took_ms: Some(310),
             },
             PhaseStatus {
                 phase: "database".into(),
                 state: "current".into(),
                 since_ms: Some(4_200),
                 left_ms: Some(25_800),
+                took_ms: None,
             },
         ];
         insta::assert_snapshot!(shown(waiting));

@@ -34,6 +34,7 @@ mod reference;
 mod route;
 mod source;
 mod suggest;
+mod tracing;
 mod tree;
 pub mod units;
 mod words;
@@ -60,6 +61,7 @@ pub use ready::{Ready, ReadyError};
 pub use reference::{reference, schema};
 pub use route::RouteOf;
 pub use source::Origin;
+pub use tracing::Tracing;
 
 /// The words that `hold` may be.
 pub const HOLDS: [&str; 4] = words::HOLDS;

@@ -17,7 +17,7 @@ use greenroom_core::readiness::Need;
 use greenroom_core::users;
 use greenroom_core::watch;
 
-use super::{Address, Admin, Check, Drain, Ready, Shed, TellClients};
+use super::{Address, Admin, Check, Drain, Ready, Shed, TellClients, Tracing};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Config {
     pub profile: Option<String>,
     /// Bounds of the whole process, and of what one address may take of it.
     pub limits: Limits,
+    /// Where traces are sent, and of how many handshakes.
+    pub tracing: Tracing,
     /// How clients are closed when greenroom stops, or is told to drain.
     pub drain: Drain,
 }

@@ -36,6 +36,7 @@ pub fn to_toml(config: &Config, secrets: Secrets) -> String {
     page.drain(&config.drain);
     page.limits(&config.limits);
     page.admin(&config.admin);
+    page.tracing(&config.tracing);
     for listener in &config.listeners {
         page.header(&format!("[listener.{}]", key(&listener.name)));
         page.line("address", quoted(&listener.address.to_string()));
@@ -152,6 +153,14 @@ impl Page {
         if let Some(number) = number {
             self.line(key, number);
         }
+    }
+
+    fn tracing(&mut self, tracing: &super::Tracing) {
+        self.header("[tracing]");
+        if let Some(endpoint) = &tracing.endpoint {
+            self.line("endpoint", quoted(endpoint));
+        }
+        self.line("sample_per_mille", tracing.sample_per_mille);
     }
 
     fn admin(&mut self, admin: &Admin) {

@@ -156,6 +156,7 @@ mod tests {
             routes,
             grace: Duration::ZERO,
             log_format: LogFormat::Auto,
+            tracing: Default::default(),
             admin: Admin::default(),
             state_dir: None,
             reload_on_change: false,

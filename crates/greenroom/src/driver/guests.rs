@@ -13,7 +13,7 @@ use greenroom_core::limits::{ACCEPT_REST, WAITING_EVERY, WAITING_GATHER};
 use greenroom_core::time::Time;
 
 use super::inbox::{Arrival, Order};
-use super::{Client, Driver, Event};
+use super::{Client, Driver, Event, Stay, WaitEnd};
 use crate::config::Shed;
 
 /// When accepted clients hear again how long they will wait.
@@ -77,10 +77,12 @@ impl Driver {
             peer,
             accept,
             who,
+            trace,
             order,
         } = arrival;
         let need = route.need;
         if route.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
+            self.tally.over(Stay::default(), arrived, now, WaitEnd::Refused);
             let _ = order.send(Order::Refuse(Refusal::Shed, 1)); // it may have left: then it is gone anyway
             return;
         }
@@ -95,6 +97,8 @@ impl Driver {
             order,
             dial: (0, false),
             place: None,
+            stay: Stay::default(),
+            trace,
         };
         self.clients.insert(id, client);
         let arrived = Input::Arrived {

@@ -102,6 +102,7 @@ impl Driver {
                 Output::Phase { index, step } => self.phase(index, step),
                 Output::NoSuchPhase(name) => self.strange_phase(&name),
                 Output::StartFailed(failure) => {
+                    self.tally.start_failures += 1;
                     let words = failure.to_string();
                     self.log.say(Event::StartFailed {
                         phase: failure.phase.as_deref().map(str::to_owned),
@@ -172,6 +173,7 @@ impl Driver {
         let is_seen = self.readiness.generation().0 > 0 || self.was_seen_away;
         self.was_seen_away = false;
         if std::mem::take(&mut self.is_start) && is_seen {
+            self.tally.started(took);
             self.starts.send_modify(|starts| starts.took(took));
         }
         self.log.say(Event::Ready {

@@ -20,10 +20,11 @@ use tokio::sync::{Notify, oneshot};
 
 use super::hand::SetBy;
 use super::standing::LastVerdict;
-use super::status::Status;
+use super::status::{Measured, Status};
 use crate::config::{Config, RouteOf};
 use crate::dial::Dialled;
 use crate::head::Kind;
+use crate::trace::Sent;
 
 /// Who tells that a relay was lost.
 pub(crate) const RELAY: &str = "relay";
@@ -88,6 +89,8 @@ pub struct Arrival {
     pub accept: Accept,
     /// Who it is, for the gate.
     pub who: Who,
+    /// What its backend hears of its trace.
+    pub trace: Option<Sent>,
     /// Where to tell it.
     pub order: oneshot::Sender<Order>,
 }
@@ -113,6 +116,8 @@ pub enum Message {
     Checked(Input, LastVerdict),
     /// How do things stand?
     Ask(oneshot::Sender<Box<Status>>),
+    /// The same, and what was counted?
+    Measure(oneshot::Sender<Box<Measured>>),
     /// A relay was lost by its backend within `settle` after its beginning: so long after the backend's 101.
     LostEarly(Duration),
     /// Something about the backend's readiness, and what told it.
@@ -229,6 +234,13 @@ impl Inbox {
         status.await.ok()
     }
 
+    /// How things stand, and what was counted until then; `None` when the owner task is gone.
+    pub(crate) async fn measured(&self) -> Option<Box<Measured>> {
+        let (answer, measured) = oneshot::channel();
+        self.tell(Message::Measure(answer));
+        measured.await.ok()
+    }
+
     /// Any other message.
     pub fn tell(&self, message: Message) {
         let mut queue = self.queue();
@@ -294,6 +306,7 @@ mod tests {
             peer: [127, 0, 0, 1].into(),
             accept: Accept::Never,
             who: Who::default(),
+            trace: None,
             order: oneshot::channel().0,
         }
     }

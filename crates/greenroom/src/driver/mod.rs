@@ -19,8 +19,10 @@ mod guests;
 mod hand;
 mod hearing;
 mod inbox;
+mod launching;
 mod standing;
 mod status;
+mod tally;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 use greenroom_core::drain::Together;
 use greenroom_core::event::{Generation, Refusal, SessionId};
 use greenroom_core::gate::{Accept, Gate, Hand, Input, Output, Place};
-use greenroom_core::limits::{ACCEPT_REST, DIALS_PER_TURN};
+use greenroom_core::limits::ACCEPT_REST;
 use greenroom_core::look::LastLook;
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::{Needs, Plan, Readiness};
@@ -41,20 +43,23 @@ pub use hand::{HandStatus, SetBy};
 pub(crate) use inbox::RELAY;
 pub use inbox::{Arrival, Inbox, Message, Order};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
-pub use status::{CheckStatus, HeldStatus, PhaseStatus, StartsStatus, Status};
+pub use status::{CheckStatus, HeldStatus, Measured, PhaseStatus, StartsStatus, Status};
+pub use tally::{Tally, WaitEnd};
 
 use flaps::Flaps;
 use guests::{Room, Telling};
+use tally::Stay;
 
 use crate::clock;
 use crate::config::{self, Address, Config, RouteOf};
-use crate::dial::{Dialled, Launcher};
+use crate::dial::Launcher;
 use crate::front;
 use crate::head::Kind;
 use crate::http::Pool;
 use crate::registry::Registry;
 use crate::resolve::Names;
 use crate::telemetry::{Event, Log};
+use crate::trace::Sent;
 
 /// Entries for which room is kept when nobody needs it.
 const ROOM_KEPT: usize = 64;
@@ -77,6 +82,10 @@ struct Client {
     dial: (u32, bool),
     /// Its place when that was ordered.
     place: Option<Place>,
+    /// For what is counted of it.
+    stay: Stay,
+    /// What its backend hears of its trace.
+    trace: Option<Sent>,
 }
 
 /// See the module's head.
@@ -85,6 +94,7 @@ pub struct Driver {
     inbox: Arc<Inbox>,
     registry: Arc<Registry>,
     log: Log,
+    tally: Tally,
     readiness: Readiness,
     /// The last verdict of each check.
     verdicts: Box<[Option<LastVerdict>]>,
@@ -216,12 +226,14 @@ impl Driver {
             standing: stands,
             learned: Default::default(),
             visitors: Arc::default(),
+            early: parts.registry.early.part(),
         };
         let mut driver = Self {
             inbox,
             launcher: Launcher::new(parts.names, Arc::clone(&parts.registry)),
             registry: parts.registry,
             log: parts.log,
+            tally: Tally::new(),
             verdicts: vec![None; settings.checks.len()].into(),
             flaps: vec![Flaps::default(); settings.checks.len()].into(),
             unready: None,
@@ -412,6 +424,7 @@ impl Driver {
             Message::Arrived(id, arrived, arrival) => self.arrived(now, id, arrived, arrival),
             Message::Left(id) => {
                 if let Some(client) = self.clients.remove(&id) {
+                    self.tally.over(client.stay, client.arrived, now, WaitEnd::Left);
                     self.forget(id, client.place);
                     self.gate.handle(now, Input::Left(id));
                 }
@@ -420,7 +433,7 @@ impl Driver {
                 if answer == Answer::NoDescriptor {
                     self.resting = Some(now + ACCEPT_REST);
                 }
-                self.gate.handle(now, Input::Answered(id, answer));
+                self.answered(now, id, answer);
             }
             Message::Unreached(answer) => {
                 if answer != Answer::NoDescriptor {
@@ -434,6 +447,7 @@ impl Driver {
             Message::Ask(answer) => {
                 let _ = answer.send(self.status().into()); // whoever asked may have gone
             }
+            Message::Measure(answer) => drop(answer.send(self.measured().into())),
             Message::LostEarly(delay) => self.gate.handle(now, Input::LostEarly(delay)),
             Message::Backend(input, by) => {
                 if by == RELAY {
@@ -460,6 +474,7 @@ impl Driver {
                     let place = self.gate.place(id);
                     if let Some(client) = self.clients.get_mut(&id) {
                         client.place = Some(place);
+                        Tally::ordered(&mut client.stay);
                     }
                     self.due.insert(place, (attempt, canary));
                 }
@@ -472,16 +487,20 @@ impl Driver {
                             count,
                         });
                     }
+                    self.tally.holds += 1;
                 }
                 Output::Accept(id) => self.accept(id),
                 Output::Look(id) => self.order(id, |next| Order::Look { next }),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {
+                        self.tally.over(client.stay, client.arrived, now, WaitEnd::LetIn);
                         let _ = client.order.send(Order::Forward); // it may have left: then it is gone anyway
                     }
                 }
                 Output::Requeue(id, answer) => {
+                    self.tally.requeued(answer);
                     let place = self.clients.get_mut(&id).and_then(|client| {
+                        self.tally.answered(&mut client.stay, answer); // the gate may have given the dial up by itself
                         self.log.say(Event::Requeued {
                             connection: client.connection,
                             session: id.0,
@@ -503,93 +522,14 @@ impl Driver {
                         Refusal::Unanswered if !begun => Refusal::HoldTimeout,
                         other => other,
                     };
+                    if let Some(client) = &client {
+                        self.tally.over(client.stay, client.arrived, now, WaitEnd::Refused);
+                    }
                     self.sent_away.extend(client.map(|client| (client, refusal)));
                 }
                 Output::Changed(change) => self.changed(now, change),
             }
         }
-    }
-
-    /// Begins the next dials in line, and writes the heads whose connections are there.
-    fn dial(&mut self, now: Time) {
-        if !self.due.is_empty() && !self.launcher.resolve() {
-            return; // whoever is to go is held until the name is looked up
-        }
-        for _ in 0..DIALS_PER_TURN {
-            let Some((Place { id, .. }, (attempt, canary))) = self.due.pop_first() else {
-                break;
-            };
-            let Some(client) = self.clients.get_mut(&id) else {
-                continue;
-            };
-            client.dial = (attempt, canary);
-            let (route, request, peer) = (&client.route, &client.request, client.peer);
-            let degraded = self.standing.borrow().degraded.clone();
-            let mut forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
-            forward.is_accepted = client.accept == Accept::Done;
-            let mut head = Vec::new();
-            client.request.to_backend(&forward, &mut head);
-            self.launcher.begin(id, head);
-            self.launch(now);
-        }
-        self.launch(now);
-    }
-
-    /// Writes heads as far as connections are there, in order.
-    fn launch(&mut self, now: Time) {
-        while let Some((id, result)) = self.launcher.advance() {
-            match result {
-                Ok(dialled) => self.let_in(now, id, dialled),
-                Err(answer) => {
-                    if answer == Answer::NoDescriptor {
-                        self.resting = Some(now + ACCEPT_REST);
-                    }
-                    self.gate.handle(now, Input::Answered(id, answer));
-                    self.recall(now);
-                }
-            }
-            self.carry_out(now);
-        }
-    }
-
-    fn let_in(&mut self, now: Time, id: SessionId, mut dialled: Dialled) {
-        dialled.generation = self.readiness.generation().0;
-        if let Some(client) = self.clients.get(&id) {
-            let (attempt, canary) = client.dial;
-            let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
-            self.log.say(Event::Released {
-                connection: client.connection,
-                session: id.0,
-                attempt,
-                held_ms,
-                canary,
-                waited: client.waited,
-            });
-        }
-        let is_http = self
-            .clients
-            .get(&id)
-            .is_some_and(|client| matches!(*client.request, Kind::Http(_)));
-        self.order(id, |next| Order::Dialled { dialled, next });
-        if is_http {
-            self.gate.handle(now, Input::Answered(id, Answer::Sent));
-        }
-    }
-
-    /// A dial failed, or the gate is shut: whoever stands in line behind it goes
-    /// back to its place too, as no head may overtake another, nor be sent to a
-    /// backend that is not ready.
-    fn recall(&mut self, now: Time) {
-        let behind = self.launcher.recall();
-        let due = std::mem::take(&mut self.due).into_keys().map(|place| place.id);
-        for id in behind.into_iter().chain(due) {
-            self.gate.handle(now, Input::Answered(id, Answer::Recalled));
-        }
-    }
-
-    /// Takes a session out of the line. `false`: it is not there, as its head was written, or no dial ordered.
-    fn forget(&mut self, id: SessionId, place: Option<Place>) -> bool {
-        place.is_some_and(|place| self.due.remove(&place).is_some()) | self.launcher.forget(id)
     }
 
     /// Tells a session that stays at the gate, and keeps the line open.

@@ -13,7 +13,7 @@ use greenroom_core::time::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Driver, Gateway, HandStatus};
+use super::{Driver, Gateway, HandStatus, Tally};
 use crate::clock;
 
 /// See the module's head.
@@ -73,6 +73,9 @@ pub struct PhaseStatus {
     /// Milliseconds until it overruns.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub left_ms: Option<u64>,
+    /// Milliseconds that it took when it was reported last, in this start or an earlier one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub took_ms: Option<u64>,
 }
 
 /// One check.
@@ -130,6 +133,17 @@ pub struct StartsStatus {
     pub p90_ms: u64,
 }
 
+/// How things stand, and what was counted until then: of one moment.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// How things stand.
+    pub status: Status,
+    /// What was counted.
+    pub tally: Tally,
+    /// Dials that may be out without an answer.
+    pub dial_window: usize,
+}
+
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -177,6 +191,15 @@ impl Driver {
         }
     }
 
+    /// The same, and what was counted until now.
+    pub(super) fn measured(&self) -> Measured {
+        Measured {
+            status: self.status(),
+            tally: self.tally.clone(),
+            dial_window: self.gate.window(),
+        }
+    }
+
     /// Nothing, where nobody speaks of phases: that all were skipped would tell nobody anything.
     fn phases_status(&self, now: Time) -> Vec<PhaseStatus> {
         let phases = self.readiness.phases();
@@ -186,16 +209,17 @@ impl Driver {
             return Vec::new();
         }
         let current = phases.current().map(|rule| &*rule.name);
-        let one = |(name, mark): (&str, greenroom_core::phase::Mark)| {
+        let one = |((name, mark), took): ((&str, greenroom_core::phase::Mark), Option<Duration>)| {
             let is_current = current == Some(name) && phases.failure().is_none();
             PhaseStatus {
                 phase: name.into(),
                 state: mark.word().into(),
                 since_ms: is_current.then(|| ms(now.since(phases.since()))),
                 left_ms: phases.deadline().filter(|_| is_current).map(|at| ms(at.since(now))),
+                took_ms: took.map(ms),
             }
         };
-        phases.marks().map(one).collect()
+        phases.marks().zip(phases.took()).map(one).collect()
     }
 
     fn checks_status(&self, now: Time) -> Vec<CheckStatus> {

@@ -12,12 +12,13 @@
 //!
 //! One function writes the heads of both kinds of request, so that nobody can tell
 //! them apart but by the handshake's own two fields. The length is bounded by that of the
-//! client's head, the route's fields and some 450 bytes.
+//! client's head, the route's fields and some 550 bytes.
 
 use super::body::BodyFraming;
 use super::fields;
 use super::request::{Http, Kind, Upgrade};
 use crate::config::HeaderEdits;
+use crate::trace::Sent;
 use greenroom_core::event::SessionId;
 use httparse::Header;
 use std::borrow::Cow;
@@ -47,6 +48,8 @@ pub struct Forward<'r> {
     pub is_accepted: bool,
     /// The value of `Greenroom-Degraded`, while something is missing of the backend.
     pub degraded: Option<&'r str>,
+    /// The place in a trace that the backend hears of instead of the client's; `None`: the client's passes.
+    pub trace: Option<Sent>,
 }
 
 /// How a request goes on behind its fields.
@@ -71,7 +74,7 @@ impl Upgrade {
     pub fn to_backend(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
         let mut slots = fields::slots();
         let (method, all) = self.parts(&mut slots);
-        out.reserve(self.head().len() + 450);
+        out.reserve(self.head().len() + 550);
         write(method, self.target(), self.host(), all, Rest::Upgrade, forward, out);
     }
 }
@@ -82,7 +85,7 @@ impl Http {
         let mut slots = fields::slots();
         let (method, all) = self.parts(&mut slots);
         let rest = Rest::Plain(self.body());
-        out.reserve(self.head().len() + 450);
+        out.reserve(self.head().len() + 550);
         write(method, self.target(), self.host(), all, rest, forward, out);
     }
 }
@@ -151,6 +154,9 @@ fn write_own(all: &[Header<'_>], host: &str, forward: &Forward<'_>, out: &mut Ve
     if let Some(degraded) = forward.degraded {
         fields::write(out, "Greenroom-Degraded", degraded.as_bytes());
     }
+    if let Some(Sent { context, .. }) = forward.trace.filter(|_| !forward.edits.touches("traceparent")) {
+        let _ = write!(out, "traceparent: {context}\r\n");
+    }
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -159,7 +165,8 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 fn passes(all: &[Header<'_>], field: &Header<'_>, rest: Rest, forward: &Forward<'_>) -> bool {
     let name = field.name;
     // X-Forwarded-For of a trusted peer is written once, with the peer at its end.
-    let replaced = name.eq_ignore_ascii_case(FORWARDED_FOR) || forward.edits.touches(name);
+    let replaced =
+        name.eq_ignore_ascii_case(FORWARDED_FOR) || forward.edits.touches(name) || is_traced(name, forward.trace);
     // Where there is a length it is the one that was checked. An upgrade's can only be 0.
     let is_surplus = rest == Rest::Upgrade && name.eq_ignore_ascii_case("content-length");
     // A name with an underscore becomes the same CGI variable as one with a dash.
@@ -170,6 +177,12 @@ fn passes(all: &[Header<'_>], field: &Header<'_>, rest: Rest, forward: &Forward<
     let is_over = forward.is_accepted && name.eq_ignore_ascii_case("sec-websocket-extensions");
     let dropped = replaced || is_surplus || is_over || is_trap || fields::is_own(name) || fields::is_hop_by_hop(name);
     !dropped && (forward.trusted_peer || !is_proxys(name)) && !fields::is_nominated(all, name)
+}
+
+/// Whether a field speaks of a trace in which the backend hears of another place.
+fn is_traced(name: &str, trace: Option<Sent>) -> bool {
+    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    trace.is_some_and(|trace| is("traceparent") || (trace.is_root && is("tracestate")))
 }
 
 /// Whether a field is one that only a trusted proxy may set.

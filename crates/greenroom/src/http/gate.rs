@@ -58,6 +58,7 @@ impl<'r> Wait<'r> {
             route: request.front.route_of(request.route_index),
             peer: request.peer,
             accept: Accept::Never,
+            trace: None, // its own passes
             who: (request.front).who(&request.kind, request.peer, request.route_index),
             order,
         };

@@ -18,13 +18,14 @@ use super::guest::Guest;
 use super::parting::Parting;
 use super::template::{self, Selected};
 use super::watched::Watched;
-use super::{Switched101, refuse};
+use super::{Switched101, refuse, traced};
 use crate::clock;
 use crate::config::Hold;
 use crate::driver::{Arrival, Inbox, Message, Order};
 use crate::front::Front;
 use crate::head::{Edits, Kind};
 use crate::registry::Entry;
+use crate::trace::Begun;
 
 /// A session in the gate's care. Dropped before its time, it says that it left.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Drop for Place {
 }
 
 /// How the wait ended.
-enum Done {
+pub(super) enum Done {
     /// The client may have what the backend said.
     Answered(Received),
     /// It is sent away.
@@ -95,6 +96,8 @@ struct Waiting {
     route: usize,
     /// Where the gate's next word comes.
     next: oneshot::Receiver<Order>,
+    /// Its span, if it is traced.
+    trace: Option<Box<Begun>>,
 }
 
 /// Waits at the gate until the client may be relayed. `None`: it was refused,
@@ -115,6 +118,7 @@ pub(super) fn wait<'a>(
     };
     // Before it arrives: the owner task may tell of it from then on.
     entry.asks(Some((front.backend(route), front.route_of(route))), &request);
+    let trace = front.registry.tracer().and_then(|tracer| tracer.begin(&request));
     let request = Arc::new(request);
     let arrival = Arrival {
         connection: entry.record().number,
@@ -130,6 +134,7 @@ pub(super) fn wait<'a>(
             Hold::Accept | Hold::Auto | Hold::Handshake | Hold::Refuse => Accept::Never,
         },
         who: front.who(&request, peer, route),
+        trace: trace.as_ref().map(|begun| begun.sent()),
         order,
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
@@ -141,6 +146,7 @@ pub(super) fn wait<'a>(
         request,
         route,
         next,
+        trace,
     };
     Box::pin(finish(front, Box::new(waiting), entry))
 }
@@ -153,6 +159,9 @@ fn finish<'a>(
 ) -> impl Future<Output = Option<Relayed>> + use<'a> {
     async move {
         let done = waiting.done(front, entry).await;
+        if let (Some(begun), Some(tracer)) = (waiting.trace.take(), front.registry.tracer()) {
+            traced::end(tracer, &begun, &done, &front.route_of(waiting.route), entry.record());
+        }
         Box::pin(part(front, waiting, done, entry)).await
     }
 }
@@ -334,7 +343,7 @@ impl Waiting {
                     head,
                     selected,
                     max,
-                    &front.registry.early,
+                    &front.backend(self.route).early,
                 )))
             }
             other => other,

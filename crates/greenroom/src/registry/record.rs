@@ -214,6 +214,13 @@ impl Record {
         self.asked().clone()
     }
 
+    /// Looks at its route, if it has one.
+    pub(super) fn with_route(&self, look: impl FnOnce(&RouteOf)) {
+        if let Some(asked) = &*self.asked() {
+            look(&asked.route);
+        }
+    }
+
     fn asked(&self) -> MutexGuard<'_, Option<Arc<Asked>>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }

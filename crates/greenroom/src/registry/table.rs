@@ -13,13 +13,23 @@ use greenroom_core::limits::{BOOK_SHARDS, CLOSES_KEPT};
 use greenroom_core::time::Time;
 
 use super::record::Record;
+use super::traffic::Sums;
 use crate::known::Known;
 
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Table {
-    open: [Mutex<HashMap<u64, Arc<Record>>>; BOOK_SHARDS],
+    open: [Mutex<Shard>; BOOK_SHARDS],
     closed: Mutex<VecDeque<Arc<Closed>>>,
+}
+
+/// A part of the open ones.
+#[derive(Debug, Default)]
+struct Shard {
+    open: HashMap<u64, Arc<Record>>,
+    /// What went over connections of this part that are over, by backend. Behind the same lock, so that whoever adds
+    /// up finds each connection in one of the two: none twice, and none not at all.
+    over: Sums,
 }
 
 /// A connection that is over.
@@ -63,12 +73,12 @@ impl Table {
     }
 
     pub(super) fn open(&self, record: &Arc<Record>) {
-        self.shard(record.number).insert(record.number, Arc::clone(record));
+        self.shard(record.number).open.insert(record.number, Arc::clone(record));
     }
 
     /// It is over. `is_kept`: it is worth a line among the last.
     pub(super) fn close(&self, closed: Closed, is_kept: bool) {
-        let number = closed.record.number;
+        let record = Arc::clone(&closed.record);
         if is_kept {
             // In before out: whoever asks for it in between finds it.
             let mut last = self.last();
@@ -77,11 +87,13 @@ impl Table {
             }
             last.push_back(Arc::new(closed));
         }
-        let mut shard = self.shard(number);
-        shard.remove(&number);
-        if shard.len() < shard.capacity() / 4 {
-            let room = shard.len() * 2;
-            shard.shrink_to(room); // a crowd that has gone leaves no room kept for it
+        let mut shard = self.shard(record.number);
+        shard.over.add(&record);
+        let open = &mut shard.open;
+        open.remove(&record.number);
+        if open.len() < open.capacity() / 4 {
+            let room = open.len() * 2;
+            open.shrink_to(room); // a crowd that has gone leaves no room kept for it
         }
     }
 
@@ -90,14 +102,28 @@ impl Table {
         let mut all = Vec::new();
         for shard in &self.open {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(shard.values().cloned());
+            all.extend(shard.open.values().cloned());
         }
         all.sort_unstable_by_key(|record| record.number);
         all
     }
 
     pub(super) fn find(&self, number: u64) -> Option<Arc<Record>> {
-        self.shard(number).get(&number).cloned()
+        self.shard(number).open.get(&number).cloned()
+    }
+
+    /// What went over connections to this backend since greenroom began. Never less than the last time: what is over
+    /// stays counted.
+    pub(super) fn traffic(&self) -> Sums {
+        let mut sums = Sums::default();
+        for shard in &self.open {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            sums.extend(&shard.over);
+            for record in shard.open.values() {
+                sums.add(record);
+            }
+        }
+        sums
     }
 
     /// The last that were closed, the latest first.
@@ -105,7 +131,7 @@ impl Table {
         self.last().iter().rev().cloned().collect()
     }
 
-    fn shard(&self, number: u64) -> MutexGuard<'_, HashMap<u64, Arc<Record>>> {
+    fn shard(&self, number: u64) -> MutexGuard<'_, Shard> {
         let index = usize::try_from(number % BOOK_SHARDS as u64).unwrap_or(0); // less than the length
         self.open[index].lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -108,6 +108,7 @@ impl Estate {
             log: ground.log.clone(),
             reloads,
             configurations: admin::Configurations::default(),
+            requests: admin::Requests::default(),
         };
         let estate = Arc::new(Self {
             ground,

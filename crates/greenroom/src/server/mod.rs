@@ -41,6 +41,7 @@ use crate::relay::Drain;
 use crate::supervise::{Outer, Rlimit};
 use crate::telemetry::{Format, Log};
 use crate::threads::Threads;
+use crate::trace::Tracer;
 
 use estate::{Estate, Ground};
 use reload::Reloader;
@@ -165,6 +166,9 @@ async fn house(config: Arc<Config>, site: Site, log: Log) -> u8 {
     } else {
         stop::serve(&house).await
     };
+    if let Some(tracer) = house.registry.tracer() {
+        tracer.flush().await;
+    }
     house.log.say(house.registry.ledger(code));
     code
 }
@@ -172,6 +176,7 @@ async fn house(config: Arc<Config>, site: Site, log: Log) -> u8 {
 /// Opens the doors for clients, then that for who asks about greenroom itself.
 fn open(config: &Arc<Config>, site: Site, log: Log) -> Result<House, String> {
     let registry = Registry::new(log.clone(), descriptor_limit(), &config.limits);
+    registry.trace_to(Tracer::start(config, &log));
     tokio::spawn(memory::give_back(Arc::clone(&registry.crowd_gone)));
     tokio::spawn(crate::watch::run(Arc::clone(&registry)));
     if let Some(folder) = &config.state_dir {

@@ -46,6 +46,8 @@ struct Inner {
     /// The last that the writer has taken, and has written.
     taken: u64,
     written: u64,
+    /// How many the writer has never taken.
+    dropped: u64,
     writer_waits: bool,
     /// Somebody waits until all is written.
     is_flushed: bool,
@@ -128,10 +130,16 @@ impl Ring {
             inner = self.came.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         let missed = inner.gone.saturating_sub(inner.taken);
+        inner.dropped += missed;
         let from = inner.taken.max(inner.gone);
         let events: Vec<_> = inner.behind(from).take(most).cloned().collect();
         inner.taken = from + events.len() as u64;
         Some((missed, events))
+    }
+
+    /// How many were let go before the writer took them.
+    pub(super) fn dropped(&self) -> u64 {
+        self.inner().dropped
     }
 
     /// What was taken is written. Whether the writer may rest a moment, as nobody waits for the end.

@@ -44,6 +44,7 @@ fn the_defaults_of_the_schema_are_those_that_take_effect() {
             "drain" => &schema["definitions"]["Drain"],
             below if below.starts_with("drain.") => &schema["definitions"]["Manner"],
             "admin" => &schema["definitions"]["Admin"],
+            "tracing" => &schema["definitions"]["Tracing"],
             "listener.main" => &schema["definitions"]["Listener"],
             other => panic!("{other}"),
         };

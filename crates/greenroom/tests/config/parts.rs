@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use greenroom::config::{Address, Admin, Backend, Check, HttpProbe, Pattern, ProbeKind, Secret, TellClients};
+use greenroom::config::{Address, Admin, Backend, Check, HttpProbe, Pattern, ProbeKind, Secret, TellClients, Tracing};
 use greenroom_core::readiness::{Item, Need, WhenDegraded};
 use greenroom_core::{check, phase};
 use proptest::prelude::*;
@@ -204,6 +204,14 @@ pub(crate) fn tell_clients() -> impl Strategy<Value = TellClients> {
         Just(TellClients::Header),
         "[ -z|~é]{1,12}(\\{level\\})?[\"\\\\]?(\\{missing\\})?".prop_map(TellClients::Message),
     ]
+}
+
+pub(crate) fn tracing() -> impl Strategy<Value = Tracing> {
+    let endpoint = prop::option::of("http://[a-z]{1,8}:4318/[a-z]{1,8}");
+    (endpoint, 1..=1_000_usize).prop_map(|(endpoint, sample_per_mille)| Tracing {
+        endpoint,
+        sample_per_mille,
+    })
 }
 
 pub(crate) fn admin() -> impl Strategy<Value = Admin> {

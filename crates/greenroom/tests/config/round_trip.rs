@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use greenroom::config::{
     Address, Admin, Backend, Config, Flags, HeaderEdits, HostPattern, HttpMode, Limits, Listener, LogFormat, Process,
-    Purpose, Ready, Route, Secrets, Shed, load_bytes, to_toml,
+    Purpose, Ready, Route, Secrets, Shed, Tracing, load_bytes, to_toml,
 };
 use greenroom_core::backoff::RestartPolicy;
 use greenroom_core::readiness::Need;
@@ -205,13 +205,22 @@ fn config() -> impl Strategy<Value = Config> {
             prop::option::of("/?[a-z \"]{1,8}"),
             profile,
             holding::limits(),
+            parts::tracing(),
         );
         (named, backend, route, top).prop_map(assemble)
     })
 }
 
 /// What stands at the top of a configuration.
-type Top = (Duration, LogFormat, Admin, Option<String>, Option<&'static str>, Limits);
+type Top = (
+    Duration,
+    LogFormat,
+    Admin,
+    Option<String>,
+    Option<&'static str>,
+    Limits,
+    Tracing,
+);
 
 /// The names of listeners with their hosts, backends, routes each with its wish, and the top.
 type Parts = (
@@ -224,7 +233,7 @@ type Parts = (
 /// Makes of the parts a configuration that is valid: routes for different clients, and one that
 /// leads to each backend from each listener.
 fn assemble(parts: Parts) -> Config {
-    let (names, mut backends, mut routes, (grace, log_format, admin, state_dir, profile, mut limits)) = parts;
+    let (names, mut backends, mut routes, (grace, log_format, admin, state_dir, profile, mut limits, tracing)) = parts;
     let listeners: Vec<Listener> = names
         .into_iter()
         .enumerate()
@@ -285,6 +294,7 @@ fn assemble(parts: Parts) -> Config {
         reload_on_change: grace.as_millis() % 2 == 1,
         profile: profile.map(Into::into),
         limits,
+        tracing,
         drain: super::draining::drain(grace, starts),
     }
 }

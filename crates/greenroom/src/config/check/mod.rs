@@ -18,6 +18,7 @@ mod needs;
 mod phases;
 mod probes;
 mod routes;
+mod tracing;
 mod watch;
 
 pub(crate) use drain::{too_long, words_fit};
@@ -116,6 +117,7 @@ impl Checker<'_> {
         let profile = self.profile(root.profile);
         let user_limit = known::place_of_limit(&root.limits);
         let limits = self.limits(root.limits);
+        let tracing = self.tracing(root.tracing);
         let (admin, places) = self.admin(root.admin);
         let doors = self.listeners(root.listener);
         let backends_are_known = !root.backend.is_wrong();
@@ -145,6 +147,7 @@ impl Checker<'_> {
             reload_on_change,
             profile,
             limits,
+            tracing,
             drain,
         }
     }

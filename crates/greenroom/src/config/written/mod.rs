@@ -29,6 +29,7 @@ pub(super) use kinds::{
 };
 pub(super) use readiness::{Admin, Check, Phase, Profile, Profiles};
 pub(super) use tables::{Keys, Many, Named, TextTable};
+pub(super) use tracing::Tracing;
 
 use super::problem::Problem;
 use super::source::Place;
@@ -75,6 +76,7 @@ macro_rules! written {
 
 mod drain;
 mod readiness;
+mod tracing;
 
 written! {
     /// Where clients come to, which servers are behind, and which client goes where.
@@ -101,6 +103,8 @@ written! {
         drain: Drain,
         /// Bounds of the whole process, and of what one address may take of it.
         limits: Limits,
+        /// Where traces of opening handshakes are sent.
+        tracing: Tracing,
         /// Addresses that clients come to, by name. Without one: `main`, at `0.0.0.0:$PORT` if `PORT` is
         /// set in the environment, else at `127.0.0.1:8080`.
         #[schemars(extend("maxProperties" = LISTENERS_MAX))]

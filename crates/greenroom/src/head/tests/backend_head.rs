@@ -1,7 +1,9 @@
 //! What the backend gets.
 
 use super::{crlf, forward, to_backend, upgrade, valid_and, valid_but};
+use crate::config::HeaderEdits;
 use crate::head::Forward;
+use crate::trace::{Context, Sent};
 use std::net::{IpAddr, Ipv6Addr};
 
 const OWN: &str = "X-Forwarded-For: 192.0.2.7\nX-Forwarded-Proto: http\nX-Forwarded-Host: example.org\n\
@@ -70,6 +72,58 @@ fn what_a_client_must_not_say_never_arrives() {
         to_backend(&upgrade(&head), &forward()),
         plain,
         "own fields cannot be nominated away"
+    );
+}
+
+#[test]
+fn the_backend_hears_of_one_place_in_a_trace_and_of_ours_where_there_is_one() {
+    let said =
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\nTracestate: a=1\nTraceParent: x\n";
+    let context = Context {
+        trace: [0x11; 16],
+        span: [0x22; 8],
+        flags: 1,
+    };
+    let own = "traceparent: 00-11111111111111111111111111111111-2222222222222222-01\r\n";
+    let all = |head: &str| -> Vec<String> {
+        let lines = head.split_inclusive("\r\n");
+        lines
+            .filter(|line| line.to_lowercase().starts_with("trace"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let sent = |is_root| Forward {
+        trace: Some(Sent { context, is_root }),
+        ..forward()
+    };
+    let nominating = valid_but(
+        "Connection: Upgrade\n",
+        &format!("Connection: Upgrade, traceparent\n{said}"),
+    );
+    for head in [valid_and(said), nominating] {
+        assert_eq!(
+            all(&to_backend(&upgrade(&head), &sent(false))),
+            ["Tracestate: a=1\r\n", own]
+        );
+        assert_eq!(all(&to_backend(&upgrade(&head), &sent(true))), [own], "a new trace");
+    }
+    assert_eq!(
+        all(&to_backend(&upgrade(&valid_and(said)), &forward())).len(),
+        3,
+        "as they came"
+    );
+    let edits = HeaderEdits {
+        set: Vec::new(),
+        remove: vec!["traceparent".into()],
+    };
+    let without = Forward {
+        edits: &edits,
+        ..sent(true)
+    };
+    assert_eq!(
+        all(&to_backend(&upgrade(&valid_and(said)), &without)),
+        [""; 0],
+        "the route has its way"
     );
 }
 

@@ -79,6 +79,7 @@ fn forward() -> Forward<'static> {
         edits: &NO_EDITS,
         is_accepted: false,
         degraded: None,
+        trace: None,
         target: None,
         authority: "127.0.0.1:8000",
     }

@@ -100,6 +100,7 @@ fn to_a_strange_name_health_says_yes_or_no_and_nothing_else() {
         "serve",
         &format!("[admin]\naddress = \"{door}\"\n[backend.app]\naddress = \"127.0.0.1:1\"\nready = \"listen\"\n"),
     );
+    rig.until("it is asked at all its doors", |status| status["backend"] == "app");
     let ask = |fields: &str| {
         let mut client = Raw::connect(&door);
         client.send(format!("GET /startupz HTTP/1.1\r\nConnection: close\r\n{fields}\r\n"));
@@ -147,6 +148,7 @@ fn who_guesses_tokens_is_sent_away_for_a_while_and_nobody_else_is() {
         },
         |_| {},
     );
+    rig.until("it is asked at all its doors", |status| status["backend"] == "app");
     let ask = |last: u8, token: &str| {
         let mut client = Raw::connect_from(last, &door);
         client.send(format!(

@@ -20,7 +20,7 @@ use common::{
 
 /// All that the hundred reloads change back and forth. `round` decides what is there; the relayed, the held and their routes stay.
 fn variant(round: usize, places: &Places) -> String {
-    let is = |every: usize| round % every == 0;
+    let is = |every: usize| round.is_multiple_of(every);
     let line = |is: bool, text: &str| if is { format!("{text}\n") } else { String::new() };
     let mut text = line(is(2), "grace = \"7s\"");
     text += "[limits]\n";
@@ -228,7 +228,7 @@ fn nobody_is_touched_by_a_hundred_reloads() {
 fn a_hundred_and_twenty_reloads_leave_nothing_behind() {
     let (one, two) = (Named::start("one"), Named::start("two"));
     let text = |round: usize| {
-        let other = if round % 2 == 0 { &one } else { &two };
+        let other = if round.is_multiple_of(2) { &one } else { &two };
         let routes: String = (0..200)
             .map(|route| format!("[[route]]\npath = \"/{route}/{}\"\nbackend = \"app\"\n", round % 3))
             .collect();

@@ -284,7 +284,7 @@ mod tests {
         let entry = registry.accept(HERE).unwrap();
         let (_client, ours) = pair().await;
         let front = Arc::new(crate::http::tests::front());
-        let future = serve(front, ours.into_std().unwrap(), entry);
+        let future = serve(Door::new(front), ours.into_std().unwrap(), entry);
         assert!(size_of_val(&future) <= 144, "{}", size_of_val(&future));
     }
 

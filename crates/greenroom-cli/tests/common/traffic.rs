@@ -63,7 +63,7 @@ impl End {
         message.resize(16 + length, u8::try_from(self.sent % 251).unwrap());
         self.send(0x82, &message);
         self.sent += 1;
-        if self.sent % 3 == 0 {
+        if self.sent.is_multiple_of(3) {
             let ping = Self::stamp(self.pings, self.salt, self.is_client);
             self.send(0x89, &ping);
             self.pings += 1;

@@ -213,13 +213,12 @@ impl Driver {
         let (starts, learned) = watch::channel(parts.starts);
         let (standing, stands) = watch::channel(Standing::new(clock::now(), usual));
         let (pool, inbox) = (Arc::new(Pool::default()), Arc::new(Inbox::default()));
-        let authority = parts.address.to_string();
-        let look_now = Arc::new(Notify::new());
+        let look_now = Arc::<Notify>::default();
         let check_now: Arc<[Notify]> = settings.checks.iter().map(|_| Notify::new()).collect();
         let seen = front::Backend {
             name: settings.name.clone(),
             label: parts.log.label(),
-            authority: authority.clone(),
+            authority: parts.address.to_string(),
             inbox: Arc::clone(&inbox),
             names: parts.names.clone(),
             pool: Arc::clone(&pool),
@@ -260,7 +259,7 @@ impl Driver {
             standing,
             starts,
             config: parts.config,
-            authority,
+            authority: parts.address.to_string(),
             pool,
             last_look: LastLook::default(),
             look_now: Arc::clone(&look_now),

@@ -78,7 +78,7 @@ mod tests {
     /// than was written, and is exact in the end.
     #[test]
     fn what_went_over_connections_is_summed_once_and_never_falls_while_they_close() {
-        let (connections, writes) = (2_000_u64, 20_u64);
+        let (connections, writes) = (50_000_u64, 1_u64);
         let registry = Registry::new(Log::start(Format::Json), 1 << 16, &Limits::default());
         let layers = Layers {
             file: None,

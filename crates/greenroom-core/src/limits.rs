@@ -4,15 +4,19 @@
 //! a defect. Hitting a bound is never silent: it is a [`crate::event::Refusal`]
 //! or a [`crate::event::CloseCause`] with a name and a count.
 
-use core::time::Duration;
-
 mod acts;
 mod drain;
+mod gate;
 mod measuring;
+mod watch;
+
+use core::time::Duration;
 
 pub use acts::*;
 pub use drain::*;
+pub use gate::*;
 pub use measuring::*;
+pub use watch::*;
 
 /// One kibibyte.
 pub const KIB: usize = 1024;
@@ -347,30 +351,6 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// Retry-After before start-up times are known, in seconds, least and most.
 pub const RETRY_AFTER_SECONDS: (u32, u32) = (1, 5);
 
-// ── Silent, idle, old and slow connections ─────────────────────────────────
-
-/// How often the connections are looked at whose routes ask for it. Half of the least time that may be asked for, and
-/// a look at 100,000 connections takes some 1 % of it.
-pub const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// A longer time between two looks means that greenroom itself did not run: times begin anew.
-pub const WATCH_GAP: Duration = Duration::from_millis(1500);
-/// Connections that are looked at in one go, before others of the house have their turn.
-pub const WATCH_PIECE: usize = 1_024;
-/// The least and the most of what a route may ask for: `ping_interval`, `ping_timeout`, `idle_timeout`, `slow_after`.
-pub const WATCH_TIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
-/// How long a client may leave a ping unanswered: as long as in most WebSocket libraries.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// The least and the most that `max_lifetime` may be.
-pub const LIFETIME_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 24 * 3600));
-/// Each connection lives from so many hundredths of its `max_lifetime` to all of it.
-pub const LIFETIME_LEAST_PERCENT: u32 = 90;
-/// How long a client may take too little before it is closed, with `slow = "close"`.
-pub const SLOW_AFTER: Duration = Duration::from_secs(10);
-/// So many bytes must wait for it then, with what the kernel has not delivered: who waits for less lacks nothing.
-pub const SLOW_BYTES: usize = 16 * KIB;
-/// The least and the most that may be configured for that: Linux keeps at most 4 MiB for a socket, if nobody changed it.
-pub const SLOW_BYTES_RANGE: (u64, u64) = (1, 16 * 1024 * KIB as u64);
-
 // ── Clients by address ─────────────────────────────────────────────────────
 
 /// Addresses of which something is remembered: connections that are open, handshakes of late. For one more the
@@ -595,72 +575,3 @@ pub const HEAD_TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100)
 pub const DIALS_MAX_MOST: usize = 10_000;
 /// The most that `body_max` may be: 1 TiB; no limit at all is said by leaving it out.
 pub const BODY_MAX_MOST: u64 = 1 << 40;
-
-/// The bounds that one gate keeps to; routes may set their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GateLimits {
-    /// Clients that wait at the most.
-    pub held_max: usize,
-    /// Plain requests that wait at the most.
-    pub http_held_max: usize,
-    /// See [`HTTP_ALONE`].
-    pub http_alone: Duration,
-    /// WebSocket clients of one address that wait at the most; `None`: no limit.
-    pub held_per_address: Option<usize>,
-    /// The same of one key.
-    pub held_per_key: Option<usize>,
-    /// Whether those who wait take turns by their key.
-    pub fair: bool,
-    /// Dials without an answer at one time.
-    pub dials_max: usize,
-    /// Dials that begin in a second at the most; `None`: no limit.
-    pub release_rate: Option<usize>,
-    /// See [`SLOW_HANDSHAKE`].
-    pub slow_handshake: Duration,
-    /// See [`DIAL_PATIENCE`].
-    pub dial_patience: Duration,
-    /// [`SETTLE`] and [`SETTLE_SLACK`].
-    pub settle: Duration,
-    /// See [`SETTLE_WARNED`].
-    pub settle_warned: Duration,
-    /// See [`SETTLE_MAX`].
-    pub settle_max: Duration,
-    /// See [`PROVE_FOR`].
-    pub prove_for: Duration,
-    /// See [`CANARY_EVERY`].
-    pub canary_every: Duration,
-    /// See [`CANARY_PATIENCE`].
-    pub canary_patience: Duration,
-    /// See [`REJECTIONS_MAX`].
-    pub rejections_max: u8,
-    /// See [`DEATHS_MAX`].
-    pub deaths_max: u8,
-    /// See [`READY_DOUBT`].
-    pub ready_doubt: Duration,
-}
-
-impl Default for GateLimits {
-    fn default() -> Self {
-        Self {
-            held_max: HELD_MAX,
-            http_held_max: HTTP_HELD_MAX,
-            http_alone: HTTP_ALONE,
-            held_per_address: None,
-            held_per_key: None,
-            fair: false,
-            dials_max: DIALS_MAX,
-            release_rate: None,
-            slow_handshake: SLOW_HANDSHAKE,
-            dial_patience: DIAL_PATIENCE,
-            settle: SETTLE.saturating_add(SETTLE_SLACK),
-            settle_warned: SETTLE_WARNED,
-            settle_max: SETTLE_MAX,
-            prove_for: PROVE_FOR,
-            canary_every: CANARY_EVERY,
-            canary_patience: CANARY_PATIENCE,
-            rejections_max: REJECTIONS_MAX,
-            deaths_max: DEATHS_MAX,
-            ready_doubt: READY_DOUBT,
-        }
-    }
-}

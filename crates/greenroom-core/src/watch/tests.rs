@@ -1,3 +1,5 @@
+//! The decisions of the watch: when each is made, and never before.
+
 use super::*;
 use crate::drain::seed_for;
 use crate::limits::WATCH_EVERY;

@@ -1,3 +1,5 @@
+//! The watch at its grid, its end, and its cost.
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Own Pongs are taken out of a stream at any split, and nothing else is.
+
 use super::super::{ping_frame, pong_frame};
 use super::*;
 use proptest::prelude::*;

@@ -150,6 +150,15 @@ pub fn connection(one: &Connection) -> String {
             format!("{size}, {} messages that greenroom was told to send", one.messages_own),
         );
     }
+    kept_and_pinged(one, &mut fact);
+    if let Some(end) = &one.end {
+        fact("ended", format!("{} ago: {}", spoken(end.ago_ms), ended(end)));
+    }
+    out
+}
+
+/// What waits for one of its sides, and what became of pings.
+fn kept_and_pinged(one: &Connection, fact: &mut impl FnMut(&str, String)) {
     for (name, kept, whom) in [
         ("kept up", one.buffered_up, "backend"),
         ("kept down", one.buffered_down, "client"),
@@ -167,10 +176,6 @@ pub fn connection(one: &Connection) -> String {
             format!("the backend left {} pings unanswered", one.pongs_missed),
         );
     }
-    if let Some(end) = &one.end {
-        fact("ended", format!("{} ago: {}", spoken(end.ago_ms), ended(end)));
-    }
-    out
 }
 
 /// Why a connection is where it is, or how and why it ended: a sentence.

@@ -1,3 +1,5 @@
+//! What is read while an answer is missing, and what a socket tells.
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

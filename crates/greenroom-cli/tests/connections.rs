@@ -212,6 +212,17 @@ impl Heard {
     }
 }
 
+impl Heard {
+    /// It has told of the end of each that came, once, and why.
+    fn has_told_all(&mut self, rig: &Rig, came: u64) {
+        self.listen(rig);
+        assert_eq!(ledger(rig), (self.closed.clone(), self.refused.clone()));
+        let all: BTreeSet<_> = (1..=came).collect();
+        assert_eq!(self.over, all, "the stream has told of the end of each");
+        assert!(self.opened.is_subset(&all) && self.opened.len() > all.len() / 2);
+    }
+}
+
 /// What the ledger's lines say, added up.
 fn ledger(rig: &Rig) -> (Words, Words) {
     let (mut closed, mut refused) = <(Words, Words)>::default();
@@ -296,11 +307,6 @@ fn after_every_batch_of_comings_and_goings_all_tell_the_same() {
     assert_eq!((accepted, closed), (came, came));
     let ended = told(&rig, &["ps", "--closed", "--limit", "10000"]);
     assert_eq!(ended["total"], came, "each has a line among the closed");
+    heard.has_told_all(&rig, came);
     no_place_of_a_user_is_lost(&rig, came);
-    heard.listen(&rig);
-    let told = ledger(&rig);
-    assert_eq!((told.0, told.1), (heard.closed, heard.refused));
-    let all: BTreeSet<_> = (1..=came).collect();
-    assert_eq!(heard.over, all, "the stream has told of the end of each");
-    assert!(heard.opened.is_subset(&all) && heard.opened.len() > all.len() / 2);
 }

@@ -220,7 +220,8 @@ impl Registry {
     /// Clients that may be connected at one time.
     #[must_use]
     pub fn clients_max(&self) -> usize {
-        self.descriptors_of_clients().min(self.connections_max().unwrap_or(usize::MAX))
+        self.descriptors_of_clients()
+            .min(self.connections_max().unwrap_or(usize::MAX))
     }
 
     /// Descriptors that clients may have.

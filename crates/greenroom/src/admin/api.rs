@@ -8,12 +8,13 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, middleware};
 use greenroom_core::event::Generation;
-use greenroom_core::limits::{ADMIN_PUSH_MAX, PHASE_NAME_MAX, REASON_MAX};
+use greenroom_core::limits::{ACT_BODY_MAX, ADMIN_PUSH_MAX, PHASE_NAME_MAX, REASON_MAX};
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::Input;
 use schemars::JsonSchema;
@@ -159,11 +160,34 @@ fn finished(router: Router<Arc<Asked>>, help: String) -> Router<Arc<Asked>> {
     let other = problem.clone();
     router
         .layer(DefaultBodyLimit::max(ADMIN_PUSH_MAX))
+        .layer(middleware::from_fn(objects))
         .fallback(move || std::future::ready(problem(StatusCode::NOT_FOUND, "nothing is at this path")))
         .method_not_allowed_fallback(move || {
             let error = "this path does not know the method";
             std::future::ready(other(StatusCode::METHOD_NOT_ALLOWED, error))
         })
+}
+
+/// A body is an object. The parser takes a list for one too, by the order of its fields: `[null]` would close a connection.
+async fn objects(request: Request, next: Next) -> Response {
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let refusal: Result<(), Refused> = match axum::body::to_bytes(body, ACT_BODY_MAX).await {
+        Err(_) => refuse(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is over {ACT_BODY_MAX} bytes, or did not come whole"),
+            "send less at a time",
+        ),
+        Ok(body) if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') => refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "the body is a list",
+            "send a JSON object such as {\"phase\": \"database\"}",
+        ),
+        Ok(body) => return next.run(Request::from_parts(parts, body.into())).await,
+    };
+    refusal.into_response()
 }
 
 /// A scrape.

@@ -213,7 +213,10 @@ impl Answer for Answered {
     fn describe(operation: &mut Operation<'_>) {
         for (status, about) in [
             (200, "It is taken, would be taken, or nothing is another"),
-            (409, "Something in it needs a restart, or cannot be had now: everything is as it was"),
+            (
+                409,
+                "Something in it needs a restart, or cannot be had now: everything is as it was",
+            ),
             (422, "The file is wrong: everything is as it was"),
         ] {
             let schema = operation.schema::<Reload>();

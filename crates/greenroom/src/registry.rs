@@ -9,6 +9,7 @@
 //! a free one is a condition of release; what each address has, where that is
 //! limited; and what each user has, where a route says who that is.
 
+mod entry;
 mod notice;
 mod own;
 mod record;
@@ -21,28 +22,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
+use greenroom_core::event::{CloseCause, Refusal, State};
 use greenroom_core::limits::{
-    CROWD_LEAST, CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, LOG_TEXT_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
+    CROWD_LEAST, CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
 };
-use greenroom_core::time::Time;
-use greenroom_core::users::{Full, Rule};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::addresses::{AddressBook, Counted};
+use crate::addresses::AddressBook;
 use crate::clock;
-use crate::config::{Limits, RouteOf};
+use crate::config::Limits;
 use crate::early::EarlyRoom;
-use crate::front::Backend;
-use crate::head::Kind;
-use crate::known;
 use crate::memory::Crowd;
-use crate::telemetry::{Event, Log, printable};
+use crate::telemetry::{Event, Log};
 use crate::trace::Tracer;
-use crate::users::{self, UserBook};
-use crate::visitors::Visit;
+use crate::users::UserBook;
 use crate::watch::Newcomers;
 
+pub use entry::Entry;
 pub(crate) use notice::{Close, Notice};
 pub(crate) use own::{Outcome, OwnMessage};
 pub use record::{Asked, Record, Traffic};
@@ -165,21 +161,7 @@ impl Registry {
         self.states[State::Opening as usize].fetch_add(1, Ordering::Relaxed);
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
         self.crowd.grows(open);
-        let mut entry = Entry {
-            registry: Arc::clone(self),
-            state: State::Opening,
-            record,
-            of: None,
-            is_opened: false,
-            cause: None,
-            refusal: None,
-            from: None,
-            detail: None,
-            counted: None,
-            counted_of_user: None,
-            visit: None,
-            _descriptor: self.descriptor(),
-        };
+        let mut entry = Entry::new(self, record);
         let (used, most) = (self.descriptors.load(Ordering::Relaxed), self.descriptors_of_clients());
         if is_crowded(used, most) || is_crowded(open, self.connections_max().unwrap_or(usize::MAX)) {
             self.send_idle_away();
@@ -193,7 +175,7 @@ impl Registry {
         };
         match counted {
             Ok(counted) => {
-                entry.counted = counted;
+                entry.count(counted);
                 Ok(entry)
             }
             Err(refusal) => {
@@ -388,229 +370,6 @@ impl Drop for Descriptor {
         self.0.descriptors.fetch_sub(1, Ordering::SeqCst);
         if self.0.starved.swap(false, Ordering::SeqCst) {
             self.0.changed.notify_waiters();
-        }
-    }
-}
-
-/// One connection in the books, from accept to close.
-#[derive(Debug)]
-pub struct Entry {
-    registry: Arc<Registry>,
-    state: State,
-    /// Its line in the books.
-    record: Arc<Record>,
-    /// Its backend, where there are several.
-    of: Option<Arc<str>>,
-    /// It was told of its first request.
-    is_opened: bool,
-    cause: Option<CloseCause>,
-    refusal: Option<Refusal>,
-    /// Where it was when its end began, and since when.
-    from: Option<(State, Time)>,
-    detail: Option<Box<str>>,
-    /// Its place among those of its address, where they are counted.
-    counted: Option<Box<Counted>>,
-    /// Its place among those of its user, where it has one.
-    counted_of_user: Option<Box<users::Counted>>,
-    /// Its place with the backend that its request is for.
-    visit: Option<Visit>,
-    _descriptor: Descriptor,
-}
-
-impl Entry {
-    /// Goes to the next state.
-    pub fn enter(&mut self, next: State) {
-        debug_assert!(self.state.may_become(next), "{} → {next}", self.state);
-        let (was_engaged, is_engaged) = (is_engaged(self.state), is_engaged(next));
-        if is_engaged && !was_engaged {
-            self.registry.engaged.fetch_add(1, Ordering::SeqCst);
-        }
-        // In before out, and seen in that order: whoever waits for the last one never counts too few.
-        self.registry.states[next as usize].fetch_add(1, Ordering::SeqCst);
-        self.registry.states[self.state as usize].fetch_sub(1, Ordering::SeqCst);
-        if matches!(next, State::Closing | State::Closed) {
-            self.from.get_or_insert_with(|| self.record.state());
-        }
-        self.state = next;
-        let now = clock::now();
-        self.record.enter(next, now);
-        if next == State::Relaying {
-            let relaying = Event::Relaying {
-                connection: self.record.number,
-                session: self.record.session(),
-                after_ms: millis(now.since(self.record.accepted_at)),
-            };
-            self.registry.log.say_of(self.of.clone(), relaying);
-        }
-        if next == State::Opening {
-            self.visit = None; // it only waits for another request
-        }
-        if was_engaged && next == State::Opening {
-            self.registry.disengage();
-        }
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn state(&self) -> State {
-        self.state
-    }
-
-    /// Gives it the number under which the backend and the log know it.
-    pub fn set_session(&mut self, id: SessionId) {
-        self.record.set_session(id.0);
-    }
-
-    /// Its request is for this backend by this route, or for none: so the log and the books name it.
-    pub(crate) fn asks(&mut self, of: Option<(&Backend, RouteOf)>, request: &Kind) {
-        self.of = of.as_ref().and_then(|(backend, _)| backend.label.clone());
-        let path = printable(request.path(), LOG_TEXT_MAX);
-        if !std::mem::replace(&mut self.is_opened, true) {
-            let opened = Event::Opened {
-                connection: self.record.number,
-                address: self.record.peer,
-                kind: match request {
-                    Kind::Upgrade(_) => "websocket",
-                    Kind::Http(_) => "http",
-                },
-                route: of.as_ref().map(|(_, route)| route.name.clone()),
-                path: path.clone(),
-            };
-            self.registry.log.say_of(self.of.clone(), opened);
-        }
-        self.visit = of.as_ref().map(|(backend, _)| backend.visitors.enter());
-        self.record.asks(of.map(|(_, route)| Asked {
-            known: known::of(&route.known_by, request).unwrap_or_default(), // where nobody can tell, it is refused
-            route,
-            path: path.into(),
-        }));
-    }
-
-    /// It is a WebSocket of this user; the rule says whether there may be another.
-    pub(crate) fn of_user(&mut self, user: &Arc<str>, rule: Option<Rule>) -> Result<(), Full> {
-        self.counted_of_user = Some(self.registry.users.come(user, rule, &self.record)?);
-        Ok(())
-    }
-
-    /// Its line in the books.
-    pub(crate) fn record(&self) -> &Arc<Record> {
-        &self.record
-    }
-
-    /// Its number, if it has arrived.
-    #[must_use]
-    pub fn session(&self) -> Option<SessionId> {
-        self.record.session().map(SessionId)
-    }
-
-    /// How many connections are in a state now.
-    #[must_use]
-    pub fn peers(&self, state: State) -> u64 {
-        self.registry.count(state)
-    }
-
-    /// When it was accepted.
-    #[must_use]
-    pub fn accepted_at(&self) -> Time {
-        self.record.accepted_at
-    }
-
-    /// Names why it ends. The first cause counts: later ones are consequences.
-    pub fn ends(&mut self, cause: CloseCause) {
-        self.cause.get_or_insert(cause);
-    }
-
-    /// Names why it ends, with what is known of it.
-    pub fn ends_with(&mut self, cause: CloseCause, detail: impl Into<Option<String>>) {
-        if self.cause.is_none() {
-            self.cause = Some(cause);
-            self.detail = detail.into().map(Into::into);
-        }
-    }
-
-    /// Its backend's 101 sets a cookie, and it has its 101 already.
-    pub(crate) fn lost_cookie(&self) {
-        self.registry.cookies_lost.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a refusal; the caller writes the answer.
-    pub fn refused(&mut self, refusal: Refusal, detail: Option<String>) {
-        self.refused_for(refusal, detail, None);
-    }
-
-    /// The same, with what it asked for.
-    pub(crate) fn refused_for(&mut self, refusal: Refusal, detail: Option<String>, request: Option<&Kind>) {
-        if self.cause.is_none() {
-            self.refusal = Some(refusal);
-            self.detail = detail.as_deref().map(Into::into);
-        }
-        self.ends(CloseCause::Refused);
-        self.registry.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
-        let session = self.record.session();
-        let is_accepted = self.record.accepted().is_some();
-        let shown = |text: &str| Some(printable(text, LOG_TEXT_MAX)).filter(|text| !text.is_empty());
-        let event = Event::Refused {
-            connection: self.record.number,
-            session,
-            refusal: refusal.word(),
-            status: (!is_accepted).then(|| refusal.status()),
-            code: is_accepted.then(|| refusal.close_code()),
-            host: request.and_then(|request| shown(request.host())),
-            path: request.and_then(|request| shown(request.path())),
-            detail,
-        };
-        self.registry.log.say_of(self.of.clone(), event);
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.counted_of_user = None; // whoever is in a user's line can still be told to go
-        self.record.mailbox.shut();
-        // Its places are free before it is told of: who hears it may take them.
-        self.counted = None;
-        let open = self.registry.open.fetch_sub(1, Ordering::SeqCst) - 1;
-        self.registry.crowd.shrinks(open);
-        let cause = self.cause.unwrap_or(CloseCause::Internal);
-        let was_engaged = is_engaged(self.state);
-        self.enter(State::Closed);
-        self.registry.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
-        let at = clock::now();
-        let is_told = cause != CloseCause::Silent;
-        let closed = Closed {
-            record: Arc::clone(&self.record),
-            at,
-            from: self.from.unwrap_or((State::Opening, self.record.accepted_at)), // `enter` has said it
-            cause,
-            refusal: self.refusal,
-            detail: self.detail.clone(),
-            asked: self.record.asks_for().map(|asked| Names {
-                backend: asked.route.backend().name.as_str().into(),
-                route: asked.route.name.as_str().into(),
-                path: asked.path.clone(),
-                known: asked.known.clone(),
-            }),
-        };
-        let at_the_door = [
-            Refusal::Descriptors,
-            Refusal::Connections,
-            Refusal::ConnectionsOfAddress,
-        ];
-        let is_kept = is_told && self.refusal.is_none_or(|refusal| !at_the_door.contains(&refusal));
-        self.registry.table.close(closed, is_kept);
-        self.record.asks(None); // the last lines are kept for long, and its configuration is not for them
-        if is_told {
-            let closed = Event::Closed {
-                connection: self.record.number,
-                session: self.record.session(),
-                cause: cause.word(),
-                detail: self.detail.take().filter(|_| self.refusal.is_none()).map(String::from),
-                lasted_ms: millis(at.since(self.record.accepted_at)),
-            };
-            self.registry.log.say_of(self.of.take(), closed);
-        }
-        if was_engaged {
-            self.registry.disengage(); // all is told and counted
         }
     }
 }

@@ -149,6 +149,10 @@ pub(crate) fn run(
     Box::pin(drive(front, session, begun))
 }
 
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice: where they came, and where they are used"
+)]
 fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) -> impl Future<Output = ()> {
     async move {
         let end = match begun {

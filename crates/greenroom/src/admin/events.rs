@@ -333,7 +333,7 @@ impl Answer for Stream {
             },
             "required": ["id", "event", "data"],
         });
-        operation.answer(200, about, "text/event-stream", schema);
+        operation.answer(200, about, "text/event-stream", &schema);
     }
 }
 

@@ -47,12 +47,12 @@ impl IntoResponse for Health {
 impl Answer for Health {
     fn describe(operation: &mut Operation<'_>) {
         let text = || serde_json::json!({ "type": "string" });
-        operation.answer(200, "It is so", "text/plain", text());
+        operation.answer(200, "It is so", "text/plain", &text());
         operation.answer(
             503,
             "It is not so: what is missing, a backend a line",
             "text/plain",
-            text(),
+            &text(),
         );
     }
 }

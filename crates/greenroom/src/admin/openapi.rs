@@ -226,7 +226,7 @@ impl Answer for This {
             200,
             "an OpenAPI 3.1 document",
             "application/json",
-            json!({ "type": "object" }),
+            &json!({ "type": "object" }),
         );
     }
 }
@@ -282,7 +282,7 @@ pub(super) struct Operation<'s> {
 
 impl Operation<'_> {
     /// It answers so.
-    pub(super) fn answer(&mut self, status: u16, about: &str, kind: &str, schema: Value) {
+    pub(super) fn answer(&mut self, status: u16, about: &str, kind: &str, schema: &Value) {
         let content = json!({ kind: { "schema": schema } });
         let answer = json!({ "description": about, "content": content });
         self.answers.insert(status.to_string(), answer);
@@ -421,7 +421,7 @@ pub(super) trait Answer {
 impl<T: JsonSchema> Answer for Json<T> {
     fn describe(operation: &mut Operation<'_>) {
         let schema = operation.schema::<T>();
-        operation.answer(200, "Done", "application/json", schema);
+        operation.answer(200, "Done", "application/json", &schema);
     }
 }
 
@@ -429,8 +429,8 @@ impl<T: JsonSchema> Answer for Json<T> {
 impl<T: JsonSchema> Answer for (StatusCode, Json<T>) {
     fn describe(operation: &mut Operation<'_>) {
         let schema = operation.schema::<T>();
-        operation.answer(200, "It was so before", "application/json", schema.clone());
-        operation.answer(201, "It is begun", "application/json", schema);
+        operation.answer(200, "It was so before", "application/json", &schema);
+        operation.answer(201, "It is begun", "application/json", &schema);
     }
 }
 

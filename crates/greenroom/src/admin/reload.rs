@@ -220,7 +220,7 @@ impl Answer for Answered {
             (422, "The file is wrong: everything is as it was"),
         ] {
             let schema = operation.schema::<Reload>();
-            operation.answer(status, about, "application/json", schema);
+            operation.answer(status, about, "application/json", &schema);
         }
     }
 }

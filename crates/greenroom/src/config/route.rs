@@ -161,7 +161,6 @@ mod tests {
             state_dir: None,
             reload_on_change: false,
             profile: None,
-            reload_on_change: false,
             limits: Limits::default(),
             drain: super::super::Drain::default(),
         }

@@ -209,12 +209,9 @@ impl Driver {
         let readiness = Readiness::new(parts.plan, clock::now());
         let (wanted, verdict) = watch::channel(readiness.wants_verdict());
         let (end, ends) = watch::channel(None);
-        let usual = parts.starts.usual();
+        let (standing, stands) = watch::channel(Standing::new(clock::now(), parts.starts.usual()));
         let (starts, learned) = watch::channel(parts.starts);
-        let (standing, stands) = watch::channel(Standing::new(clock::now(), usual));
         let (pool, inbox) = (Arc::new(Pool::default()), Arc::new(Inbox::default()));
-        let look_now = Arc::<Notify>::default();
-        let check_now: Arc<[Notify]> = settings.checks.iter().map(|_| Notify::new()).collect();
         let seen = front::Backend {
             name: settings.name.clone(),
             label: parts.log.label(),
@@ -226,6 +223,13 @@ impl Driver {
             learned: Default::default(),
             visitors: Arc::default(),
             early: parts.registry.early.part(),
+        };
+        let wants = Wants {
+            verdict,
+            look_now: Arc::default(),
+            check_now: settings.checks.iter().map(|_| Notify::new()).collect(),
+            end: ends,
+            learned,
         };
         let mut driver = Self {
             inbox,
@@ -262,19 +266,12 @@ impl Driver {
             authority: parts.address.to_string(),
             pool,
             last_look: LastLook::default(),
-            look_now: Arc::clone(&look_now),
-            check_now: Arc::clone(&check_now),
+            look_now: Arc::clone(&wants.look_now),
+            check_now: Arc::clone(&wants.check_now),
             index: parts.backend,
             is_over: false,
         };
         driver.show_degraded(); // what is not known yet is missing
-        let wants = Wants {
-            verdict,
-            look_now,
-            check_now,
-            end: ends,
-            learned,
-        };
         (driver, seen, wants)
     }
 

@@ -152,6 +152,10 @@ pub(super) fn wait<'a>(
 }
 
 /// Waits, and only then carries what it takes to part.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice: where they came, and where they are used"
+)]
 fn finish<'a>(
     front: &'a Front,
     mut waiting: Box<Waiting>,

@@ -92,14 +92,14 @@ mod tests {
             for _ in 0..connections {
                 let mut entry = registry.accept(HERE).unwrap();
                 let route = RouteOf::new(&config, 0);
-                entry.record.asks(Some(Asked {
+                entry.record().asks(Some(Asked {
                     route,
                     path: "/".into(),
                     known: None,
                 }));
                 for _ in 0..writes {
-                    entry.record.up.add(10, 1);
-                    entry.record.down.add(100, 2);
+                    entry.record().up.add(10, 1);
+                    entry.record().down.add(100, 2);
                 }
                 entry.ends(CloseCause::Silent); // of which the log says nothing
             }

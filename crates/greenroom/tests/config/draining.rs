@@ -8,7 +8,7 @@ use greenroom_core::limits::{DRAIN_REASON_MAX, GRACE_MAX};
 use greenroom_core::wire::CloseCode;
 
 /// One that fits that grace, drawn by it: each is another, so that the round trip sees many.
-pub fn drain(grace: Duration, starts: bool) -> Drain {
+pub(crate) fn drain(grace: Duration, starts: bool) -> Drain {
     let mut seed = grace.as_nanos() as u64; // an hour is far less
     let mut draw = |most: u64| {
         seed = splitmix64(seed);
@@ -49,6 +49,6 @@ pub fn drain(grace: Duration, starts: bool) -> Drain {
         kinds,
     };
     let needs = drain.longest(grace) + if starts { grace } else { Duration::ZERO };
-    let within = Some(GRACE_MAX).filter(|most| *most >= needs && grace.as_millis() % 3 == 0);
+    let within = Some(GRACE_MAX).filter(|most| *most >= needs && grace.as_millis().is_multiple_of(3));
     Drain { within, ..drain }
 }

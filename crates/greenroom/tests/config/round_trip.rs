@@ -288,7 +288,6 @@ fn assemble(parts: Parts) -> Config {
         routes: routes.into_iter().map(|(route, _)| route).collect(),
         grace,
         log_format,
-        reload_on_change: false,
         admin,
         state_dir: state_dir.map(Into::into),
         reload_on_change: grace.as_millis() % 2 == 1,

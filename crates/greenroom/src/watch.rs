@@ -1,7 +1,7 @@
 //! The watch over relayed connections whose routes ask for it: who is silent, idle, old or slow.
 //!
 //! One task of the house looks at all of them once per [`WATCH_EVERY`], so that no connection has a timer and no
-//! message costs anything for it. It reads what the books know of a connection and its [`Pulse`], asks core
+//! message costs anything for it. It reads what the books know of a connection and its `Pulse`, asks core
 //! ([`greenroom_core::watch`]), and leaves what is to be done in the connection's mailbox; the relay does it
 //! (`relay::beat`). While nobody asks for anything the task sleeps.
 //!

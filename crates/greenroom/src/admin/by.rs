@@ -1,7 +1,7 @@
 //! Who changes something from outside, and that it is said: each change through the admin API or a signal, done or
 //! refused, is one [`Event::Admin`] in the log and the event stream.
 //!
-//! ```ignore
+//! ```text
 //! async fn close(State(asked): State<Arc<Asked>>, by: By, …) -> Result<Json<…>, Refused> {
 //!     let what = format!("connection {number}");
 //!     let answer = try_close(…);

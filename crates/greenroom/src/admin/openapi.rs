@@ -1,7 +1,7 @@
 //! The admin API as one table: what is served, and the OpenAPI document of it, from the same lines.
 //!
 //! A line of the table is a path, a sentence, the statuses with which its handler may refuse, and the handler. What the
-//! document says of parameters, bodies and answers is read off the *types* of that handler ([`Input`], [`Answer`]) with
+//! document says of parameters, bodies and answers is read off the *types* of that handler (`Input`, `Answer`) with
 //! the derives that parse and write them. So nothing is served that the document does not tell of.
 //!
 //! The document is OpenAPI 3.1 (its schemas are JSON Schema 2020-12), made when it is first asked for.

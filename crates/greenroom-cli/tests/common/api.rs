@@ -18,6 +18,9 @@ fn a_change(path: &str) -> (&'static str, &'static str) {
         path if path.ends_with("/phases") => "{\"phase\":\"failed\",\"reason\":\"",
         "/v1/connections/close" => "{\"all\":true,\"reason\":\"",
         "/v1/connections/send" => "{\"all\":true,\"text\":\"",
+        "/v1/drain" => "{\"all\":true,\"window\":\"1s\",\"reason\":\"",
+        path if path.ends_with("/gate") => return ("{\"gate\":\"refuse\"", "}"),
+        "/v1/reload" => return ("{", "}"),
         _ => "{\"reason\":\"",
     };
     (before, "\"}")

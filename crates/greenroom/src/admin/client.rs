@@ -150,12 +150,8 @@ impl Client {
 
     /// Tells it to read its file again and to take it, or only to say what that would do. A refusal is an answer too.
     pub fn reload(&self, dry_run: bool) -> Result<Reload, ClientError> {
-        let path = if dry_run {
-            "/v1/reload?dry_run=true"
-        } else {
-            "/v1/reload"
-        };
-        let (_, bytes) = self.answer(Method::POST, path, Vec::new())?;
+        let body = format!("{{\"dry_run\": {dry_run}}}").into_bytes();
+        let (_, bytes) = self.answer(Method::POST, "/v1/reload", body)?;
         if let Ok(answer) = serde_json::from_slice(&bytes) {
             return Ok(answer);
         }

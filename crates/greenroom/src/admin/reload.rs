@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `POST /v1/reload` | reads the file again and takes it, as a whole or not at all: [`Reload`] |
-//! | `POST /v1/reload?dry_run=true` | the same, and takes nothing |
+//! | the same with `{"dry_run": true}` | the same, and takes nothing |
 //!
 //! 200: taken, would be taken, or nothing is another. 422: the file is wrong (`problems`). 409: something in it needs a
 //! restart, or cannot be had now. 503: others wait already. Whoever asks waits until it is done.
@@ -12,8 +12,8 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Asked;
-use super::api::{Refused, refuse};
+use super::api::{Problem, Refused, refuse};
 use super::by::By;
 use super::openapi::{Answer, Api, Operation};
 use crate::config::{Change, Config};
@@ -211,16 +211,18 @@ impl IntoResponse for Answered {
 
 impl Answer for Answered {
     fn describe(operation: &mut Operation<'_>) {
-        for (status, about) in [
-            (200, "It is taken, would be taken, or nothing is another"),
+        let (answer, problem) = (operation.schema::<Reload>(), operation.schema::<Problem>());
+        let either = serde_json::json!({ "anyOf": [answer, problem] });
+        for (status, about, schema) in [
+            (200, "It is taken, would be taken, or nothing is another", &answer),
             (
                 409,
                 "Something in it needs a restart, or cannot be had now: everything is as it was",
+                &answer,
             ),
-            (422, "The file is wrong: everything is as it was"),
+            (422, "The file is wrong, or the body is: everything is as it was", &either),
         ] {
-            let schema = operation.schema::<Reload>();
-            operation.answer(status, about, "application/json", &schema);
+            operation.answer(status, about, "application/json", schema);
         }
     }
 }
@@ -237,13 +239,13 @@ pub(super) fn routes(api: Api) -> Api {
 async fn post(
     State(asked): State<Arc<Asked>>,
     by: By,
-    how: Result<Query<How>, QueryRejection>,
+    how: Result<Option<Json<How>>, JsonRejection>,
 ) -> Result<Answered, Refused> {
-    let Query(How { dry_run }) = match how {
-        Ok(how) => how,
+    let dry_run = match how {
+        Ok(how) => how.is_some_and(|Json(how)| how.dry_run), // without a body: it is taken
         Err(rejection) => {
-            let help = "POST to /v1/reload, or to /v1/reload?dry_run=true";
-            return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text(), help);
+            let help = "send nothing, or JSON such as {\"dry_run\": true}";
+            return refuse(rejection.status(), rejection.body_text(), help);
         }
     };
     let Some(answer) = asked.reloads.ask(dry_run).await else {

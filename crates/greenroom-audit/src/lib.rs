@@ -10,6 +10,7 @@
 //! that was not measured. Times are nanoseconds on the machine's monotonic
 //! clock ([`clock`]), so that records of several processes can be compared.
 
+pub mod audit;
 pub mod backend;
 pub mod check;
 pub mod clients;

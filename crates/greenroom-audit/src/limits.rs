@@ -39,3 +39,65 @@ pub const DEMO_PULSE: Duration = Duration::from_millis(5);
 pub const DEMO_LOG_LINES: usize = 20;
 /// Bytes of one line that a child writes.
 pub const LINE_MAX: usize = 64 * 1024;
+
+/// Messages that one client of the audit sends: they come 1, 2, 4 … 128 units after its opening.
+pub const AUDIT_MESSAGES: usize = 9;
+/// The unit of these.
+pub const AUDIT_SEND_UNIT: Duration = Duration::from_millis(1);
+/// Characters of a close reason that are kept.
+pub const AUDIT_REASON: usize = 123;
+/// Clients of one run: what `--clients` may be, and what a start that takes very long may come to.
+pub const AUDIT_CLIENTS: u32 = 5_000;
+/// Runs of one audit.
+pub const AUDIT_RUNS: u32 = 1_000;
+/// How close together clients come when nothing is known of the start: few servers start faster.
+pub const AUDIT_COARSE: Duration = Duration::from_millis(10);
+/// Clients still come so long after the server is ready, at the least and at the most.
+pub const AUDIT_TAIL_MIN: Duration = Duration::from_millis(500);
+/// See [`AUDIT_TAIL_MIN`].
+pub const AUDIT_TAIL_MAX: Duration = Duration::from_secs(3);
+/// What is looked at beside an edge at the least: a start is never the same to the millisecond.
+pub const AUDIT_EDGE_MARGIN: Duration = Duration::from_millis(2);
+/// What a client waits for a missing answer when others have come: a live connection answers within milliseconds.
+pub const AUDIT_ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// A first answer that comes later than this is called late.
+pub const AUDIT_LATE: Duration = Duration::from_secs(1);
+/// How long a client stays open at the least: beyond what greenroom's gate waits for an early Close.
+pub const AUDIT_LINGER: Duration = Duration::from_millis(400);
+/// How long every so-manieth client stays, to see a Close that comes later still.
+pub const AUDIT_LINGER_LONG: Duration = Duration::from_millis(2_500);
+/// See [`AUDIT_LINGER_LONG`].
+pub const AUDIT_LONG_EACH: u32 = 8;
+/// How often the socket table is looked at: the uncertainty of *listen* where no client tells more.
+pub const AUDIT_LOOK: Duration = Duration::from_millis(1);
+/// In a quiet run the first client comes after this, and then one each: longer than most starts take.
+pub const AUDIT_QUIET: Duration = Duration::from_secs(5);
+/// How often it is looked whether the machine runs us.
+pub const AUDIT_PULSE: Duration = Duration::from_millis(5);
+/// From when on a late wake-up is a stall: timers of an idle machine are 1 ms late.
+pub const AUDIT_STALL: Duration = Duration::from_millis(20);
+/// How often the host's share is looked at; the kernel counts it in steps of 10 ms.
+pub const AUDIT_STEAL_EVERY: Duration = Duration::from_millis(100);
+/// Stalls that are kept.
+pub const AUDIT_STALLS: usize = 100_000;
+/// What the kernel may take to end a process that was killed.
+pub const AUDIT_KILL: Duration = Duration::from_secs(2);
+/// How often it is looked whether the processes of a run are gone.
+pub const AUDIT_SWEEP: Duration = Duration::from_millis(10);
+/// Last lines of CMD that are kept.
+pub const AUDIT_OUTPUT_LINES: usize = 20;
+/// Characters of such a line.
+pub const AUDIT_LINE: usize = 400;
+/// *Overtaken*, for the audit: both clients began, and both were opened, further apart than this. Nearer than that a
+/// client cannot tell from its own wake-ups.
+pub const AUDIT_ORDER_SLACK: Duration = Duration::from_millis(10);
+/// Runs of a server that hangs when it is met: each takes the whole time for a start.
+pub const AUDIT_HANGING_RUNS: u32 = 3;
+/// The last so many runs say where to look in the next.
+pub const AUDIT_SCALE_RUNS: usize = 5;
+/// How often a client of a restart sends, and how often it tries to come back.
+pub const AUDIT_RESTART_EVERY: Duration = Duration::from_millis(50);
+/// How long all is quiet before a restart, and after it before it is asked who is back.
+pub const AUDIT_RESTART_STEADY: Duration = Duration::from_secs(1);
+/// Clients of a restart at the most: each sends 20 messages a second, all the time.
+pub const AUDIT_RESTART_CLIENTS: u32 = 100;

@@ -1,0 +1,345 @@
+//! What is wrong with a server's start, in a sentence, and what to do. Pure.
+//!
+//! A [`Finding`] is claimed only from what was seen for certain (a client that a listener took and failed), or
+//! from a share whose 99.99 % interval leaves no other reading. Clients that are `unknown` count for nothing.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::edges::Zone;
+use super::judge::Outcome;
+use super::record::{Cause, Interval};
+use super::side::{Edge, LateHandler, Settle, Side};
+use super::stats::Share;
+use super::text::{between, list, percent, span};
+use crate::audit::plan::nanos;
+
+/// Something that is wrong with how a server starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+pub enum Finding {
+    /// It takes clients before it is ready, and fails them.
+    AcceptsEarly {
+        /// From listening to ready.
+        lead: Edge,
+        /// What became of them.
+        outcomes: Vec<(Outcome, u64)>,
+        /// Of all that came in that time.
+        failed: Share,
+        /// How long after the 101, where there was one.
+        settle: Option<Settle>,
+    },
+    /// It opens WebSockets before it is ready and loses what is said meanwhile.
+    LosesEarly {
+        /// From listening to ready.
+        lead: Edge,
+        /// Clients that lost their first message.
+        lost: Share,
+    },
+    /// It attaches its handler late: what comes at once after the opening is lost.
+    HandlerLate {
+        /// How late.
+        handler: LateHandler,
+    },
+    /// It loses first messages now and then.
+    LosesMessages {
+        /// First messages lost.
+        first: Share,
+        /// Messages lost.
+        all: Share,
+    },
+    /// It answers messages twice.
+    Doubles {
+        /// Clients.
+        clients: Share,
+    },
+    /// It answers messages in another order.
+    Reorders {
+        /// Clients.
+        clients: Share,
+    },
+    /// It fails clients although it had answered one.
+    FailsWhenReady {
+        /// What became of them.
+        outcomes: Vec<(Outcome, u64)>,
+        /// Clients.
+        failed: Share,
+        /// How long after the first answer the last of them came.
+        last_ns: u64,
+    },
+    /// It becomes ready when nobody comes early, and does not when somebody does.
+    HangsWhenMet {
+        /// Starts that never became ready.
+        never: u64,
+        /// Starts with clients.
+        runs: u64,
+        /// What its clients saw.
+        outcomes: Vec<(Outcome, u64)>,
+    },
+    /// Some of its starts fail.
+    StartsFail {
+        /// Starts that failed.
+        failed: u64,
+        /// Starts.
+        runs: u64,
+        /// How the last of them ended.
+        how: String,
+    },
+}
+
+/// Everything that is wrong with this side. `quiet_ready`: a start with hardly any clients became ready.
+#[must_use]
+pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let never = side.runs.iter().filter(|run| run.cause == Cause::NeverReady).count() as u64;
+    let runs = side.runs.len() as u64;
+    if never > 0 && (quiet_ready || never < runs) {
+        let outcomes = side.most(Zone::Race, |outcome| !outcome.is_good() && outcome != Outcome::Unknown);
+        found.push(Finding::HangsWhenMet { never, runs, outcomes });
+    }
+    starts(side, &mut found);
+    if let Some(lead) = side.lead {
+        early(side, lead, &mut found);
+    }
+    messages(side, &mut found);
+    let rejected = |outcome: Outcome| outcome.is_rejection() || outcome == Outcome::Refused;
+    let failed = side.count(Zone::Ready, rejected);
+    let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
+    if failed > 0 {
+        found.push(Finding::FailsWhenReady {
+            outcomes: side.most(Zone::Ready, rejected),
+            failed: Share::new(failed, known),
+            last_ns: side.last_rejected_ns.unwrap_or(0),
+        });
+    }
+    found
+}
+
+fn starts(side: &Side, found: &mut Vec<Finding>) {
+    let ended = side.runs.iter().filter_map(|run| match &run.cause {
+        Cause::Ended(how) => Some(how),
+        Cause::Finished | Cause::NeverReady | Cause::Interrupted => None,
+    });
+    let ended: Vec<_> = ended.collect();
+    if let Some(how) = ended.last() {
+        found.push(Finding::StartsFail {
+            failed: ended.len() as u64,
+            runs: side.runs.len() as u64,
+            how: (*how).clone(),
+        });
+    }
+}
+
+fn early(side: &Side, lead: Edge, found: &mut Vec<Finding>) {
+    let outcomes = side.most(Zone::Race, Outcome::is_rejection);
+    let failed: u64 = outcomes.iter().map(|&(_, clients)| clients).sum();
+    if failed > 0 {
+        let all = side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
+        found.push(Finding::AcceptsEarly {
+            lead,
+            outcomes,
+            failed: Share::new(failed, all),
+            settle: side.settle,
+        });
+    }
+    // What is lost in the same way when it is ready is no matter of coming early.
+    if side.early_first_lost.hits > 0 && side.first_lost.hits == 0 {
+        found.push(Finding::LosesEarly {
+            lead,
+            lost: side.early_first_lost,
+        });
+    }
+}
+
+fn messages(side: &Side, found: &mut Vec<Finding>) {
+    match side.late_handler {
+        // More often than not: it is the server's way, and not an accident.
+        Some(handler) if handler.clients.low > 0.5 => found.push(Finding::HandlerLate { handler }),
+        Some(_) | None if side.lost.hits > 0 => found.push(Finding::LosesMessages {
+            first: side.first_lost,
+            all: side.lost,
+        }),
+        Some(_) | None => {}
+    }
+    let all = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown)
+        + side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
+    let of = |wanted: Outcome| {
+        let hits = side.count(Zone::Ready, |outcome| outcome == wanted)
+            + side.count(Zone::Race, |outcome| outcome == wanted);
+        (hits > 0).then(|| Share::new(hits, all))
+    };
+    found.extend(of(Outcome::Doubled).map(|clients| Finding::Doubles { clients }));
+    found.extend(of(Outcome::Reordered).map(|clients| Finding::Reorders { clients }));
+}
+
+impl Finding {
+    /// A stable name, for rules of other tools.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AcceptsEarly { .. } => "accepts-early",
+            Self::LosesEarly { .. } => "loses-early",
+            Self::HandlerLate { .. } => "handler-late",
+            Self::LosesMessages { .. } => "loses-messages",
+            Self::Doubles { .. } => "doubles",
+            Self::Reorders { .. } => "reorders",
+            Self::FailsWhenReady { .. } => "fails-when-ready",
+            Self::HangsWhenMet { .. } => "hangs-when-met",
+            Self::StartsFail { .. } => "starts-fail",
+        }
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::AcceptsEarly {
+                lead, outcomes, failed, ..
+            } => format!(
+                "accepts connections {} before it is ready, and {} ({} of {} clients in that time)",
+                of_edge(*lead),
+                ways(outcomes),
+                failed.hits,
+                failed.of
+            ),
+            Self::LosesEarly { lead, lost } => format!(
+                "opens WebSockets {} before it is ready, and loses what is sent meanwhile ({} of {} clients)",
+                of_edge(*lead),
+                lost.hits,
+                lost.of
+            ),
+            Self::HandlerLate { handler } => format!(
+                "loses messages sent within {} of opening: the handler is attached late ({} of {} clients; typically {} after the opening)",
+                span(handler.lost_within_ns),
+                handler.clients.hits,
+                handler.clients.of,
+                between(handler.attached)
+            ),
+            Self::LosesMessages { first, all } => format!(
+                "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
+                first.hits,
+                first.of,
+                percent(*first),
+                all.hits,
+                all.of
+            ),
+            Self::Doubles { clients } => {
+                format!(
+                    "answers messages twice ({} of {} clients, {})",
+                    clients.hits,
+                    clients.of,
+                    percent(*clients)
+                )
+            }
+            Self::Reorders { clients } => format!(
+                "answers messages in another order than they were sent ({} of {} clients, {})",
+                clients.hits,
+                clients.of,
+                percent(*clients)
+            ),
+            Self::FailsWhenReady {
+                outcomes,
+                failed,
+                last_ns,
+            } => format!(
+                "fails clients although it has answered others: it {} ({} of {} clients, {}), the last of them {} after its first answer",
+                ways(outcomes),
+                failed.hits,
+                failed.of,
+                percent(*failed),
+                span(*last_ns)
+            ),
+            Self::HangsWhenMet { never, runs, outcomes } => format!(
+                "does not become ready when clients come while it starts ({never} of {runs} starts; alone it does): it {}",
+                ways(outcomes)
+            ),
+            Self::StartsFail { failed, runs, how } => {
+                format!("ends by itself, {how}, while clients come ({failed} of {runs} starts)")
+            }
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self {
+            Self::AcceptsEarly { settle, .. } => {
+                let mut advice = "listen only when start-up is over, or put `greenroom run --` in front: it holds clients until the server is ready".to_owned();
+                if let Some(settle) = settle {
+                    let _ = write!(advice, ". {}", settle_advice(settle));
+                }
+                advice
+            }
+            Self::LosesEarly { .. } => "send the 101 only when start-up is over; or have the server say READY=1 by sd_notify (or answer a readiness check) and put `greenroom run --` in front".to_owned(),
+            Self::HandlerLate { .. } => "attach the message handler before anything is awaited, or read messages from a queue that begins with the opening".to_owned(),
+            Self::LosesMessages { .. } => "look for what may run between the 101 and the handler: an await, a second worker, a queue with a bound".to_owned(),
+            Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
+            Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),
+            Self::FailsWhenReady { .. } => "not all of it is ready when the first part is: let every worker be ready before one listens, or put `greenroom run --` in front, which proves each connection for a while".to_owned(),
+            Self::HangsWhenMet { .. } => "start-up waits for something that a client has taken: begin to accept when it is over, or put `greenroom run --` in front, which lets nobody in before".to_owned(),
+            Self::StartsFail { .. } => "see the last lines of its output in the report; greenroom starts it again and keeps its clients meanwhile".to_owned(),
+        }
+    }
+}
+
+/// How long greenroom's gate has to watch a 101, and whether it does.
+#[must_use]
+pub fn settle_advice(settle: &Settle) -> String {
+    let longest = settle.took.max_ns;
+    let known = nanos(greenroom_core::limits::SETTLE_MAX);
+    let needed = format!(
+        "It closes within {} of its 101 ({} seen; one that takes longer has a probability of at most {:.2} %), so a gate must watch each 101 for {}",
+        span(longest),
+        settle.took.count,
+        settle.longer * 100.0,
+        span(longest.saturating_mul(2))
+    );
+    if longest <= known {
+        format!("{needed}: greenroom learns that by itself")
+    } else {
+        format!(
+            "{needed}: greenroom watches for {} at the most, so this server needs a pushed READY or a readiness check",
+            span(known)
+        )
+    }
+}
+
+fn of_edge(edge: Edge) -> String {
+    let Interval { low_ns, high_ns } = edge.typical;
+    let middle = span(low_ns.midpoint(high_ns));
+    if edge.runs > 1 {
+        format!("{middle} ({} to {} in {} starts)", span(edge.least_ns), span(edge.most_ns), edge.runs)
+    } else {
+        format!("{middle} (± {})", span(edge.typical.half()))
+    }
+}
+
+/// What it does to clients, in words.
+fn ways(outcomes: &[(Outcome, u64)]) -> String {
+    let mut words: Vec<String> = outcomes.iter().take(3).map(|&(outcome, _)| way(outcome)).collect();
+    let more: u64 = outcomes.iter().skip(3).map(|&(_, clients)| clients).sum();
+    if more > 0 {
+        words.push(format!("fails {more} more in other ways"));
+    }
+    list(&words)
+}
+
+fn way(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Closed(1005) => "closes them without a code".into(),
+        Outcome::Closed(code) => format!("closes them with {code}"),
+        Outcome::Status(status) => format!("answers with HTTP {status}"),
+        Outcome::Reset => "resets them".into(),
+        Outcome::Cut => "cuts them off without a Close".into(),
+        Outcome::Hung => "never answers them".into(),
+        Outcome::Refused => "refuses them".into(),
+        Outcome::Broken => "breaks the protocol".into(),
+        Outcome::Lost => "loses messages".into(),
+        Outcome::Doubled => "answers twice".into(),
+        Outcome::Reordered => "changes their order".into(),
+        Outcome::Late => "answers late".into(),
+        Outcome::Answered => "answers".into(),
+        Outcome::Unknown => "does what is not known".into(),
+    }
+}

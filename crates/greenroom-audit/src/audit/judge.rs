@@ -1,0 +1,297 @@
+//! What became of a client, from what it saw. Pure.
+//!
+//! One client has one [`Outcome`]. Where more than one would fit, the first of this order is taken:
+//! how the connection ended, then messages lost, doubled, reordered, late. A client whose own machine stood
+//! still for a quarter of the time that it waited in vain is `Unknown`: nothing is concluded from it.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::{ClientRecord, Ending};
+
+/// What became of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Outcome {
+    /// All that it sent was answered as expected, in order, in time.
+    Answered,
+    /// The same, but the first answer came more than a second after the client did.
+    Late,
+    /// Nobody listened.
+    Refused,
+    /// Reset.
+    Reset,
+    /// The connection ended without a Close (what browsers call 1006).
+    Cut,
+    /// Connected, and nothing came until its patience ended.
+    Hung,
+    /// An HTTP answer other than 101.
+    Status(u16),
+    /// Closed with this code before all was answered; 1005 is a Close without one.
+    Closed(u16),
+    /// Opened; at least one message was never answered, though the connection stood.
+    Lost,
+    /// A message was answered twice.
+    Doubled,
+    /// Answers came in another order than messages.
+    Reordered,
+    /// The protocol was broken.
+    Broken,
+    /// Not known: the machine stood still, or the client could not connect for reasons of its own.
+    Unknown,
+}
+
+impl Outcome {
+    /// Its name in reports and in `--fail-on`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Answered => "answered".into(),
+            Self::Late => "late".into(),
+            Self::Refused => "refused".into(),
+            Self::Reset => "reset".into(),
+            Self::Cut => "1006".into(),
+            Self::Hung => "hung".into(),
+            Self::Status(status) => format!("HTTP {status}"),
+            Self::Closed(code) => code.to_string(),
+            Self::Lost => "lost".into(),
+            Self::Doubled => "doubled".into(),
+            Self::Reordered => "reordered".into(),
+            Self::Broken => "broken".into(),
+            Self::Unknown => "unknown".into(),
+        }
+    }
+
+    /// Whether the client got what it came for.
+    #[must_use]
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Answered | Self::Late)
+    }
+
+    /// Whether a server took the client and then failed it as a whole, as one does that is not ready.
+    #[must_use]
+    pub const fn is_rejection(self) -> bool {
+        match self {
+            Self::Reset | Self::Cut | Self::Hung | Self::Status(_) | Self::Closed(_) | Self::Broken => true,
+            Self::Answered
+            | Self::Late
+            | Self::Refused
+            | Self::Lost
+            | Self::Doubled
+            | Self::Reordered
+            | Self::Unknown => false,
+        }
+    }
+}
+
+impl From<Outcome> for String {
+    fn from(outcome: Outcome) -> Self {
+        outcome.name()
+    }
+}
+
+impl TryFrom<String> for Outcome {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Self::parse(&name).ok_or(name)
+    }
+}
+
+impl Outcome {
+    /// What a name means: one of [`Outcome::name`], `HTTP-503`, or a number, which is a status below 1000 and a close code above.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let lower = name.trim().to_ascii_lowercase();
+        let plain = [
+            Self::Answered,
+            Self::Late,
+            Self::Refused,
+            Self::Reset,
+            Self::Cut,
+            Self::Hung,
+            Self::Lost,
+            Self::Doubled,
+            Self::Reordered,
+            Self::Broken,
+            Self::Unknown,
+        ];
+        if let Some(found) = plain.into_iter().find(|outcome| outcome.name() == lower) {
+            return Some(found);
+        }
+        let number = lower.strip_prefix("http").unwrap_or(&lower);
+        match number.trim_start_matches(['-', ' ', '_']).parse().ok()? {
+            status @ 100..=999 => Some(Self::Status(status)),
+            code @ 1000..=4999 => Some(Self::Closed(code)),
+            _ => None,
+        }
+    }
+}
+
+/// The times that an outcome depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patience {
+    /// What a client waits for its 101 and its first answer, in nanoseconds.
+    pub whole_ns: u64,
+    /// What it waits for a missing answer when others have come.
+    pub answer_ns: u64,
+    /// A first answer that comes later than this after the client is late.
+    pub late_ns: u64,
+    /// Whether messages are to be answered at all.
+    pub answers: bool,
+}
+
+/// What became of the client.
+#[must_use]
+pub fn judge(record: &ClientRecord, patience: Patience) -> Outcome {
+    let stalled = |waited: u64| record.stalled_ns.saturating_mul(4) >= waited;
+    match &record.ending {
+        Ending::Refused => Outcome::Refused,
+        Ending::Reset(_) => Outcome::Reset,
+        Ending::Cut(_) => Outcome::Cut,
+        Ending::Status(status) => Outcome::Status(*status),
+        Ending::Broken(_) => Outcome::Broken,
+        Ending::Failed(_) => Outcome::Unknown,
+        Ending::TimedOut(_) if stalled(patience.whole_ns) => Outcome::Unknown,
+        Ending::TimedOut(_) => Outcome::Hung,
+        // A server may say good-bye when it has answered everything.
+        Ending::Closed {
+            code: Some(1000 | 1001),
+            ..
+        } if patience.answers && !record.messages.is_empty() && missing(record) == 0 => of_messages(record, patience),
+        Ending::Closed { code, .. } => Outcome::Closed(code.unwrap_or(1005)),
+        Ending::Done if patience.answers && missing(record) > 0 && stalled(patience.answer_ns) => Outcome::Unknown,
+        Ending::Done => of_messages(record, patience),
+    }
+}
+
+/// Messages without an answer.
+#[must_use]
+pub fn missing(record: &ClientRecord) -> usize {
+    record
+        .messages
+        .iter()
+        .filter(|sent| sent.answered_at.is_none())
+        .count()
+}
+
+fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {
+    let first = record.first_answer();
+    let took = |at: u64| at.saturating_sub(record.started_at);
+    if patience.answers && missing(record) > 0 {
+        Outcome::Lost
+    } else if record.messages.iter().any(|sent| sent.copies > 1) {
+        Outcome::Doubled
+    } else if record.reordered {
+        Outcome::Reordered
+    } else if first.or(record.opened_at).is_some_and(|at| took(at) > patience.late_ns) {
+        Outcome::Late
+    } else {
+        Outcome::Answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::record::{Sent, Stage};
+
+    const SECOND: u64 = 1_000_000_000;
+    const PATIENCE: Patience = Patience {
+        whole_ns: 10 * SECOND,
+        answer_ns: SECOND,
+        late_ns: SECOND,
+        answers: true,
+    };
+
+    fn open(ending: Ending, answers: &[Option<u64>]) -> ClientRecord {
+        let message = |&answered_at: &Option<u64>| Sent {
+            at: 10,
+            answered_at,
+            copies: u16::from(answered_at.is_some()),
+        };
+        ClientRecord {
+            opened_at: Some(5),
+            ending,
+            messages: answers.iter().map(message).collect(),
+            ..ClientRecord::new(0, 0)
+        }
+    }
+
+    #[test]
+    fn each_way_to_end_has_its_outcome() {
+        let closed = |code: Option<u16>| Ending::Closed {
+            code,
+            reason: String::new(),
+        };
+        let (yes, no) = (Some(20), None);
+        for (record, expected) in [
+            (open(Ending::Done, &[yes, yes]), Outcome::Answered),
+            (open(Ending::Done, &[no, yes]), Outcome::Lost),
+            (open(Ending::Done, &[Some(2 * SECOND)]), Outcome::Late),
+            (open(Ending::Refused, &[]), Outcome::Refused),
+            (open(Ending::Reset(Stage::Open), &[yes]), Outcome::Reset),
+            (open(Ending::Cut(Stage::Opening), &[]), Outcome::Cut),
+            (open(Ending::Status(503), &[]), Outcome::Status(503)),
+            (open(closed(Some(1011)), &[no]), Outcome::Closed(1011)),
+            (open(closed(None), &[no]), Outcome::Closed(1005)),
+            (open(closed(Some(1000)), &[no]), Outcome::Closed(1000)),
+            (open(closed(Some(1000)), &[yes]), Outcome::Answered),
+            (open(closed(Some(1000)), &[]), Outcome::Closed(1000)),
+            (open(Ending::TimedOut(Stage::Opening), &[]), Outcome::Hung),
+            (open(Ending::TimedOut(Stage::Open), &[no]), Outcome::Hung),
+            (open(Ending::Broken("x".into()), &[]), Outcome::Broken),
+            (open(Ending::Failed("x".into()), &[]), Outcome::Unknown),
+        ] {
+            assert_eq!(judge(&record, PATIENCE), expected, "{record:?}");
+        }
+        let mut twice = open(Ending::Done, &[yes]);
+        twice.messages[0].copies = 2;
+        assert_eq!(judge(&twice, PATIENCE), Outcome::Doubled);
+        let mut turned = open(Ending::Done, &[yes, yes]);
+        turned.reordered = true;
+        assert_eq!(judge(&turned, PATIENCE), Outcome::Reordered);
+    }
+
+    #[test]
+    fn who_waited_in_vain_while_the_machine_stood_still_is_unknown_and_nobody_else() {
+        let (mut hung, mut lost) = (
+            open(Ending::TimedOut(Stage::Open), &[None]),
+            open(Ending::Done, &[None, Some(9)]),
+        );
+        for (record, waited, failed) in [
+            (&mut hung, PATIENCE.whole_ns, Outcome::Hung),
+            (&mut lost, PATIENCE.answer_ns, Outcome::Lost),
+        ] {
+            record.stalled_ns = waited / 4 - 1;
+            assert_eq!(judge(record, PATIENCE), failed);
+            record.stalled_ns = waited / 4;
+            assert_eq!(judge(record, PATIENCE), Outcome::Unknown);
+        }
+        // What came all the same is known.
+        let mut closed = open(Ending::Status(503), &[]);
+        closed.stalled_ns = PATIENCE.whole_ns;
+        assert_eq!(judge(&closed, PATIENCE), Outcome::Status(503));
+    }
+
+    #[test]
+    fn every_name_is_read_back() {
+        use Outcome::{Broken, Closed, Cut, Doubled, Hung, Late, Lost, Refused, Reordered, Reset, Status, Unknown};
+        for outcome in [
+            Late, Refused, Reset, Cut, Hung, Status(503), Closed(1011), Lost, Doubled, Reordered, Broken, Unknown,
+        ] {
+            assert_eq!(Outcome::parse(&outcome.name()), Some(outcome), "{outcome:?}");
+        }
+        assert_eq!(Outcome::parse("http-503"), Some(Status(503)));
+        assert_eq!(Outcome::parse("99"), None);
+        assert_eq!(Outcome::parse("nonsense"), None);
+    }
+
+    #[test]
+    fn where_no_answer_is_expected_none_is_missing() {
+        let silent = Patience {
+            answers: false,
+            ..PATIENCE
+        };
+        assert_eq!(judge(&open(Ending::Done, &[None]), silent), Outcome::Answered);
+    }
+}

@@ -1,0 +1,130 @@
+//! What is seen of a start from outside: when somebody listens, and when READY comes by sd_notify.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use greenroom::probe::{Of, Probe, Verdict};
+use greenroom::supervise::Message;
+use tokio::net::UnixDatagram;
+
+use super::record::Interval;
+use crate::{clock, limits};
+
+/// Looks into the kernel's socket table until somebody listens at `address`; makes no connection.
+/// It was between the last look that found nobody, or `from`, and the end of the one that found somebody.
+pub async fn listens(address: SocketAddr, from: u64) -> Interval {
+    let mut nobody = from;
+    loop {
+        let before = clock::now();
+        if is_taken(address).await {
+            return Interval::new(nobody, clock::now());
+        }
+        nobody = before;
+        tokio::time::sleep(limits::AUDIT_LOOK).await;
+    }
+}
+
+/// Whether somebody listens there now.
+pub async fn is_taken(address: SocketAddr) -> bool {
+    // A socket address is an address of every kind that greenroom knows.
+    let Ok(address) = address.to_string().parse() else {
+        return false;
+    };
+    let look = Probe::listen(&address, Of::Anyone).look().await;
+    look.verdict == Verdict::Up
+}
+
+/// A notify socket in a folder of its own; both go with it.
+#[derive(Debug)]
+pub struct NotifySocket {
+    folder: PathBuf,
+    path: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl NotifySocket {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    pub fn new() -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("greenroom-audit-{}-{number}-{:x}", std::process::id(), clock::now());
+        let folder = std::env::temp_dir().join(name);
+        fs::DirBuilder::new().mode(0o700).create(&folder)?; // an error if somebody was quicker
+        let path = folder.join("notify");
+        match UnixDatagram::bind(&path) {
+            Ok(socket) => Ok(Self { folder, path, socket }),
+            Err(error) => {
+                fs::remove_dir(&folder).ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// For NOTIFY_SOCKET.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// When READY=1 comes. Who sends it is not asked: this is a measurement on one's own machine.
+    pub async fn ready(&self) -> u64 {
+        let mut datagram = vec![0; greenroom_core::limits::NOTIFY_MAX];
+        loop {
+            match self.socket.recv(&mut datagram).await {
+                Ok(length) if Message::parse(&datagram[..length]).ready => return clock::now(),
+                Ok(_) => {}
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for NotifySocket {
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).ok();
+        fs::remove_dir(&self.folder).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::Notifier;
+
+    #[tokio::test]
+    async fn a_listener_is_seen_within_the_interval_that_is_told() {
+        let socket = crate::backend::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let looking = tokio::spawn(listens(address, clock::now()));
+        assert!(!is_taken(address).await);
+        let before = clock::now();
+        let listener = socket.listen(16).unwrap();
+        let after = clock::now();
+        let seen = looking.await.unwrap();
+        assert!(
+            seen.low_ns <= after && seen.high_ns >= before,
+            "{seen:?} {before} {after}"
+        );
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn ready_is_heard_and_nothing_is_left_behind() {
+        let socket = NotifySocket::new().unwrap();
+        let folder = socket.folder.clone();
+        let notifier = Notifier::connect(socket.path().as_os_str()).unwrap();
+        notifier.send("STATUS=database").unwrap();
+        let before = clock::now();
+        notifier.send("READY=1").unwrap();
+        assert!(socket.ready().await >= before);
+        drop(socket);
+        assert!(!folder.exists());
+    }
+}

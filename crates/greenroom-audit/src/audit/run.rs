@@ -1,0 +1,293 @@
+//! One start of the server, with clients all through it.
+//!
+//! ```text
+//!  exec ───────── listen ───────────── ready ──────────── end of the plan, or ready + tail
+//!    │ refused …    │ taken, failed? …   │ answered …        │ wait for the last client, stop CMD
+//! ```
+//!
+//! Bounds: [`limits::AUDIT_CLIENTS`] clients of one run, each with its patience; the time for a start.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::Uri;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::client::{Visit, visit};
+use super::judge::{Outcome, Patience, judge};
+use super::observe::{self, NotifySocket};
+use super::plan::{self, Dice};
+use super::process::{Program, Running, StartError};
+use super::record::{Cause, ClientRecord, Interval, RunRecord};
+use super::stall::{StallWatch, overlap};
+use super::target::{Expect, Target, Words};
+use crate::{clock, limits};
+
+/// What all runs have in common.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// Where the clients go.
+    pub target: Target,
+    /// What they say.
+    pub words: Words,
+    /// What they expect.
+    pub expect: Expect,
+    /// What a client waits for its 101, and then for its first answer.
+    pub patience: Duration,
+    /// What a start may take.
+    pub start_timeout: Duration,
+    /// What ending CMD may take before it is killed.
+    pub grace: Duration,
+}
+
+impl Manner {
+    /// The times on which outcomes depend.
+    #[must_use]
+    pub fn judged_by(&self) -> Patience {
+        Patience {
+            whole_ns: plan::nanos(self.patience),
+            answer_ns: plan::nanos(limits::AUDIT_ANSWER_WAIT),
+            late_ns: plan::nanos(limits::AUDIT_LATE),
+            answers: !matches!(self.expect, Expect::Nothing),
+        }
+    }
+
+    /// Whether a message can be told from all others by its echo.
+    #[must_use]
+    pub fn numbered(&self) -> bool {
+        matches!(self.expect, Expect::Echo) && self.words.is_numbered()
+    }
+}
+
+/// Which clients come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// Nothing is known: evenly, until it is ready and some time more.
+    Coarse,
+    /// At these offsets from exec, in nanoseconds, and then coarsely if it is not ready by then.
+    At(Vec<u64>),
+    /// Hardly any, and late: whether the server becomes ready when nobody comes early.
+    Quiet,
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Its number.
+    pub number: u32,
+    /// What is started.
+    pub program: Program,
+    /// Where it will listen.
+    pub port: u16,
+    /// Which clients come.
+    pub arrivals: Arrivals,
+    /// Where a handler was seen to be attached late, after the opening.
+    pub late: Option<Interval>,
+    /// For everything random.
+    pub dice: Dice,
+    /// What all runs have in common.
+    pub manner: &'a Manner,
+}
+
+/// Tells the progress of a run.
+pub type Tell<'a> = &'a (dyn Fn(Outcome) + Send + Sync);
+
+impl Run<'_> {
+    /// Starts CMD, lets the clients come, ends CMD.
+    ///
+    /// # Errors
+    /// When CMD cannot be executed.
+    pub async fn play(
+        mut self,
+        stalls: &StallWatch,
+        stop: &mut watch::Receiver<bool>,
+        tell: Tell<'_>,
+    ) -> Result<RunRecord, StartError> {
+        let address = self.manner.target.address(self.port);
+        let notify = NotifySocket::new().ok(); // without one, READY is not heard, and that is all
+        if let Some(socket) = &notify {
+            let path = socket.path().as_os_str().to_owned();
+            self.program.env.push(("NOTIFY_SOCKET".into(), path));
+        }
+        let mut running = Running::start(&self.program)?;
+        let exec = running.exec();
+        let listening = tokio::spawn(observe::listens(address, exec.low_ns));
+        let notified = tokio::spawn(async move {
+            match notify {
+                Some(socket) => Some((socket.ready().await, socket)),
+                None => None,
+            }
+        });
+        let (clients, mut cause) = self.clients(&mut running, exec, stop, tell).await;
+        if cause == Cause::Finished && clients.iter().all(|client| client.first_answer().is_none()) && self.expects() {
+            cause = Cause::NeverReady;
+        }
+        let (listen, notified) = (seen(listening).await, seen(notified).await.flatten());
+        let output = running.output();
+        let killed = running.stop(self.manner.grace).await;
+        let stalled = stalls.since(exec.low_ns);
+        let mut record = RunRecord {
+            run: self.number,
+            exec,
+            listen,
+            notified_at: notified.map(|(at, _socket)| at),
+            clients,
+            stalls: stalled,
+            cause,
+            output,
+            killed,
+        };
+        for client in &mut record.clients {
+            client.stalled_ns = overlap(&record.stalls, client.started_at, client.ended_at);
+        }
+        Ok(record)
+    }
+
+    fn expects(&self) -> bool {
+        !matches!(self.manner.expect, Expect::Nothing)
+    }
+
+    /// Lets all clients come, and waits for them.
+    async fn clients(
+        &mut self,
+        running: &mut Running,
+        exec: Interval,
+        stop: &mut watch::Receiver<bool>,
+        tell: Tell<'_>,
+    ) -> (Vec<ClientRecord>, Cause) {
+        let ready = Arc::new(Ready::default());
+        let began = Instant::now() - clock::between(exec.low_ns, clock::now());
+        let from = exec.low_ns;
+        let mut set = JoinSet::new();
+        let mut records = Vec::new();
+        let patience = self.manner.judged_by();
+        let mut keep = |record: ClientRecord| {
+            tell(judge(&record, patience));
+            records.push(record);
+        };
+        let mut next = self.after(None, &ready);
+        let mut count = 0;
+        let cause = loop {
+            let Some(offset) = next.filter(|_| count < limits::AUDIT_CLIENTS) else {
+                break Cause::Finished;
+            };
+            if Duration::from_nanos(offset) > self.manner.start_timeout && ready.after().is_none() {
+                break Cause::Finished; // nobody was answered in the time for a start
+            }
+            tokio::select! {
+                biased;
+                () = sleep_until(began + Duration::from_nanos(offset)) => {
+                    let visitor = self.visitor(count, offset);
+                    let (client, heard) = (count, Arc::clone(&ready));
+                    set.spawn(async move { visit(&visitor, client, |at| heard.answered(at.saturating_sub(from))).await });
+                    count += 1;
+                    next = self.after(Some((count, offset)), &ready);
+                }
+                how = running.ended() => break Cause::Ended(how),
+                _ = stop.wait_for(|stop| *stop) => break Cause::Interrupted,
+                Some(joined) = set.join_next() => { if let Ok(record) = joined { keep(record); } }
+            }
+        };
+        if cause == Cause::Interrupted {
+            return (records, cause); // those that are on their way go with the set
+        }
+        let left = async {
+            while let Some(joined) = set.join_next().await {
+                if let Ok(record) = joined {
+                    keep(record);
+                }
+            }
+        };
+        let mut cause = cause;
+        tokio::select! {
+            biased;
+            () = left => {}
+            // What is still on its way has nobody to answer it any more.
+            how = running.ended(), if cause == Cause::Finished => cause = Cause::Ended(how),
+            _ = stop.wait_for(|stop| *stop), if cause == Cause::Finished => cause = Cause::Interrupted,
+        }
+        records.sort_by_key(|record: &ClientRecord| record.client);
+        (records, cause)
+    }
+
+    /// When the next client comes, if one does.
+    fn after(&self, last: Option<(u32, u64)>, ready: &Ready) -> Option<u64> {
+        let answered = ready.after();
+        let tail = |ready: u64| ready + plan::tail(ready);
+        match (&self.arrivals, last) {
+            (Arrivals::At(offsets), None) => Some(offsets.first().copied().unwrap_or(0)),
+            (Arrivals::At(offsets), Some((count, offset))) => match offsets.get(count as usize) {
+                Some(&next) => Some(next),
+                // It is slower than all before it: the plan goes on until it is ready.
+                None if answered.is_none_or(|ready| offset < tail(ready)) => Some(plan::coarse_after(offset)),
+                None => None,
+            },
+            (Arrivals::Coarse, None) => Some(0),
+            (Arrivals::Coarse, Some((_, offset))) => answered
+                .is_none_or(|ready| offset < tail(ready))
+                .then(|| plan::coarse_after(offset)),
+            (Arrivals::Quiet, None) => Some(plan::nanos(limits::AUDIT_QUIET)),
+            (Arrivals::Quiet, Some((_, offset))) => answered
+                .is_none()
+                .then(|| offset + plan::nanos(limits::AUDIT_QUIET)),
+        }
+    }
+
+    fn visitor(&mut self, client: u32, offset: u64) -> Visit {
+        let manner = self.manner;
+        let sends = plan::sends(manner.numbered(), self.late, &mut self.dice);
+        // Most stay as short as they can; some long enough to see a Close that comes late. The last do not, so that
+        // the run need not wait for them.
+        let planned = match &self.arrivals {
+            Arrivals::At(offsets) => offsets.last().copied().unwrap_or(0),
+            Arrivals::Coarse | Arrivals::Quiet => u64::MAX,
+        };
+        let long = client.is_multiple_of(limits::AUDIT_LONG_EACH)
+            && offset.saturating_add(plan::nanos(limits::AUDIT_LINGER_LONG)) <= planned;
+        Visit {
+            address: manner.target.address(self.port),
+            uri: manner.target.uri(self.port).parse().unwrap_or_else(|_| Uri::default()),
+            headers: manner.target.headers.clone(),
+            words: manner.words.clone(),
+            expect: manner.expect.clone(),
+            run: self.number,
+            sends: sends.into_iter().map(Duration::from_nanos).collect(),
+            patience: manner.patience,
+            answer_wait: limits::AUDIT_ANSWER_WAIT,
+            linger: if long {
+                limits::AUDIT_LINGER_LONG
+            } else {
+                limits::AUDIT_LINGER
+            },
+        }
+    }
+}
+
+/// How long after exec the first client was answered, in nanoseconds; 0: nobody was yet.
+#[derive(Debug, Default)]
+struct Ready(AtomicU64);
+
+impl Ready {
+    fn answered(&self, after: u64) {
+        // The first answer is the one that counts; a client may report a little later than another.
+        let before = self.0.load(Ordering::Relaxed);
+        if before == 0 || after < before {
+            self.0.store(after.max(1), Ordering::Relaxed);
+        }
+    }
+
+    fn after(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&after| after != 0)
+    }
+}
+
+/// What a watching task has seen by now, if it has.
+async fn seen<T>(task: tokio::task::JoinHandle<T>) -> Option<T> {
+    let abort = task.abort_handle();
+    let seen = timeout(limits::AUDIT_LOOK * 4, task).await;
+    abort.abort();
+    seen.ok()?.ok()
+}

@@ -1,0 +1,417 @@
+//! What all runs of one side show together: edges, counts by zone, loss, late handlers, early closes, waits. Pure.
+//!
+//! A *side* is the server by itself, or the server behind greenroom. Everything that a report shows of it
+//! is in a [`Side`]; renderers compute nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::edges::{Edges, Zone, edges};
+use super::judge::{Outcome, Patience, judge};
+use super::plan;
+use super::record::{Cause, ClientRecord, Interval, RunRecord};
+use super::stall::longest;
+use super::stats::{Quantiles, Share, above_the_greatest};
+use crate::limits;
+
+/// An edge, or a time between two, over all runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// In the run in the middle.
+    pub typical: Interval,
+    /// The earliest that it may have been in any run.
+    pub least_ns: u64,
+    /// The latest.
+    pub most_ns: u64,
+    /// In how many runs it was seen.
+    pub runs: u64,
+}
+
+impl Edge {
+    /// Of these, if there are any.
+    #[must_use]
+    pub fn of(mut all: Vec<Interval>) -> Option<Self> {
+        all.sort_unstable_by_key(|interval| interval.middle());
+        Some(Self {
+            typical: *all.get(all.len() / 2)?,
+            least_ns: all.iter().map(|interval| interval.low_ns).min()?,
+            most_ns: all.iter().map(|interval| interval.high_ns).max()?,
+            runs: all.len() as u64,
+        })
+    }
+}
+
+/// One run, for a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Its number.
+    pub run: u32,
+    /// Its edges, as moments of the monotonic clock.
+    pub edges: Edges,
+    /// When READY=1 came by sd_notify.
+    pub notified_at: Option<u64>,
+    /// Clients.
+    pub clients: u64,
+    /// How it ended.
+    pub cause: Cause,
+    /// The longest time in which the machine did not run us.
+    pub longest_stall_ns: u64,
+    /// Processes that had to be killed.
+    pub killed: u32,
+    /// The last lines of CMD, where the run did not come to its end.
+    pub output: Vec<String>,
+}
+
+/// How often something became of a client in a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Where it came.
+    pub zone: Zone,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// How many.
+    pub clients: u64,
+}
+
+/// A handler that is attached late: what comes before it is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LateHandler {
+    /// Clients that lost what they sent first, of those that were answered later.
+    pub clients: Share,
+    /// After how long from the opening the handler was there, typically: the medians of the last lost and the first answered.
+    pub attached: Interval,
+    /// The longest after an opening that a message was sent and lost.
+    pub lost_within_ns: u64,
+}
+
+/// How long after its 101 a server closes whom it should not have taken.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settle {
+    /// From the 101 to the end.
+    pub took: Quantiles,
+    /// With at most this probability the next one takes longer than the longest seen.
+    pub longer: f64,
+}
+
+/// What became of clients at one place of the start, for plots.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its zone.
+    pub zone: Zone,
+    /// From this part of the zone.
+    pub from: f64,
+    /// To this.
+    pub to: f64,
+    /// Clients by outcome.
+    pub outcomes: BTreeMap<Outcome, u64>,
+}
+
+/// All that one side showed. See the module's head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    /// The runs.
+    pub runs: Vec<RunSummary>,
+    /// Clients in all.
+    pub clients: u64,
+    /// Of these, how many nothing is concluded from.
+    pub unknown: u64,
+    /// From exec to listening.
+    pub listen: Option<Edge>,
+    /// From exec to ready.
+    pub ready: Option<Edge>,
+    /// From listening to ready.
+    pub lead: Option<Edge>,
+    /// From READY=1 to the first answer, in nanoseconds; below zero: READY came later.
+    pub notified_before_ready: Option<(i64, i64)>,
+    /// Clients by zone and outcome.
+    pub counts: Vec<Count>,
+    /// First messages lost, of clients that came when it was ready and were answered something.
+    pub first_lost: Share,
+    /// Messages lost of the same clients.
+    pub lost: Share,
+    /// First messages lost of clients that came before it was ready and were answered something.
+    pub early_first_lost: Share,
+    /// Whether a handler is attached late.
+    pub late_handler: Option<LateHandler>,
+    /// How long it takes to close whom it should not have taken.
+    pub settle: Option<Settle>,
+    /// How long after it was ready a client that came then was still rejected.
+    pub last_rejected_ns: Option<u64>,
+    /// From a client's start to its 101, of those that somebody took and answered.
+    pub open: Quantiles,
+    /// From when it could have been in (ready, and the client there) to its first answer, of the same.
+    pub after_ready: Quantiles,
+    /// Clients that were opened after one that had come later, beyond what clocks and wake-ups explain.
+    pub overtaken: Share,
+    /// For plots.
+    pub columns: Vec<Column>,
+}
+
+/// How many columns each zone has.
+pub const COLUMNS: usize = 24;
+
+/// One client in its run.
+struct Seen<'a> {
+    client: &'a ClientRecord,
+    outcome: Outcome,
+    zone: Zone,
+    edges: Edges,
+}
+
+impl Side {
+    /// Of these runs.
+    #[must_use]
+    pub fn of(runs: &[RunRecord], patience: Patience) -> Self {
+        let outcomes: Vec<Vec<Outcome>> = runs
+            .iter()
+            .map(|run| run.clients.iter().map(|client| judge(client, patience)).collect())
+            .collect();
+        let all_edges: Vec<Edges> = runs
+            .iter()
+            .zip(&outcomes)
+            .map(|(run, outcomes)| edges(run, outcomes, patience.answers))
+            .collect();
+        let seen: Vec<Seen<'_>> = runs
+            .iter()
+            .zip(&outcomes)
+            .zip(&all_edges)
+            .flat_map(|((run, outcomes), edges)| {
+                run.clients.iter().zip(outcomes).map(|(client, &outcome)| Seen {
+                    client,
+                    outcome,
+                    zone: edges.zone(client.started_at, outcome),
+                    edges: *edges,
+                })
+            })
+            .collect();
+        let answered = answered(&seen);
+        let (first_lost, lost) = losses(&seen, Zone::Ready, patience);
+        Self {
+            runs: runs
+                .iter()
+                .zip(&all_edges)
+                .map(|(run, edges)| summary(run, *edges))
+                .collect(),
+            clients: seen.len() as u64,
+            unknown: seen.iter().filter(|seen| seen.outcome == Outcome::Unknown).count() as u64,
+            listen: Edge::of(all_edges.iter().filter_map(Edges::listen_after).collect()),
+            ready: Edge::of(all_edges.iter().filter_map(Edges::ready_after).collect()),
+            lead: Edge::of(all_edges.iter().filter_map(Edges::lead).collect()),
+            notified_before_ready: notified(runs, &all_edges),
+            counts: counts(&seen),
+            first_lost,
+            lost,
+            early_first_lost: losses(&seen, Zone::Race, patience).0,
+            late_handler: late_handler(&seen),
+            settle: settle(&seen),
+            last_rejected_ns: last_rejected(&seen),
+            open: Quantiles::of(answered.iter().map(|waits| waits.0).collect()),
+            after_ready: Quantiles::of(answered.iter().map(|waits| waits.1).collect()),
+            overtaken: overtaken(runs, &outcomes),
+            columns: columns(&seen),
+        }
+    }
+
+    /// How many clients of a zone had an outcome that fits.
+    #[must_use]
+    pub fn count(&self, zone: Zone, fits: impl Fn(Outcome) -> bool) -> u64 {
+        let of_zone = self
+            .counts
+            .iter()
+            .filter(|count| count.zone == zone && fits(count.outcome));
+        of_zone.map(|count| count.clients).sum()
+    }
+
+    /// The outcomes of a zone that fit, the most frequent first.
+    #[must_use]
+    pub fn most(&self, zone: Zone, fits: impl Fn(Outcome) -> bool) -> Vec<(Outcome, u64)> {
+        let of_zone = self
+            .counts
+            .iter()
+            .filter(|count| count.zone == zone && fits(count.outcome));
+        let mut found: Vec<_> = of_zone.map(|count| (count.outcome, count.clients)).collect();
+        found.sort_by_key(|&(_, clients)| std::cmp::Reverse(clients));
+        found
+    }
+}
+
+fn summary(run: &RunRecord, edges: Edges) -> RunSummary {
+    RunSummary {
+        run: run.run,
+        edges,
+        notified_at: run.notified_at,
+        clients: run.clients.len() as u64,
+        cause: run.cause.clone(),
+        longest_stall_ns: plan::nanos(longest(&run.stalls)),
+        killed: run.killed,
+        output: if run.cause == Cause::Finished {
+            Vec::new()
+        } else {
+            run.output.clone()
+        },
+    }
+}
+
+fn counts(seen: &[Seen<'_>]) -> Vec<Count> {
+    let mut counts: BTreeMap<(Zone, Outcome), u64> = BTreeMap::new();
+    for one in seen {
+        *counts.entry((one.zone, one.outcome)).or_default() += 1;
+    }
+    let count = |((zone, outcome), clients)| Count { zone, outcome, clients };
+    counts.into_iter().map(count).collect()
+}
+
+/// Whether what this client lost and got can be counted: it was answered something, and nothing is doubtful.
+fn is_counted(seen: &Seen<'_>) -> bool {
+    use Outcome::{Answered, Doubled, Late, Lost, Reordered};
+    matches!(seen.outcome, Answered | Late | Lost | Doubled | Reordered) && seen.client.first_answer().is_some()
+}
+
+fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
+    let (mut first, mut lost, mut of_first, mut of_all) = (0, 0, 0, 0);
+    for one in seen
+        .iter()
+        .filter(|one| one.zone == zone && is_counted(one) && patience.answers)
+    {
+        let missing = |sent: &&super::record::Sent| sent.answered_at.is_none();
+        first += u64::from(one.client.messages.first().is_some_and(|sent| missing(&sent)));
+        of_first += 1;
+        lost += one.client.messages.iter().filter(missing).count() as u64;
+        of_all += one.client.messages.len() as u64;
+    }
+    (Share::new(first, of_first), Share::new(lost, of_all))
+}
+
+/// Only what was lost before the first answer is a matter of the handler.
+fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
+    let counted: Vec<_> = seen
+        .iter()
+        .filter(|one| one.zone == Zone::Ready && is_counted(one))
+        .collect();
+    let bracket = |one: &&Seen<'_>| {
+        let opened = one.client.opened_at?;
+        let messages = &one.client.messages;
+        let prefix = messages.iter().take_while(|sent| sent.answered_at.is_none()).count();
+        let last_lost = messages.get(prefix.checked_sub(1)?)?.at;
+        let first_kept = messages.get(prefix)?.answered_at?;
+        Some(Interval::new(
+            last_lost.saturating_sub(opened),
+            first_kept.saturating_sub(opened),
+        ))
+    };
+    let brackets: Vec<Interval> = counted.iter().filter_map(bracket).collect();
+    let median = |pick: fn(&Interval) -> u64| {
+        let mut all: Vec<u64> = brackets.iter().map(pick).collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied()
+    };
+    Some(LateHandler {
+        clients: Share::new(brackets.len() as u64, counted.len() as u64),
+        attached: Interval::new(median(|one| one.low_ns)?, median(|one| one.high_ns)?),
+        lost_within_ns: brackets.iter().map(|one| one.low_ns).max()?,
+    })
+}
+
+/// Of clients that came before it was ready, had a 101, and were closed or cut.
+fn settle(seen: &[Seen<'_>]) -> Option<Settle> {
+    let early = seen.iter().filter(|one| one.zone == Zone::Race);
+    let closed = early.filter(|one| matches!(one.outcome, Outcome::Closed(_) | Outcome::Cut | Outcome::Reset));
+    let took: Vec<u64> = closed
+        .filter_map(|one| Some(one.client.ended_at.saturating_sub(one.client.opened_at?)))
+        .collect();
+    (!took.is_empty()).then(|| Settle {
+        longer: above_the_greatest(took.len() as u64),
+        took: Quantiles::of(took),
+    })
+}
+
+fn last_rejected(seen: &[Seen<'_>]) -> Option<u64> {
+    let rejected = seen
+        .iter()
+        .filter(|one| one.zone == Zone::Ready && (one.outcome.is_rejection() || one.outcome == Outcome::Refused));
+    rejected
+        .filter_map(|one| Some(one.client.started_at.saturating_sub(one.edges.ready?.high_ns)))
+        .max()
+}
+
+/// From start to 101, and from when it could have been in to the first answer.
+fn answered(seen: &[Seen<'_>]) -> Vec<(u64, u64)> {
+    let good = seen.iter().filter(|one| one.outcome.is_good());
+    good.filter_map(|one| {
+        let (opened, ready) = (one.client.opened_at?, one.edges.ready?);
+        let answer = one.client.first_answer().unwrap_or(opened);
+        let could = one.client.started_at.max(ready.low_ns);
+        Some((opened - one.client.started_at, answer.saturating_sub(could)))
+    })
+    .collect()
+}
+
+fn notified(runs: &[RunRecord], edges: &[Edges]) -> Option<(i64, i64)> {
+    let before = runs
+        .iter()
+        .zip(edges)
+        .filter_map(|(run, edges)| {
+            let (ready, notified) = (edges.ready?.high_ns, run.notified_at?);
+            Some(i64::try_from(i128::from(ready) - i128::from(notified)).unwrap_or(i64::MAX))
+        })
+        .collect::<Vec<_>>();
+    Some((*before.iter().min()?, *before.iter().max()?))
+}
+
+/// Clients whose 101 came later than that of one that had begun later, both by more than the slack.
+fn overtaken(runs: &[RunRecord], outcomes: &[Vec<Outcome>]) -> Share {
+    let slack = plan::nanos(limits::AUDIT_ORDER_SLACK);
+    let (mut overtaken, mut of) = (0, 0);
+    for (run, outcomes) in runs.iter().zip(outcomes) {
+        let good = run
+            .clients
+            .iter()
+            .zip(outcomes)
+            .filter(|(_, outcome)| outcome.is_good());
+        let mut opened: Vec<(u64, u64)> = good.filter_map(|(c, _)| Some((c.opened_at?, c.started_at))).collect();
+        opened.sort_unstable();
+        // The latest start among those who were in at least the slack earlier.
+        let (mut latest, mut behind) = (0, 0);
+        for &(at, started) in &opened {
+            while opened[behind].0 + slack < at {
+                latest = latest.max(opened[behind].1);
+                behind += 1;
+            }
+            overtaken += u64::from(started + slack < latest);
+            of += 1;
+        }
+    }
+    Share::new(overtaken, of)
+}
+
+fn columns(seen: &[Seen<'_>]) -> Vec<Column> {
+    let mut found: BTreeMap<(Zone, usize), BTreeMap<Outcome, u64>> = BTreeMap::new();
+    for one in seen {
+        let (Some(listen), Some(ready)) = (one.edges.listen, one.edges.ready) else {
+            continue;
+        };
+        let (from, to) = match one.zone {
+            Zone::Cold => (one.edges.exec.low_ns, listen.high_ns),
+            Zone::Race => (listen.low_ns, ready.high_ns),
+            Zone::Ready => {
+                let start = ready.high_ns - one.edges.exec.low_ns;
+                (ready.high_ns, ready.high_ns + plan::tail(start))
+            }
+        };
+        let part = (one.client.started_at.saturating_sub(from)) as f64 / to.saturating_sub(from).max(1) as f64;
+        let index = ((part * COLUMNS as f64) as usize).min(COLUMNS - 1);
+        *found
+            .entry((one.zone, index))
+            .or_default()
+            .entry(one.outcome)
+            .or_default() += 1;
+    }
+    let column = |((zone, index), outcomes): ((Zone, usize), _)| Column {
+        zone,
+        from: index as f64 / COLUMNS as f64,
+        to: (index + 1) as f64 / COLUMNS as f64,
+        outcomes,
+    };
+    found.into_iter().map(column).collect()
+}

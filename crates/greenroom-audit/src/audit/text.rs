@@ -1,0 +1,93 @@
+//! Numbers as people read them. Pure.
+
+use super::record::Interval;
+use super::stats::Share;
+
+/// A time, with three digits: `850 µs`, `12.3 ms`, `2.84 s`.
+#[must_use]
+pub fn span(ns: u64) -> String {
+    let (value, unit) = match ns {
+        0..1_000_000 => (ns as f64 / 1e3, "µs"),
+        1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
+        1_000_000_000.. => (ns as f64 / 1e9, "s"),
+    };
+    let digits = match value {
+        value if value < 10.0 && unit != "µs" => 2,
+        value if value < 100.0 && unit != "µs" => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+/// An interval: `11.8 to 12.6 ms`.
+#[must_use]
+pub fn between(interval: Interval) -> String {
+    let (low, high) = (span(interval.low_ns), span(interval.high_ns));
+    match (low.rsplit_once(' '), high.rsplit_once(' ')) {
+        _ if low == high => low,
+        (Some((number, one)), Some((_, other))) if one == other => format!("{number} to {high}"),
+        _ => format!("{low} to {high}"),
+    }
+}
+
+/// A share with its interval: `2.1 %, 99.99 % sure within 1.0 to 3.9 %`.
+#[must_use]
+pub fn percent(share: Share) -> String {
+    let shown = |part: f64| format!("{:.*}", if part < 0.0995 { 2 } else { 1 }, part * 100.0);
+    format!(
+        "{} %, 99.99 % sure within {} to {} %",
+        shown(share.seen()),
+        shown(share.low),
+        shown(share.high)
+    )
+}
+
+/// `a`, `a and b`, `a, b and c`.
+#[must_use]
+pub fn list(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits_and_a_unit() {
+        for (ns, text) in [
+            (0, "0 µs"),
+            (850_400, "850 µs"),
+            (1_234_000, "1.23 ms"),
+            (12_340_000, "12.3 ms"),
+            (999_000_000, "999 ms"),
+            (2_840_000_000, "2.84 s"),
+            (61_000_000_000, "61.0 s"),
+        ] {
+            assert_eq!(span(ns), text);
+        }
+        assert_eq!(between(Interval::new(11_800_000, 12_600_000)), "11.8 to 12.6 ms");
+        assert_eq!(between(Interval::new(800_000, 2_600_000)), "800 µs to 2.60 ms");
+        assert_eq!(
+            percent(Share {
+                hits: 2,
+                of: 100,
+                low: 0.001,
+                high: 0.12
+            }),
+            "2.00 %, 99.99 % sure within 0.10 to 12.0 %"
+        );
+    }
+
+    #[test]
+    fn lists_end_with_and() {
+        let words = ["a", "b", "c"].map(String::from);
+        assert_eq!(
+            (list(&words[..0]), list(&words[..1]), list(&words[..2]), list(&words)),
+            (String::new(), "a".into(), "a and b".into(), "a, b and c".into())
+        );
+    }
+}

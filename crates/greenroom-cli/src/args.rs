@@ -28,6 +28,11 @@ const EVENTS_END: &str = "\
 It ends with code 0 on Ctrl-C, when greenroom has stopped, and when nobody reads what it prints. With --admin it waits
 for the next greenroom at that socket instead, says so, and goes on behind the last event: what is not kept any more,
 or was of another life of greenroom, is told as `missed`.";
+const AUDIT_EXIT_CODES: &str = "\
+Exit codes of audit:
+  0        none of --fail-on and --budget is met
+  1        one is: by default, something is wrong with the start of CMD
+  2        it could not be measured";
 
 /// Holds WebSocket clients while a server starts, and lets them in, in order, the moment it is ready.
 #[derive(Debug, Parser)]
@@ -73,6 +78,9 @@ pub(crate) enum Command {
     Shut(crate::drain::HoldArgs),
     /// Take the configuration file again without a restart: show what changes, and change it as a whole or not at all
     Reload(Reload),
+    /// Start CMD again and again with clients all through its start: what they see, what is wrong, what to do
+    #[command(after_help = AUDIT_EXIT_CODES)]
+    Audit(crate::audit::Audit),
     /// See it happen: a slow server and clients that come too early, without and with greenroom
     Demo,
     /// Print the JSON Schema of the configuration file, for editors

@@ -6,6 +6,7 @@
 mod act;
 mod args;
 mod ask;
+mod audit;
 mod configure;
 mod connections;
 mod demo;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         args::Command::Open(asked) => drain::open(asked),
         args::Command::Shut(asked) => drain::shut(asked),
         args::Command::Reload(asked) => reload::reload(asked),
+        args::Command::Audit(args) => audit::run(args),
         args::Command::Demo => demo::run(),
         args::Command::Schema => configure::print_schema(),
         args::Command::Completions { shell } => configure::completions(*shell),

@@ -191,6 +191,7 @@ fn completions_and_manual_pages_are_there_for_each_command() {
     assert_eq!(
         names,
         [
+            "greenroom-audit.1",
             "greenroom-check.1",
             "greenroom-close.1",
             "greenroom-completions.1",

@@ -19,12 +19,13 @@
 //! | [`side`] | what all runs show |
 //! | [`finding`] | what is wrong |
 //! | [`restart`] | what a restart does |
-//! | [`report`] | the whole, as data |
+//! | [`report`] | the whole, as data; [`terminal`] and others only write it |
 
 pub mod client;
 pub mod edges;
 pub mod finding;
 pub mod judge;
+pub mod markdown;
 pub mod observe;
 pub mod plan;
 pub mod process;
@@ -37,6 +38,7 @@ pub mod stage;
 pub mod stall;
 pub mod stats;
 pub mod target;
+pub mod terminal;
 pub mod text;
 
 use std::ffi::OsString;

@@ -1,0 +1,421 @@
+//! The report for a terminal, or for a log: a verdict in sentences, tables and three rows of a plot.
+//!
+//! Pure: a width and whether colours may be used come in, text goes out. Nothing of a server's or user's text can
+//! do anything to the terminal: control characters have been taken out where it was read, and are again here.
+
+use std::fmt::Write as _;
+
+use super::edges::Zone;
+use super::judge::Outcome;
+use super::record::Cause;
+use super::report::{Report, Said, Verdict};
+use super::restart::RestartReport;
+use super::side::{Column, Edge, Side};
+use super::stage::Way;
+use super::stats::Quantiles;
+use super::text::span;
+
+/// Narrower than this nothing fits; wider is hard to read.
+const NARROW: usize = 60;
+const WIDE: usize = 160;
+/// Before a row of a plot.
+const LABEL: usize = 11;
+
+/// The whole report in lines of at most `width`.
+#[must_use]
+pub fn render(report: &Report, width: usize, colour: bool) -> String {
+    let mut page = Page {
+        text: String::new(),
+        width: width.clamp(NARROW, WIDE),
+        colour,
+    };
+    page.head(report);
+    page.verdict(report);
+    if report.plain.runs.is_empty() {
+        return page.text;
+    }
+    match &report.greenroom {
+        None => page.side(&report.plain, "by itself"),
+        Some(behind) => {
+            page.side(&report.plain, "by itself");
+            page.side(behind, "behind greenroom");
+            page.compared(&report.plain, behind);
+        }
+    }
+    for restart in &report.restarts {
+        page.restart(restart);
+    }
+    if !report.failed_by.is_empty() {
+        page.line("");
+        page.wrapped(&format!("Fails by {}", report.failed_by.join("; ")), 0);
+    }
+    page.text
+}
+
+struct Page {
+    text: String,
+    width: usize,
+    colour: bool,
+}
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Breaks at blanks; each line begins with `indent` blanks.
+    fn wrapped(&mut self, text: &str, indent: usize) {
+        let safe: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut line = String::new();
+        for word in safe.split_whitespace() {
+            if !line.is_empty() && indent + line.chars().count() + 1 + word.chars().count() > self.width {
+                let full = std::mem::take(&mut line);
+                self.line(&format!("{:indent$}{full}", ""));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        self.line(&format!("{:indent$}{line}", ""));
+    }
+
+    fn head(&mut self, report: &Report) {
+        let command = report.command.join(" ");
+        self.wrapped(&format!("greenroom audit: {command}"), 0);
+        let machine = &report.machine;
+        let side = &report.plain;
+        self.wrapped(
+            &format!(
+                "{} starts, {} clients, {} unknown; message {:?}, expect {}; {} × {}, {}, load {}; seed {}; took {}{}",
+                side.runs.len(),
+                grouped(side.clients),
+                side.unknown,
+                report.settings.message,
+                report.settings.expect,
+                machine.processors,
+                machine.processor,
+                machine.kernel,
+                machine.load,
+                report.settings.seed,
+                span(report.took_ns),
+                if report.interrupted { "; interrupted" } else { "" }
+            ),
+            0,
+        );
+        self.line("");
+    }
+
+    fn verdict(&mut self, report: &Report) {
+        match &report.verdict {
+            Verdict::Sound => {
+                let title = self.paint("1;32", "✓ No race");
+                self.line(&title);
+                self.wrapped(&sound(&report.plain), 2);
+            }
+            Verdict::Race => {
+                let title = self.paint("1;31", "✗ Race");
+                self.line(&title);
+                self.said(&report.findings, "It");
+            }
+            Verdict::NotMeasured(why) => {
+                let title = self.paint("1;33", "? Not measured");
+                self.line(&title);
+                for line in why.lines() {
+                    self.wrapped(line, 2);
+                }
+            }
+        }
+        if report.greenroom.is_some() {
+            if report.greenroom_findings.is_empty() {
+                let title = self.paint("1;32", "✓ Behind greenroom: no race");
+                self.line(&title);
+            } else {
+                let title = self.paint("1;31", "✗ Behind greenroom");
+                self.line(&title);
+                self.said(&report.greenroom_findings, "It");
+            }
+        }
+    }
+
+    fn said(&mut self, findings: &[Said], subject: &str) {
+        for said in findings {
+            self.wrapped(&format!("{subject} {}.", said.sentence), 2);
+            self.wrapped(&format!("→ {}.", said.advice), 4);
+        }
+    }
+
+    fn side(&mut self, side: &Side, name: &str) {
+        self.line("");
+        let title = self.paint("1", &format!("The server {name}"));
+        self.line(&title);
+        self.line(&format!(
+            "  {:<22}{:>22}{:>12}{:>12}{:>9}",
+            "", "typical", "least", "most", "starts"
+        ));
+        for (label, edge) in [
+            ("listens, after exec", side.listen),
+            ("ready, after exec", side.ready),
+            ("accepts early by", side.lead),
+        ] {
+            if let Some(edge) = edge {
+                self.edge(label, edge);
+            }
+        }
+        if let Some((least, most)) = side.notified_before_ready {
+            self.line(&format!("  READY=1 came {} before the first answer", signed(least, most)));
+        }
+        self.line("");
+        self.plot(side);
+        self.counts(side);
+        self.waits(side);
+        let bad: Vec<_> = side.runs.iter().filter(|run| run.cause != Cause::Finished).collect();
+        if let Some(run) = bad.last() {
+            self.line(&format!("  {} starts did not come to their end; the last lines of the last:", bad.len()));
+            for line in &run.output {
+                self.wrapped(line, 4);
+            }
+        }
+    }
+
+    fn edge(&mut self, label: &str, edge: Edge) {
+        let typical = format!("{} (± {})", span(edge.typical.middle()), span(edge.typical.half()));
+        let line = format!(
+            "  {label:<22}{typical:>22}{:>12}{:>12}{:>9}",
+            span(edge.least_ns),
+            span(edge.most_ns),
+            edge.runs
+        );
+        self.line(&line);
+    }
+
+    /// Three rows: who was answered, failed, refused; the height of a column is their share in it.
+    fn plot(&mut self, side: &Side) {
+        let zones: Vec<(Zone, &str)> = [(Zone::Cold, "exec"), (Zone::Race, "listens"), (Zone::Ready, "ready")]
+            .into_iter()
+            .filter(|(zone, _)| side.columns.iter().any(|column| column.zone == *zone))
+            .collect();
+        if zones.is_empty() {
+            return;
+        }
+        let cells = ((self.width - LABEL - zones.len() - 1) / zones.len()).min(super::side::COLUMNS * 2);
+        let rows: [(&str, &str, fn(Outcome) -> bool); 3] = [
+            ("answered", "32", Outcome::is_good),
+            ("failed", "31", |outcome| {
+                !outcome.is_good() && !matches!(outcome, Outcome::Refused | Outcome::Unknown)
+            }),
+            ("refused", "33", |outcome| outcome == Outcome::Refused),
+        ];
+        for (label, code, fits) in rows {
+            let mut row = format!("  {label:<width$}", width = LABEL - 2);
+            for (zone, _) in &zones {
+                let bars: String = (0..cells).map(|cell| bar(side, *zone, cell, cells, fits)).collect();
+                row.push('│');
+                row.push_str(&self.paint(code, &bars));
+            }
+            self.line(&row);
+        }
+        let mut axis = format!("{:LABEL$}", "");
+        for (_, name) in &zones {
+            let _ = write!(axis, "{name:<width$}", width = cells + 1);
+        }
+        self.line(&axis);
+        self.line("");
+    }
+
+    fn counts(&mut self, side: &Side) {
+        self.line(&format!(
+            "  {:<22}{:>16}{:>18}{:>12}",
+            "clients that came when", "nobody listened", "it was not ready", "it was ready"
+        ));
+        let mut outcomes: Vec<Outcome> = side.counts.iter().map(|count| count.outcome).collect();
+        outcomes.sort_unstable();
+        outcomes.dedup();
+        for outcome in outcomes {
+            let of = |zone| match side.count(zone, |other| other == outcome) {
+                0 => "–".to_owned(),
+                clients => grouped(clients),
+            };
+            let line = format!(
+                "  {:<22}{:>16}{:>18}{:>12}",
+                named(outcome),
+                of(Zone::Cold),
+                of(Zone::Race),
+                of(Zone::Ready)
+            );
+            self.line(&line);
+        }
+        self.line("");
+    }
+
+    fn waits(&mut self, side: &Side) {
+        let row = |label: &str, times: Quantiles| {
+            format!(
+                "  {label:<26}{:>11}{:>11}{:>11}{:>11}",
+                span(times.p50_ns),
+                span(times.p90_ns),
+                span(times.p99_ns),
+                span(times.max_ns)
+            )
+        };
+        if side.open.count == 0 {
+            return;
+        }
+        self.line(&format!("  {:<26}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p90", "p99", "max"));
+        self.line(&row("start to 101", side.open));
+        self.line(&row("ready to first answer", side.after_ready));
+        let overtaken = side.overtaken;
+        if overtaken.hits > 0 {
+            self.line(&format!(
+                "  {} of {} clients were opened after one that had come later",
+                overtaken.hits, overtaken.of
+            ));
+        }
+    }
+
+    fn compared(&mut self, plain: &Side, behind: &Side) {
+        self.line("");
+        let title = self.paint("1", "Side by side");
+        self.line(&title);
+        self.line(&format!("  {:<34}{:>18}{:>20}", "", "by itself", "behind greenroom"));
+        for (label, one, other) in rows(plain, behind) {
+            self.line(&format!("  {label:<34}{one:>18}{other:>20}"));
+        }
+    }
+
+    fn restart(&mut self, restart: &RestartReport) {
+        self.line("");
+        let name = match restart.way {
+            Way::Plain => "by itself",
+            Way::Greenroom => "behind greenroom",
+        };
+        let title = self.paint("1", &format!("A restart with SIG{}, {name}", restart.signal));
+        self.line(&title);
+        self.wrapped(&restarted(restart), 2);
+    }
+}
+
+/// What a restart did, in a sentence.
+#[must_use]
+pub fn restarted(restart: &RestartReport) -> String {
+    let codes: Vec<String> = restart
+        .codes
+        .iter()
+        .map(|&(code, clients)| code.map_or(format!("{clients} without a Close"), |code| format!("{clients} with {code}")))
+        .collect();
+    let how = if codes.is_empty() { String::new() } else { format!(" ({})", super::text::list(&codes)) };
+    let back = restart.last_back_ns.map_or_else(
+        || "not all of them came back".to_owned(),
+        |ns| format!("the last was answered again after {}", span(ns)),
+    );
+    format!(
+        "{} of {} clients were dropped{how}; {} of {} messages were lost; a client was without answers for {} at the median, {} at the most; {back}.",
+        restart.dropped.hits,
+        restart.dropped.of,
+        restart.lost.hits,
+        grouped(restart.lost.of),
+        span(restart.away.p50_ns),
+        span(restart.away.max_ns)
+    )
+}
+
+/// What is said where nothing is wrong.
+#[must_use]
+pub fn sound(side: &Side) -> String {
+    let refused = side.count(Zone::Cold, |outcome| outcome == Outcome::Refused);
+    let listen = side.listen.map_or_else(|| "?".to_owned(), |edge| span(edge.typical.middle()));
+    let taken = side.count(Zone::Race, Outcome::is_good) + side.count(Zone::Ready, Outcome::is_good);
+    let before = if refused > 0 {
+        format!("It refuses clients until it listens, {listen} after exec ({} were), and ", grouped(refused))
+    } else {
+        format!("It listens {listen} after exec, and ")
+    };
+    format!("{before}answered every one of the {} clients that it took.", grouped(taken))
+}
+
+/// The rows of a table of both sides: label, by itself, behind greenroom.
+#[must_use]
+pub fn rows(plain: &Side, behind: &Side) -> Vec<(&'static str, String, String)> {
+    type Cell = fn(&Side) -> String;
+    let cells: [(&str, Cell); 10] = [
+        ("starts", |side| side.runs.len().to_string()),
+        ("clients", |side| grouped(side.clients)),
+        ("answered", |side| {
+            grouped(side.counts.iter().filter(|c| c.outcome.is_good()).map(|c| c.clients).sum())
+        }),
+        ("refused: nobody listened", |side| {
+            grouped(side.count(Zone::Cold, |outcome| outcome == Outcome::Refused))
+        }),
+        ("taken too early, and failed", |side| {
+            grouped(side.count(Zone::Race, |outcome| !outcome.is_good() && outcome != Outcome::Unknown))
+        }),
+        ("failed when it was ready", |side| {
+            grouped(side.count(Zone::Ready, |outcome| !outcome.is_good() && outcome != Outcome::Unknown))
+        }),
+        ("first messages lost", |side| format!("{} of {}", side.first_lost.hits, grouped(side.first_lost.of))),
+        ("start to 101, p99", |side| span(side.open.p99_ns)),
+        ("ready to first answer, p50", |side| span(side.after_ready.p50_ns)),
+        ("ready to first answer, p99", |side| span(side.after_ready.p99_ns)),
+    ];
+    cells.into_iter().map(|(label, cell)| (label, cell(plain), cell(behind))).collect()
+}
+
+/// An outcome, in a table.
+#[must_use]
+pub fn named(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Closed(code) => format!("closed with {code}"),
+        Outcome::Cut => "cut (1006)".into(),
+        Outcome::Lost => "a message lost".into(),
+        other => other.name(),
+    }
+}
+
+/// 12345 as `12,345`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn signed(least: i64, most: i64) -> String {
+    let one = |ns: i64| format!("{}{}", if ns < 0 { "−" } else { "" }, span(ns.unsigned_abs()));
+    if least == most {
+        one(least)
+    } else {
+        format!("{} to {}", one(least), one(most))
+    }
+}
+
+/// One cell of a row: the share of those that fit, as an eighth of a block.
+fn bar(side: &Side, zone: Zone, cell: usize, cells: usize, fits: fn(Outcome) -> bool) -> char {
+    const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let (from, to) = (cell as f64 / cells as f64, (cell + 1) as f64 / cells as f64);
+    let here = |column: &&Column| column.zone == zone && column.from < to - 1e-9 && column.to > from + 1e-9;
+    let (mut fit, mut all) = (0, 0);
+    for (outcome, clients) in side.columns.iter().filter(here).flat_map(|column| &column.outcomes) {
+        all += clients;
+        fit += if fits(*outcome) { *clients } else { 0 };
+    }
+    if all == 0 {
+        return if fits(Outcome::Answered) { '·' } else { ' ' }; // nobody came
+    }
+    let eighths = (fit as f64 / all as f64 * 8.0).ceil() as usize;
+    BARS[eighths.min(8)]
+}

@@ -1,0 +1,340 @@
+//! `greenroom audit -- CMD`: words of the command line in, a report and an exit code out.
+//!
+//! The report goes to standard output, the progress to standard error, if that is a terminal. The first Ctrl-C ends
+//! CMD and reports what there is, the second ends at once.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use greenroom::config::units::duration_in;
+use greenroom::supervise::Signal;
+use greenroom_audit::audit::judge::Outcome;
+use greenroom_audit::audit::record::RunRecord;
+use greenroom_audit::audit::report::{Budget, FailOn, Report};
+use greenroom_audit::audit::run::Manner;
+use greenroom_audit::audit::stage::Way;
+use greenroom_audit::audit::target::{Expect, Target, Words};
+use greenroom_audit::audit::{self, Options, Progress, markdown, terminal};
+use greenroom_audit::limits;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::args::USAGE;
+
+/// Exit code where nothing could be measured.
+const COULD_NOT_RUN: u8 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables and plots for a terminal
+    Terminal,
+    /// Everything, an interface: docs/audit.md
+    Json,
+    /// For a file or an issue
+    Markdown,
+    /// For a comment on GitHub
+    Github,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RestartBy {
+    Term,
+    Kill,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// How often CMD is started
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::AUDIT_RUNS)))]
+    runs: u32,
+    /// How many clients come in each start
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=i64::from(limits::AUDIT_CLIENTS)))]
+    clients: u32,
+    /// Where they go; {port} is the port that CMD gets
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:{port}/")]
+    url: String,
+    /// A header field of their handshake, such as 'Origin: https://example.org' or 'Sec-WebSocket-Protocol: chat'; may be given more than once
+    #[arg(long, value_name = "FIELD")]
+    header: Vec<String>,
+    /// What each sends as soon as it is open, or @FILE; {n} in it becomes a number that no other message has [default: "greenroom-audit {n}"]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    message: Option<String>,
+    /// Which answer is right: the same message (echo), any, none, or one that a regular expression matches
+    #[arg(long, value_name = "WHAT", default_value = "echo")]
+    expect: String,
+    /// Do the same behind `greenroom run`, and show both side by side
+    #[arg(long)]
+    compare: bool,
+    /// Then restart the running server with this signal, clients connected
+    #[arg(long, value_name = "SIGNAL", value_enum)]
+    restart: Option<RestartBy>,
+    /// How long a client waits for its 101, and then for its first answer (100ms to 10m)
+    #[arg(long, value_name = "DUR", default_value = "10s")]
+    patience: String,
+    /// How long a start may take (1s to 1h)
+    #[arg(long, value_name = "DUR", default_value = "1m")]
+    start_timeout: String,
+    /// How to write the report [default: terminal]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Terminal)]
+    format: Format,
+    /// Write the report in every format, and what each client saw (clients.jsonl), into this folder too
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// End with code 1 if a client had one of these: race (any finding), cold (refused as nobody listened), lost, late, hung, reset, 1006, 1011 or another close code, 503 or another status; separated by commas
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "race",
+        value_delimiter = ','
+    )]
+    fail_on: Vec<String>,
+    /// End with code 1 if a wait is longer, such as p99-open=500ms: p50, p90, p99 or max, then open (start to 101) or answer (ready to first answer); with --compare, behind greenroom
+    #[arg(long, value_name = "BUDGET", value_delimiter = ',')]
+    budget: Vec<String>,
+    /// Repeat what is random: the seed of an earlier report
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// The server's command line; {port} in it becomes the port to listen on, as PORT in its environment
+    #[arg(value_name = "CMD", num_args = 1.., trailing_var_arg = true, required = true)]
+    cmd: Vec<OsString>,
+}
+
+/// Audits. 0: no condition of --fail-on is met; 1: one is; 2: it could not be measured.
+pub(crate) fn run(args: &Audit) -> u8 {
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(message) => {
+            let _ = writeln!(
+                io::stderr(),
+                "error: {message}\n\nFor more information, try '--help'."
+            );
+            return USAGE;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            super::fail(&error);
+            return COULD_NOT_RUN;
+        }
+    };
+    let show = Bar::new(&options);
+    let audited = runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(interrupts(stop));
+        audit::audit(options, stopped, &|progress| show.show(&progress)).await
+    });
+    show.bar.finish_and_clear();
+    let (report, runs) = match audited {
+        Ok(audited) => audited,
+        Err(error) => {
+            super::fail(&error);
+            return COULD_NOT_RUN;
+        }
+    };
+    let mut code = report.exit_code();
+    let text = match args.format {
+        Format::Terminal => terminal::render(&report, width(), colour()),
+        Format::Json => json(&report),
+        Format::Markdown => markdown::render(&report),
+        Format::Github => markdown::comment(&report),
+    };
+    if io::stdout().write_all(text.as_bytes()).is_err() {
+        code = code.max(1); // nobody has read it
+    }
+    if let Some(folder) = &args.out
+        && let Err(error) = write(folder, &report, &runs)
+    {
+        let _ = writeln!(
+            io::stderr(),
+            "error: cannot write the report into {}: {error}",
+            folder.display()
+        );
+        return COULD_NOT_RUN;
+    }
+    code
+}
+
+fn options(args: &Audit) -> Result<Options, String> {
+    let say = |error: &dyn std::error::Error| error.to_string();
+    let mut target = Target::parse(&args.url).map_err(|error| say(&error))?;
+    for header in &args.header {
+        target.add_header(header).map_err(|error| say(&error))?;
+    }
+    let words = match &args.message {
+        None => Words::default(),
+        Some(text) => match text.strip_prefix('@') {
+            None => Words::new(text.clone().into_bytes()),
+            Some(path) => {
+                let bytes = std::fs::read(path).map_err(|error| format!("--message: cannot read {path:?}: {error}"))?;
+                if bytes.len() > limits::MESSAGE_MAX {
+                    return Err(format!(
+                        "--message: {path:?} has {} bytes; a message has at most {}",
+                        bytes.len(),
+                        limits::MESSAGE_MAX
+                    ));
+                }
+                Words::new(bytes)
+            }
+        },
+    };
+    let shown = String::from_utf8_lossy(words.bytes()).chars().take(80).collect();
+    let time = |name: &str, text: &str, min, max| {
+        duration_in(text, min, max).map_err(|error| format!("--{name}: {error}"))
+    };
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
+    let fail_on = args.fail_on.iter().map(|name| {
+        FailOn::parse(name).ok_or_else(|| {
+            format!("--fail-on is {name:?}: neither race, cold, an outcome such as lost or hung, a close code nor an HTTP status")
+        })
+    });
+    let budgets = args.budget.iter().map(|text| {
+        Budget::parse(text)
+            .ok_or_else(|| format!("--budget is {text:?}: write it as p99-open=500ms (p50, p90, p99, max; open, answer)"))
+    });
+    Ok(Options {
+        command: args.cmd.clone(),
+        runs: args.runs,
+        clients: args.clients,
+        manner: Manner {
+            target,
+            words,
+            expect: Expect::parse(&args.expect).map_err(|error| say(&error))?,
+            patience: time("patience", &args.patience, second / 10, hour / 6)?,
+            start_timeout: time("start-timeout", &args.start_timeout, second, hour)?,
+            grace: greenroom_core::limits::GRACE,
+        },
+        compare: args.compare,
+        restart: args.restart.map(|by| match by {
+            RestartBy::Term => Signal::TERM,
+            RestartBy::Kill => Signal::KILL,
+        }),
+        gateway: std::env::current_exe().map_err(|error| format!("cannot tell where greenroom itself is: {error}"))?,
+        seed: args.seed.unwrap_or_else(|| greenroom_audit::clock::now() % 1_000_000),
+        fail_on: fail_on.collect::<Result<_, _>>()?,
+        budgets: budgets.collect::<Result<_, _>>()?,
+        told: [args.url.clone(), shown, args.expect.clone()],
+    })
+}
+
+/// The first one stops the audit, the second ends the program.
+async fn interrupts(stop: watch::Sender<bool>) {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return;
+    };
+    for first in [true, false] {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        if first {
+            stop.send_replace(true);
+        } else {
+            std::process::exit(130);
+        }
+    }
+}
+
+fn json(report: &Report) -> String {
+    // Only maps with keys that are no text could fail, and there are none.
+    serde_json::to_string_pretty(report).map_or_else(|error| format!("{{\"error\": {:?}}}\n", error.to_string()), |mut text| {
+        text.push('\n');
+        text
+    })
+}
+
+/// All formats, and what each client saw.
+fn write(folder: &Path, report: &Report, runs: &[RunRecord]) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("report.json"), json(report))?;
+    std::fs::write(folder.join("report.txt"), terminal::render(report, 100, false))?;
+    std::fs::write(folder.join("report.md"), markdown::render(report))?;
+    let mut clients = io::BufWriter::new(std::fs::File::create(folder.join("clients.jsonl"))?);
+    for (index, run) in runs.iter().enumerate() {
+        let way = if index < report.plain.runs.len() { Way::Plain } else { Way::Greenroom };
+        for client in &run.clients {
+            let line = serde_json::json!({ "way": way, "run": run.run, "exec": run.exec, "client": client });
+            writeln!(clients, "{line}")?;
+        }
+    }
+    clients.flush()
+}
+
+fn width() -> usize {
+    rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| usize::from(size.ws_col).max(1))
+}
+
+fn colour() -> bool {
+    let set = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !set && !dumb
+}
+
+/// Progress on standard error: runs done, time left, and what has become of the clients so far.
+struct Bar {
+    bar: ProgressBar,
+    compare: bool,
+    clients: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Clients of the run that is on.
+    come: u64,
+    runs: u64,
+    counts: BTreeMap<Outcome, u64>,
+}
+
+impl Bar {
+    fn new(options: &Options) -> Self {
+        let sides = 1 + u64::from(options.compare);
+        let clients = u64::from(options.clients);
+        let bar = ProgressBar::new(u64::from(options.runs) * sides * clients);
+        bar.set_draw_target(ProgressDrawTarget::stderr()); // hidden where that is no terminal
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3} %  {eta} left  {wide_msg}") {
+            bar.set_style(style.progress_chars("━╸─"));
+        }
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self {
+            bar,
+            compare: options.compare,
+            clients,
+            state: Mutex::default(),
+        }
+    }
+
+    fn show(&self, progress: &Progress) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match progress {
+            Progress::Run { way, number, of } => {
+                let sides = 1 + u64::from(self.compare);
+                let behind = u64::from(*way == Way::Greenroom);
+                state.runs = u64::from(*number).saturating_mul(sides) + behind;
+                state.come = 0;
+                let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
+                self.bar.set_prefix(format!("start {} of {of}{name}", number.saturating_add(1)));
+            }
+            Progress::Client(_, outcome) => {
+                state.come += 1;
+                *state.counts.entry(*outcome).or_default() += 1;
+                // The first run may have more clients than was said.
+                let done = state.runs.saturating_mul(self.clients) + state.come.min(self.clients);
+                self.bar.set_position(done);
+                let counts: Vec<String> = state
+                    .counts
+                    .iter()
+                    .map(|(outcome, clients)| format!("{} {clients}", terminal::named(*outcome)))
+                    .collect();
+                self.bar.set_message(counts.join(" · "));
+            }
+            Progress::Doing(what) => self.bar.set_message(what.clone()),
+        }
+    }
+}

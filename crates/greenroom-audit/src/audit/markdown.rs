@@ -120,7 +120,7 @@ fn edges(text: &mut String, side: &Side) {
     let rows: Vec<(&str, Edge)> = [
         ("listens, after exec", side.listen),
         ("ready, after exec", side.ready),
-        ("accepts early by", side.lead),
+        ("from listening to ready", side.lead),
     ]
     .into_iter()
     .filter_map(|(label, edge)| Some((label, edge?)))

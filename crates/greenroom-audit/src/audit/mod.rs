@@ -230,6 +230,7 @@ impl Auditor<'_> {
             number,
             program: self.stage.program(way, &manner.target, port.number),
             port: port.number,
+            notify: way == Way::Plain,
             arrivals: arrivals.clone(),
             late,
             dice: Dice::new(self.options.seed, u64::from(number) + (1 << 32)),

@@ -82,6 +82,8 @@ pub struct Run<'a> {
     pub program: Program,
     /// Where it will listen.
     pub port: u16,
+    /// Whether what is started is given a NOTIFY_SOCKET.
+    pub notify: bool,
     /// Which clients come.
     pub arrivals: Arrivals,
     /// Where a handler was seen to be attached late, after the opening.
@@ -107,7 +109,8 @@ impl Run<'_> {
         tell: Tell<'_>,
     ) -> Result<RunRecord, StartError> {
         let address = self.manner.target.address(self.port);
-        let notify = NotifySocket::new().ok(); // without one, READY is not heard, and that is all
+        // Without one, READY is not heard, and that is all. greenroom's own means only that it listens.
+        let notify = NotifySocket::new().ok().filter(|_| self.notify);
         if let Some(socket) = &notify {
             let path = socket.path().as_os_str().to_owned();
             self.program.env.push(("NOTIFY_SOCKET".into(), path));

@@ -140,7 +140,7 @@ pub struct Side {
     pub last_rejected_ns: Option<u64>,
     /// From a client's start to its 101, of those that somebody took and answered.
     pub open: Quantiles,
-    /// From when it could have been in (ready, and the client there) to its first answer, of the same.
+    /// From when somebody had been answered, and the client was there, to its own first answer, of the same.
     pub after_ready: Quantiles,
     /// Clients that were opened after one that had come later, beyond what clocks and wake-ups explain.
     pub overtaken: Share,
@@ -341,7 +341,7 @@ fn answered(seen: &[Seen<'_>]) -> Vec<(u64, u64)> {
     good.filter_map(|one| {
         let (opened, ready) = (one.client.opened_at?, one.edges.ready?);
         let answer = one.client.first_answer().unwrap_or(opened);
-        let could = one.client.started_at.max(ready.low_ns);
+        let could = one.client.started_at.max(ready.high_ns);
         Some((opened - one.client.started_at, answer.saturating_sub(could)))
     })
     .collect()
@@ -361,9 +361,10 @@ fn notified(runs: &[RunRecord], edges: &[Edges]) -> Option<(i64, i64)> {
 
 /// Clients whose 101 came later than that of one that had begun later, both by more than the slack.
 fn overtaken(runs: &[RunRecord], outcomes: &[Vec<Outcome>]) -> Share {
-    let slack = plan::nanos(limits::AUDIT_ORDER_SLACK);
     let (mut overtaken, mut of) = (0, 0);
     for (run, outcomes) in runs.iter().zip(outcomes) {
+        // Where wake-ups are late, moments that they took are no order.
+        let slack = plan::nanos(limits::AUDIT_ORDER_SLACK.max(longest(&run.stalls) * 2));
         let good = run
             .clients
             .iter()

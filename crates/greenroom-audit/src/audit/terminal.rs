@@ -159,13 +159,13 @@ impl Page {
         let title = self.paint("1", &format!("The server {name}"));
         self.line(&title);
         self.line(&format!(
-            "  {:<22}{:>22}{:>12}{:>12}{:>9}",
+            "  {:<24}{:>20}{:>12}{:>12}{:>9}",
             "", "typical", "least", "most", "starts"
         ));
         for (label, edge) in [
             ("listens, after exec", side.listen),
             ("ready, after exec", side.ready),
-            ("accepts early by", side.lead),
+            ("from listening to ready", side.lead),
         ] {
             if let Some(edge) = edge {
                 self.edge(label, edge);
@@ -190,7 +190,7 @@ impl Page {
     fn edge(&mut self, label: &str, edge: Edge) {
         let typical = format!("{} (± {})", span(edge.typical.middle()), span(edge.typical.half()));
         let line = format!(
-            "  {label:<22}{typical:>22}{:>12}{:>12}{:>9}",
+            "  {label:<24}{typical:>20}{:>12}{:>12}{:>9}",
             span(edge.least_ns),
             span(edge.most_ns),
             edge.runs
@@ -234,7 +234,7 @@ impl Page {
 
     fn counts(&mut self, side: &Side) {
         self.line(&format!(
-            "  {:<22}{:>16}{:>18}{:>12}",
+            "  {:<22}{:>18}{:>19}{:>16}",
             "clients that came when", "nobody listened", "it was not ready", "it was ready"
         ));
         let mut outcomes: Vec<Outcome> = side.counts.iter().map(|count| count.outcome).collect();
@@ -246,7 +246,7 @@ impl Page {
                 clients => grouped(clients),
             };
             let line = format!(
-                "  {:<22}{:>16}{:>18}{:>12}",
+                "  {:<22}{:>18}{:>19}{:>16}",
                 named(outcome),
                 of(Zone::Cold),
                 of(Zone::Race),

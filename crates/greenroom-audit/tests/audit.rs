@@ -1,0 +1,373 @@
+//! The audit held against the truth: servers with planted faults that stamp them.
+//!
+//! This test is its own server (`planted`) and its own load (`burn`), so it decides by itself what to do with its arguments.
+//! `GREENROOM_AUDIT_TRUTH=long` (`cargo xtask audit-truth`) makes it what the figures are quoted from: 50 starts for the edges, 100
+//! for false alarms; without it, in `cargo test`, each is shorter and none is left out.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a harness of its own, which clippy does not know as a test
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use greenroom_audit::audit::finding::Finding;
+use greenroom_audit::audit::judge::Outcome;
+use greenroom_audit::audit::record::Interval;
+use greenroom_audit::audit::report::{FailOn, Report, Verdict};
+use greenroom_audit::audit::run::Manner;
+use greenroom_audit::audit::target::{Expect, Target, Words};
+use greenroom_audit::audit::text::span;
+use greenroom_audit::audit::{Options, audit};
+use greenroom_audit::planted::{Early, Planted, Stamp, planted_main};
+use tokio::sync::watch;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map_or("", String::as_str) {
+        "planted" => planted_main(&arguments[2]).unwrap(),
+        "burn" => loop {
+            std::hint::spin_loop();
+        },
+        // What `cargo test` and its friends pass to a harness.
+        "--list" => {}
+        name => tests(name),
+    }
+    ExitCode::SUCCESS
+}
+
+fn tests(wanted: &str) {
+    let tests: [(&str, fn()); 9] = [
+        ("planted_edges_lie_in_the_reported_intervals", edges),
+        ("a_planted_late_handler_lies_in_the_reported_interval", late_handler),
+        ("a_planted_loss_lies_in_its_interval", loss),
+        ("good_servers_under_load_raise_no_alarm", no_false_alarm),
+        ("each_planted_fault_is_named", faults),
+        ("a_server_that_is_deaf_until_it_is_ready_loses_early", deaf),
+        ("a_server_that_never_answers_is_not_measured", never),
+        ("a_server_that_ends_is_not_measured_and_its_words_are_told", ends),
+        ("an_interrupted_audit_reports_what_there_is", interrupted),
+    ];
+    println!("running {} tests", tests.len());
+    for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(wanted)) {
+        let began = Instant::now();
+        test();
+        println!("test {name} ... ok ({:.1} s)", began.elapsed().as_secs_f64());
+    }
+}
+
+/// So many in the long form, so many else.
+fn either(long: u32, short: u32) -> u32 {
+    match std::env::var("GREENROOM_AUDIT_TRUTH").as_deref() {
+        Ok("long") => long,
+        Ok(_) | Err(_) => short,
+    }
+}
+
+// ── The tests ──────────────────────────────────────────────────────────────
+
+fn edges() {
+    let folder = Folder::new();
+    let server = Planted {
+        listen_after: 120 * MS,
+        early: Early::Close(1011, 5 * MS),
+        stamps: Some(folder.file()),
+        ..Planted::good(320 * MS)
+    };
+    let runs = either(50, 4);
+    let report = play(options(&server, runs, 100));
+    assert_eq!(report.plain.runs.len(), runs as usize);
+    let stamps = stamps(&folder.file());
+    let of = |pick: fn(&Stamp) -> Option<Interval>| stamps.iter().filter_map(pick).collect::<Vec<_>>();
+    let listening = of(|stamp| if let Stamp::Listening(at) = stamp { Some(*at) } else { None });
+    let ready = of(|stamp| if let Stamp::Ready(at) = stamp { Some(*at) } else { None });
+    assert_eq!((listening.len(), ready.len()), (runs as usize, runs as usize));
+    let (mut listen_widths, mut ready_widths) = (Vec::new(), Vec::new());
+    for ((run, listening), ready) in report.plain.runs.iter().zip(listening).zip(ready) {
+        for (name, found, truth, widths) in [
+            ("listen", run.edges.listen.unwrap(), listening, &mut listen_widths),
+            ("ready", run.edges.ready.unwrap(), ready, &mut ready_widths),
+        ] {
+            let holds = found.low_ns <= truth.high_ns && truth.low_ns <= found.high_ns;
+            assert!(holds, "run {}, {name}: {truth:?} is not in {found:?}", run.run);
+            widths.push(found.high_ns - found.low_ns);
+        }
+    }
+    // An interval that is as wide as the start would hold the truth as well.
+    let [listen, ready] = [&mut listen_widths, &mut ready_widths].map(|widths| {
+        widths.sort_unstable();
+        (widths[widths.len() / 2], widths[widths.len() - 1])
+    });
+    println!(
+        "edges: all {runs} planted listen and ready edges lie in their intervals; widths, median and greatest: listen {} and {}, ready {} and {}",
+        span(listen.0),
+        span(listen.1),
+        span(ready.0),
+        span(ready.1)
+    );
+    assert!(listen.0 < 20_000_000 && ready.0 < 40_000_000, "{listen:?} {ready:?}");
+    let Finding::AcceptsEarly { outcomes, settle, .. } = only(&report) else {
+        panic!("{:?}", report.findings)
+    };
+    assert_eq!(outcomes[0].0, Outcome::Closed(1011));
+    // Seen by the client, whose own wake-up at the 101 may be late.
+    assert!(settle.unwrap().took.p50_ns >= 3_000_000, "{settle:?}");
+}
+
+fn late_handler() {
+    let folder = Folder::new();
+    let server = Planted {
+        handler_after: 12 * MS,
+        stamps: Some(folder.file()),
+        ..Planted::good(100 * MS)
+    };
+    let report = play(options(&server, either(10, 3), 80));
+    let Finding::HandlerLate { handler } = only(&report) else {
+        panic!("{:?}", report.findings)
+    };
+    let pick = |stamp: &Stamp| if let Stamp::Handler(after) = stamp { Some(*after) } else { None };
+    let mut truth: Vec<Interval> = stamps(&folder.file()).iter().filter_map(pick).collect();
+    truth.sort_unstable_by_key(|after| after.low_ns);
+    let typical = truth[truth.len() / 2];
+    let found = handler.attached;
+    println!(
+        "late handler: planted 12 ms, in fact {} at the median; reported {} to {}, lost within {}",
+        span(typical.low_ns),
+        span(found.low_ns),
+        span(found.high_ns),
+        span(handler.lost_within_ns)
+    );
+    assert!(found.low_ns <= typical.high_ns && typical.low_ns <= found.high_ns, "{found:?} {typical:?}");
+    assert!(handler.lost_within_ns >= 6_000_000 && handler.clients.seen() > 0.9, "{handler:?}");
+}
+
+fn loss() {
+    let folder = Folder::new();
+    let server = Planted {
+        loses_first: 0.02,
+        stamps: Some(folder.file()),
+        ..Planted::good(60 * MS)
+    };
+    let report = play(options(&server, either(20, 6), 200));
+    let share = report.plain.first_lost;
+    let stamps = stamps(&folder.file());
+    let lost = stamps.iter().filter(|stamp| **stamp == Stamp::Lost).count();
+    println!(
+        "loss: planted 2 %; {} of {} first messages were lost, 99.99 % interval {:.2} to {:.2} %; the server lost {lost} in all",
+        share.hits,
+        share.of,
+        share.low * 100.0,
+        share.high * 100.0
+    );
+    assert!(share.low <= 0.02 && 0.02 <= share.high, "{share:?}");
+    assert!(share.of >= 400 && share.high - share.low < 0.12, "{share:?}");
+    // Every loss that was planted was seen: there are a few among clients that came before it was ready for sure.
+    let early = report.plain.early_first_lost.hits;
+    assert_eq!(share.hits + early, lost as u64);
+    if share.hits > 0 {
+        assert!(matches!(only(&report), Finding::LosesMessages { .. }), "{:?}", report.findings);
+    }
+}
+
+fn no_false_alarm() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let burning: Vec<Burning> = (0..2 * processors).map(|_| Burning::start()).collect();
+    let waits = Planted {
+        listen_after: 50 * MS,
+        ..Planted::good(250 * MS)
+    };
+    let (mut runs, mut clients, mut unknown) = (0, 0, 0);
+    for server in [Planted::good(150 * MS), waits] {
+        let report = play(options(&server, either(50, 3), 80));
+        assert_eq!(report.verdict, Verdict::Sound, "{:#?}", report.findings);
+        runs += report.plain.runs.len();
+        clients += report.plain.clients;
+        unknown += report.plain.unknown;
+    }
+    println!(
+        "no false alarm: {runs} starts of good servers, {clients} clients, {unknown} unknown, with {} busy processes on {processors} processors",
+        burning.len()
+    );
+}
+
+fn faults() {
+    let early = |early| Planted {
+        listen_after: 40 * MS,
+        early,
+        ..Planted::good(240 * MS)
+    };
+    let doubling = Planted {
+        doubles: 0.5,
+        ..Planted::good(60 * MS)
+    };
+    let mut impatient = options(&early(Early::Silence), 2, 40);
+    impatient.manner.patience = 400 * MS;
+    for (options, code, outcome) in [
+        (options(&early(Early::Status(503)), 2, 40), "accepts-early", Outcome::Status(503)),
+        (options(&early(Early::Cut), 2, 40), "accepts-early", Outcome::Cut),
+        (impatient, "accepts-early", Outcome::Hung),
+        (options(&doubling, 2, 40), "doubles", Outcome::Doubled),
+    ] {
+        let report = play(options);
+        let codes: Vec<&str> = report.findings.iter().map(|said| said.code.as_str()).collect();
+        assert_eq!(codes, [code], "{outcome:?}: {:#?}", report.findings);
+        assert!(report.plain.counts.iter().any(|count| count.outcome == outcome), "{outcome:?}");
+        assert_eq!(report.exit_code(), 1);
+    }
+}
+
+fn deaf() {
+    let server = Planted {
+        listen_after: 40 * MS,
+        early: Early::Deaf,
+        ..Planted::good(240 * MS)
+    };
+    let report = play(options(&server, 3, 60));
+    assert!(
+        report.findings.iter().any(|said| said.code == "loses-early"),
+        "{:#?}",
+        report.findings
+    );
+}
+
+fn never() {
+    let server = Planted {
+        listen_after: Duration::ZERO,
+        early: Early::Status(404),
+        ..Planted::good(Duration::from_secs(3_600))
+    };
+    let mut options = options(&server, 2, 40);
+    options.manner.start_timeout = 600 * MS;
+    options.manner.patience = 500 * MS;
+    let report = play(options);
+    let Verdict::NotMeasured(why) = &report.verdict else {
+        panic!("{:?}", report.verdict)
+    };
+    assert!(why.contains("HTTP 404"), "{why}");
+    assert_eq!(report.exit_code(), 2);
+}
+
+fn ends() {
+    let mut options = options(&Planted::good(MS), 2, 40);
+    options.command = ["sh", "-c", "echo no database; exit 7"].map(OsString::from).to_vec();
+    let report = play(options);
+    let Verdict::NotMeasured(why) = &report.verdict else {
+        panic!("{:?}", report.verdict)
+    };
+    assert!(why.contains("exit code 7") && why.contains("no database"), "{why}");
+}
+
+fn interrupted() {
+    let (stop, stopped) = watch::channel(false);
+    let mark = std::sync::atomic::AtomicU32::new(0);
+    let show = |progress| {
+        // In the third run, once clients come.
+        if let greenroom_audit::audit::Progress::Run { number, .. } = progress {
+            mark.store(number, std::sync::atomic::Ordering::Relaxed);
+        } else if mark.load(std::sync::atomic::Ordering::Relaxed) == 2 {
+            stop.send_replace(true);
+        }
+    };
+    let options = options(&Planted::good(100 * MS), 50, 40);
+    let began = Instant::now();
+    let (report, _) = runtime().block_on(audit(options, stopped, &show)).unwrap();
+    assert!(report.interrupted && report.plain.runs.len() == 2, "{}", report.plain.runs.len());
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert_eq!(report.verdict, Verdict::Sound);
+}
+
+// ── What they need ─────────────────────────────────────────────────────────
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn options(server: &Planted, runs: u32, clients: u32) -> Options {
+    let program = std::env::current_exe().unwrap();
+    let description = serde_json::to_string(server).unwrap();
+    Options {
+        command: vec![program.clone().into(), "planted".into(), description.into()],
+        runs,
+        clients,
+        manner: Manner {
+            target: Target::default(),
+            words: Words::default(),
+            expect: Expect::Echo,
+            patience: Duration::from_secs(10),
+            start_timeout: Duration::from_secs(20),
+            grace: Duration::from_secs(5),
+        },
+        compare: false,
+        restart: None,
+        gateway: program,
+        seed: 7,
+        fail_on: vec![FailOn::Race],
+        budgets: Vec::new(),
+        told: ["ws://127.0.0.1:{port}/", "greenroom-audit {n}", "echo"].map(String::from),
+    }
+}
+
+fn play(options: Options) -> Report {
+    let (_stop, stopped) = watch::channel(false);
+    runtime().block_on(audit(options, stopped, &|_| {})).unwrap().0
+}
+
+/// The one thing that is found.
+fn only(report: &Report) -> Finding {
+    let [said] = &report.findings[..] else {
+        panic!("{:#?}", report.findings)
+    };
+    said.finding.clone()
+}
+
+fn stamps(path: &Path) -> Vec<Stamp> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A folder of this test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("greenroom-audit-truth-{}-{count}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("stamps")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A process that does nothing but keep a processor busy.
+struct Burning(Child);
+
+impl Burning {
+    fn start() -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self(command.arg("burn").stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Burning {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}

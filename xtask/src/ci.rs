@@ -69,6 +69,12 @@ pub(crate) fn bench(args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// `cargo xtask audit-truth`: what `cargo test` does in short. Some ten minutes.
+pub(crate) fn audit_truth() -> Result<(), String> {
+    let test = ["test", "--locked", "-p", "greenroom-audit", "--test", "audit"];
+    run(cargo(test).env("GREENROOM_AUDIT_TRUTH", "long"))
+}
+
 /// A minimal toolchain has neither rustfmt nor clippy: they are added where rustup can.
 fn toolchain() -> Result<(), String> {
     for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {

@@ -18,6 +18,7 @@ cargo xtask tidy           the rules that no compiler checks: sizes, words, path
 cargo xtask docs           writes docs/configuration.md and docs/greenroom.schema.json from the program
 cargo xtask man            builds, and writes manual pages and completions to target/man and target/completions
 cargo xtask bench [ARGS]   builds in release mode and measures; ARGS go to the benchmark
+cargo xtask audit-truth    holds `greenroom audit` against planted faults, in the long form that figures are quoted from
 cargo xtask help           this text
 ";
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         "docs" => generated::docs(),
         "man" => generated::man(),
         "bench" => ci::bench(&rest),
+        "audit-truth" => ci::audit_truth(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

@@ -42,6 +42,8 @@ pub enum Early {
     Silence,
     /// 101, and its messages are read and thrown away until the server is ready.
     Deaf,
+    /// Nothing, for ever, and the start-up never ends: a deadlock of the first client and it.
+    Deadlock,
 }
 
 /// How the server is to be.
@@ -122,6 +124,7 @@ pub fn planted_main(description: &str) -> Result<(), BackendError> {
         planted,
         stamps,
         ready: AtomicBool::new(false),
+        stuck: AtomicBool::new(false),
         is_ready: Notify::new(),
     };
     // One process, one server, until it is killed.
@@ -133,6 +136,7 @@ struct Server {
     planted: Planted,
     stamps: Option<Mutex<std::fs::File>>,
     ready: AtomicBool,
+    stuck: AtomicBool,
     is_ready: Notify,
 }
 
@@ -173,7 +177,9 @@ async fn serve(server: &'static Server, address: SocketAddr) -> io::Result<()> {
     if !good {
         tokio::spawn(async move {
             sleep_until(began + server.planted.ready_after).await;
-            become_ready(server);
+            if !server.stuck.load(Ordering::Acquire) {
+                become_ready(server);
+            }
         });
     }
     let places: &'static Semaphore = Box::leak(Box::new(Semaphore::new(limits::BACKEND_CONNECTIONS)));
@@ -212,6 +218,10 @@ async fn attend(
         match server.planted.early {
             Early::Waits => server.until_ready().await,
             Early::Silence => return silent(stream).await,
+            Early::Deadlock => {
+                server.stuck.store(true, Ordering::Release);
+                return silent(stream).await;
+            }
             Early::Cut | Early::Status(_) => {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") && head.len() < greenroom_core::limits::HEAD_MAX {

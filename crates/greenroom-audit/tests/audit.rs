@@ -204,10 +204,14 @@ fn faults() {
     };
     let mut impatient = options(&early(Early::Silence), 2, 40);
     impatient.manner.patience = 400 * MS;
+    let mut deadlock = options(&early(Early::Deadlock), 5, 40);
+    deadlock.manner.patience = 500 * MS;
+    deadlock.manner.start_timeout = Duration::from_secs(2);
     for (options, code, outcome) in [
         (options(&early(Early::Status(503)), 2, 40), "accepts-early", Outcome::Status(503)),
         (options(&early(Early::Cut), 2, 40), "accepts-early", Outcome::Cut),
         (impatient, "accepts-early", Outcome::Hung),
+        (deadlock, "hangs-when-met", Outcome::Hung),
         (options(&doubling, 2, 40), "doubles", Outcome::Doubled),
     ] {
         let report = play(options);
@@ -224,7 +228,9 @@ fn deaf() {
         early: Early::Deaf,
         ..Planted::good(240 * MS)
     };
-    let report = play(options(&server, 3, 60));
+    let mut options = options(&server, 3, 60);
+    options.manner.patience = Duration::from_secs(1);
+    let report = play(options);
     assert!(
         report.findings.iter().any(|said| said.code == "loses-early"),
         "{:#?}",

@@ -180,8 +180,6 @@ impl<F: FnMut(u64)> Talk<'_, F> {
         }
         let missing = match self.heard() {
             0 => self.opened + self.visit.patience,
-            // One of two that cannot be told apart: it is enough that the server is alive.
-            _ if !self.numbered() => self.last + self.visit.answer_wait,
             _ => self.last + self.visit.answer_wait,
         };
         missing.max(stay)

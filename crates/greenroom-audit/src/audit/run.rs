@@ -161,7 +161,7 @@ impl Run<'_> {
         stop: &mut watch::Receiver<bool>,
         tell: Tell<'_>,
     ) -> (Vec<ClientRecord>, Cause) {
-        let ready = Arc::new(Ready::default());
+        let ready = Arc::new(Ready::new());
         let began = Instant::now() - clock::between(exec.low_ns, clock::now());
         let from = exec.low_ns;
         let mut set = JoinSet::new();
@@ -232,11 +232,14 @@ impl Run<'_> {
             (Arrivals::Coarse, Some((_, offset))) => answered
                 .is_none_or(|ready| offset < tail(ready))
                 .then(|| plan::coarse_after(offset)),
-            (Arrivals::Quiet, None) => Some(plan::nanos(limits::AUDIT_QUIET)),
-            (Arrivals::Quiet, Some((_, offset))) => answered
-                .is_none()
-                .then(|| offset + plan::nanos(limits::AUDIT_QUIET)),
+            (Arrivals::Quiet, None) => Some(self.quiet()),
+            (Arrivals::Quiet, Some((_, offset))) => answered.is_none().then(|| offset + self.quiet()),
         }
+    }
+
+    /// Of a quiet run: when the first client comes, and how long after it the next.
+    fn quiet(&self) -> u64 {
+        plan::nanos(limits::AUDIT_QUIET.min(self.manner.start_timeout / 2))
     }
 
     fn visitor(&mut self, client: u32, offset: u64) -> Visit {
@@ -269,21 +272,22 @@ impl Run<'_> {
     }
 }
 
-/// How long after exec the first client was answered, in nanoseconds; 0: nobody was yet.
-#[derive(Debug, Default)]
+/// How long after exec the first client was answered, in nanoseconds; the greatest number: nobody was yet.
+#[derive(Debug)]
 struct Ready(AtomicU64);
 
 impl Ready {
+    const fn new() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    /// The first answer is the one that counts; its client may report later than another.
     fn answered(&self, after: u64) {
-        // The first answer is the one that counts; a client may report a little later than another.
-        let before = self.0.load(Ordering::Relaxed);
-        if before == 0 || after < before {
-            self.0.store(after.max(1), Ordering::Relaxed);
-        }
+        self.0.fetch_min(after, Ordering::Relaxed);
     }
 
     fn after(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&after| after != 0)
+        Some(self.0.load(Ordering::Relaxed)).filter(|&after| after != u64::MAX)
     }
 }
 

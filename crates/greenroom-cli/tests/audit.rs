@@ -1,0 +1,181 @@
+//! `greenroom audit` on real servers: uvicorn good and with a late handler, Node `ws` that closes with 1011 or answers 503
+//! until it is ready, and the same behind greenroom. Each gets its known verdict.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::{Greenroom, fixture, one_at_a_time, python};
+use serde_json::Value;
+
+/// The program with these words, its exit code, and the JSON that it wrote.
+fn audit(flags: &[&str], env: &[(&str, &str)], cmd: &[&str]) -> (i32, Value) {
+    let (code, out) = print(&[flags, &["--format", "json"]].concat(), env, cmd);
+    let report = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}:\n{out}"));
+    (code, report)
+}
+
+fn print(flags: &[&str], env: &[(&str, &str)], cmd: &[&str]) -> (i32, String) {
+    // The environment of the other tests, without the flag for events that an audit does not write.
+    let template: Command = Greenroom::command(&["run"]);
+    let mut command = Command::new(template.get_program());
+    for (name, value) in template.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.arg("audit").args(flags).arg("--").args(cmd);
+    command.envs(env.iter().copied()).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let code = output.status.code().unwrap();
+    let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
+    let out = String::from_utf8(out).unwrap();
+    assert!(err.is_empty() || code == 2, "nothing is said beside the report: {err}\n{out}");
+    (code, if out.is_empty() { err } else { out })
+}
+
+/// The codes of all findings.
+fn codes(report: &Value) -> Vec<&str> {
+    let findings = report["findings"].as_array().unwrap();
+    findings.iter().map(|said| said["code"].as_str().unwrap()).collect()
+}
+
+fn uvicorn(app: &'static str) -> Vec<String> {
+    let words = ["-m", "uvicorn", "--app-dir", &fixture(""), app, "--port", "{port}"].map(String::from);
+    [vec![python("python")], words.to_vec()].concat()
+}
+
+fn words(command: &[String]) -> Vec<&str> {
+    command.iter().map(String::as_str).collect()
+}
+
+const SHORT: [&str; 4] = ["--runs", "3", "--clients", "60"];
+const WS: [&str; 2] = ["--url", "ws://127.0.0.1:{port}/ws"];
+
+#[test]
+fn uvicorn_has_no_race_and_is_refused_only_while_nobody_listens() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_app:app");
+    let flags = [&SHORT[..], &WS].concat();
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "1")], &words(&command));
+    assert_eq!((code, report["verdict"].as_str()), (0, Some("sound")), "{report:#}");
+    let ready = report["plain"]["ready"]["typical"]["low_ns"].as_u64().unwrap();
+    assert!(ready > 1_000_000_000, "it is not ready before its start-up is over: {ready}");
+    // Cold counts where it is asked for.
+    let (code, report) = audit(
+        &[&flags[..], &["--fail-on", "cold,lost"]].concat(),
+        &[("STARTUP_SECONDS", "0.5")],
+        &words(&command),
+    );
+    assert_eq!(code, 1, "{report:#}");
+    assert!(report["failed_by"][0].as_str().unwrap().starts_with("cold"), "{report:#}");
+}
+
+#[test]
+fn a_uvicorn_app_that_drops_what_comes_before_its_handler_loses_messages() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_late_handler:app");
+    let flags = [&SHORT[..], &WS].concat();
+    let env = [("STARTUP_SECONDS", "0.5"), ("HANDLER_AFTER_MS", "30")];
+    let (code, report) = audit(&flags, &env, &words(&command));
+    assert_eq!((code, codes(&report)), (1, vec!["handler-late"]), "{:#}", report["findings"]);
+    let handler = &report["findings"][0]["finding"]["handler"];
+    assert!(handler["attached"]["high_ns"].as_u64().unwrap() >= 30_000_000, "{handler}");
+}
+
+#[test]
+fn a_node_server_that_closes_with_1011_until_it_is_ready_has_a_race_and_none_behind_greenroom() {
+    let _alone = one_at_a_time();
+    let server = fixture("node_1011.js");
+    let flags = [&SHORT[..], &["--compare"]].concat();
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "1")], &["node", &server]);
+    assert_eq!((code, codes(&report)), (1, vec!["accepts-early"]), "{:#}", report["findings"]);
+    let sentence = report["findings"][0]["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("before it is ready") && sentence.contains("1011"),
+        "{sentence}"
+    );
+    let lead = report["plain"]["lead"]["typical"]["high_ns"].as_u64().unwrap();
+    assert!((300_000_000..1_300_000_000).contains(&lead), "{lead}");
+    assert_eq!(report["greenroom"]["runs"].as_array().unwrap().len(), 3);
+    let behind = report["greenroom_findings"].as_array().unwrap();
+    assert!(behind.is_empty(), "{behind:#?}");
+}
+
+#[test]
+fn a_node_server_that_answers_503_until_it_is_ready_has_a_race() {
+    let _alone = one_at_a_time();
+    let server = fixture("node_503.js");
+    let env = [("STARTUP_SECONDS", "1")];
+    let (code, report) = audit(&SHORT, &env, &["node", &server]);
+    assert_eq!((code, codes(&report)), (1, vec!["accepts-early"]), "{:#}", report["findings"]);
+    assert!(report["findings"][0]["sentence"].as_str().unwrap().contains("HTTP 503"));
+    // A condition that is not met is no failure.
+    let (code, _) = audit(&[&SHORT[..], &["--fail-on", "lost,1011"]].concat(), &env, &["node", &server]);
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_node_server_with_a_late_handler_and_words_that_cannot_be_told_apart_is_seen_through() {
+    let _alone = one_at_a_time();
+    let server = fixture("node_late_handler.js");
+    let flags = ["--runs", "3", "--clients", "80", "--message", "hello", "--expect", "^hello$"];
+    let (code, report) = audit(&flags, &[("HANDLER_AFTER_MS", "40")], &["node", &server]);
+    assert_eq!(code, 1, "{:#}", report["findings"]);
+    assert!(
+        codes(&report).iter().all(|code| ["handler-late", "loses-messages"].contains(code)),
+        "{:#}",
+        report["findings"]
+    );
+}
+
+#[test]
+fn a_restart_drops_everybody_by_itself() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_app:app");
+    let flags = [&["--runs", "1", "--clients", "20", "--restart", "kill"][..], &WS].concat();
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "0.5")], &words(&command));
+    assert_eq!(code, 0, "{report:#}");
+    let restart = &report["restarts"][0];
+    assert_eq!((&restart["dropped"]["hits"], &restart["dropped"]["of"]), (&20.into(), &20.into()), "{restart:#}");
+    let back = restart["last_back_ns"].as_u64().expect("all came back");
+    assert!((500_000_000..30_000_000_000).contains(&back), "{back}");
+}
+
+#[test]
+fn what_cannot_run_says_so_with_code_2() {
+    for (flags, cmd, said) in [
+        (&["--url", "http://x"][..], &["true"][..], "ws://"),
+        (&["--fail-on", "nonsense"], &["true"], "--fail-on"),
+        (&["--budget", "fast"], &["true"], "p99-open=500ms"),
+        (&[], &["/no/such/server"], "/no/such/server"),
+        (&[], &["false"], "Not measured"),
+    ] {
+        let (code, text) = print(flags, &[], cmd);
+        assert!(code == 2 && text.contains(said), "{flags:?} {cmd:?}: {code}\n{text}");
+    }
+}
+
+#[test]
+fn every_format_is_written_and_fits_its_width() {
+    let _alone = one_at_a_time();
+    let server = fixture("node_1011.js");
+    let folder = std::env::temp_dir().join(format!("greenroom-audit-out-{}", std::process::id()));
+    let out = folder.to_str().unwrap();
+    let flags = ["--runs", "2", "--clients", "40", "--out", out];
+    let (code, text) = print(&flags, &[("STARTUP_SECONDS", "0.6")], &["node", &server]);
+    assert_eq!(code, 1, "{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!(report["schema"], 1);
+    assert!(read("report.md").contains("```mermaid") && read("report.txt").contains("✗ Race"));
+    let clients = read("clients.jsonl");
+    assert_eq!(clients.lines().count() as u64, report["plain"]["clients"].as_u64().unwrap());
+    std::fs::remove_dir_all(folder).unwrap();
+}

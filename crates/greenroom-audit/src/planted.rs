@@ -187,10 +187,7 @@ async fn serve(server: &'static Server, address: SocketAddr) -> io::Result<()> {
     loop {
         let place = places.acquire().await.map_err(io::Error::other)?;
         let (stream, _) = listener.accept().await?;
-        let (loses, own) = (
-            dice.unit() < server.planted.loses_first,
-            Dice::new(dice.next_u64(), 1),
-        );
+        let (loses, own) = (dice.unit() < server.planted.loses_first, Dice::new(dice.next_u64(), 1));
         tokio::spawn(async move {
             attend(server, stream, loses, own).await.ok(); // errors are the other side's affair
             drop(place);

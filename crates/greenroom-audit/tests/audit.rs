@@ -81,7 +81,13 @@ fn edges() {
     assert_eq!(report.plain.runs.len(), runs as usize);
     let stamps = stamps(&folder.file());
     let of = |pick: fn(&Stamp) -> Option<Interval>| stamps.iter().filter_map(pick).collect::<Vec<_>>();
-    let listening = of(|stamp| if let Stamp::Listening(at) = stamp { Some(*at) } else { None });
+    let listening = of(|stamp| {
+        if let Stamp::Listening(at) = stamp {
+            Some(*at)
+        } else {
+            None
+        }
+    });
     let ready = of(|stamp| if let Stamp::Ready(at) = stamp { Some(*at) } else { None });
     assert_eq!((listening.len(), ready.len()), (runs as usize, runs as usize));
     let (mut listen_widths, mut ready_widths) = (Vec::new(), Vec::new());
@@ -127,7 +133,13 @@ fn late_handler() {
     let Finding::HandlerLate { handler } = only(&report) else {
         panic!("{:?}", report.findings)
     };
-    let pick = |stamp: &Stamp| if let Stamp::Handler(after) = stamp { Some(*after) } else { None };
+    let pick = |stamp: &Stamp| {
+        if let Stamp::Handler(after) = stamp {
+            Some(*after)
+        } else {
+            None
+        }
+    };
     let mut truth: Vec<Interval> = stamps(&folder.file()).iter().filter_map(pick).collect();
     truth.sort_unstable_by_key(|after| after.low_ns);
     let typical = truth[truth.len() / 2];
@@ -139,8 +151,14 @@ fn late_handler() {
         span(found.high_ns),
         span(handler.lost_within_ns)
     );
-    assert!(found.low_ns <= typical.high_ns && typical.low_ns <= found.high_ns, "{found:?} {typical:?}");
-    assert!(handler.lost_within_ns >= 6_000_000 && handler.clients.seen() > 0.9, "{handler:?}");
+    assert!(
+        found.low_ns <= typical.high_ns && typical.low_ns <= found.high_ns,
+        "{found:?} {typical:?}"
+    );
+    assert!(
+        handler.lost_within_ns >= 6_000_000 && handler.clients.seen() > 0.9,
+        "{handler:?}"
+    );
 }
 
 fn loss() {
@@ -167,7 +185,11 @@ fn loss() {
     let early = report.plain.early_first_lost.hits;
     assert_eq!(share.hits + early, lost as u64);
     if share.hits > 0 {
-        assert!(matches!(only(&report), Finding::LosesMessages { .. }), "{:?}", report.findings);
+        assert!(
+            matches!(only(&report), Finding::LosesMessages { .. }),
+            "{:?}",
+            report.findings
+        );
     }
 }
 
@@ -208,7 +230,11 @@ fn faults() {
     deadlock.manner.patience = 500 * MS;
     deadlock.manner.start_timeout = Duration::from_secs(2);
     for (options, code, outcome) in [
-        (options(&early(Early::Status(503)), 2, 40), "accepts-early", Outcome::Status(503)),
+        (
+            options(&early(Early::Status(503)), 2, 40),
+            "accepts-early",
+            Outcome::Status(503),
+        ),
         (options(&early(Early::Cut), 2, 40), "accepts-early", Outcome::Cut),
         (impatient, "accepts-early", Outcome::Hung),
         (deadlock, "hangs-when-met", Outcome::Hung),
@@ -217,7 +243,10 @@ fn faults() {
         let report = play(options);
         let codes: Vec<&str> = report.findings.iter().map(|said| said.code.as_str()).collect();
         assert_eq!(codes, [code], "{outcome:?}: {:#?}", report.findings);
-        assert!(report.plain.counts.iter().any(|count| count.outcome == outcome), "{outcome:?}");
+        assert!(
+            report.plain.counts.iter().any(|count| count.outcome == outcome),
+            "{outcome:?}"
+        );
         assert_eq!(report.exit_code(), 1);
     }
 }
@@ -279,7 +308,11 @@ fn interrupted() {
     let options = options(&Planted::good(100 * MS), 50, 40);
     let began = Instant::now();
     let (report, _) = runtime().block_on(audit(options, stopped, &show)).unwrap();
-    assert!(report.interrupted && report.plain.runs.len() == 2, "{}", report.plain.runs.len());
+    assert!(
+        report.interrupted && report.plain.runs.len() == 2,
+        "{}",
+        report.plain.runs.len()
+    );
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(report.verdict, Verdict::Sound);
 }

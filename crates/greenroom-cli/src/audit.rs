@@ -87,12 +87,7 @@ pub(crate) struct Audit {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// End with code 1 if a client had one of these: race (any finding), cold (refused as nobody listened), lost, late, hung, reset, 1006, 1011 or another close code, 503 or another status; separated by commas
-    #[arg(
-        long,
-        value_name = "LIST",
-        default_value = "race",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "LIST", default_value = "race", value_delimiter = ',')]
     fail_on: Vec<String>,
     /// End with code 1 if a wait is longer, such as p99-open=500ms: p50, p90, p99 or max, then open (start to 101) or answer (ready to first answer); with --compare, behind greenroom
     #[arg(long, value_name = "BUDGET", value_delimiter = ',')]
@@ -110,10 +105,7 @@ pub(crate) fn run(args: &Audit) -> u8 {
     let options = match options(args) {
         Ok(options) => options,
         Err(message) => {
-            let _ = writeln!(
-                io::stderr(),
-                "error: {message}\n\nFor more information, try '--help'."
-            );
+            let _ = writeln!(io::stderr(), "error: {message}\n\nFor more information, try '--help'.");
             return USAGE;
         }
     };
@@ -185,9 +177,8 @@ fn options(args: &Audit) -> Result<Options, String> {
         },
     };
     let shown = String::from_utf8_lossy(words.bytes()).chars().take(80).collect();
-    let time = |name: &str, text: &str, min, max| {
-        duration_in(text, min, max).map_err(|error| format!("--{name}: {error}"))
-    };
+    let time =
+        |name: &str, text: &str, min, max| duration_in(text, min, max).map_err(|error| format!("--{name}: {error}"));
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
     let fail_on = args.fail_on.iter().map(|name| {
         FailOn::parse(name).ok_or_else(|| {
@@ -195,8 +186,9 @@ fn options(args: &Audit) -> Result<Options, String> {
         })
     });
     let budgets = args.budget.iter().map(|text| {
-        Budget::parse(text)
-            .ok_or_else(|| format!("--budget is {text:?}: write it as p99-open=500ms (p50, p90, p99, max; open, answer)"))
+        Budget::parse(text).ok_or_else(|| {
+            format!("--budget is {text:?}: write it as p99-open=500ms (p50, p90, p99, max; open, answer)")
+        })
     });
     Ok(Options {
         command: args.cmd.clone(),
@@ -243,10 +235,13 @@ async fn interrupts(stop: watch::Sender<bool>) {
 
 fn json(report: &Report) -> String {
     // Only maps with keys that are no text could fail, and there are none.
-    serde_json::to_string_pretty(report).map_or_else(|error| format!("{{\"error\": {:?}}}\n", error.to_string()), |mut text| {
-        text.push('\n');
-        text
-    })
+    serde_json::to_string_pretty(report).map_or_else(
+        |error| format!("{{\"error\": {:?}}}\n", error.to_string()),
+        |mut text| {
+            text.push('\n');
+            text
+        },
+    )
 }
 
 /// All formats, and what each client saw.
@@ -257,7 +252,11 @@ fn write(folder: &Path, report: &Report, runs: &[RunRecord]) -> io::Result<()> {
     std::fs::write(folder.join("report.md"), markdown::render(report))?;
     let mut clients = io::BufWriter::new(std::fs::File::create(folder.join("clients.jsonl"))?);
     for (index, run) in runs.iter().enumerate() {
-        let way = if index < report.plain.runs.len() { Way::Plain } else { Way::Greenroom };
+        let way = if index < report.plain.runs.len() {
+            Way::Plain
+        } else {
+            Way::Greenroom
+        };
         for client in &run.clients {
             let line = serde_json::json!({ "way": way, "run": run.run, "exec": run.exec, "client": client });
             writeln!(clients, "{line}")?;
@@ -319,7 +318,8 @@ impl Bar {
                 state.runs = u64::from(*number).saturating_mul(sides) + behind;
                 state.come = 0;
                 let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
-                self.bar.set_prefix(format!("start {} of {of}{name}", number.saturating_add(1)));
+                self.bar
+                    .set_prefix(format!("start {} of {of}{name}", number.saturating_add(1)));
             }
             Progress::Client(_, outcome) => {
                 state.come += 1;

@@ -33,7 +33,10 @@ fn print(flags: &[&str], env: &[(&str, &str)], cmd: &[&str]) -> (i32, String) {
     let code = output.status.code().unwrap();
     let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
     let out = String::from_utf8(out).unwrap();
-    assert!(err.is_empty() || code == 2, "nothing is said beside the report: {err}\n{out}");
+    assert!(
+        err.is_empty() || code == 2,
+        "nothing is said beside the report: {err}\n{out}"
+    );
     (code, if out.is_empty() { err } else { out })
 }
 
@@ -63,7 +66,10 @@ fn uvicorn_has_no_race_and_is_refused_only_while_nobody_listens() {
     let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "1")], &words(&command));
     assert_eq!((code, report["verdict"].as_str()), (0, Some("sound")), "{report:#}");
     let ready = report["plain"]["ready"]["typical"]["low_ns"].as_u64().unwrap();
-    assert!(ready > 1_000_000_000, "it is not ready before its start-up is over: {ready}");
+    assert!(
+        ready > 1_000_000_000,
+        "it is not ready before its start-up is over: {ready}"
+    );
     // Cold counts where it is asked for.
     let (code, report) = audit(
         &[&flags[..], &["--fail-on", "cold,lost"]].concat(),
@@ -71,7 +77,10 @@ fn uvicorn_has_no_race_and_is_refused_only_while_nobody_listens() {
         &words(&command),
     );
     assert_eq!(code, 1, "{report:#}");
-    assert!(report["failed_by"][0].as_str().unwrap().starts_with("cold"), "{report:#}");
+    assert!(
+        report["failed_by"][0].as_str().unwrap().starts_with("cold"),
+        "{report:#}"
+    );
 }
 
 #[test]
@@ -81,9 +90,17 @@ fn a_uvicorn_app_that_drops_what_comes_before_its_handler_loses_messages() {
     let flags = [&SHORT[..], &WS].concat();
     let env = [("STARTUP_SECONDS", "0.5"), ("HANDLER_AFTER_MS", "30")];
     let (code, report) = audit(&flags, &env, &words(&command));
-    assert_eq!((code, codes(&report)), (1, vec!["handler-late"]), "{:#}", report["findings"]);
+    assert_eq!(
+        (code, codes(&report)),
+        (1, vec!["handler-late"]),
+        "{:#}",
+        report["findings"]
+    );
     let handler = &report["findings"][0]["finding"]["handler"];
-    assert!(handler["attached"]["high_ns"].as_u64().unwrap() >= 30_000_000, "{handler}");
+    assert!(
+        handler["attached"]["high_ns"].as_u64().unwrap() >= 30_000_000,
+        "{handler}"
+    );
 }
 
 #[test]
@@ -92,7 +109,12 @@ fn a_node_server_that_closes_with_1011_until_it_is_ready_has_a_race_and_none_beh
     let server = fixture("node_1011.js");
     let flags = [&SHORT[..], &["--compare"]].concat();
     let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "1")], &["node", &server]);
-    assert_eq!((code, codes(&report)), (1, vec!["accepts-early"]), "{:#}", report["findings"]);
+    assert_eq!(
+        (code, codes(&report)),
+        (1, vec!["accepts-early"]),
+        "{:#}",
+        report["findings"]
+    );
     let sentence = report["findings"][0]["sentence"].as_str().unwrap();
     assert!(
         sentence.contains("before it is ready") && sentence.contains("1011"),
@@ -111,10 +133,19 @@ fn a_node_server_that_answers_503_until_it_is_ready_has_a_race() {
     let server = fixture("node_503.js");
     let env = [("STARTUP_SECONDS", "1")];
     let (code, report) = audit(&SHORT, &env, &["node", &server]);
-    assert_eq!((code, codes(&report)), (1, vec!["accepts-early"]), "{:#}", report["findings"]);
+    assert_eq!(
+        (code, codes(&report)),
+        (1, vec!["accepts-early"]),
+        "{:#}",
+        report["findings"]
+    );
     assert!(report["findings"][0]["sentence"].as_str().unwrap().contains("HTTP 503"));
     // A condition that is not met is no failure.
-    let (code, _) = audit(&[&SHORT[..], &["--fail-on", "lost,1011"]].concat(), &env, &["node", &server]);
+    let (code, _) = audit(
+        &[&SHORT[..], &["--fail-on", "lost,1011"]].concat(),
+        &env,
+        &["node", &server],
+    );
     assert_eq!(code, 0);
 }
 
@@ -122,11 +153,22 @@ fn a_node_server_that_answers_503_until_it_is_ready_has_a_race() {
 fn a_node_server_with_a_late_handler_and_words_that_cannot_be_told_apart_is_seen_through() {
     let _alone = one_at_a_time();
     let server = fixture("node_late_handler.js");
-    let flags = ["--runs", "3", "--clients", "80", "--message", "hello", "--expect", "^hello$"];
+    let flags = [
+        "--runs",
+        "3",
+        "--clients",
+        "80",
+        "--message",
+        "hello",
+        "--expect",
+        "^hello$",
+    ];
     let (code, report) = audit(&flags, &[("HANDLER_AFTER_MS", "40")], &["node", &server]);
     assert_eq!(code, 1, "{:#}", report["findings"]);
     assert!(
-        codes(&report).iter().all(|code| ["handler-late", "loses-messages"].contains(code)),
+        codes(&report)
+            .iter()
+            .all(|code| ["handler-late", "loses-messages"].contains(code)),
         "{:#}",
         report["findings"]
     );
@@ -140,7 +182,11 @@ fn a_restart_drops_everybody_by_itself() {
     let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "0.5")], &words(&command));
     assert_eq!(code, 0, "{report:#}");
     let restart = &report["restarts"][0];
-    assert_eq!((&restart["dropped"]["hits"], &restart["dropped"]["of"]), (&20.into(), &20.into()), "{restart:#}");
+    assert_eq!(
+        (&restart["dropped"]["hits"], &restart["dropped"]["of"]),
+        (&20.into(), &20.into()),
+        "{restart:#}"
+    );
     let back = restart["last_back_ns"].as_u64().expect("all came back");
     assert!((500_000_000..30_000_000_000).contains(&back), "{back}");
 }
@@ -176,6 +222,9 @@ fn every_format_is_written_and_fits_its_width() {
     assert_eq!(report["schema"], 1);
     assert!(read("report.md").contains("```mermaid") && read("report.txt").contains("✗ Race"));
     let clients = read("clients.jsonl");
-    assert_eq!(clients.lines().count() as u64, report["plain"]["clients"].as_u64().unwrap());
+    assert_eq!(
+        clients.lines().count() as u64,
+        report["plain"]["clients"].as_u64().unwrap()
+    );
     std::fs::remove_dir_all(folder).unwrap();
 }

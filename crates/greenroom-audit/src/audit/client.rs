@@ -63,8 +63,8 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
     };
     record.connected_at = Some(clock::now());
     stream.set_nodelay(true).ok();
-    let mut builder = ClientBuilder::from_uri(visit.uri.clone())
-        .limits(Limits::default().max_payload_len(Some(limits::MESSAGE_MAX)));
+    let mut builder =
+        ClientBuilder::from_uri(visit.uri.clone()).limits(Limits::default().max_payload_len(Some(limits::MESSAGE_MAX)));
     for (name, value) in &visit.headers {
         builder = match builder.add_header(name.clone(), value.clone()) {
             Ok(builder) => builder,

@@ -154,8 +154,7 @@ fn early(side: &Side, lead: Edge, found: &mut Vec<Finding>) {
 
 fn messages(side: &Side, found: &mut Vec<Finding>) {
     match side.late_handler {
-        // More often than not: it is the server's way, and not an accident.
-        Some(handler) if handler.clients.low > 0.5 => found.push(Finding::HandlerLate { handler }),
+        Some(handler) if is_late(handler) => found.push(Finding::HandlerLate { handler }),
         Some(_) | None if side.lost.hits > 0 => found.push(Finding::LosesMessages {
             first: side.first_lost,
             all: side.lost,
@@ -165,12 +164,18 @@ fn messages(side: &Side, found: &mut Vec<Finding>) {
     let all = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown)
         + side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
     let of = |wanted: Outcome| {
-        let hits = side.count(Zone::Ready, |outcome| outcome == wanted)
-            + side.count(Zone::Race, |outcome| outcome == wanted);
+        let hits =
+            side.count(Zone::Ready, |outcome| outcome == wanted) + side.count(Zone::Race, |outcome| outcome == wanted);
         (hits > 0).then(|| Share::new(hits, all))
     };
     found.extend(of(Outcome::Doubled).map(|clients| Finding::Doubles { clients }));
     found.extend(of(Outcome::Reordered).map(|clients| Finding::Reorders { clients }));
+}
+
+/// More often than not, or not seldom and then several in a row: it is the server's way, and not an accident.
+fn is_late(handler: LateHandler) -> bool {
+    let in_a_row = handler.clients.low > 0.05 && handler.several.seen() > 0.5;
+    handler.clients.low > 0.5 || in_a_row
 }
 
 impl Finding {
@@ -309,7 +314,12 @@ fn of_edge(edge: Edge) -> String {
     let Interval { low_ns, high_ns } = edge.typical;
     let middle = span(low_ns.midpoint(high_ns));
     if edge.runs > 1 {
-        format!("{middle} ({} to {} in {} starts)", span(edge.least_ns), span(edge.most_ns), edge.runs)
+        format!(
+            "{middle} ({} to {} in {} starts)",
+            span(edge.least_ns),
+            span(edge.most_ns),
+            edge.runs
+        )
     } else {
         format!("{middle} (± {})", span(edge.typical.half()))
     }
@@ -341,5 +351,141 @@ fn way(outcome: Outcome) -> String {
         Outcome::Late => "answers late".into(),
         Outcome::Answered => "answers".into(),
         Outcome::Unknown => "does what is not known".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::judge::Patience;
+    use crate::audit::record::{ClientRecord, Ending, RunRecord, Sent};
+    use proptest::prelude::*;
+
+    const PATIENCE: Patience = Patience {
+        whole_ns: 10_000_000_000,
+        answer_ns: 1_000_000_000,
+        late_ns: 1_000_000_000,
+        answers: true,
+    };
+    const MS: u64 = 1_000_000;
+
+    /// A client that came at `at`, was opened a millisecond later, and lost the messages that `lost` names.
+    fn client(number: u32, at: u64, sends: &[u64], lost: impl Fn(usize) -> bool) -> ClientRecord {
+        let opened = at + MS;
+        let message = |(index, delay): (usize, &u64)| Sent {
+            at: opened + delay * MS,
+            answered_at: (!lost(index)).then_some(opened + delay * MS + MS / 2),
+            copies: u16::from(!lost(index)),
+        };
+        ClientRecord {
+            connected_at: Some(at + MS / 2),
+            opened_at: Some(opened),
+            ended_at: opened + 400 * MS,
+            messages: sends.iter().enumerate().map(message).collect(),
+            ..ClientRecord::new(number, at)
+        }
+    }
+
+    fn run(clients: Vec<ClientRecord>) -> RunRecord {
+        RunRecord {
+            run: 0,
+            exec: Interval::new(0, 1),
+            listen: None,
+            notified_at: None,
+            clients,
+            stalls: Vec::new(),
+            cause: Cause::Finished,
+            output: Vec::new(),
+            killed: 0,
+        }
+    }
+
+    fn codes(clients: Vec<ClientRecord>) -> Vec<&'static str> {
+        let side = Side::of(&[run(clients)], PATIENCE);
+        findings(&side, false).iter().map(Finding::code).collect()
+    }
+
+    const SENDS: [u64; 6] = [0, 1, 2, 4, 8, 16];
+
+    #[test]
+    fn one_client_in_the_race_window_is_a_finding_and_one_that_is_unknown_is_none() {
+        let mut clients: Vec<_> = (1..40)
+            .map(|n| client(n, 500 * MS + u64::from(n) * MS, &SENDS, |_| false))
+            .collect();
+        let mut early = client(0, 300 * MS, &[], |_| false);
+        early.ending = Ending::Closed {
+            code: Some(1011),
+            reason: String::new(),
+        };
+        clients.insert(0, early.clone());
+        assert_eq!(codes(clients.clone()), ["accepts-early"]);
+        clients[0].ending = Ending::TimedOut(crate::audit::record::Stage::Opening);
+        clients[0].stalled_ns = PATIENCE.whole_ns;
+        assert!(codes(clients.clone()).is_empty());
+        clients[0].ending = Ending::Refused;
+        clients[0].connected_at = None;
+        assert!(codes(clients).is_empty(), "cold is no race");
+    }
+
+    #[test]
+    fn one_that_fails_when_others_were_answered_is_told_with_how_late_that_was() {
+        let mut clients: Vec<_> = (0..40)
+            .map(|n| client(n, 500 * MS + u64::from(n) * MS, &SENDS, |_| false))
+            .collect();
+        clients[30].ending = Ending::Status(502);
+        let side = Side::of(&[run(clients)], PATIENCE);
+        let found = findings(&side, false);
+        let [Finding::FailsWhenReady { failed, last_ns, .. }] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (failed.hits, failed.of),
+            (1, 38),
+            "two of the forty came before the first answer"
+        );
+        assert!((20 * MS..30 * MS).contains(last_ns), "{last_ns}");
+    }
+
+    #[test]
+    fn settle_is_told_with_what_greenroom_can_do_about_it() {
+        let settle = |max_ns| Settle {
+            took: crate::audit::stats::Quantiles {
+                count: 9,
+                max_ns,
+                ..Default::default()
+            },
+            longer: 0.1,
+        };
+        assert!(settle_advice(&settle(7 * MS)).contains("learns that by itself"));
+        assert!(settle_advice(&settle(400 * MS)).contains("needs a pushed READY"));
+    }
+
+    proptest! {
+        /// Good clients, wherever they come, are never a finding.
+        #[test]
+        fn nothing_is_found_where_nothing_is_wrong(starts in prop::collection::vec(1_u64..2_000, 1..80)) {
+            let mut starts = starts;
+            starts.sort_unstable();
+            let clients = starts.iter().zip(0..).map(|(&at, n)| client(n, at * MS, &SENDS, |_| false)).collect();
+            prop_assert!(codes(clients).is_empty());
+        }
+
+        /// A handler that is attached after `late` ms, for all or for many, is one; now and then a first message, is a loss.
+        #[test]
+        fn late_and_lossy_are_told_apart(late in 1_u64..16, many in 0.4..1.0_f64, seed: u64) {
+            let mut dice = crate::audit::plan::Dice::new(seed, 3);
+            let mut clients = vec![client(0, 10 * MS, &SENDS, |_| false)];
+            clients.extend((1..200).map(|n| {
+                let is_late = dice.unit() < many;
+                client(n, 100 * MS + u64::from(n) * MS, &SENDS, |index| is_late && SENDS[index] < late)
+            }));
+            // With one message lost and hardly more than half of the clients, both readings fit.
+            if late > 1 || many > 0.8 {
+                prop_assert_eq!(codes(clients), ["handler-late"]);
+            }
+            let mut clients = vec![client(0, 10 * MS, &SENDS, |_| false)];
+            clients.extend((1..300).map(|n| client(n, 100 * MS + u64::from(n) * MS, &SENDS, |index| index == 0 && n % 50 == 7)));
+            prop_assert_eq!(codes(clients), ["loses-messages"]);
+        }
     }
 }

@@ -167,11 +167,7 @@ pub fn judge(record: &ClientRecord, patience: Patience) -> Outcome {
 /// Messages without an answer.
 #[must_use]
 pub fn missing(record: &ClientRecord) -> usize {
-    record
-        .messages
-        .iter()
-        .filter(|sent| sent.answered_at.is_none())
-        .count()
+    record.messages.iter().filter(|sent| sent.answered_at.is_none()).count()
 }
 
 fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {
@@ -277,7 +273,18 @@ mod tests {
     fn every_name_is_read_back() {
         use Outcome::{Broken, Closed, Cut, Doubled, Hung, Late, Lost, Refused, Reordered, Reset, Status, Unknown};
         for outcome in [
-            Late, Refused, Reset, Cut, Hung, Status(503), Closed(1011), Lost, Doubled, Reordered, Broken, Unknown,
+            Late,
+            Refused,
+            Reset,
+            Cut,
+            Hung,
+            Status(503),
+            Closed(1011),
+            Lost,
+            Doubled,
+            Reordered,
+            Broken,
+            Unknown,
         ] {
             assert_eq!(Outcome::parse(&outcome.name()), Some(outcome), "{outcome:?}");
         }

@@ -144,7 +144,9 @@ fn edges(text: &mut String, side: &Side) {
 }
 
 fn counts(text: &mut String, side: &Side) {
-    text.push_str("| clients that came when | nobody listened | it was not ready | it was ready |\n|---|---:|---:|---:|\n");
+    text.push_str(
+        "| clients that came when | nobody listened | it was not ready | it was ready |\n|---|---:|---:|---:|\n",
+    );
     let mut outcomes: Vec<Outcome> = side.counts.iter().map(|count| count.outcome).collect();
     outcomes.sort_unstable();
     outcomes.dedup();
@@ -182,7 +184,12 @@ fn restarts(text: &mut String, report: &Report) {
             Way::Plain => "by itself",
             Way::Greenroom => "behind greenroom",
         };
-        let _ = writeln!(text, "**A restart with SIG{}, {name}:** {}\n", restart.signal, restarted(restart));
+        let _ = writeln!(
+            text,
+            "**A restart with SIG{}, {name}:** {}\n",
+            restart.signal,
+            restarted(restart)
+        );
     }
 }
 
@@ -191,14 +198,23 @@ fn diagrams(text: &mut String, report: &Report) {
     let Some(steps) = report.findings.iter().find_map(|said| happened(&said.finding)) else {
         return;
     };
-    text.push_str("What happened:\n\n```mermaid\nsequenceDiagram\n    participant C as client\n    participant S as server\n");
+    text.push_str(
+        "What happened:\n\n```mermaid\nsequenceDiagram\n    participant C as client\n    participant S as server\n",
+    );
     text.push_str(&steps);
     text.push_str("```\n\n");
-    let early = |said: &Said| matches!(said.finding, Finding::AcceptsEarly { .. } | Finding::HangsWhenMet { .. });
+    let early = |said: &Said| {
+        matches!(
+            said.finding,
+            Finding::AcceptsEarly { .. } | Finding::HangsWhenMet { .. }
+        )
+    };
     if !report.findings.iter().any(early) {
         return; // greenroom in front changes nothing about it
     }
-    let ready = report.plain.ready.map_or_else(String::new, |edge| format!(", {} after exec", span(edge.typical.middle())));
+    let ready = report.plain.ready.map_or_else(String::new, |edge| {
+        format!(", {} after exec", span(edge.typical.middle()))
+    });
     text.push_str("The cure:\n\n```mermaid\nsequenceDiagram\n    participant C as client\n    participant G as greenroom\n    participant S as server\n");
     let _ = write!(
         text,

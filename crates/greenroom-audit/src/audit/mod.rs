@@ -249,7 +249,10 @@ impl Auditor<'_> {
     ) -> Result<First, AuditError> {
         let side = Side::of(&kept.plain, self.options.manner.judged_by());
         let listened = side.listen.is_some();
-        let output = kept.plain.last().map_or_else(String::new, |run| run.output.join("\n  "));
+        let output = kept
+            .plain
+            .last()
+            .map_or_else(String::new, |run| run.output.join("\n  "));
         match cause {
             Cause::Finished if side.ready.is_some() => Ok(First::Well),
             Cause::Interrupted => Ok(First::Over),
@@ -258,7 +261,9 @@ impl Auditor<'_> {
                     kept.plain.clear();
                     return Ok(First::Again); // it may be one that cannot share a port that is kept for it
                 }
-                kept.not_measured = Some(format!("CMD ended {how} before anybody was answered; its last lines:\n  {output}"));
+                kept.not_measured = Some(format!(
+                    "CMD ended {how} before anybody was answered; its last lines:\n  {output}"
+                ));
                 Ok(First::Over)
             }
             Cause::Ended(_) => Ok(First::Well),
@@ -274,20 +279,20 @@ impl Auditor<'_> {
     }
 
     /// Nobody was answered: was it because they came early, or is nobody ever answered?
-    async fn quiet(
-        &self,
-        kept: &mut Kept,
-        side: &Side,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<First, AuditError> {
-        (self.show)(Progress::Doing("nobody was answered: a start with hardly any clients".into()));
+    async fn quiet(&self, kept: &mut Kept, side: &Side, stop: &mut watch::Receiver<bool>) -> Result<First, AuditError> {
+        (self.show)(Progress::Doing(
+            "nobody was answered: a start with hardly any clients".into(),
+        ));
         let run = self.start(Way::Plain, u32::MAX, &Arrivals::Quiet, None, stop).await?;
         kept.quiet_ready = run.clients.iter().any(|client| client.first_answer().is_some());
         if kept.quiet_ready {
             return Ok(First::OnlySome);
         }
         let seen = side.most(Zone::Race, |_| true);
-        let seen: Vec<String> = seen.iter().map(|(outcome, clients)| format!("{clients} × {}", outcome.name())).collect();
+        let seen: Vec<String> = seen
+            .iter()
+            .map(|(outcome, clients)| format!("{clients} × {}", outcome.name()))
+            .collect();
         kept.not_measured = Some(format!(
             "no client was ever answered as expected ({}): check --url (its path), --message and --expect",
             text::list(&seen)
@@ -295,7 +300,11 @@ impl Auditor<'_> {
         Ok(First::Over)
     }
 
-    async fn restarts(&self, signal: Signal, stop: &mut watch::Receiver<bool>) -> Result<Vec<RestartReport>, AuditError> {
+    async fn restarts(
+        &self,
+        signal: Signal,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Vec<RestartReport>, AuditError> {
         let manner = &self.options.manner;
         let count = self.options.clients.min(limits::AUDIT_RESTART_CLIENTS);
         (self.show)(Progress::Doing("a restart with clients connected".into()));
@@ -326,7 +335,10 @@ impl Auditor<'_> {
             None => finding::findings(&plain, kept.quiet_ready),
             Some(_) => Vec::new(),
         };
-        let behind = greenroom.as_ref().map(|side| finding::findings(side, false)).unwrap_or_default();
+        let behind = greenroom
+            .as_ref()
+            .map(|side| finding::findings(side, false))
+            .unwrap_or_default();
         let verdict = match &kept.not_measured {
             Some(why) => Verdict::NotMeasured(why.clone()),
             None if plain.ready.is_none() && findings.is_empty() => {
@@ -335,7 +347,10 @@ impl Auditor<'_> {
             None if findings.is_empty() => Verdict::Sound,
             None => Verdict::Race,
         };
-        let met = options.fail_on.iter().filter_map(|fail| fail.met(&plain, findings.len()));
+        let met = options
+            .fail_on
+            .iter()
+            .filter_map(|fail| fail.met(&plain, findings.len()));
         let measured = greenroom.as_ref().unwrap_or(&plain);
         let broken = options.budgets.iter().filter_map(|budget| budget.broken(measured));
         let failed_by = if matches!(verdict, Verdict::NotMeasured(_)) {
@@ -347,7 +362,11 @@ impl Auditor<'_> {
         Report {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            command: options.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            command: options
+                .command
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
             machine,
             settings: Settings {
                 runs: options.runs,
@@ -385,7 +404,11 @@ enum First {
 
 /// Where to look in the next run: what the last ones showed.
 fn scale(known: &Side) -> Option<Scale> {
-    let last = known.runs.iter().rev().filter_map(|run| Some((run.edges.listen_after()?, run.edges.ready_after()?)));
+    let last = known
+        .runs
+        .iter()
+        .rev()
+        .filter_map(|run| Some((run.edges.listen_after()?, run.edges.ready_after()?)));
     let last: Vec<(Interval, Interval)> = last.take(limits::AUDIT_SCALE_RUNS).collect();
     Scale::of(&last)
 }

@@ -74,7 +74,13 @@ impl Running {
             .ok_or_else(|| fail(io::ErrorKind::InvalidInput.into()))?;
         let mut command = Command::new(first);
         command.args(rest);
-        for name in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS"] {
+        for name in [
+            "NOTIFY_SOCKET",
+            "WATCHDOG_PID",
+            "WATCHDOG_USEC",
+            "LISTEN_PID",
+            "LISTEN_FDS",
+        ] {
             command.env_remove(name); // a surrounding service manager is not part of this
         }
         command

@@ -109,8 +109,13 @@ impl Machine {
     pub fn here() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let model = read("/proc/cpuinfo");
-        let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let model = model
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         Self {
             kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
             processor: model.map_or_else(String::new, |(_, name)| name.to_owned()),
@@ -130,7 +135,11 @@ fn date(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
@@ -246,7 +255,13 @@ impl Budget {
             _ => ("max", max_ns),
         };
         let what = if self.open { "open" } else { "answer" };
-        (found > self.most_ns).then(|| format!("{name}-{what} is {}, over the budget of {}", span(found), span(self.most_ns)))
+        (found > self.most_ns).then(|| {
+            format!(
+                "{name}-{what} is {}, over the budget of {}",
+                span(found),
+                span(self.most_ns)
+            )
+        })
     }
 }
 
@@ -265,10 +280,7 @@ mod tests {
     fn conditions_and_budgets_are_read() {
         assert_eq!(FailOn::parse("1006"), Some(FailOn::Outcome(Outcome::Cut)));
         assert_eq!(FailOn::parse("1011"), Some(FailOn::Outcome(Outcome::Closed(1011))));
-        assert_eq!(
-            (FailOn::parse("cold"), FailOn::parse("x")),
-            (Some(FailOn::Cold), None)
-        );
+        assert_eq!((FailOn::parse("cold"), FailOn::parse("x")), (Some(FailOn::Cold), None));
         assert!(Budget::parse("p99-open=500ms").is_some() && Budget::parse("max-answer=1s").is_some());
         for wrong in ["p99-open", "p98-open=1s", "p99-close=1s", "p99-open=fast", "p99-open=5"] {
             assert_eq!(Budget::parse(wrong), None, "{wrong}");

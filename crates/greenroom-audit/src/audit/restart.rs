@@ -124,7 +124,9 @@ impl Scene<'_> {
             set.spawn(async move { live(&manner, port, client, over, &news).await });
         }
         let all_since = |since: u64| move |last: &Vec<u64>| last.iter().all(|&at| at > since);
-        let ready = timeout(manner.start_timeout, heard.wait_for(all_since(0))).await.is_ok();
+        let ready = timeout(manner.start_timeout, heard.wait_for(all_since(0)))
+            .await
+            .is_ok();
         if !ready {
             return Err(RestartError::NotReady(
                 "not all clients were answered in the time for a start",

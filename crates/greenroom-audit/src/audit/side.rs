@@ -79,6 +79,8 @@ pub struct Count {
 pub struct LateHandler {
     /// Clients that lost what they sent first, of those that were answered later.
     pub clients: Share,
+    /// Of these, how many lost more than one in a row: what is lost by accident is one.
+    pub several: Share,
     /// After how long from the opening the handler was there, typically: the medians of the last lost and the first answered.
     pub attached: Interval,
     /// The longest after an opening that a message was sent and lost.
@@ -283,6 +285,12 @@ fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
     (Share::new(first, of_first), Share::new(lost, of_all))
 }
 
+/// How many of its messages were lost before the first that was answered.
+fn lost_first(seen: &Seen<'_>) -> usize {
+    let messages = &seen.client.messages;
+    messages.iter().take_while(|sent| sent.answered_at.is_none()).count()
+}
+
 /// Only what was lost before the first answer is a matter of the handler.
 fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
     let counted: Vec<_> = seen
@@ -292,7 +300,7 @@ fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
     let bracket = |one: &&Seen<'_>| {
         let opened = one.client.opened_at?;
         let messages = &one.client.messages;
-        let prefix = messages.iter().take_while(|sent| sent.answered_at.is_none()).count();
+        let prefix = lost_first(one);
         let last_lost = messages.get(prefix.checked_sub(1)?)?.at;
         let first_kept = messages.get(prefix)?.answered_at?;
         Some(Interval::new(
@@ -306,8 +314,12 @@ fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
         all.sort_unstable();
         all.get(all.len() / 2).copied()
     };
+    let several = counted
+        .iter()
+        .filter(|one| bracket(one).is_some() && lost_first(one) > 1);
     Some(LateHandler {
         clients: Share::new(brackets.len() as u64, counted.len() as u64),
+        several: Share::new(several.count() as u64, brackets.len() as u64),
         attached: Interval::new(median(|one| one.low_ns)?, median(|one| one.high_ns)?),
         lost_within_ns: brackets.iter().map(|one| one.low_ns).max()?,
     })

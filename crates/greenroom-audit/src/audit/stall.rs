@@ -94,7 +94,10 @@ fn watch(shared: &Shared) {
         if let (Some(before), Some(after)) = (looked.1, steal)
             && after.saturating_sub(before) >= nanos(clock::between(looked.0, now)) / 2
         {
-            shared.add(Stall { from: looked.0, to: now });
+            shared.add(Stall {
+                from: looked.0,
+                to: now,
+            });
         }
         looked = (now, steal);
     }

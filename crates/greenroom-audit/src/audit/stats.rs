@@ -203,7 +203,14 @@ mod tests {
     fn quantiles_are_of_the_nearest_rank() {
         let found = Quantiles::of((1..=200).rev().collect());
         let expected = (200, 1, 100, 180, 198, 200);
-        let found = (found.count, found.min_ns, found.p50_ns, found.p90_ns, found.p99_ns, found.max_ns);
+        let found = (
+            found.count,
+            found.min_ns,
+            found.p50_ns,
+            found.p90_ns,
+            found.p99_ns,
+            found.max_ns,
+        );
         assert_eq!(found, expected);
         assert_eq!(Quantiles::of(Vec::new()), Quantiles::default());
     }

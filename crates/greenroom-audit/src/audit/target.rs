@@ -216,10 +216,12 @@ impl Expect {
             "echo" => Ok(Self::Echo),
             "any" => Ok(Self::Any),
             "none" => Ok(Self::Nothing),
-            _ => Regex::new(text).map(Self::Matches).map_err(|error| TargetError::Expect {
-                found: text.to_owned(),
-                why: error.to_string(),
-            }),
+            _ => Regex::new(text)
+                .map(Self::Matches)
+                .map_err(|error| TargetError::Expect {
+                    found: text.to_owned(),
+                    why: error.to_string(),
+                }),
         }
     }
 

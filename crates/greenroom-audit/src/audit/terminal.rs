@@ -172,7 +172,10 @@ impl Page {
             }
         }
         if let Some((least, most)) = side.notified_before_ready {
-            self.line(&format!("  READY=1 came {} before the first answer", signed(least, most)));
+            self.line(&format!(
+                "  READY=1 came {} before the first answer",
+                signed(least, most)
+            ));
         }
         self.line("");
         self.plot(side);
@@ -180,7 +183,10 @@ impl Page {
         self.waits(side);
         let bad: Vec<_> = side.runs.iter().filter(|run| run.cause != Cause::Finished).collect();
         if let Some(run) = bad.last() {
-            self.line(&format!("  {} starts did not come to their end; the last lines of the last:", bad.len()));
+            self.line(&format!(
+                "  {} starts did not come to their end; the last lines of the last:",
+                bad.len()
+            ));
             for line in &run.output {
                 self.wrapped(line, 4);
             }
@@ -270,7 +276,10 @@ impl Page {
         if side.open.count == 0 {
             return;
         }
-        self.line(&format!("  {:<26}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p90", "p99", "max"));
+        self.line(&format!(
+            "  {:<26}{:>11}{:>11}{:>11}{:>11}",
+            "", "p50", "p90", "p99", "max"
+        ));
         self.line(&row("start to 101", side.open));
         self.line(&row("ready to first answer", side.after_ready));
         let overtaken = side.overtaken;
@@ -310,9 +319,17 @@ pub fn restarted(restart: &RestartReport) -> String {
     let codes: Vec<String> = restart
         .codes
         .iter()
-        .map(|&(code, clients)| code.map_or(format!("{clients} without a Close"), |code| format!("{clients} with {code}")))
+        .map(|&(code, clients)| {
+            code.map_or(format!("{clients} without a Close"), |code| {
+                format!("{clients} with {code}")
+            })
+        })
         .collect();
-    let how = if codes.is_empty() { String::new() } else { format!(" ({})", super::text::list(&codes)) };
+    let how = if codes.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", super::text::list(&codes))
+    };
     let back = restart.last_back_ns.map_or_else(
         || "not all of them came back".to_owned(),
         |ns| format!("the last was answered again after {}", span(ns)),
@@ -332,14 +349,22 @@ pub fn restarted(restart: &RestartReport) -> String {
 #[must_use]
 pub fn sound(side: &Side) -> String {
     let refused = side.count(Zone::Cold, |outcome| outcome == Outcome::Refused);
-    let listen = side.listen.map_or_else(|| "?".to_owned(), |edge| span(edge.typical.middle()));
+    let listen = side
+        .listen
+        .map_or_else(|| "?".to_owned(), |edge| span(edge.typical.middle()));
     let taken = side.count(Zone::Race, Outcome::is_good) + side.count(Zone::Ready, Outcome::is_good);
     let before = if refused > 0 {
-        format!("It refuses clients until it listens, {listen} after exec ({} were), and ", grouped(refused))
+        format!(
+            "It refuses clients until it listens, {listen} after exec ({} were), and ",
+            grouped(refused)
+        )
     } else {
         format!("It listens {listen} after exec, and ")
     };
-    format!("{before}answered every one of the {} clients that it took.", grouped(taken))
+    format!(
+        "{before}answered every one of the {} clients that it took.",
+        grouped(taken)
+    )
 }
 
 /// The rows of a table of both sides: label, by itself, behind greenroom.
@@ -350,7 +375,13 @@ pub fn rows(plain: &Side, behind: &Side) -> Vec<(&'static str, String, String)> 
         ("starts", |side| side.runs.len().to_string()),
         ("clients", |side| grouped(side.clients)),
         ("answered", |side| {
-            grouped(side.counts.iter().filter(|c| c.outcome.is_good()).map(|c| c.clients).sum())
+            grouped(
+                side.counts
+                    .iter()
+                    .filter(|c| c.outcome.is_good())
+                    .map(|c| c.clients)
+                    .sum(),
+            )
         }),
         ("refused: nobody listened", |side| {
             grouped(side.count(Zone::Cold, |outcome| outcome == Outcome::Refused))
@@ -361,12 +392,17 @@ pub fn rows(plain: &Side, behind: &Side) -> Vec<(&'static str, String, String)> 
         ("failed when it was ready", |side| {
             grouped(side.count(Zone::Ready, |outcome| !outcome.is_good() && outcome != Outcome::Unknown))
         }),
-        ("first messages lost", |side| format!("{} of {}", side.first_lost.hits, grouped(side.first_lost.of))),
+        ("first messages lost", |side| {
+            format!("{} of {}", side.first_lost.hits, grouped(side.first_lost.of))
+        }),
         ("start to 101, p99", |side| span(side.open.p99_ns)),
         ("ready to first answer, p50", |side| span(side.after_ready.p50_ns)),
         ("ready to first answer, p99", |side| span(side.after_ready.p99_ns)),
     ];
-    cells.into_iter().map(|(label, cell)| (label, cell(plain), cell(behind))).collect()
+    cells
+        .into_iter()
+        .map(|(label, cell)| (label, cell(plain), cell(behind)))
+        .collect()
 }
 
 /// An outcome, in a table.

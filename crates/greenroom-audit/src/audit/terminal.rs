@@ -214,7 +214,8 @@ impl Page {
             return;
         }
         let cells = ((self.width - LABEL - zones.len() - 1) / zones.len()).min(super::side::COLUMNS * 2);
-        let rows: [(&str, &str, fn(Outcome) -> bool); 3] = [
+        type Row = (&'static str, &'static str, fn(Outcome) -> bool);
+        let rows: [Row; 3] = [
             ("answered", "32", Outcome::is_good),
             ("failed", "31", |outcome| {
                 !outcome.is_good() && !matches!(outcome, Outcome::Refused | Outcome::Unknown)

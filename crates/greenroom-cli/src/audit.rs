@@ -327,9 +327,11 @@ impl Bar {
                 // The first run may have more clients than was said.
                 let done = state.runs.saturating_mul(self.clients) + state.come.min(self.clients);
                 self.bar.set_position(done);
+                // What is bad first: the line may be cut.
                 let counts: Vec<String> = state
                     .counts
                     .iter()
+                    .rev()
                     .map(|(outcome, clients)| format!("{} {clients}", terminal::named(*outcome)))
                     .collect();
                 self.bar.set_message(counts.join(" · "));

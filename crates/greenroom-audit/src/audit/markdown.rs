@@ -13,7 +13,7 @@ use super::side::{Edge, Side};
 use super::stage::Way;
 use super::stats::Quantiles;
 use super::terminal::{grouped, named, restarted, rows, sound};
-use super::text::span;
+use super::text::{about, span};
 
 /// The whole report.
 #[must_use]
@@ -132,9 +132,8 @@ fn edges(text: &mut String, side: &Side) {
     for (label, edge) in rows {
         let _ = writeln!(
             text,
-            "| {label} | {} (± {}) | {} | {} | {} |",
-            span(edge.typical.middle()),
-            span(edge.typical.half()),
+            "| {label} | {} | {} | {} | {} |",
+            about(edge.typical),
             span(edge.least_ns),
             span(edge.most_ns),
             edge.runs

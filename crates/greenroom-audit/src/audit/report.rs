@@ -191,7 +191,7 @@ impl FailOn {
     pub fn met(self, side: &Side, findings: usize) -> Option<String> {
         let told = |clients: u64, name: &str| (clients > 0).then(|| format!("{name}: {clients} clients"));
         match self {
-            Self::Race => (findings > 0).then(|| format!("race: {findings} findings")),
+            Self::Race => (findings > 0).then(|| format!("race: {findings} found")),
             Self::Cold => told(side.count(Zone::Cold, |outcome| outcome == Outcome::Refused), "cold"),
             Self::Outcome(wanted) => {
                 let of = |zone| side.count(zone, |outcome| outcome == wanted);

@@ -13,7 +13,7 @@ use super::restart::RestartReport;
 use super::side::{Column, Edge, Side};
 use super::stage::Way;
 use super::stats::Quantiles;
-use super::text::span;
+use super::text::{about, span};
 
 /// Narrower than this nothing fits; wider is hard to read.
 const NARROW: usize = 60;
@@ -194,7 +194,7 @@ impl Page {
     }
 
     fn edge(&mut self, label: &str, edge: Edge) {
-        let typical = format!("{} (± {})", span(edge.typical.middle()), span(edge.typical.half()));
+        let typical = about(edge.typical);
         let line = format!(
             "  {label:<24}{typical:>20}{:>12}{:>12}{:>9}",
             span(edge.least_ns),

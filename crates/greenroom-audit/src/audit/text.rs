@@ -30,6 +30,15 @@ pub fn between(interval: Interval) -> String {
     }
 }
 
+/// A moment or a time with its uncertainty: `1.21 s (± 4.6 ms)`; where hardly more than its end is known, that: `at most 1.53 s`.
+#[must_use]
+pub fn about(interval: Interval) -> String {
+    if interval.half() > interval.high_ns / 8 && interval.half() > 1_000_000 {
+        return format!("at most {}", span(interval.high_ns));
+    }
+    format!("{} (± {})", span(interval.middle()), span(interval.half()))
+}
+
 /// A share with its interval: `2.1 %, 99.99 % sure within 1.0 to 3.9 %`.
 #[must_use]
 pub fn percent(share: Share) -> String {
@@ -69,6 +78,9 @@ mod tests {
         ] {
             assert_eq!(span(ns), text);
         }
+        assert_eq!(about(Interval::new(1_205_000_000, 1_215_000_000)), "1.21 s (± 5.00 ms)");
+        assert_eq!(about(Interval::new(4_000_000, 1_530_000_000)), "at most 1.53 s");
+        assert_eq!(about(Interval::new(0, 600_000)), "300 µs (± 300 µs)");
         assert_eq!(between(Interval::new(11_800_000, 12_600_000)), "11.8 to 12.6 ms");
         assert_eq!(between(Interval::new(800_000, 2_600_000)), "800 µs to 2.60 ms");
         assert_eq!(

@@ -101,3 +101,5 @@ pub const AUDIT_RESTART_EVERY: Duration = Duration::from_millis(50);
 pub const AUDIT_RESTART_STEADY: Duration = Duration::from_secs(1);
 /// Clients of a restart at the most: each sends 20 messages a second, all the time.
 pub const AUDIT_RESTART_CLIENTS: u32 = 100;
+/// Single clients in a report, of each side: enough for a plot, and some 300 KB of JSON.
+pub const AUDIT_POINTS: usize = 2_000;

@@ -19,7 +19,7 @@ use greenroom_audit::audit::report::{Budget, FailOn, Report};
 use greenroom_audit::audit::run::Manner;
 use greenroom_audit::audit::stage::Way;
 use greenroom_audit::audit::target::{Expect, Target, Words};
-use greenroom_audit::audit::{self, Options, Progress, markdown, terminal};
+use greenroom_audit::audit::{self, Options, Progress, html, junit, markdown, sarif, terminal};
 use greenroom_audit::limits;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +40,12 @@ pub(crate) enum Format {
     Markdown,
     /// For a comment on GitHub
     Github,
+    /// JUnit XML, for the test pages of CI systems
+    Junit,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// One file with plots, for a browser
+    Html,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -136,6 +142,9 @@ pub(crate) fn run(args: &Audit) -> u8 {
         Format::Json => json(&report),
         Format::Markdown => markdown::render(&report),
         Format::Github => markdown::comment(&report),
+        Format::Junit => junit::render(&report),
+        Format::Sarif => sarif::render(&report),
+        Format::Html => html::render(&report),
     };
     if io::stdout().write_all(text.as_bytes()).is_err() {
         code = code.max(1); // nobody has read it
@@ -250,6 +259,10 @@ fn write(folder: &Path, report: &Report, runs: &[RunRecord]) -> io::Result<()> {
     std::fs::write(folder.join("report.json"), json(report))?;
     std::fs::write(folder.join("report.txt"), terminal::render(report, 100, false))?;
     std::fs::write(folder.join("report.md"), markdown::render(report))?;
+    std::fs::write(folder.join("comment.md"), markdown::comment(report))?;
+    std::fs::write(folder.join("report.xml"), junit::render(report))?;
+    std::fs::write(folder.join("report.sarif"), sarif::render(report))?;
+    std::fs::write(folder.join("report.html"), html::render(report))?;
     let mut clients = io::BufWriter::new(std::fs::File::create(folder.join("clients.jsonl"))?);
     for (index, run) in runs.iter().enumerate() {
         let way = if index < report.plain.runs.len() {

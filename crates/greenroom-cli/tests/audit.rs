@@ -221,6 +221,10 @@ fn every_format_is_written_and_fits_its_width() {
     let report: Value = serde_json::from_str(&read("report.json")).unwrap();
     assert_eq!(report["schema"], 1);
     assert!(read("report.md").contains("```mermaid") && read("report.txt").contains("✗ Race"));
+    let sarif: Value = serde_json::from_str(&read("report.sarif")).unwrap();
+    assert_eq!(sarif["runs"][0]["results"][0]["ruleId"], "accepts-early", "{sarif:#}");
+    assert!(read("report.xml").contains("failures=\"1\" errors=\"0\""));
+    assert!(read("report.html").ends_with("</html>\n") && read("comment.md").contains("<details>"));
     let clients = read("clients.jsonl");
     assert_eq!(
         clients.lines().count() as u64,

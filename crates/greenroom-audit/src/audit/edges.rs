@@ -194,6 +194,20 @@ mod tests {
     }
 
     #[test]
+    fn who_is_refused_when_the_server_is_gone_again_moves_no_edge() {
+        let mut clients = vec![
+            client(0, 10, [1, 1, 1], 100, 100),
+            client(1, 120, [1, 1, 1], 100, 100),
+        ];
+        let before = edges(&run(clients.clone(), None), &[Outcome::Refused, Outcome::Answered], true);
+        clients.push(client(2, 900, [1, 1, 1], 1_000, 1_000));
+        let outcomes = [Outcome::Refused, Outcome::Answered, Outcome::Refused];
+        let after = edges(&run(clients, None), &outcomes, true);
+        assert_eq!(before, after);
+        assert_eq!(after.zone(900, Outcome::Refused), Zone::Ready);
+    }
+
+    #[test]
     fn a_start_that_nobody_got_through_has_no_ready_edge() {
         let refused = client(0, 1, [1, 1, 1], 100, 100);
         let run = run(vec![refused], None);

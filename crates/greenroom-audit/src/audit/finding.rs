@@ -88,6 +88,25 @@ pub enum Finding {
     },
 }
 
+/// The name of each finding ([`Finding::code`]), and what it is about.
+pub const CODES: &[(&str, &str)] = &[
+    (
+        "accepts-early",
+        "Clients are taken before the server is ready, and failed",
+    ),
+    ("loses-early", "Messages that come before the server is ready are lost"),
+    ("handler-late", "Messages that come right after the opening are lost"),
+    ("loses-messages", "Messages are lost now and then"),
+    ("doubles", "Messages are answered twice"),
+    ("reorders", "Messages are answered in another order"),
+    ("fails-when-ready", "Clients are failed although others were answered"),
+    (
+        "hangs-when-met",
+        "The server does not become ready when clients come early",
+    ),
+    ("starts-fail", "The server ends by itself while clients come"),
+];
+
 /// Everything that is wrong with this side. `quiet_ready`: a start with hardly any clients became ready.
 #[must_use]
 pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {

@@ -257,7 +257,9 @@ fn happened(finding: &Finding) -> Option<String> {
     }
 }
 
-fn measured(report: &Report) -> String {
+/// How it was measured, in sentences.
+#[must_use]
+pub fn measured(report: &Report) -> String {
     let (machine, settings) = (&report.machine, &report.settings);
     format!(
         "{} starts with up to {} clients each, at swept and random offsets from exec; each client connects once, sends `{}` as soon as it is open, and expects {}. greenroom {}, {}, {} × {}, load {}, {}; seed {}; took {}{}. Edges are intervals that certainly hold the moment; shares have 99.99 % (Clopper-Pearson) intervals.",

@@ -19,12 +19,14 @@
 //! | [`side`] | what all runs show |
 //! | [`finding`] | what is wrong |
 //! | [`restart`] | what a restart does |
-//! | [`report`] | the whole, as data; [`terminal`] and others only write it |
+//! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
 
 pub mod client;
 pub mod edges;
 pub mod finding;
+pub mod html;
 pub mod judge;
+pub mod junit;
 pub mod markdown;
 pub mod observe;
 pub mod plan;
@@ -33,10 +35,12 @@ pub mod record;
 pub mod report;
 pub mod restart;
 pub mod run;
+pub mod sarif;
 pub mod side;
 pub mod stage;
 pub mod stall;
 pub mod stats;
+pub mod svg;
 pub mod target;
 pub mod terminal;
 pub mod text;

@@ -109,6 +109,23 @@ pub struct Column {
     pub outcomes: BTreeMap<Outcome, u64>,
 }
 
+/// One client, for plots; nanoseconds after exec.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Its run.
+    pub run: u32,
+    /// Where it came.
+    pub zone: Zone,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When it began.
+    pub started_ns: u64,
+    /// When it had its 101.
+    pub opened_ns: Option<u64>,
+    /// When it had its first answer.
+    pub answered_ns: Option<u64>,
+}
+
 /// All that one side showed. See the module's head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Side {
@@ -146,8 +163,10 @@ pub struct Side {
     pub after_ready: Quantiles,
     /// Clients that were opened after one that had come later, beyond what clocks and wake-ups explain.
     pub overtaken: Share,
-    /// For plots.
+    /// For plots: shares.
     pub columns: Vec<Column>,
+    /// For plots: single clients, of the last runs, in bounds.
+    pub points: Vec<Point>,
 }
 
 /// How many columns each zone has.
@@ -212,6 +231,7 @@ impl Side {
             after_ready: Quantiles::of(answered.iter().map(|waits| waits.1).collect()),
             overtaken: overtaken(runs, &outcomes),
             columns: columns(&seen),
+            points: points(runs, &outcomes, &all_edges),
         }
     }
 
@@ -396,6 +416,30 @@ fn overtaken(runs: &[RunRecord], outcomes: &[Vec<Outcome>]) -> Share {
         }
     }
     Share::new(overtaken, of)
+}
+
+/// Whole runs, the last first, as long as there is room; in the order of the runs.
+fn points(runs: &[RunRecord], outcomes: &[Vec<Outcome>], edges: &[Edges]) -> Vec<Point> {
+    let mut found: Vec<Vec<Point>> = Vec::new();
+    let mut room = limits::AUDIT_POINTS;
+    for ((run, outcomes), edges) in runs.iter().zip(outcomes).zip(edges).rev() {
+        let after = |at: u64| at.saturating_sub(run.exec.low_ns);
+        let of_run = run.clients.iter().zip(outcomes).map(|(client, &outcome)| Point {
+            run: run.run,
+            zone: edges.zone(client.started_at, outcome),
+            outcome,
+            started_ns: after(client.started_at),
+            opened_ns: client.opened_at.map(after),
+            answered_ns: client.first_answer().map(after),
+        });
+        let of_run: Vec<Point> = of_run.take(room).collect();
+        room -= of_run.len();
+        found.push(of_run);
+        if room == 0 {
+            break;
+        }
+    }
+    found.into_iter().rev().flatten().collect()
 }
 
 fn columns(seen: &[Seen<'_>]) -> Vec<Column> {

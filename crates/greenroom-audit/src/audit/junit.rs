@@ -1,0 +1,85 @@
+//! The report as JUnit XML, for the test pages of CI systems: one case for each thing that can be wrong, and one for
+//! each condition of `--fail-on` and `--budget` that is met. Pure.
+
+use std::fmt::Write as _;
+
+use super::finding::CODES;
+use super::report::{Report, Verdict};
+
+/// The whole document.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let seconds = report.took_ns as f64 / 1e9;
+    let mut cases = String::new();
+    let (mut failures, mut errors, mut tests) = (0, 0, 0);
+    let mut case = |name: &str, inside: Option<(&str, &str, &str)>| {
+        tests += 1;
+        match inside {
+            None => {
+                let _ = writeln!(
+                    cases,
+                    "    <testcase classname=\"greenroom.audit\" name=\"{}\"/>",
+                    escaped(name)
+                );
+            }
+            Some((element, message, text)) => {
+                let _ = writeln!(
+                    cases,
+                    "    <testcase classname=\"greenroom.audit\" name=\"{}\">\n      <{element} message=\"{}\">{}</{element}>\n    </testcase>",
+                    escaped(name),
+                    escaped(message),
+                    escaped(text)
+                );
+            }
+        }
+    };
+    if let Verdict::NotMeasured(why) = &report.verdict {
+        case("measured", Some(("error", "not measured", why)));
+        errors = 1;
+    } else {
+        for (code, _) in CODES {
+            let said = report.findings.iter().find(|said| said.code == *code);
+            failures += u32::from(said.is_some());
+            case(
+                code,
+                said.map(|said| ("failure", said.sentence.as_str(), said.advice.as_str())),
+            );
+        }
+        // What is failed by `race` stands above.
+        for condition in report
+            .failed_by
+            .iter()
+            .filter(|condition| !condition.starts_with("race"))
+        {
+            failures += 1;
+            case(
+                condition,
+                Some(("failure", condition, "a condition of --fail-on or --budget")),
+            );
+        }
+    }
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"greenroom audit: {}\" tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" time=\"{seconds:.3}\" timestamp=\"{}\">\n{cases}  </testsuite>\n</testsuites>\n",
+        escaped(&report.command.join(" ")),
+        escaped(report.machine.date.trim_end_matches('Z'))
+    )
+}
+
+/// Text that may stand in XML, attributes included; what XML 1.0 has no place for becomes a blank.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            '\n' => safe.push_str("&#10;"),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => safe.push(' '),
+            c => safe.push(c),
+        }
+    }
+    safe
+}

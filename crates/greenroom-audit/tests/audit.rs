@@ -18,7 +18,7 @@ use greenroom_audit::audit::report::{FailOn, Report, Verdict};
 use greenroom_audit::audit::run::Manner;
 use greenroom_audit::audit::target::{Expect, Target, Words};
 use greenroom_audit::audit::text::span;
-use greenroom_audit::audit::{Options, audit};
+use greenroom_audit::audit::{Options, audit, html, junit, markdown, sarif, terminal};
 use greenroom_audit::planted::{Early, Planted, Stamp, planted_main};
 use tokio::sync::watch;
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn tests(wanted: &str) {
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("planted_edges_lie_in_the_reported_intervals", edges),
         ("a_planted_late_handler_lies_in_the_reported_interval", late_handler),
         ("a_planted_loss_lies_in_its_interval", loss),
@@ -49,6 +49,7 @@ fn tests(wanted: &str) {
         ("a_server_that_never_answers_is_not_measured", never),
         ("a_server_that_ends_is_not_measured_and_its_words_are_told", ends),
         ("an_interrupted_audit_reports_what_there_is", interrupted),
+        ("no_format_lets_text_of_others_through_or_is_too_wide", formats),
     ];
     println!("running {} tests", tests.len());
     for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(wanted)) {
@@ -315,6 +316,52 @@ fn interrupted() {
     );
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(report.verdict, Verdict::Sound);
+}
+
+/// CMD's own words are the text of others: whoever shares a report shares them.
+fn formats() {
+    let server = Planted {
+        listen_after: 40 * MS,
+        early: Early::Close(1011, MS),
+        ..Planted::good(160 * MS)
+    };
+    let mut report = play(options(&server, 2, 40));
+    report.greenroom = Some(report.plain.clone());
+    report.greenroom_findings = report.findings.clone();
+    let nasty = "<script>alert(1)</script> `x` \u{1b}[2J\n\"'&|";
+    report.command = vec![nasty.to_owned()];
+    report.settings.message = nasty.to_owned();
+    for width in [1, 60, 79, 80, 120, 160, 500] {
+        let text = terminal::render(&report, width, false);
+        let most = width.clamp(60, 160);
+        for line in text.lines() {
+            // A table is as wide as it is; everything else breaks.
+            assert!(line.chars().count() <= most.max(80), "{width}: {line}");
+        }
+        assert!(!text.contains('\u{1b}') && text.contains("Race"), "{text:?}");
+        assert!(terminal::render(&report, width, true).contains("\u{1b}[1;31m"));
+    }
+    let html = html::render(&report);
+    assert!(
+        !html.contains("<script") && !html.contains('\u{1b}') && html.contains("<svg"),
+        "{html}"
+    );
+    for markdown in [markdown::render(&report), markdown::comment(&report)] {
+        assert!(!markdown.contains("`x`") && !markdown.contains('\u{1b}'), "{markdown}");
+        assert_eq!(markdown.matches("```").count() % 2, 0, "{markdown}");
+        assert!(markdown.contains("| | by itself | behind greenroom |"));
+    }
+    let junit = junit::render(&report);
+    assert!(
+        !junit.contains("<script") && !junit.contains('\u{1b}') && junit.contains("failures=\"1\""),
+        "{junit}"
+    );
+    let sarif: serde_json::Value = serde_json::from_str(&sarif::render(&report)).unwrap();
+    assert_eq!(sarif["runs"][0]["results"].as_array().unwrap().len(), 1);
+    // The report is an interface: what is written is read back.
+    let written = serde_json::to_string(&report).unwrap();
+    let read: Report = serde_json::from_str(&written).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), written);
 }
 
 // ── What they need ─────────────────────────────────────────────────────────

@@ -195,11 +195,12 @@ mod tests {
 
     #[test]
     fn who_is_refused_when_the_server_is_gone_again_moves_no_edge() {
-        let mut clients = vec![
-            client(0, 10, [1, 1, 1], 100, 100),
-            client(1, 120, [1, 1, 1], 100, 100),
-        ];
-        let before = edges(&run(clients.clone(), None), &[Outcome::Refused, Outcome::Answered], true);
+        let mut clients = vec![client(0, 10, [1, 1, 1], 100, 100), client(1, 120, [1, 1, 1], 100, 100)];
+        let before = edges(
+            &run(clients.clone(), None),
+            &[Outcome::Refused, Outcome::Answered],
+            true,
+        );
         clients.push(client(2, 900, [1, 1, 1], 1_000, 1_000));
         let outcomes = [Outcome::Refused, Outcome::Answered, Outcome::Refused];
         let after = edges(&run(clients, None), &outcomes, true);

@@ -287,6 +287,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_process_whose_parent_is_gone_and_that_leads_a_session_of_its_own_is_found_by_its_mark() {
+        let mut running = Running::start(&shell("setsid sh -c 'echo here; exec sleep 600' & exit 0")).unwrap(); // tidy: allow-sleep it is the process to be ended
+        let mark = format!("{MARK}={}", running.mark);
+        running.ended().await;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while running.output() != ["here"] {
+            assert!(Instant::now() < deadline, "{:?}", running.output());
+            tokio::task::yield_now().await;
+        }
+        let there = || {
+            let all = procfs::all().unwrap();
+            all.iter().filter(|p| !p.ended && carries(p.pid, &mark)).count()
+        };
+        assert_eq!(there(), 1);
+        assert_eq!(running.stop(Duration::from_secs(5)).await, 0, "TERM is enough");
+        assert_eq!(there(), 0);
+    }
+
+    #[tokio::test]
     async fn a_program_that_does_not_exist_is_named() {
         let program = Program {
             words: vec!["/no/such/server".into()],

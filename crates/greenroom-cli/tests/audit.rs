@@ -5,9 +5,12 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use common::{Greenroom, fixture, one_at_a_time, python};
+use common::{Greenroom, Ledger, fixture, one_at_a_time, python};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The program with these words, its exit code, and the JSON that it wrote.
@@ -18,6 +21,18 @@ fn audit(flags: &[&str], env: &[(&str, &str)], cmd: &[&str]) -> (i32, Value) {
 }
 
 fn print(flags: &[&str], env: &[(&str, &str)], cmd: &[&str]) -> (i32, String) {
+    let output = command(flags, env, cmd).output().unwrap();
+    let code = output.status.code().unwrap();
+    let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
+    let out = String::from_utf8(out).unwrap();
+    assert!(
+        err.is_empty() || code == 2,
+        "nothing is said beside the report: {err}\n{out}"
+    );
+    (code, if out.is_empty() { err } else { out })
+}
+
+fn command(flags: &[&str], env: &[(&str, &str)], cmd: &[&str]) -> Command {
     // The environment of the other tests, without the flag for events that an audit does not write.
     let template: Command = Greenroom::command(&["run"]);
     let mut command = Command::new(template.get_program());
@@ -29,15 +44,7 @@ fn print(flags: &[&str], env: &[(&str, &str)], cmd: &[&str]) -> (i32, String) {
     }
     command.arg("audit").args(flags).arg("--").args(cmd);
     command.envs(env.iter().copied()).stdin(Stdio::null());
-    let output = command.output().unwrap();
-    let code = output.status.code().unwrap();
-    let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
-    let out = String::from_utf8(out).unwrap();
-    assert!(
-        err.is_empty() || code == 2,
-        "nothing is said beside the report: {err}\n{out}"
-    );
-    (code, if out.is_empty() { err } else { out })
+    command
 }
 
 /// The codes of all findings.
@@ -202,6 +209,45 @@ fn what_cannot_run_says_so_with_code_2() {
     ] {
         let (code, text) = print(flags, &[], cmd);
         assert!(code == 2 && text.contains(said), "{flags:?} {cmd:?}: {code}\n{text}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_server_and_reports_what_there_is() {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let (server, log) = (fixture("node_503.js"), ledger.path());
+    let env = [("STARTUP_SECONDS", "0.3"), ("LOG", log.to_str().unwrap())];
+    let flags = ["--runs", "100", "--clients", "30", "--format", "json"];
+    let mut audit = command(&flags, &env, &["node", &server]);
+    let audit = audit.stdout(Stdio::piped()).spawn().unwrap();
+    // Two servers have had clients: the first start is over.
+    let pids = || {
+        let lines = ledger.of("open");
+        lines
+            .iter()
+            .map(|line| line["pid"].as_u64().unwrap())
+            .collect::<BTreeSet<_>>()
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while pids().len() < 2 {
+        assert!(Instant::now() < deadline, "no second start");
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&audit), Signal::INT).unwrap();
+    let output = audit.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["interrupted"], true);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "what was found is found: {:#}",
+        report["findings"]
+    );
+    assert!(!report["plain"]["runs"].as_array().unwrap().is_empty());
+    for pid in pids() {
+        let gone = std::fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |words| words.is_empty());
+        assert!(gone, "server {pid} is left behind");
     }
 }
 

@@ -239,6 +239,7 @@ fn faults() {
         (options(&early(Early::Cut), 2, 40), "accepts-early", Outcome::Cut),
         (impatient, "accepts-early", Outcome::Hung),
         (deadlock, "hangs-when-met", Outcome::Hung),
+        (dead, "never-answers", Outcome::Hung),
         (options(&doubling, 2, 40), "doubles", Outcome::Doubled),
     ] {
         let report = play(options);

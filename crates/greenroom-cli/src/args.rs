@@ -28,6 +28,7 @@ const EVENTS_END: &str = "\
 It ends with code 0 on Ctrl-C, when greenroom has stopped, and when nobody reads what it prints. With --admin it waits
 for the next greenroom at that socket instead, says so, and goes on behind the last event: what is not kept any more,
 or was of another life of greenroom, is told as `missed`.";
+
 const AUDIT_EXIT_CODES: &str = "\
 Exit codes of audit:
   0        none of --fail-on and --budget is met

@@ -77,6 +77,13 @@ pub enum Finding {
         /// What its clients saw.
         outcomes: Vec<(Outcome, u64)>,
     },
+    /// It takes clients and never answers anybody, not even their handshake, whether they come early or late.
+    NeverAnswers {
+        /// Clients that it took.
+        clients: u64,
+        /// What became of them.
+        outcomes: Vec<(Outcome, u64)>,
+    },
     /// Some of its starts fail.
     StartsFail {
         /// Starts that failed.
@@ -104,6 +111,7 @@ pub const CODES: &[(&str, &str)] = &[
         "hangs-when-met",
         "The server does not become ready when clients come early",
     ),
+    ("never-answers", "Clients are taken and nobody is ever answered"),
     ("starts-fail", "The server ends by itself while clients come"),
 ];
 
@@ -116,6 +124,12 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
     if never > 0 && (quiet_ready || never < runs) {
         let outcomes = side.most(Zone::Race, |outcome| !outcome.is_good() && outcome != Outcome::Unknown);
         found.push(Finding::HangsWhenMet { never, runs, outcomes });
+    }
+    if !quiet_ready && never_answers(side) {
+        found.push(Finding::NeverAnswers {
+            clients: side.count(Zone::Race, |_| true),
+            outcomes: side.most(Zone::Race, |outcome| outcome != Outcome::Unknown),
+        });
     }
     starts(side, &mut found);
     if let Some(lead) = side.lead {
@@ -133,6 +147,16 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
         });
     }
     found
+}
+
+/// Whether all starts had a listener, and nobody who met it had even an answer to the handshake. Whoever has one may have
+/// asked for the wrong path, or expects the wrong message: that says nothing of the server.
+#[must_use]
+pub fn never_answers(side: &Side) -> bool {
+    let silent = |outcome| matches!(outcome, Outcome::Hung | Outcome::Cut | Outcome::Reset);
+    let all_never = side.runs.iter().all(|run| run.cause == Cause::NeverReady);
+    let taken = side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
+    all_never && side.opened == 0 && taken > 0 && side.count(Zone::Race, silent) == taken
 }
 
 fn starts(side: &Side, found: &mut Vec<Finding>) {
@@ -210,6 +234,7 @@ impl Finding {
             Self::Reorders { .. } => "reorders",
             Self::FailsWhenReady { .. } => "fails-when-ready",
             Self::HangsWhenMet { .. } => "hangs-when-met",
+            Self::NeverAnswers { .. } => "never-answers",
             Self::StartsFail { .. } => "starts-fail",
         }
     }
@@ -278,6 +303,10 @@ impl Finding {
                 "does not become ready when clients come while it starts ({never} of {runs} starts; alone it does): it {}",
                 ways(outcomes)
             ),
+            Self::NeverAnswers { clients, outcomes } => format!(
+                "takes clients and never answers anybody, whether they come early or late: it {} ({clients} clients)",
+                ways(outcomes)
+            ),
             Self::StartsFail { failed, runs, how } => {
                 format!("ends by itself, {how}, while clients come ({failed} of {runs} starts)")
             }
@@ -302,6 +331,7 @@ impl Finding {
             Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),
             Self::FailsWhenReady { .. } => "not all of it is ready when the first part is: let every worker be ready before one listens, or put `greenroom run --` in front, which proves each connection for a while".to_owned(),
             Self::HangsWhenMet { .. } => "start-up waits for something that a client has taken: begin to accept when it is over, or put `greenroom run --` in front, which lets nobody in before".to_owned(),
+            Self::NeverAnswers { .. } => "look for what its start-up waits for: a lock, a connection, or a client that waits for it; if it only takes longer, raise --start-timeout".to_owned(),
             Self::StartsFail { .. } => "see the last lines of its output in the report; greenroom starts it again and keeps its clients meanwhile".to_owned(),
         }
     }

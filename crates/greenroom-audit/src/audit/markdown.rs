@@ -245,7 +245,7 @@ fn happened(finding: &Finding) -> Option<String> {
             "{open}    C-xS: first message, lost\n    Note over S: ready {} after it listened\n",
             span(lead.typical.middle())
         )),
-        Finding::HangsWhenMet { .. } => Some(
+        Finding::HangsWhenMet { .. } | Finding::NeverAnswers { .. } => Some(
             "    Note over S: starts\n    C->>S: GET, Upgrade: websocket\n    Note over S: never becomes ready\n    Note over C: no answer until its patience ends\n"
                 .into(),
         ),

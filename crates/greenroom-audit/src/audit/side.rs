@@ -135,6 +135,8 @@ pub struct Side {
     pub clients: u64,
     /// Of these, how many nothing is concluded from.
     pub unknown: u64,
+    /// Clients that had a 101.
+    pub opened: u64,
     /// From exec to listening.
     pub listen: Option<Edge>,
     /// From exec to ready.
@@ -216,6 +218,7 @@ impl Side {
                 .collect(),
             clients: seen.len() as u64,
             unknown: seen.iter().filter(|seen| seen.outcome == Outcome::Unknown).count() as u64,
+            opened: seen.iter().filter(|seen| seen.client.opened_at.is_some()).count() as u64,
             listen: Edge::of(all_edges.iter().filter_map(Edges::listen_after).collect()),
             ready: Edge::of(all_edges.iter().filter_map(Edges::ready_after).collect()),
             lead: Edge::of(all_edges.iter().filter_map(Edges::lead).collect()),

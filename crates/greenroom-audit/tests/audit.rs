@@ -230,6 +230,13 @@ fn faults() {
     let mut deadlock = options(&early(Early::Deadlock), 5, 40);
     deadlock.manner.patience = 500 * MS;
     deadlock.manner.start_timeout = Duration::from_secs(2);
+    let silent = Planted {
+        ready_after: Duration::from_secs(3_600),
+        ..early(Early::Silence)
+    };
+    let mut dead = options(&silent, 5, 40);
+    dead.manner.patience = 500 * MS;
+    dead.manner.start_timeout = Duration::from_secs(2);
     for (options, code, outcome) in [
         (
             options(&early(Early::Status(503)), 2, 40),

@@ -258,13 +258,7 @@ impl Finding {
                 lost.hits,
                 lost.of
             ),
-            Self::HandlerLate { handler } => format!(
-                "loses messages sent within {} of opening: the handler is attached late ({} of {} clients; typically {} after the opening)",
-                span(handler.lost_within_ns),
-                handler.clients.hits,
-                handler.clients.of,
-                between(handler.attached)
-            ),
+            Self::HandlerLate { handler } => late(*handler),
             Self::LosesMessages { first, all } => format!(
                 "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
                 first.hits,
@@ -357,6 +351,16 @@ pub fn settle_advice(settle: &Settle) -> String {
             span(known)
         )
     }
+}
+
+fn late(handler: LateHandler) -> String {
+    format!(
+        "loses messages sent within {} of opening: the handler is attached late ({} of {} clients; typically {} after the opening)",
+        span(handler.lost_within_ns),
+        handler.clients.hits,
+        handler.clients.of,
+        between(handler.attached)
+    )
 }
 
 fn of_edge(edge: Edge) -> String {

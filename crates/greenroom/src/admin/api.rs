@@ -204,6 +204,7 @@ impl openapi::Answer for Scrape {
     fn describe(operation: &mut openapi::Operation<'_>) {
         let text = serde_json::json!({ "type": "string" });
         operation.answer(200, "OpenMetrics text", "application/openmetrics-text", &text);
+        operation.answer(200, "OpenMetrics text", "text/plain", &text);
     }
 }
 

@@ -281,11 +281,11 @@ pub(super) struct Operation<'s> {
 }
 
 impl Operation<'_> {
-    /// It answers so.
+    /// It answers so, or as was said before in another kind of text.
     pub(super) fn answer(&mut self, status: u16, about: &str, kind: &str, schema: &Value) {
-        let content = json!({ kind: { "schema": schema } });
-        let answer = json!({ "description": about, "content": content });
-        self.answers.insert(status.to_string(), answer);
+        let answer = (self.answers.entry(status.to_string())).or_insert_with(|| json!({ "content": {} }));
+        answer["description"] = about.into();
+        answer["content"][kind] = json!({ "schema": schema });
     }
 
     /// It takes this.

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use greenroom_core::limits::platform_grace as usual;
+use greenroom_core::limits::{GRACE, platform_grace as usual};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Drain};
 
 /// The platform by what it sets in the environment, in words; `None`: none that is known.
 #[must_use]
@@ -69,11 +69,15 @@ fn grace(
     Some((found.1, found.2, found.3))
 }
 
-/// What to say where the platform's usual time is less than a stop may take, and the configuration does not say how long there is.
+/// What to say where the platform's usual time is less than a stop may take, and the configuration says how long that is to be
+/// and not how long there is. Of who has said nothing about stopping a start should have nothing to say either.
 #[must_use]
 pub fn too_little_time(config: &Config) -> Option<String> {
     if config.drain.within.is_some() {
         return None; // then it was checked
+    }
+    if config.drain == Drain::plain(config.grace) && config.grace == GRACE {
+        return None;
     }
     let (name, time, raise) = grace(|name| std::env::var_os(name), |path| Path::new(path).exists())?;
     let starts = config.backends.iter().any(|backend| backend.process.is_some());

@@ -100,7 +100,7 @@ impl Driver {
             stay: Stay::default(),
             trace,
         };
-        self.clients.insert(id, client);
+        self.clients.insert(id, Box::new(client));
         let arrived = Input::Arrived {
             id,
             deadline,

@@ -90,7 +90,7 @@ pub struct Arrival {
     /// Who it is, for the gate.
     pub who: Who,
     /// What its backend hears of its trace.
-    pub trace: Option<Sent>,
+    pub trace: Option<Box<Sent>>,
     /// Where to tell it.
     pub order: oneshot::Sender<Order>,
 }

@@ -32,7 +32,7 @@ impl Driver {
             let (route, request, peer) = (&client.route, &client.request, client.peer);
             let degraded = self.standing.borrow().degraded.clone();
             let mut forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
-            (forward.is_accepted, forward.trace) = (client.accept == Accept::Done, client.trace);
+            (forward.is_accepted, forward.trace) = (client.accept == Accept::Done, client.trace.as_deref().copied());
             let mut head = Vec::new();
             client.request.to_backend(&forward, &mut head);
             self.launcher.begin(id, head);

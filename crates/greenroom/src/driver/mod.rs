@@ -85,7 +85,7 @@ struct Client {
     /// For what is counted of it.
     stay: Stay,
     /// What its backend hears of its trace.
-    trace: Option<Sent>,
+    trace: Option<Box<Sent>>,
 }
 
 /// See the module's head.
@@ -105,7 +105,7 @@ pub struct Driver {
     /// Relays that were lost and not told of yet, and when they are.
     lost: (usize, Option<Time>),
     /// Those who are refused in this turn.
-    sent_away: Vec<(Client, Refusal)>,
+    sent_away: Vec<(Box<Client>, Refusal)>,
     /// How many are refused at about the same time.
     together: Together,
     room: Room,
@@ -120,7 +120,8 @@ pub struct Driver {
     by_hand: Option<hand::Set>,
     hand_told: Hand,
     launcher: Launcher,
-    clients: HashMap<SessionId, Client>,
+    /// Each by itself: a table that holds them has room for half as many again.
+    clients: HashMap<SessionId, Box<Client>>,
     /// Dials that the gate has ordered and that are not begun, in order: which dial, and whether it is a canary.
     due: BTreeMap<Place, (u32, bool)>,
     /// Since when nobody may be let in, and since when somebody may.

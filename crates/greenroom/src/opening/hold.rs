@@ -134,7 +134,7 @@ pub(super) fn wait<'a>(
             Hold::Accept | Hold::Auto | Hold::Handshake | Hold::Refuse => Accept::Never,
         },
         who: front.who(&request, peer, route),
-        trace: trace.as_ref().map(|begun| begun.sent()),
+        trace: trace.as_ref().map(|begun| Box::new(begun.sent())),
         order,
     };
     let place = Place::take(&front.backend(route).inbox, arrival);

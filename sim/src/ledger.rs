@@ -286,6 +286,7 @@ impl Ledger {
             lost_at: None,
         });
         let client = self.entries.len() - 1;
+        self.finds_nobody(now, client);
         self.gets_place(client);
         if self.is_in_line(&self.entries[client]) {
             self.joins(client);

@@ -6,7 +6,7 @@
 //!
 //! - *Given up* (5, 8): once of each, at a gate that is not open, whose time it is, and whose dial was unanswered for its patience.
 //!
-//! Its time goes by the hold period, which begins with the gate, and when it is open no more; a trial that fails
+//! Its time goes by the hold period, which begins with the gate, when it is open no more, and with who comes to a limited one at which nobody is; a trial that fails
 //! begins none, but where the backend's word was doubted later than a trial takes. A browser whose address was accepted in this period before it got its place follows at once.
 
 use std::collections::BTreeSet;
@@ -45,6 +45,15 @@ impl Ledger {
         self.period = Period::new(now);
         self.entries.iter_mut().for_each(|e| e.follows = false);
         self.was_open = true;
+    }
+
+    /// It comes to a limited gate at which nobody is: the hold period begins with it.
+    pub(super) fn finds_nobody(&mut self, now: Time, client: usize) {
+        let is_there = |e: &Entry| matches!(e.at, At::Waiting | At::OnItsWay(_));
+        let is_alone = !self.entries[..client].iter().any(is_there);
+        if self.seen == Seen::Limited && is_alone {
+            self.period = Period::new(now);
+        }
     }
 
     /// It gets a place.

@@ -104,6 +104,14 @@ impl Gate {
         }
     }
 
+    /// Somebody comes to a gate at which nobody is. Where it is limited the backend may have been there for hours, and nobody
+    /// came to prove it: the hold period is theirs who wait now, and begins with the first of them.
+    pub(super) fn finds_nobody(&mut self, now: Time) {
+        if matches!(self.stage, Stage::Limited { .. }) && self.held() == 0 && self.dialing.is_empty() {
+            self.begin_period(now);
+        }
+    }
+
     fn begin_period(&mut self, now: Time) {
         self.period = Period {
             is_crowded: self.period.is_crowded,

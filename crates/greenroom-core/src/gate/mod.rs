@@ -501,6 +501,7 @@ impl Gate {
 
     fn arrived(&mut self, now: Time, id: SessionId, waiting: Waiting) {
         let may_wait = waiting.may_wait;
+        self.finds_nobody(now);
         if let Some(refusal) = self.refusal_on_arrival(now, &waiting) {
             self.outputs.push_back(Output::Refuse(id, refusal));
             return;

@@ -353,3 +353,16 @@ fn no_dial_is_given_up_before_it_was_unanswered_for_its_patience_nor_at_an_open_
         "{said:?}"
     );
 }
+
+/// A server that has listened for hours, and whose first client comes now: nobody is accepted for that.
+#[test]
+fn who_comes_to_a_limited_gate_at_which_nobody_is_begins_the_hold_period() {
+    let mut bench = Bench::shut();
+    bench.tell(Input::Ready(Trust::Inferred));
+    bench.pass(10 * AFTER);
+    assert_eq!(bench.auto(1), [], "it is dialled");
+    assert_eq!(bench.auto(2), [], "and the next waits behind it, without a 101");
+    assert_eq!(accepted(&bench.pass(AFTER / 2)), []);
+    assert_eq!(bench.auto(3), [], "which begins nothing anew");
+    assert_eq!(accepted(&bench.pass(AFTER / 2)), [1, 2, 3]);
+}

@@ -240,7 +240,7 @@ written! {
         /// until `accept_after`, then `accept`; a browser whose address was accepted before is accepted at once. Nobody is accepted whose subprotocol is not known. `refuse` sends 503 at once.
         #[schemars(extend("default" = "auto", "enum" = super::words::HOLDS))]
         hold: String,
-        /// With `auto`: how long after the beginning of the hold period (the backend went away, or greenroom started) clients are accepted.
+        /// With `auto`: how long after the beginning of the hold period (the backend went away, or greenroom started; where the server listens and nobody has met it yet, the first who waits has come) clients are accepted.
         #[schemars(extend("default" = show(ACCEPT_AFTER), "x-values" = kinds::range_of(std::time::Duration::ZERO, ACCEPT_AFTER_MAX)))]
         accept_after: Span,
         /// Subprotocols that the server selects: a client is accepted with the first of its own that is here.

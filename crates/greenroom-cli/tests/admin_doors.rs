@@ -127,11 +127,18 @@ fn at_the_address_each_post_must_be_json_also_one_without_a_body() {
             }
         }
     }
-    assert_eq!(rig.streamed("last=4096&event=admin"), [] as [Value; 0], "nothing was done");
+    assert_eq!(
+        rig.streamed("last=4096&event=admin"),
+        [] as [Value; 0],
+        "nothing was done"
+    );
     // Said to be JSON, a body may be left out where it may; at the socket, which no page reaches, nothing need be said.
     for kind in ["application/json", "Application/JSON; charset=utf-8"] {
         assert_eq!(ask("/v1/reload", &format!("Content-Type: {kind}\r\n"), ""), "200");
-        assert_eq!(ask("/v1/connections/close", &format!("Content-Type: {kind}\r\n"), ""), "422");
+        assert_eq!(
+            ask("/v1/connections/close", &format!("Content-Type: {kind}\r\n"), ""),
+            "422"
+        );
     }
     let mut client = std::os::unix::net::UnixStream::connect(rig.socket()).unwrap();
     client.set_read_timeout(Some(SOON)).unwrap();

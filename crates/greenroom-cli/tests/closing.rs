@@ -112,7 +112,10 @@ fn what_chooses_nobody_changes_nobody() {
             body["filter"] = filter.clone();
             let (status, problem) = rig.post(path, &body);
             assert_eq!(status, 422, "{path} {body}: {problem}");
-            assert!(problem["error"].as_str().unwrap().contains(word), "{path} {body}: {problem}");
+            assert!(
+                problem["error"].as_str().unwrap().contains(word),
+                "{path} {body}: {problem}"
+            );
         }
     }
     for args in [

@@ -321,10 +321,17 @@ fn a_user_or_a_tag_gets_what_is_sent_to_it_and_nobody_else_does() {
         (json!({"user": "header"}), 0, "to none"),
     ] {
         let done = send(&rig, &json!({"filter": filter, "text": text}));
-        assert_eq!((&done["matched"], &done["sent"]), (&sent.into(), &sent.into()), "{filter}");
+        assert_eq!(
+            (&done["matched"], &done["sent"]),
+            (&sent.into(), &sent.into()),
+            "{filter}"
+        );
     }
     assert_eq!(told(&rig, &["send", "--user", "anna", "--text", "to anna"])["sent"], 1);
-    assert_eq!(told(&rig, &["send", "--tag", "x-plan=free", "--text", "who do not"])["sent"], 1);
+    assert_eq!(
+        told(&rig, &["send", "--tag", "x-plan=free", "--text", "who do not"])["sent"],
+        1
+    );
     send(&rig, &json!({"all": true, "text": "to all"}));
     let hears = |client: &mut Raw, all: &[&str]| {
         for text in all {

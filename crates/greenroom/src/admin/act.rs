@@ -47,20 +47,20 @@ pub(super) fn routes(api: Api) -> Api {
         ACT_BODY_MAX,
         "/v1/connections/close",
         "Close connections",
-        &[404, 429],
+        &[404, 429, 503],
         close,
     )
     .post(
         "/v1/connections/{number}/close",
         "Close one connection",
-        &[404, 429],
+        &[404, 429, 503],
         close_one,
     )
     .post_up_to(
         ACT_BODY_MAX,
         "/v1/connections/send",
         "Send WebSocket clients a message, between two of their server",
-        &[404, 429],
+        &[404, 429, 503],
         send,
     )
 }

@@ -104,7 +104,7 @@ pub struct DrainList {
 }
 
 pub(super) fn routes(api: Api) -> Api {
-    api.post("/v1/drain", "Close connections at a pace", &[404, 409, 429], begin)
+    api.post("/v1/drain", "Close connections at a pace", &[404, 409, 429, 503], begin)
         .get(
             "/v1/drains",
             "Drains that are under way, and the last that were",

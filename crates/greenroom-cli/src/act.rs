@@ -21,7 +21,10 @@ const NOT_DONE: u8 = 1;
 
 /// Which connections are meant.
 #[derive(Debug, Args)]
-#[group(id = "meant", required = true, multiple = true)]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("meant").required(true).multiple(true).args([
+    "numbers", "state", "backend", "route", "user", "tag", "address", "older_than", "all",
+])))]
 pub(crate) struct Meant {
     /// Their numbers, as `ps` shows them
     #[arg(value_name = "NUMBER")]
@@ -47,11 +50,11 @@ pub(crate) struct Meant {
     /// Those that are at least so old
     #[arg(long, value_name = "DUR")]
     older_than: Option<String>,
-    /// Those behind this number
+    /// Of those, the ones behind this number: where one request did not reach all
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
     /// All
-    #[arg(long, conflicts_with_all = ["numbers", "state", "backend", "route", "user", "tag", "address", "older_than", "after"])]
+    #[arg(long, conflicts_with_all = ["numbers", "state", "backend", "route", "user", "tag", "address", "older_than"])]
     all: bool,
 }
 

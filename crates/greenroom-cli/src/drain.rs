@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use greenroom::admin::client::{Client, ClientError, DrainOrder, DrainReport, GateOrder, Status};
+use greenroom::admin::client::{Client, ClientError, DrainOrder, DrainReport, Filter, GateOrder, Status};
 use greenroom::admin::report;
 use greenroom_core::limits::DRAIN_LOOK;
 
@@ -149,13 +149,16 @@ fn try_drain(asked: &DrainArgs) -> Result<u8, ClientError> {
 
 fn order(asked: &DrainArgs) -> DrainOrder {
     DrainOrder {
+        filter: Filter {
+            backend: asked.backend.clone(),
+            route: asked.route.clone(),
+            user: asked.user.clone(),
+            tag: asked.tag.clone(),
+            address: asked.address,
+            older_than: asked.older_than.clone(),
+            ..Filter::default()
+        },
         all: asked.all,
-        backend: asked.backend.clone(),
-        route: asked.route.clone(),
-        user: asked.user.clone(),
-        tag: asked.tag.clone(),
-        address: asked.address,
-        older_than: asked.older_than.clone(),
         kind: asked.kind.clone(),
         window: asked.window.clone(),
         rate: asked.rate,

@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use common::{
     api::{Target, targets},
@@ -90,6 +90,64 @@ fn each_answer_at_the_admin_address_is_fenced() {
     }
     let expected = ["200", "401", "403", "404", "405"];
     assert!(expected.iter().all(|status| statuses.contains(*status)), "{statuses:?}");
+}
+
+/// What a page may send without leave (Fetch §4.8) is no JSON. An old browser, or a proxy between, may leave out the fields by which it is
+/// known else.
+#[test]
+fn at_the_address_each_post_must_be_json_also_one_without_a_body() {
+    let (stub, door) = (Stub::listen(), nobody());
+    let rig = Rig::start(
+        "serve",
+        &format!(
+            "[admin]\naddress = \"{door}\"\n[backend.app]\naddress = \"{}\"\nready = \"listen\"\n",
+            stub.address()
+        ),
+    );
+    rig.until("it is ready", |status| status["condition"] == "ready");
+    let ask = |path: &str, fields: &str, body: &str| {
+        let mut client = Raw::connect(&door);
+        let length = body.len();
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+        ));
+        client.answer().0.split(' ').nth(1).unwrap().to_owned()
+    };
+    for Target { path, body, .. } in targets(&rig).iter().filter(|target| target.method == "POST") {
+        for kind in [
+            "",
+            "Content-Type: text/plain\r\n",
+            "Content-Type: text/plain;application/json\r\n",
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            "Content-Type: multipart/form-data; boundary=application/json\r\n",
+            "Content-Type: application/json\r\nContent-Type: text/plain\r\n",
+        ] {
+            for body in ["", "{}", &format!("{}x{}", body.0, body.1)] {
+                assert_eq!(ask(path, kind, body), "415", "{path} {kind} {body}");
+            }
+        }
+    }
+    assert_eq!(
+        rig.streamed("last=4096&event=admin"),
+        [] as [Value; 0],
+        "nothing was done"
+    );
+    // Said to be JSON, a body may be left out where it may; at the socket, which no page reaches, nothing need be said.
+    for kind in ["application/json", "Application/JSON; charset=utf-8"] {
+        assert_eq!(ask("/v1/reload", &format!("Content-Type: {kind}\r\n"), ""), "200");
+        assert_eq!(
+            ask("/v1/connections/close", &format!("Content-Type: {kind}\r\n"), ""),
+            "422"
+        );
+    }
+    let mut client = std::os::unix::net::UnixStream::connect(rig.socket()).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    client
+        .write_all(b"POST /v1/reload HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 /// A platform asks for health by what name it likes; who rebinds a name learns that greenroom is there, and no word more.

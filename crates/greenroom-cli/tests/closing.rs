@@ -87,6 +87,59 @@ fn who_waits_for_a_101_is_refused_by_name() {
     drop(place);
 }
 
+/// A list in the place of the filter would be read by the order of its fields; `after` alone lets everybody through.
+#[test]
+fn what_chooses_nobody_changes_nobody() {
+    let rig = serve(&nobody(), "hold = \"handshake\"");
+    let mut client = rig.knock("/ws");
+    rig.held(1);
+    for (filter, word) in [
+        (json!(["held"]), "an object"),
+        (json!([]), "an object"),
+        (json!([null, "app"]), "an object"),
+        (json!("held"), "an object"),
+        (json!(null), "an object"),
+        (json!({}), "nothing says"),
+        (json!({"after": 0}), "nothing says"),
+    ] {
+        for (path, more) in [
+            ("/v1/connections/close", json!({})),
+            ("/v1/connections/close", json!({"dry_run": true})),
+            ("/v1/connections/send", json!({"text": "x"})),
+            ("/v1/drain", json!({"window": "0s"})),
+        ] {
+            let mut body = more;
+            body["filter"] = filter.clone();
+            let (status, problem) = rig.post(path, &body);
+            assert_eq!(status, 422, "{path} {body}: {problem}");
+            assert!(
+                problem["error"].as_str().unwrap().contains(word),
+                "{path} {body}: {problem}"
+            );
+        }
+    }
+    for args in [
+        &["close", "--after", "0", "-y"][..],
+        &["close", "-y"],
+        &["send", "--after", "0", "--text", "x"],
+        &["drain"],
+    ] {
+        assert_eq!(rig.say(args).status.code(), Some(2), "{args:?}");
+    }
+    are(&rig, 1, "held");
+    // Beside what chooses it goes on behind a number.
+    for (body, matched) in [
+        (json!({"all": true, "filter": {"after": 0}, "dry_run": true}), 1),
+        (json!({"all": true, "filter": {"after": 1}, "dry_run": true}), 0),
+        (json!({"filter": {"state": "held", "after": 1}, "dry_run": true}), 0),
+        (json!({"all": true, "filter": {"after": 0}}), 1),
+    ] {
+        let (status, done) = rig.post("/v1/connections/close", &body);
+        assert_eq!((status, &done["matched"]), (200, &matched.into()), "{body}: {done}");
+    }
+    refused(&mut client);
+}
+
 #[test]
 fn who_was_accepted_gets_the_close_and_what_it_said_is_told_of() {
     let rig = serve(&nobody(), "hold = \"accept\"");

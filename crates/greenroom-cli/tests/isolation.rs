@@ -1,4 +1,4 @@
-//! Nobody sees what is another's. Two users' connections, each on its route, of one backend: messages to and fro (fragmented,
+//! Nobody sees what is another's. Two users' connections on one route of one backend, told apart by a header: messages to and fro (fragmented,
 //! from the backend), messages sent and connections closed through the admin API, clients that close, break off and come
 //! back, all at once. Each message carries its owner's mark, and whoever gets one looks at it.
 //!
@@ -159,7 +159,7 @@ fn client(address: &str, user: &str, number: usize, seen: &Seen) {
         let mark = format!("{user}/{number}/{life}");
         let mut raw = Raw::connect(address);
         raw.send(format!(
-            "GET /{mark} HTTP/1.1\r\nHost: example.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET /{mark} HTTP/1.1\r\nHost: example.test\r\nX-User: {user}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         ));
         let head = raw.head();
@@ -229,13 +229,13 @@ fn administer(rig: &Rig, user: &str, seen: &Seen) {
     let mut turn = 0;
     while !seen.is_over() {
         turn += 1;
-        let filter = json!({"route": user});
+        let filter = json!({"user": user});
         let sent = rig.post(
             "/v1/connections/send",
             &json!({"filter": filter, "text": format!("own/{user}/{turn}")}),
         );
         assert_eq!(sent.0, 200, "{}", sent.1);
-        let list = rig.ask(&format!("/v1/connections?route={user}&state=relaying"));
+        let list = rig.ask(&format!("/v1/connections?user={user}&state=relaying"));
         let list: Value = serde_json::from_str(list.split_once("\r\n\r\n").unwrap().1).unwrap();
         let open = list["connections"].as_array().unwrap();
         if open.is_empty() {
@@ -260,7 +260,7 @@ fn nobody_ever_sees_what_is_anothers() {
         "serve",
         &format!(
             "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n\
-             [[route]]\nname = \"a\"\npath = \"/a\"\n[[route]]\nname = \"b\"\npath = \"/b\"\n",
+             [[route]]\nuser = \"header:X-User\"\n",
             stub.address()
         ),
     );

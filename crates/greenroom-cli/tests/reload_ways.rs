@@ -20,7 +20,7 @@ use common::{
     rig::Rig,
 };
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn small(more: &str) -> String {
     format!("[backend.app]\naddress = \"127.0.0.1:1\"\nready = \"listen\"\n{more}")
@@ -330,7 +330,7 @@ fn those_whose_backend_is_gone_stay_and_are_counted() {
         )
     };
     let gone = format!(
-        "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n[[route]]\npath = \"/ws\"\nbackend = \"app\"\n",
+        "[backend.app]\naddress = \"{}\"\nready = \"listen\"\n[[route]]\nname = \"sockets\"\npath = \"/ws\"\nbackend = \"app\"\n",
         app.address()
     );
     let rig = Rig::start("serve", &with(&gone));
@@ -345,12 +345,32 @@ fn those_whose_backend_is_gone_stay_and_are_counted() {
     client.send(masked(0x81, b"still here"));
     assert_eq!(backend.frame().1.len(), 10);
     assert_eq!(own(&rig)["configurations"], 2);
-    let listed = rig.say(&["ps", "--json"]);
-    assert!(
-        String::from_utf8(listed.stdout).unwrap().contains("\"app\""),
-        "it is told of by the names under which it came"
-    );
+    // By the names under which it came it is told of, found, streamed, drained.
+    let filter = json!({"backend": "app"});
+    for names in ["backend=app", "route=sockets"] {
+        let listed = rig.ask(&format!("/v1/connections?{names}"));
+        assert!(listed.contains("\"total\":1"), "{names}: {listed}");
+    }
+    let sent = json!({"filter": filter, "text": "still there?"});
+    assert_eq!(rig.post("/v1/connections/send", &sent).1["sent"], 1);
+    assert_eq!(client.frame().1, b"still there?");
+    let gate = rig.post("/v1/drain", &json!({"filter": filter, "new": "hold"}));
+    assert!(gate.0 == 422 && gate.1.to_string().contains("no gate"), "{gate:?}");
+    rig.tell(&["drain", "--backend", "app", "--window", "0s"]);
+    assert_eq!(client.close_frame().0, 1012);
+    client.send(masked(0x88, &common::raw::close(1012, "")));
+    backend.close_frame();
     drop((client, backend));
+    until("its end is told of", || {
+        rig.streamed("last=4096&backend=app&event=closed").len() == 1
+    });
+    assert_eq!(rig.streamed("last=4096&backend=main&event=closed"), [] as [Value; 0]);
+    assert!(rig.ask("/v1/closed?backend=app").contains("\"total\":1"));
+    let nobody = rig.ask("/v1/connections?backend=ap");
+    assert!(
+        nobody.starts_with("HTTP/1.1 422 ") && nobody.contains("there are main"),
+        "{nobody}"
+    );
     until("its backend is ended with it", || own(&rig)["configurations"] == 1);
 }
 

@@ -267,6 +267,84 @@ fn what_is_no_message_is_refused_with_what_to_do() {
     }
 }
 
+/// What was begun is done and said, whether or not somebody still waits for the answer.
+#[test]
+fn whoever_hangs_up_is_audited_all_the_same() {
+    let stub = Stub::listen();
+    let rig = serve(&stub.address(), "");
+    let (mut stuck, mut begun) = relayed(&rig, &stub, "", 1);
+    begun.send(frame(0x01, b"half")); // no message stands in it: whoever sends waits
+    assert_eq!(stuck.frame(), (0x01, b"half".to_vec()));
+    let (mut free, _backend) = relayed(&rig, &stub, "", 2);
+    let body = json!({"all": true, "text": "secretly"}).to_string();
+    let mut asks = std::os::unix::net::UnixStream::connect(rig.socket()).unwrap();
+    write!(
+        asks,
+        "POST /v1/connections/send HTTP/1.1\r\nHost: greenroom\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    assert_eq!(free.frame(), (0x81, b"secretly".to_vec()));
+    drop(asks);
+    let is_told = |event: &Value| event["event"] == "admin" && event["action"] == "send";
+    let event = rig.greenroom.wait_for(is_told, common::raw::SOON);
+    assert_eq!(
+        (&event["count"], &event["result"]),
+        (&1.into(), &"done".into()),
+        "{event}"
+    );
+    assert!(event["by"].as_str().unwrap().starts_with("socket uid="), "{event}");
+}
+
+#[test]
+fn a_user_or_a_tag_gets_what_is_sent_to_it_and_nobody_else_does() {
+    let stub = Stub::listen();
+    let rig = serve(&stub.address(), "user = \"header:X-User\"\ntags = [\"header:X-Plan\"]");
+    let come = |fields: &str, count| {
+        let mut client = Raw::connect(&rig.address);
+        client.send(common::raw::upgrade(fields));
+        let (mut backend, _) = stub.request();
+        backend.send(switching(""));
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        are(&rig, count, "relaying");
+        (client, backend)
+    };
+    let (mut ann, _ann) = come("X-User: ann\r\nX-Plan: free\r\n", 1);
+    let (mut anna, _anna) = come("X-User: anna\r\nX-Plan: paid\r\n", 2);
+    let (mut nobody, _nobody) = come("", 3);
+    for (filter, sent, text) in [
+        (json!({"user": "ann"}), 1, "to ann"),
+        (json!({"tag": "x-plan=paid"}), 1, "who pay"),
+        (json!({"tag": "x-plan"}), 2, "with a plan"),
+        (json!({"user": "ann", "tag": "x-plan=paid"}), 0, "to none"),
+        (json!({"user": "header"}), 0, "to none"),
+    ] {
+        let done = send(&rig, &json!({"filter": filter, "text": text}));
+        assert_eq!(
+            (&done["matched"], &done["sent"]),
+            (&sent.into(), &sent.into()),
+            "{filter}"
+        );
+    }
+    assert_eq!(told(&rig, &["send", "--user", "anna", "--text", "to anna"])["sent"], 1);
+    assert_eq!(
+        told(&rig, &["send", "--tag", "x-plan=free", "--text", "who do not"])["sent"],
+        1
+    );
+    send(&rig, &json!({"all": true, "text": "to all"}));
+    let hears = |client: &mut Raw, all: &[&str]| {
+        for text in all {
+            assert_eq!(client.frame(), (0x81, text.as_bytes().to_vec()));
+        }
+    };
+    hears(&mut ann, &["to ann", "with a plan", "who do not", "to all"]);
+    hears(&mut anna, &["who pay", "with a plan", "to anna", "to all"]);
+    hears(&mut nobody, &["to all"]);
+    let said = rig.streamed("last=4096&event=admin");
+    assert!(said.iter().any(|event| event["what"] == "user=ann"), "{said:?}");
+}
+
 #[test]
 fn the_command_sends_a_text_a_file_and_what_it_is_given() {
     let stub = Stub::listen();

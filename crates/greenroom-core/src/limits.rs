@@ -421,6 +421,8 @@ pub const NOTICES_MAX: usize = 64;
 pub const CONNECTIONS_SHOWN_MAX: usize = 10_000;
 /// The same unless it is said.
 pub const CONNECTIONS_SHOWN: usize = 1_000;
+/// Records that a request of the admin API goes through before others have their turn: well under a millisecond.
+pub const RECORDS_AT_ONCE: usize = 2_000;
 
 // ── Telling ────────────────────────────────────────────────────────────────
 

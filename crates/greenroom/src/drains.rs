@@ -64,25 +64,39 @@ impl Drains {
         ask: Ask,
         takes: impl Fn(&Record) -> bool,
     ) -> Result<(Arc<Course>, bool), TooMany> {
+        if let Some(same) = Self::same_or_place(&self.all(), &ask)? {
+            return Ok((same, false));
+        }
+        // Nobody waits for a plan, so it is made before it is known whether somebody asks for the same meanwhile.
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (course, plan) = Course::plan(id, seed_for(self.seed, id), ask, &self.registry, takes);
         let mut all = self.all();
-        if let Some(same) = all.iter().find(|course| course.ask == ask && course.is_under_way()) {
-            return Ok((Arc::clone(same), false));
+        if let Some(same) = Self::same_or_place(&all, &course.ask)? {
+            return Ok((same, false));
         }
-        let under_way = all.iter().filter(|course| course.is_under_way()).count();
-        if under_way >= DRAINS_MAX {
-            return Err(TooMany);
-        }
-        if all.len() - under_way >= DRAINS_MAX
+        let over = all.iter().filter(|course| !course.is_under_way()).count();
+        if over >= DRAINS_MAX
             && let Some(oldest) = all.iter().position(|course| !course.is_under_way())
         {
             all.remove(oldest);
         }
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let (course, plan) = Course::plan(id, seed_for(self.seed, id), ask, &self.registry, takes);
-        all.push(Arc::clone(&course));
+        let place = all.iter().position(|other| other.id > id).unwrap_or(all.len());
+        all.insert(place, Arc::clone(&course));
         drop(all);
         tokio::spawn(Arc::clone(&course).run(plan, self.log.clone()));
         Ok((course, true))
+    }
+
+    /// The drain under way that was asked for in the same words; `None`: there is a place for another.
+    fn same_or_place(all: &[Arc<Course>], ask: &Ask) -> Result<Option<Arc<Course>>, TooMany> {
+        let under_way = || all.iter().filter(|course| course.is_under_way());
+        if let Some(same) = under_way().find(|course| course.ask == *ask) {
+            return Ok(Some(Arc::clone(same)));
+        }
+        if under_way().count() >= DRAINS_MAX {
+            return Err(TooMany);
+        }
+        Ok(None)
     }
 
     /// All that are under way, and the last that were; the oldest first.

@@ -345,13 +345,22 @@ impl Format {
     }
 }
 
-/// An event, when it happened, and of which backend, where there are several.
+/// An event, when it happened, and of which backend.
 #[derive(Debug)]
 pub(crate) struct Told {
     ts: f64,
     at: f64,
     of: Option<Arc<str>>,
+    /// Whether the backend is named where the event is shown.
+    is_named: bool,
     event: Event,
+}
+
+impl Told {
+    /// The backend, where it is named.
+    fn named(&self) -> Option<&Arc<str>> {
+        self.of.as_ref().filter(|_| self.is_named)
+    }
 }
 
 /// Where events go. Cheap to clone; never waits.
@@ -416,9 +425,9 @@ impl Log {
         &self.held.ring
     }
 
-    /// There are several backends, so they are named from now on; or one only.
-    pub(crate) fn name_backends(&self, are_several: bool) {
-        self.held.names_backends.store(are_several, Ordering::Relaxed);
+    /// There are several backends, or were under a name that is gone: they are named from now on.
+    pub(crate) fn name_backends(&self) {
+        self.held.names_backends.store(true, Ordering::Relaxed);
     }
 
     /// Writes otherwise from now on.
@@ -434,8 +443,14 @@ impl Log {
     /// The same of the backend that is named.
     pub(crate) fn say_of(&self, of: Option<Arc<str>>, event: Event) {
         let (ts, at) = (now(), elapsed());
-        let of = of.filter(|_| self.held.names_backends.load(Ordering::Relaxed));
-        self.held.ring.push(Told { ts, at, of, event });
+        let is_named = self.held.names_backends.load(Ordering::Relaxed);
+        self.held.ring.push(Told {
+            ts,
+            at,
+            of,
+            is_named,
+            event,
+        });
     }
 
     /// How many lines were dropped, as standard error was too slow.

@@ -7,7 +7,7 @@
 //! | `POST /v1/connections/send` | [`SendThese`] → [`Sending`] |
 //!
 //! Nothing here touches a socket: each connection's own task is told, and those who are sent something are heard of at
-//! the same time, so that a slow one delays nobody. To close what is closing or closed changes nothing and is no error. Whoever
+//! the same time, so that a slow one delays nobody. What was begun is done and said, also where who asked hangs up. To close what is closing or closed changes nothing and is no error. Whoever
 //! names nobody means nobody: all are meant only by `"all": true`.
 //!
 //! Bounded: `ACT_MATCHED_MAX` connections of one request, `ACT_NUMBERS_MAX` numbers, `ACT_BODY_MAX` bytes of a body,
@@ -35,8 +35,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Asked;
 use super::api::{Refused, refuse};
-use super::by::By;
-use super::connections::{Filter, Wanted};
+use super::by::{By, to_the_end};
+use super::filter::{Filter, breath, object};
 use super::openapi::Api;
 use crate::clock;
 use crate::config::units::show_size;
@@ -47,20 +47,20 @@ pub(super) fn routes(api: Api) -> Api {
         ACT_BODY_MAX,
         "/v1/connections/close",
         "Close connections",
-        &[404, 429],
+        &[404, 429, 503],
         close,
     )
     .post(
         "/v1/connections/{number}/close",
         "Close one connection",
-        &[404, 429],
+        &[404, 429, 503],
         close_one,
     )
     .post_up_to(
         ACT_BODY_MAX,
         "/v1/connections/send",
         "Send WebSocket clients a message, between two of their server",
-        &[404, 429],
+        &[404, 429, 503],
         send,
     )
 }
@@ -73,8 +73,9 @@ pub struct CloseThese {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<u64>,
     /// Those that fit this filter.
+    #[serde(deserialize_with = "object")]
     pub filter: Filter,
-    /// All.
+    /// All; of the filter only `after` may stand beside it.
     pub all: bool,
     /// The close code of a WebSocket: 1000 to 1003, 1007 to 1014, 3000 to 4999; 1001 without it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,8 +109,9 @@ pub struct SendThese {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<u64>,
     /// To those that fit this filter.
+    #[serde(deserialize_with = "object")]
     pub filter: Filter,
-    /// To all.
+    /// To all; of the filter only `after` may stand beside it.
     pub all: bool,
     /// A text message.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,35 +214,32 @@ struct Matched {
 impl Which {
     /// What is meant, in a few words.
     fn words(&self) -> String {
-        let numbers = match &*self.numbers {
-            [] => None,
-            [one] => Some(format!("connection {one}")),
-            several => Some(format!("{} connections by number", several.len())),
+        let first = match (&*self.numbers, self.all, self.filter.is_choice()) {
+            ([], true, _) => Some("all connections".into()),
+            ([], false, true) => None,
+            ([], false, false) => Some("no connections".into()),
+            ([one], ..) => Some(format!("connection {one}")),
+            (several, ..) => Some(format!("{} connections by number", several.len())),
         };
-        let words: Vec<_> = numbers.into_iter().chain(self.filter.words()).collect();
-        match (self.all, words.is_empty()) {
-            (true, _) => "all connections".into(),
-            (false, true) => "no connections".into(),
-            (false, false) => words.join(" "),
-        }
+        let words: Vec<_> = first.into_iter().chain(self.filter.words()).collect();
+        words.join(" ")
     }
 
-    fn matched(self, asked: &Asked) -> Result<Matched, Refused> {
-        let is_choice = !self.numbers.is_empty() || !self.filter.is_empty();
+    async fn matched(self, asked: &Asked) -> Result<Matched, Refused> {
         let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
-        match (is_choice, self.all) {
+        match (!self.numbers.is_empty() || self.filter.is_choice(), self.all) {
             (false, false) => {
                 return refuse(
                     unprocessable,
                     "nothing says which connections are meant",
-                    "name them with `numbers`, choose them with `filter`, or say \"all\": true",
+                    "name them with `numbers`, choose them with `filter` (`after` alone chooses nobody), or say \"all\": true",
                 );
             }
             (true, true) => {
                 return refuse(
                     unprocessable,
                     "all connections are meant, and some are chosen too",
-                    "leave out `all`, or `numbers` and `filter`",
+                    "leave out `all`, or `numbers` and `filter`; only `after` may stand beside `all`",
                 );
             }
             (true, false) | (false, true) => {}
@@ -254,9 +253,9 @@ impl Which {
             );
         }
         let wanted = self.filter.chosen(asked)?;
+        let now = clock::now();
         if self.numbers.is_empty() {
-            let mut records = asked.registry.all();
-            keep(&mut records, &wanted);
+            let mut records = wanted.of_open(asked.registry.all(), now).await;
             let left = records.len().saturating_sub(ACT_MATCHED_MAX);
             records.truncate(ACT_MATCHED_MAX);
             let over = Vec::new();
@@ -270,14 +269,9 @@ impl Which {
                 None => over.push(number),
             }
         }
-        keep(&mut records, &wanted);
+        let records = wanted.of_open(records, now).await;
         Ok(Matched { records, left: 0, over })
     }
-}
-
-fn keep(records: &mut Vec<Arc<Record>>, wanted: &Wanted) {
-    let now = clock::now();
-    records.retain(|record| wanted.takes_open(record, now));
 }
 
 fn unknown<T>(number: u64) -> Result<T, Refused> {
@@ -331,7 +325,7 @@ async fn close(State(asked): State<Arc<Asked>>, by: By, these: Body<CloseThese>)
         reason: these.reason,
         dry_run: these.dry_run,
     };
-    closes(&asked, &by, which, &one)
+    to_the_end(closes(asked, by, which, one)).await
 }
 
 async fn close_one(
@@ -357,12 +351,12 @@ async fn close_one(
         filter: Filter::default(),
         all: false,
     };
-    closes(&asked, &by, which, &one)
+    to_the_end(closes(asked, by, which, one)).await
 }
 
-fn closes(asked: &Asked, by: &By, which: Which, one: &CloseOne) -> Result<Json<Closing>, Refused> {
+async fn closes(asked: Arc<Asked>, by: By, which: Which, one: CloseOne) -> Result<Json<Closing>, Refused> {
     let (words, dry_run) = (which.words(), one.dry_run);
-    let answer = try_close(asked, which, one);
+    let answer = try_close(&asked, which, &one).await;
     if !dry_run {
         let change = by.change("close", words);
         match &answer {
@@ -373,10 +367,10 @@ fn closes(asked: &Asked, by: &By, which: Which, one: &CloseOne) -> Result<Json<C
     answer.map(Json)
 }
 
-fn try_close(asked: &Asked, which: Which, one: &CloseOne) -> Result<Closing, Refused> {
+async fn try_close(asked: &Asked, which: Which, one: &CloseOne) -> Result<Closing, Refused> {
     let _place = place()?;
     let close = by_hand(one)?;
-    let Matched { records, left, over } = which.matched(asked)?;
+    let Matched { records, left, over } = which.matched(asked).await?;
     let mut closing = Closing {
         matched: records.len() + over.len(),
         left,
@@ -388,7 +382,8 @@ fn try_close(asked: &Asked, which: Which, one: &CloseOne) -> Result<Closing, Ref
     }
     let told = records.iter().map(|record| (record.number, tell(record, &close)));
     let over = over.into_iter().map(|number| (number, Err(ALREADY)));
-    for (number, told) in told.chain(over) {
+    for (index, (number, told)) in told.chain(over).enumerate() {
+        breath(index).await;
         match told {
             Ok(()) => closing.closed += 1,
             Err(word) => {
@@ -400,19 +395,22 @@ fn try_close(asked: &Asked, which: Which, one: &CloseOne) -> Result<Closing, Ref
     Ok(closing)
 }
 
+/// The code of a Close, if it is one that somebody may say; without it `usual`.
+pub(super) fn close_code(code: Option<u16>, usual: CloseCode) -> Result<CloseCode, Refused> {
+    match code.map(|code| (code, CloseCode::new(code))) {
+        None => Ok(usual),
+        Some((_, Some(code))) => Ok(code),
+        Some((code, None)) => refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("{code} is no code that a Close may have (RFC 6455 §7.4)"),
+            "write 1000 to 1003, 1007 to 1014, or 3000 to 4999, such as 1001 (going away), 1012 (restart) or 4000 (your own)",
+        ),
+    }
+}
+
 /// How connections are closed by hand, if that is how one may be.
 fn by_hand(one: &CloseOne) -> Result<Close, Refused> {
-    let code = match one.code.map(|code| (code, CloseCode::new(code))) {
-        None => CloseCode::GOING_AWAY,
-        Some((_, Some(code))) => code,
-        Some((code, None)) => {
-            return refuse(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                format!("{code} is no code that a Close may have (RFC 6455 §7.4)"),
-                "write 1000 to 1003, 1007 to 1014, or 3000 to 4999, such as 1001 (going away), 1008 (policy) or 4000 (your own)",
-            );
-        }
-    };
+    let code = close_code(one.code, CloseCode::GOING_AWAY)?;
     let reason = one.reason.as_deref().unwrap_or_default();
     if reason.len() > CLOSE_REASON_MAX {
         return refuse(
@@ -450,6 +448,10 @@ fn tell(record: &Record, close: &Close) -> Result<(), &'static str> {
 
 async fn send(State(asked): State<Arc<Asked>>, by: By, these: Body<SendThese>) -> Result<Json<Sending>, Refused> {
     let these = body(these, r#"{"filter": {"backend": "app"}, "text": "hello"}"#)?;
+    to_the_end(sends(asked, by, these)).await
+}
+
+async fn sends(asked: Arc<Asked>, by: By, these: SendThese) -> Result<Json<Sending>, Refused> {
     let which = Which {
         numbers: these.numbers,
         filter: these.filter,
@@ -513,7 +515,7 @@ fn framed(text: Option<String>, base64: Option<String>) -> Result<Arc<[u8]>, Ref
 
 async fn try_send(asked: &Asked, which: Which, frame: &Arc<[u8]>, dry_run: bool) -> Result<Sending, Refused> {
     let _place = place()?;
-    let Matched { records, left, over } = which.matched(asked)?;
+    let Matched { records, left, over } = which.matched(asked).await?;
     let mut sending = Sending {
         matched: records.len() + over.len(),
         left,
@@ -525,9 +527,11 @@ async fn try_send(asked: &Asked, which: Which, frame: &Arc<[u8]>, dry_run: bool)
         return Ok(sending);
     }
     // All are told before any is waited for.
-    let told: Vec<_> = (records.into_iter())
-        .map(|record| (hand(&record, frame), record))
-        .collect();
+    let mut told = Vec::with_capacity(records.len());
+    for (index, record) in records.into_iter().enumerate() {
+        breath(index).await;
+        told.push((hand(&record, frame), record));
+    }
     let until = Instant::now() + SEND_PATIENCE;
     for (told, record) in told {
         let outcome = match told {

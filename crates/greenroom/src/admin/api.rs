@@ -185,7 +185,12 @@ async fn objects(request: Request, next: Next) -> Response {
             "the body is a list",
             "send a JSON object such as {\"phase\": \"database\"}",
         ),
-        Ok(body) => return next.run(Request::from_parts(parts, body.into())).await,
+        Ok(body) => {
+            // Who says that it is JSON and sends nothing, as one must at the address, sends no field.
+            let says_nothing = body.is_empty() && parts.headers.contains_key(header::CONTENT_TYPE);
+            let body = if says_nothing { "{}".into() } else { body.into() };
+            return next.run(Request::from_parts(parts, body)).await;
+        }
     };
     refusal.into_response()
 }

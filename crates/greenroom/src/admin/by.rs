@@ -18,12 +18,33 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use greenroom_core::limits::AUDIT_TEXT_MAX;
 use tokio::net::UnixStream;
+use tokio::task::JoinError;
 
-use super::api::Refused;
+use super::api::{Refused, refuse};
 use crate::telemetry::{Event, Log, printable};
+
+/// Sees a change through. A handler is dropped where its peer hangs up; what was begun by then goes on here to its end, and to its
+/// event. What it takes from a bound (a place, a queue) it keeps as long.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Refused> {
+    match tokio::spawn(change).await {
+        Ok(answer) => answer,
+        Err(ended) => over(ended),
+    }
+}
+
+/// What did not end by itself: its panic goes on here; else all ends.
+pub(super) fn over<T>(ended: JoinError) -> Result<T, Refused> {
+    match ended.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "greenroom ends", "ask its successor"),
+    }
+}
 
 /// Who changes something. In a handler it is an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]

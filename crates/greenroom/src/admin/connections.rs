@@ -1,7 +1,8 @@
 //! What is told of connections: all that are open, one of them, or why one ended.
 //!
-//! All of it is read from the registry at that moment; nothing here keeps a copy. Bounded by `CONNECTIONS_SHOWN_MAX` in
-//! one answer; `after` goes on behind a number.
+//! All of it is read from the registry at that moment; nothing here keeps a copy. Who is meant `filter.rs` says, of the records
+//! as they are: only those that are listed are told of. Bounded by `CONNECTIONS_SHOWN_MAX` in one answer; `after` goes on
+//! behind a number.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,17 +12,16 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use greenroom_core::event::{CloseCause, Refusal, State as Where};
-use greenroom_core::limits::{CONNECTIONS_SHOWN, CONNECTIONS_SHOWN_MAX};
+use greenroom_core::limits::CONNECTIONS_SHOWN_MAX;
 use greenroom_core::time::Time;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use super::api::{Refused, refuse};
+use super::filter::{Filter, OfClosed, Wanted, breath};
 use super::openapi::Api;
 use crate::clock;
-use crate::config::units;
 use crate::known::Known;
 use crate::registry::{Closed, Record};
 
@@ -136,231 +136,6 @@ pub struct End {
     pub ago_ms: u64,
 }
 
-/// What is asked for.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    /// Where they are.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(schema_with = "states")]
-    pub state: Option<String>,
-    /// Their backend.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub backend: Option<String>,
-    /// Their route.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub route: Option<String>,
-    /// Their user.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub user: Option<String>,
-    /// Their tag: `name=value`, or a name.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub tag: Option<String>,
-    /// Where they come from.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(schema_with = "address")]
-    pub address: Option<IpAddr>,
-    /// Their session's number.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(range(max = "u64::MAX"))]
-    pub session: Option<u64>,
-    /// How old they are at least, such as `30s`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(regex(pattern = "^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
-    pub older_than: Option<String>,
-    /// Why they ended; of closed ones.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(schema_with = "causes")]
-    pub cause: Option<String>,
-    /// Those behind this number.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(range(max = "u64::MAX"))]
-    pub after: Option<u64>,
-    /// At most so many.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(range(max = "CONNECTIONS_SHOWN_MAX"))]
-    pub limit: Option<usize>,
-}
-
-/// The same of those that ended; without `after`, as they are in the order of their ends.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(transparent)]
-pub(super) struct OfClosed(Filter);
-
-impl JsonSchema for OfClosed {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "OfClosed".into()
-    }
-
-    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
-        let mut schema = Filter::json_schema(schemas);
-        let parameters = schema
-            .get_mut("properties")
-            .and_then(|properties| properties.as_object_mut());
-        if let Some(parameters) = parameters {
-            parameters.remove("after");
-        }
-        schema
-    }
-}
-
-fn states(_: &mut SchemaGenerator) -> Schema {
-    let words: Vec<_> = Where::ALL.iter().map(|state| state.word()).collect();
-    json_schema!({ "description": "Those in this state.", "type": "string", "enum": words })
-}
-
-fn causes(_: &mut SchemaGenerator) -> Schema {
-    let causes = CloseCause::ALL.iter().map(|cause| cause.word());
-    let words: Vec<_> = causes
-        .chain(Refusal::ALL.iter().map(|refusal| refusal.word()))
-        .collect();
-    let about = "Those that ended for this cause, or were refused by this name.";
-    json_schema!({ "description": about, "type": "string", "enum": words })
-}
-
-fn address(_: &mut SchemaGenerator) -> Schema {
-    let of = |format: &str| json_schema!({ "type": "string", "format": format });
-    json_schema!({ "description": "Those of this address.", "anyOf": [of("ipv4"), of("ipv6")] })
-}
-
-/// A filter whose words were looked at.
-pub(super) struct Wanted {
-    filter: Filter,
-    older_than: Duration,
-    limit: usize,
-}
-
-impl Filter {
-    /// Whether it lets all through.
-    pub(super) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Its conditions, as `name=value`.
-    pub(super) fn words(&self) -> Vec<String> {
-        let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(self) else {
-            return Vec::new(); // it is an object
-        };
-        let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), Into::into);
-        let set = fields.into_iter().filter(|(_, value)| !value.is_null());
-        set.map(|(name, value)| format!("{name}={}", text(value))).collect()
-    }
-
-    /// The same for who changes those that it lets through: they are open, and all of them are meant.
-    pub(super) fn chosen(self, asked: &Asked) -> Result<Wanted, Refused> {
-        if self.cause.is_some() || self.limit.is_some() {
-            return refuse(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "`cause` and `limit` are for lists, and here connections are changed",
-                "leave them out; `dry_run` counts how many are meant",
-            );
-        }
-        self.checked(asked)
-    }
-
-    fn checked(self, asked: &Asked) -> Result<Wanted, Refused> {
-        let known = |what: &str, word: Option<&String>, known: Vec<&str>| match word {
-            Some(word) if !known.contains(&word.as_str()) => {
-                let error = format!("there is no {what} {word:?}");
-                refuse(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    error,
-                    format!("there are {}", known.join(", ")),
-                )
-            }
-            Some(_) | None => Ok(()),
-        };
-        let refusals = Refusal::ALL.iter().map(|refusal| refusal.word());
-        let causes = CloseCause::ALL
-            .iter()
-            .map(|cause| cause.word())
-            .chain(refusals)
-            .collect();
-        let house = asked.house();
-        let (backends, routes) = (&house.config.backends, &house.config.routes);
-        known(
-            "state",
-            self.state.as_ref(),
-            Where::ALL.iter().map(|state| state.word()).collect(),
-        )?;
-        known("cause", self.cause.as_ref(), causes)?;
-        known(
-            "backend",
-            self.backend.as_ref(),
-            backends.iter().map(|one| one.name.as_str()).collect(),
-        )?;
-        known(
-            "route",
-            self.route.as_ref(),
-            routes.iter().map(|one| one.name.as_str()).collect(),
-        )?;
-        let older_than = match self.older_than.as_deref().map(units::duration) {
-            None => Duration::ZERO,
-            Some(Ok(time)) => time,
-            Some(Err(error)) => {
-                return refuse(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    format!("older_than: {error}"),
-                    "write a time such as 30s",
-                );
-            }
-        };
-        let limit = self.limit.unwrap_or(CONNECTIONS_SHOWN);
-        if limit > CONNECTIONS_SHOWN_MAX {
-            let error = format!("limit is {limit}");
-            return refuse(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                error,
-                format!("ask for at most {CONNECTIONS_SHOWN_MAX}, and with after=NUMBER for the next"),
-            );
-        }
-        Ok(Wanted {
-            filter: self,
-            older_than,
-            limit,
-        })
-    }
-}
-
-impl Wanted {
-    /// Whether an open connection fits.
-    pub(super) fn takes_open(&self, record: &Record, now: Time) -> bool {
-        self.filter.is_empty() || self.takes(&open(record, now))
-    }
-
-    fn takes(&self, one: &Connection) -> bool {
-        let filter = &self.filter;
-        let is =
-            |wanted: &Option<String>, word: Option<&str>| wanted.as_deref().is_none_or(|wanted| word == Some(wanted));
-        is(&filter.state, Some(&one.state))
-            && is(&filter.backend, one.backend.as_deref())
-            && is(&filter.route, one.route.as_deref())
-            && is(&filter.user, one.user.as_deref())
-            && (filter.tag.as_deref()).is_none_or(|tag| Known::has_tag(&one.tags, tag))
-            && (is(&filter.cause, one.end.as_ref().map(|end| end.cause.as_str()))
-                || is(&filter.cause, one.end.as_ref().and_then(|end| end.refusal.as_deref())))
-            && filter.address.is_none_or(|address| address == one.address)
-            && filter.session.is_none_or(|session| one.session == Some(session))
-            && filter.after.is_none_or(|after| one.number > after)
-            && u128::from(one.age_ms) >= self.older_than.as_millis()
-    }
-
-    /// Those that fit, counted, and as many as are to be shown.
-    fn of(&self, all: impl Iterator<Item = Connection>) -> Connections {
-        let mut found = Connections {
-            connections: Vec::new(),
-            total: 0,
-        };
-        for one in all.filter(|one| self.takes(one)) {
-            found.total += 1;
-            if found.connections.len() < self.limit {
-                found.connections.push(one);
-            }
-        }
-        found
-    }
-}
-
 type Filtered = Result<Query<Filter>, QueryRejection>;
 
 fn wanted(asked: &Asked, filter: Filtered) -> Result<Wanted, Refused> {
@@ -377,25 +152,38 @@ fn wanted(asked: &Asked, filter: Filtered) -> Result<Wanted, Refused> {
 pub(super) async fn list(State(asked): State<Arc<Asked>>, filter: Filtered) -> Result<Json<Connections>, Refused> {
     let wanted = wanted(&asked, filter)?;
     let now = clock::now();
-    let all = asked.registry.all();
-    Ok(Json(wanted.of(all.iter().map(|record| open(record, now)))))
+    let fitting = wanted.of_open(asked.registry.all(), now).await;
+    let total = fitting.len();
+    let mut connections = Vec::new();
+    for (index, record) in fitting.iter().take(wanted.limit()).enumerate() {
+        breath(index).await;
+        connections.push(open(record, now));
+    }
+    Ok(Json(Connections { connections, total }))
 }
 
 pub(super) async fn list_closed(
     State(asked): State<Arc<Asked>>,
     filter: Result<Query<OfClosed>, QueryRejection>,
 ) -> Result<Json<Connections>, Refused> {
-    let wanted = wanted(&asked, filter.map(|Query(OfClosed(filter))| Query(filter)))?;
-    if wanted.filter.after.is_some() {
+    let filter = filter.map(|Query(OfClosed(filter))| Query(filter));
+    if filter.as_ref().is_ok_and(|Query(filter)| filter.after.is_some()) {
         return refuse(
             StatusCode::UNPROCESSABLE_ENTITY,
             "those that ended are in the order of their ends, and `after` is a number",
             format!("leave it out, and ask for up to {CONNECTIONS_SHOWN_MAX} with limit"),
         );
     }
+    let wanted = wanted(&asked, filter)?;
     let now = clock::now();
-    let all = asked.registry.last_closed();
-    Ok(Json(wanted.of(all.iter().map(|closed| over(closed, now)))))
+    let fitting = wanted.of_closed(asked.registry.last_closed()).await;
+    let total = fitting.len();
+    let mut connections = Vec::new();
+    for (index, closed) in fitting.iter().take(wanted.limit()).enumerate() {
+        breath(index).await;
+        connections.push(over(closed, now));
+    }
+    Ok(Json(Connections { connections, total }))
 }
 
 type Number = Result<Path<u64>, PathRejection>;

@@ -9,7 +9,6 @@
 //!
 //! Whose connections is decided once, when it begins, of those that are relayed or dialled then. Bounded by `DRAINS_MAX`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,44 +19,30 @@ use axum::http::StatusCode;
 use greenroom_core::drain::Pace;
 use greenroom_core::gate::Hand;
 use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_WINDOW_MAX, DRAINS_MAX};
-use greenroom_core::wire::CloseCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use super::Asked;
+use super::act::close_code;
 use super::api::{Refused, refuse};
-use super::by::By;
-use super::connections::Filter;
+use super::by::{By, over, to_the_end};
+use super::filter::{Filter, object};
 use super::openapi::Api;
 use crate::clock;
 use crate::config::{self, DrainKind, Manner, units};
 use crate::drains::{Ask, Course, TooMany};
 
-/// What is to be drained, and how. Either `all`, or at least one of the filters of `GET /v1/connections`.
+/// What is to be drained, and how: `all`, or those that fit a filter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrainOrder {
-    /// All connections.
+    /// Those that fit this filter.
+    #[serde(deserialize_with = "object")]
+    pub filter: Filter,
+    /// All; of the filter only `after` may stand beside it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
-    /// Those of this backend.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backend: Option<String>,
-    /// Those of this route.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub route: Option<String>,
-    /// Those of this user.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Those with this tag: `name=value`, or a name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
-    /// Those of this address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<IpAddr>,
-    /// Those that are at least so old.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub older_than: Option<String>,
     /// `deploy` (unless it is said), `reload`, `scale-down` or `evict`: what is not said below is as `[drain.KIND]` has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -77,7 +62,7 @@ pub struct DrainOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What becomes of those who come while it lasts: `serve` (unless it is said), `hold`, `refuse`. The last two are for
-    /// `all` or a `backend`, as a gate is a backend's.
+    /// `all` or a `backend` alone, as a gate is a backend's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new: Option<String>,
 }
@@ -119,7 +104,7 @@ pub struct DrainList {
 }
 
 pub(super) fn routes(api: Api) -> Api {
-    api.post("/v1/drain", "Close connections at a pace", &[404, 409, 429], begin)
+    api.post("/v1/drain", "Close connections at a pace", &[404, 409, 429, 503], begin)
         .get(
             "/v1/drains",
             "Drains that are under way, and the last that were",
@@ -141,12 +126,16 @@ async fn begin(
             return refuse(
                 rejection.status(),
                 rejection.body_text(),
-                "send JSON such as {\"backend\": \"app\", \"kind\": \"deploy\", \"window\": \"30s\"}",
+                "send JSON such as {\"filter\": {\"backend\": \"app\"}, \"kind\": \"deploy\", \"window\": \"30s\"}",
             );
         }
     };
+    to_the_end(begins(asked, by, order)).await
+}
+
+async fn begins(asked: Arc<Asked>, by: By, order: DrainOrder) -> Result<(StatusCode, Json<DrainReport>), Refused> {
     let said = by.change("drain", order.of());
-    let begun = try_begin(&asked, &order);
+    let begun = try_begin(&asked, &order).await;
     match &begun {
         Ok((course, true)) => said
             .count(course.chosen)
@@ -160,7 +149,7 @@ async fn begin(
     Ok((status, Json(report(&course))))
 }
 
-fn try_begin(asked: &Arc<Asked>, order: &DrainOrder) -> Result<(Arc<Course>, bool), Refused> {
+async fn try_begin(asked: &Arc<Asked>, order: &DrainOrder) -> Result<(Arc<Course>, bool), Refused> {
     if asked.drain.borrow().is_some() {
         return refuse(
             StatusCode::CONFLICT,
@@ -168,62 +157,44 @@ fn try_begin(asked: &Arc<Asked>, order: &DrainOrder) -> Result<(Arc<Course>, boo
             "wait for its end",
         );
     }
-    let wanted = order.filter()?.chosen(asked)?;
+    order.means_somebody()?;
+    let wanted = order.filter.clone().chosen(asked)?;
     let ask = order.judge(asked)?;
-    let now = clock::now();
-    let begun = asked.drains.begin(ask, |record| wanted.takes_open(record, now));
-    match begun {
-        Ok(begun) => Ok(begun),
-        Err(TooMany) => refuse(
+    let drains = Arc::clone(&asked.drains);
+    // To plan for all that are open may take a while, so others are served meanwhile.
+    let begun = spawn_blocking(move || {
+        let now = clock::now();
+        drains.begin(ask, |record| wanted.takes_open(record, now))
+    });
+    match begun.await {
+        Ok(Ok(begun)) => Ok(begun),
+        Ok(Err(TooMany)) => refuse(
             StatusCode::TOO_MANY_REQUESTS,
             format!("{DRAINS_MAX} drains are under way"),
             "wait for one of them, or end it: GET /v1/drains, DELETE /v1/drains/ID",
         ),
+        Err(ended) => over(ended),
     }
 }
 
 impl DrainOrder {
     /// Whose, in words.
     fn of(&self) -> String {
-        if self.all { "all".into() } else { self.words() }
+        let first = self.all.then(|| "all".to_owned());
+        let words: Vec<_> = first.into_iter().chain(self.filter.words()).collect();
+        words.join(" ")
     }
 
-    /// The filter in words; empty: there is none.
-    fn words(&self) -> String {
-        let address = self.address.map(|address| address.to_string());
-        let parts = [
-            ("backend", &self.backend),
-            ("route", &self.route),
-            ("user", &self.user),
-            ("tag", &self.tag),
-            ("address", &address),
-            ("older_than", &self.older_than),
-        ];
-        let parts = parts
-            .iter()
-            .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
-        parts.collect::<Vec<_>>().join(" ")
-    }
-
-    fn filter(&self) -> Result<Filter, Refused> {
-        let filters = !self.words().is_empty();
+    fn means_somebody(&self) -> Result<(), Refused> {
         let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
-        match (self.all, filters) {
+        match (self.all, self.filter.is_choice()) {
             (false, false) => refuse(
                 unprocessable,
                 "nothing says whose connections are drained",
-                "say \"all\": true, or a backend, route, user, tag, address or older_than",
+                "say \"all\": true, or choose them with `filter`: by backend, route, user, tag, address, older_than …",
             ),
             (true, true) => refuse(unprocessable, "`all` and a filter say two things", "leave one out"),
-            (true, false) | (false, true) => Ok(Filter {
-                backend: self.backend.clone(),
-                route: self.route.clone(),
-                user: self.user.clone(),
-                tag: self.tag.clone(),
-                address: self.address,
-                older_than: self.older_than.clone(),
-                ..Filter::default()
-            }),
+            (true, false) | (false, true) => Ok(()),
         }
     }
 
@@ -248,6 +219,7 @@ impl DrainOrder {
         let (new, gates) = self.gates(asked)?;
         Ok(Ask {
             of: self.of(),
+            filter: self.filter.clone(),
             kind,
             manner: self.manner(house.config.drain.of(kind))?,
             percent,
@@ -273,17 +245,7 @@ impl DrainOrder {
                 Err(error) => return refuse(unprocessable, format!("`window`: {error}"), "write a time such as 30s"),
             },
         };
-        let code = match self.code.map(CloseCode::new) {
-            None => usual.code,
-            Some(Some(code)) => code,
-            Some(None) => {
-                return refuse(
-                    unprocessable,
-                    "no Close may say this `code` (RFC 6455 §7.4)",
-                    "write 1001, 1012, another of 1000 to 1014, or your own from 3000 to 4999",
-                );
-            }
-        };
+        let code = close_code(self.code, usual.code)?;
         let reason = self.reason.as_deref().unwrap_or(&usual.reason).to_owned();
         match config::words_fit(&reason) {
             Ok(()) => Ok(Manner { pace, code, reason }),
@@ -305,11 +267,12 @@ impl DrainOrder {
                 );
             }
         };
-        let alone = Self {
-            backend: None,
-            ..self.clone()
+        let backend = self.filter.backend.as_deref();
+        let alone = Filter {
+            backend: self.filter.backend.clone(),
+            ..Filter::default()
         };
-        if !alone.words().is_empty() {
+        if self.filter != alone {
             return refuse(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "`new` can hold or refuse at the gate of a whole backend only",
@@ -317,9 +280,18 @@ impl DrainOrder {
             );
         }
         let house = asked.house();
-        let is_meant = |name: &str| self.backend.as_deref().is_none_or(|wanted| wanted == name);
-        let gates = house.backends.iter().filter(|backend| is_meant(&backend.name)).cloned();
-        Ok((hand, gates.collect()))
+        let is_meant = |name: &str| backend.is_none_or(|wanted| wanted == name);
+        let gates: Vec<_> = (house.backends.iter().filter(|backend| is_meant(&backend.name)))
+            .cloned()
+            .collect();
+        if gates.is_empty() {
+            return refuse(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "the backend has connections from before a reload, and no gate any more",
+                "leave `new` out: nobody comes to it",
+            );
+        }
+        Ok((hand, gates))
     }
 }
 

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query, State};
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 
 use super::Asked;
 use super::api::{Refused, refuse};
+use super::filter::Part;
 use super::openapi::{self, Answer, Api, Input, Operation};
 use super::stay::Stay;
 use crate::telemetry::Event;
@@ -183,15 +185,15 @@ fn filter(asked: &Asked, wanted: &Wanted) -> Result<Filter, (String, String)> {
         ));
     }
     let house = asked.house();
-    let names: Vec<_> = house.backends.iter().map(|backend| backend.name.as_str()).collect();
     let backend = match &wanted.backend {
-        Some(name) if !names.contains(&name.as_str()) => {
-            return Err((
-                format!("there is no backend {name:?}"),
-                format!("the backends are {}", names.join(", ")),
-            ));
+        None => None,
+        Some(name) => {
+            if let Err((_, Json(problem))) = Part::Backend.known(asked, name) {
+                return Err((problem.error, problem.help));
+            }
+            let is_only = house.backends.len() == 1 && house.backends.iter().any(|backend| backend.name == *name);
+            Some((name.clone(), is_only))
         }
-        named => named.clone().map(|name| (name, names.len() == 1)),
     };
     Ok(Filter {
         events,

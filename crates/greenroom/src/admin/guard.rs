@@ -4,7 +4,7 @@
 //! kernel's word about the peer once more. At the address: who brings the token. A page of
 //! another site that a browser of this machine shows is kept out twice: it would send an
 //! `Origin` or `Sec-Fetch-Site`, and a name that was bound anew to a loopback address
-//! (DNS rebinding) would stand in `Host`. Each answer there says that no page may read, embed or frame it.
+//! (DNS rebinding) would stand in `Host`; and each POST must be JSON, which no page sends unasked. Each answer there says that no page may read, embed or frame it.
 //!
 //! Who guesses tokens is not listened to for a while (`greenroom_core::guesses`). Health needs no token and no
 //! certain Host, as platforms ask for it by names of their own; to a strange name it says yes or no and no words.
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use greenroom_core::guesses::Guesses;
@@ -49,7 +49,8 @@ pub(super) struct Rule {
 
 /// Lets a request at the address through, or says why not.
 pub(super) async fn at_address(State(rule): State<Rule>, request: Request, next: Next) -> Response {
-    match rule.judge(request.headers(), peer(&request)) {
+    let judged = rule.judge(request.headers(), peer(&request));
+    match judged.and_then(|()| no_simple_request(&request)) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     }
@@ -89,6 +90,30 @@ pub(super) async fn fenced(request: Request, next: Next) -> Response {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     answer
+}
+
+/// A POST must say that it is JSON, also where its body may be left out: a page may send it nowhere then without the leave of who is there
+/// (Fetch §4.8), whatever a browser puts into its other fields.
+fn no_simple_request(request: &Request) -> Result<(), Refused> {
+    let mut kinds = request.headers().get_all(header::CONTENT_TYPE).iter();
+    let is_json = match (kinds.next(), kinds.next()) {
+        (Some(only), None) => only.to_str().is_ok_and(is_json),
+        (None, _) | (Some(_), Some(_)) => false,
+    };
+    if request.method() != Method::POST || is_json {
+        return Ok(());
+    }
+    Err(refused(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "the request is not said to be JSON",
+        "send `Content-Type: application/json`, also without a body",
+    ))
+}
+
+/// `application/json`, with parameters or not.
+fn is_json(kind: &str) -> bool {
+    let essence = kind.split(';').next().unwrap_or(kind);
+    essence.trim().eq_ignore_ascii_case("application/json")
 }
 
 /// Where a request comes from.

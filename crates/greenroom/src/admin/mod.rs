@@ -22,6 +22,7 @@ mod connections;
 mod drain;
 mod events;
 mod exposition;
+mod filter;
 mod gate;
 mod guard;
 pub mod health;

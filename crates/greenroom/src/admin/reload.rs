@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Asked;
 use super::api::{Problem, Refused, refuse};
-use super::by::By;
+use super::by::{By, to_the_end};
 use super::openapi::{Answer, Api, Operation};
 use crate::config::{Change, Config};
 
@@ -252,6 +252,10 @@ async fn post(
             return refuse(rejection.status(), rejection.body_text(), help);
         }
     };
+    to_the_end(reload(asked, by, dry_run)).await
+}
+
+async fn reload(asked: Arc<Asked>, by: By, dry_run: bool) -> Result<Answered, Refused> {
     let Some(answer) = asked.reloads.ask(dry_run).await else {
         let help = "wait until the one under way and the one that waits are done; the file is read when that begins";
         let busy = "another reload is under way, and one waits already";

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::close;
 use super::stop::subject;
+use crate::admin::client::Filter;
 use crate::clock;
 use crate::config::{DrainKind, Manner};
 use crate::driver::{Message, SetBy};
@@ -27,8 +28,10 @@ use crate::telemetry::{Event, Log};
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
-    /// Whose connections, in words that are the same for the same ones: what the API was told.
+    /// Whose connections, in words for people.
     pub(crate) of: String,
+    /// The same as it was said.
+    pub(crate) filter: Filter,
     pub(crate) kind: DrainKind,
     pub(crate) manner: Manner,
     /// How many of them, in hundredths.
@@ -40,8 +43,9 @@ pub(crate) struct Ask {
 
 impl PartialEq for Ask {
     fn eq(&self, other: &Self) -> bool {
-        let words = |ask: &Self| (ask.of.clone(), ask.kind, ask.manner.clone(), ask.percent, ask.new);
-        words(self) == words(other)
+        let (one, two) = (self, other);
+        (&one.filter, one.kind, &one.manner, one.percent, one.new)
+            == (&two.filter, two.kind, &two.manner, two.percent, two.new)
     }
 }
 

@@ -92,7 +92,9 @@ impl Estate {
             .map(|index| Station::open(config, index, &ground.registry, &ground.log).map(Arc::new))
             .collect();
         let stations = stations.map_err(|error| format!("cannot reserve a port for a backend: {error}"))?;
-        ground.log.name_backends(config.backends.len() > 1);
+        if config.backends.len() > 1 {
+            ground.log.name_backends();
+        }
         let sources: Result<Vec<_>, _> = (doors.into_iter().zip(&config.listeners))
             .map(|(door, listener)| watched(door, &listener.address))
             .collect();
@@ -157,7 +159,10 @@ impl Estate {
         if before.log_format != config.log_format {
             self.ground.log.set_format(super::format(config.log_format));
         }
-        self.ground.log.name_backends(config.backends.len() > 1);
+        let is_there = |name: &str| config.backends.iter().any(|backend| backend.name == name);
+        if config.backends.len() > 1 || !before.backends.iter().all(|backend| is_there(&backend.name)) {
+            self.ground.log.name_backends(); // for as long as it runs: clients of one that goes may stay
+        }
         for (index, station) in stations.iter().enumerate() {
             let is_new = new.iter().any(|new| Arc::ptr_eq(new, station));
             if !is_new {

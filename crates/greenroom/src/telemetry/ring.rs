@@ -294,6 +294,7 @@ mod tests {
             ts: 0.0,
             at: 0.0,
             of: None,
+            is_named: false,
             event: Event::Warning {
                 message: message.to_string(),
             },

@@ -171,7 +171,7 @@ pub(crate) fn message(out: &mut Vec<u8>, form: Form, id: &str, told: &Told) {
         Form::Json => writer::json(out, Some(id), told),
         Form::Text => {
             let mut line = format!("greenroom {:8.3}s  ", told.at);
-            if let Some(of) = &told.of {
+            if let Some(of) = told.named() {
                 // Writing to a String cannot fail.
                 let _ = write!(line, "{of}: ");
             }
@@ -189,6 +189,7 @@ pub(crate) fn missed(out: &mut Vec<u8>, form: Form, ring: &Ring, after: String, 
         ts: now(),
         at: elapsed(),
         of: None,
+        is_named: false,
         event: Event::Missed { after, count },
     };
     // With the id of the last that is missing: whoever goes on behind it hears of it once.
@@ -274,6 +275,7 @@ mod tests {
             ts: 1.5,
             at: 0.25,
             of: of.map(Into::into),
+            is_named: true,
             event,
         }
     }

@@ -45,7 +45,18 @@ pub(super) fn write(is_json: &AtomicBool, ring: &Ring, to: &mut impl Write) {
             let message = format!("{missed} log lines were dropped: standard error is too slow");
             let event = Event::Warning { message };
             let (ts, at, of) = (first.ts, first.at, None);
-            append(format, &mut stories, &mut out, &Told { ts, at, of, event });
+            append(
+                format,
+                &mut stories,
+                &mut out,
+                &Told {
+                    ts,
+                    at,
+                    of,
+                    is_named: false,
+                    event,
+                },
+            );
         }
         for told in &events {
             append(format, &mut stories, &mut out, told);
@@ -66,7 +77,7 @@ fn append(format: Format, stories: &mut Stories, out: &mut Vec<u8>, told: &Told)
     match format {
         _ if told.event.is_for_streams_alone() => {}
         Format::Json => json(out, None, told),
-        Format::Text => stories.tell(out, told.at, told.of.as_ref(), &told.event),
+        Format::Text => stories.tell(out, told.at, told.named(), &told.event),
     }
 }
 
@@ -77,7 +88,7 @@ pub(super) fn json(out: &mut Vec<u8>, id: Option<&str>, told: &Told) {
         id,
         ts: round(told.ts),
         at: round(told.at),
-        of: told.of.as_deref(),
+        of: told.named().map(|of| &**of),
         event: &told.event,
     };
     if serde_json::to_writer(&mut *out, &line).is_ok() {
@@ -101,7 +112,13 @@ mod tests {
 
     fn told(event: Event) -> Told {
         let (ts, at, of) = (1.5, 0.25, None);
-        Told { ts, at, of, event }
+        Told {
+            ts,
+            at,
+            of,
+            is_named: false,
+            event,
+        }
     }
 
     fn gate() -> Event {

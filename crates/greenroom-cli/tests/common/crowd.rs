@@ -10,7 +10,7 @@ use super::{
     process::until,
     raw::{Raw, close, field, frame, masked, upgrade},
     rig::Rig,
-    truth::{Told, Words, more},
+    truth::{Words, more, open_by_state},
 };
 
 /// Where a client is, as it sees that itself.
@@ -175,7 +175,7 @@ impl Crowd {
                 }
             }
             let waits = |guest: &&Guest| guest.at == At::Asked && guest.is_accepted;
-            let told = Told::now(rig).listed;
+            let told = open_by_state(rig);
             let held = self.count(At::Asked) + self.count(At::Held) + self.count(At::Accepted);
             let are = |state: &str| told.get(state).copied().unwrap_or(0);
             !self.guests.iter().any(|guest| waits(&guest))

@@ -34,6 +34,22 @@ pub fn samples(rig: &Rig) -> Vec<(String, f64)> {
         .collect()
 }
 
+/// Open connections by state, as the metrics tell.
+pub fn open_by_state(rig: &Rig) -> Words {
+    let mut states = Words::new();
+    for (name, value) in samples(rig) {
+        if name.starts_with("greenroom_connections{") {
+            more(&mut states, &label(&name), value as u64);
+        }
+    }
+    states
+}
+
+/// The value of its only label.
+fn label(name: &str) -> String {
+    name.split('"').nth(1).unwrap().to_owned()
+}
+
 /// The names of all gauges that the page declares.
 pub fn gauges(rig: &Rig) -> BTreeSet<String> {
     let page = rig.ask("/metrics");
@@ -66,7 +82,6 @@ impl Told {
     /// Asks all but the stream.
     pub fn now(rig: &Rig) -> Self {
         let mut told = Self::default();
-        let label = |name: &str| name.split('"').nth(1).unwrap_or_default().to_owned();
         for (name, value) in samples(rig) {
             let count = value as u64;
             match name.split('{').next().unwrap() {
@@ -117,9 +132,17 @@ impl Told {
         };
         let (open, over) = self.sums();
         let counts = (self.accepted, open, over);
-        same("accepted = open + closed", self.accepted == open + over, format!("{counts:?}"));
+        same(
+            "accepted = open + closed",
+            self.accepted == open + over,
+            format!("{counts:?}"),
+        );
         let states = (&self.listed, &self.gauged);
-        same("open by state, list and metrics", states.0 == states.1, format!("{states:?}"));
+        same(
+            "open by state, list and metrics",
+            states.0 == states.1,
+            format!("{states:?}"),
+        );
         let without = |words: &Words, word: &str, count: u64| {
             let mut words = words.clone();
             if let Some(there) = words.get_mut(word) {
@@ -132,7 +155,11 @@ impl Told {
         let at_the_door = self.refused.get("connections").copied().unwrap_or(0);
         let told = without(&self.closed, "silent", silent);
         let causes = (&heard.closed, &told);
-        same("causes, stream and metrics", causes.0 == causes.1, format!("{causes:?}"));
+        same(
+            "causes, stream and metrics",
+            causes.0 == causes.1,
+            format!("{causes:?}"),
+        );
         let kept = without(&told, "refused", at_the_door);
         let causes = (&self.lines.0, &kept);
         same("causes, lines and metrics", causes.0 == causes.1, format!("{causes:?}"));
@@ -142,10 +169,18 @@ impl Told {
         let names = (&self.lines.1, &kept);
         same("refusals, lines and metrics", names.0 == names.1, format!("{names:?}"));
         let traffic = (self.lists, [self.up, self.down]);
-        same("traffic, lists and metrics", traffic.0 == traffic.1, format!("{traffic:?}"));
+        same(
+            "traffic, lists and metrics",
+            traffic.0 == traffic.1,
+            format!("{traffic:?}"),
+        );
         let there = heard.opened.len() + heard.over.len();
         let ended: u64 = heard.closed.values().sum();
-        same("each ends once", heard.over.len() as u64 == ended, format!("{there} {ended}"));
+        same(
+            "each ends once",
+            heard.over.len() as u64 == ended,
+            format!("{there} {ended}"),
+        );
         all
     }
 }

@@ -12,8 +12,8 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -220,7 +220,11 @@ impl Answer for Answered {
                 "Something in it needs a restart, or cannot be had now: everything is as it was",
                 &answer,
             ),
-            (422, "The file is wrong, or the body is: everything is as it was", &either),
+            (
+                422,
+                "The file is wrong, or the body is: everything is as it was",
+                &either,
+            ),
         ] {
             operation.answer(status, about, "application/json", schema);
         }

@@ -17,6 +17,7 @@
 pub mod api;
 pub mod browser;
 pub mod collector;
+pub mod crowd;
 pub mod early;
 pub mod firefox;
 pub mod house;
@@ -25,6 +26,7 @@ pub mod reloading;
 pub mod rig;
 pub mod script;
 pub mod traffic;
+pub mod truth;
 pub mod wire;
 
 use std::{

@@ -397,7 +397,10 @@ mod tests {
         assert!(takes(&one, held(1, 2), None));
         assert!(!takes(&one, held(1, 3), None) && !takes(&one, held(2, 2), None) && !takes(&one, warning(), None));
         for filter in [&names, &app(true), &app(false), &one] {
-            assert!(takes(filter, stopped(), None), "the last word is for everybody: {filter:?}");
+            assert!(
+                takes(filter, stopped(), None),
+                "the last word is for everybody: {filter:?}"
+            );
         }
     }
 

@@ -23,6 +23,7 @@ pub mod house;
 pub mod process;
 pub mod reloading;
 pub mod rig;
+pub mod scraping;
 pub mod script;
 pub mod traffic;
 pub mod wire;

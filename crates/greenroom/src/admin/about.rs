@@ -26,7 +26,7 @@ const FEATURES: &[&str] = if cfg!(feature = "otlp") { &["otlp"] } else { &[] };
 pub struct Build {
     /// Its version.
     pub version: String,
-    /// What is built into it of what can be left out: `otlp` ([traces.md](traces.md)).
+    /// What is built into it of what can be left out: `otlp`, which sends traces.
     pub features: Vec<String>,
     /// Whether it was built with optimisations off and more checks.
     pub is_debug: bool,

@@ -425,11 +425,20 @@ fn events_prints_sentences_or_json_and_ends_as_is_meet() {
     });
     assert_eq!(follows.ended(), (Some(0), String::new()), "a closed pipe");
 
-    let follows = Following::start(&rig, &["--last", "1", "--follow"]);
-    follows.line();
+    let all = Following::start(&rig, &["--last", "1", "--follow"]);
+    all.line();
+    // The last word is for everybody: whoever asks for something else does not hear that the stream broke off.
+    let number = rig.streamed("last=4096&event=opened")[0]["connection"].to_string();
+    let some = [["--event", "opened"], ["--connection", &number], ["--backend", "app"]].map(|choice| {
+        let follows = Following::start(&rig, &[&["--last", "4096", "--follow"], &choice[..]].concat());
+        follows.line();
+        follows
+    });
     rig.greenroom.signal(Signal::TERM);
-    follows.says("stopped with code 0");
-    assert_eq!(follows.ended(), (Some(0), String::new()), "it has stopped, as it said");
+    for follows in [all].into_iter().chain(some) {
+        follows.says("stopped with code 0");
+        assert_eq!(follows.ended(), (Some(0), String::new()), "it has stopped, as it said");
+    }
     assert_eq!(rig.greenroom.wait_exit_code(SOON), 0);
 }
 

@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -21,6 +21,7 @@ use common::{
     python,
     raw::{Raw, SOON, Stub, frame, masked, switching},
     rig::Rig,
+    scraping::{scrape, text, value},
 };
 use serde_json::Value;
 
@@ -47,32 +48,6 @@ fn world(stub: &Stub) -> Rig {
         rig.greenroom.wait_for(is_started, SOON); // what is said of no life counts for none
     }
     rig
-}
-
-/// The head and the body of the answer to a scrape.
-fn scrape(rig: &Rig, accept: &str) -> (String, String) {
-    let socket = rig.folder.join(format!("greenroom/{}.sock", rig.greenroom.pid()));
-    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    // HTTP/1.0, so that the body comes as it is.
-    write!(stream, "GET /metrics HTTP/1.0\r\nHost: greenroom\r\n{accept}\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.to_owned(), body.to_owned())
-}
-
-fn text(rig: &Rig) -> String {
-    scrape(rig, "").1
-}
-
-/// The value of a sample, by the whole of its name and labels.
-fn value(page: &str, sample: &str) -> f64 {
-    let found = page
-        .lines()
-        .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-    let found = found.unwrap_or_else(|| panic!("no {sample} in\n{page}"));
-    found.parse().unwrap()
 }
 
 /// Both pages, read by a parser that is not ours.

@@ -140,5 +140,14 @@ fn a_page_of_another_site_gets_nothing_done_and_nothing_to_read() {
         "nothing was done, nor tried"
     );
     // At the socket a browser cannot be; whatever Host is said is as good as another.
-    assert!(rig.ask("/v1/build").starts_with("HTTP/1.1 200 "));
+    let build = rig.ask("/v1/build");
+    let features = if cfg!(feature = "otlp") {
+        r#""features":["otlp"]"#
+    } else {
+        r#""features":[]"#
+    };
+    assert!(
+        build.starts_with("HTTP/1.1 200 ") && build.contains(features),
+        "{build}"
+    );
 }

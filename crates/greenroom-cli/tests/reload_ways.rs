@@ -203,6 +203,12 @@ fn a_hangup_reloads_a_server_without_a_child_and_systemd_hears_of_it() {
     rig.greenroom.signal(Signal::HUP);
     let told = rig.greenroom.wait_for_event("reloaded", SOON);
     assert_eq!(told["by"], "signal");
+    let said = rig.greenroom.wait_for_event("admin", SOON);
+    assert_eq!(
+        (&said["action"], &said["by"], &said["result"]),
+        (&"reload".into(), &"signal HUP".into(), &"done".into()),
+        "{said}"
+    );
     assert!(hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert_eq!(hear(), "READY=1");
     assert_eq!(get(&rig.address, "/").0, "404");
@@ -210,6 +216,12 @@ fn a_hangup_reloads_a_server_without_a_child_and_systemd_hears_of_it() {
     write(&rig, "what is this");
     rig.greenroom.signal(Signal::HUP);
     rig.greenroom.wait_for_event("reload_failed", SOON);
+    let said = rig.greenroom.wait_for(|event| event["result"] == "refused", SOON);
+    assert_eq!(
+        (&said["action"], &said["by"]),
+        (&"reload".into(), &"signal HUP".into()),
+        "{said}"
+    );
     assert!(hear().starts_with("RELOADING=1") && hear() == "READY=1");
     let _ = fs::remove_file(socket);
 }

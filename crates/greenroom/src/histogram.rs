@@ -35,6 +35,15 @@ impl Histogram {
         self.sum = self.sum.saturating_add(took);
     }
 
+    /// With what another of the same bounds has observed.
+    pub fn add(&mut self, other: &Self) {
+        debug_assert_eq!(self.bounds, other.bounds);
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
     /// How many were observed.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -70,5 +79,10 @@ mod tests {
         assert_eq!(histogram.cumulative().collect::<Vec<_>>(), [(1, 2), (10, 4), (100, 4)]);
         assert_eq!(histogram.count(), 6);
         assert!(histogram.sum() > Duration::from_micros(u64::MAX));
+        let mut both = Histogram::new(&[1, 10, 100]);
+        both.observe(Duration::from_millis(5));
+        both.add(&histogram);
+        assert_eq!(both.cumulative().collect::<Vec<_>>(), [(1, 2), (10, 5), (100, 5)]);
+        assert_eq!(both.sum(), histogram.sum() + Duration::from_millis(5));
     }
 }

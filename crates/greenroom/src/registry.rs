@@ -44,6 +44,7 @@ pub(crate) use own::{Outcome, OwnMessage};
 pub use record::{Asked, Record, Traffic};
 use table::Table;
 pub use table::{Closed, Names};
+pub(crate) use traffic::GONE;
 pub use traffic::{Sum, Sums};
 
 /// See the module's head.
@@ -269,6 +270,11 @@ impl Registry {
     #[must_use]
     pub fn traffic(&self) -> Sums {
         self.table.traffic()
+    }
+
+    /// What went over relays that are over is kept for these backends, and for all others together.
+    pub(crate) fn fold_traffic(&self, is_known: impl Fn(&str) -> bool) {
+        self.table.fold_traffic(is_known);
     }
 
     /// How many connections are in a state now.

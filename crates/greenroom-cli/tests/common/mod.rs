@@ -24,6 +24,7 @@ pub mod house;
 pub mod process;
 pub mod reloading;
 pub mod rig;
+pub mod scraping;
 pub mod script;
 pub mod traffic;
 pub mod truth;

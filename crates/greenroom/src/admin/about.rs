@@ -18,12 +18,15 @@ pub(super) fn routes(api: Api) -> Api {
         .get("/v1/limits", "The bounds in effect", &[], limits)
 }
 
+/// What may be built in or left out, as it is here.
+const FEATURES: &[&str] = if cfg!(feature = "otlp") { &["otlp"] } else { &[] };
+
 /// What this greenroom is.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct Build {
     /// Its version.
     pub version: String,
-    /// What was built into it beyond the usual.
+    /// What is built into it of what can be left out: `otlp`, which sends traces.
     pub features: Vec<String>,
     /// Whether it was built with optimisations off and more checks.
     pub is_debug: bool,
@@ -73,7 +76,7 @@ async fn build() -> Json<Build> {
         .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     Json(Build {
         version: env!("CARGO_PKG_VERSION").into(),
-        features: Vec::new(),
+        features: FEATURES.iter().map(|&feature| feature.into()).collect(),
         is_debug: cfg!(debug_assertions),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         pid: std::process::id(),

@@ -59,11 +59,7 @@ pub(crate) enum By {
     /// Somebody with the token, at the admin address.
     Address(SocketAddr),
     /// A signal to greenroom.
-    #[allow(dead_code, reason = "for the handlers of signals")]
     Signal(&'static str),
-    /// greenroom itself, as it was told to by this part of its configuration.
-    #[allow(dead_code, reason = "for what the configuration asks for")]
-    Own(&'static str),
     /// Nobody knows.
     Unknown,
 }
@@ -75,7 +71,6 @@ impl fmt::Display for By {
             Self::Socket { uid, pid: None } => write!(f, "socket uid={uid}"),
             Self::Address(peer) => write!(f, "address {peer}"),
             Self::Signal(name) => write!(f, "signal {name}"),
-            Self::Own(part) => write!(f, "greenroom {part}"),
             Self::Unknown => f.write_str("unknown"),
         }
     }
@@ -127,7 +122,6 @@ pub(crate) struct Change {
 
 impl Change {
     /// How many it was done to.
-    #[allow(dead_code, reason = "for changes to many")]
     pub(crate) fn count(mut self, count: impl TryInto<u64>) -> Self {
         self.count = count.try_into().ok();
         self

@@ -73,7 +73,7 @@ pub(super) struct Wanted {
 fn names(_: &mut SchemaGenerator) -> Schema {
     let word = EVENTS.join("|");
     json_schema!({
-        "description": "These events only, with commas between them: `closed,refused`.",
+        "description": "These events only, with commas between them: `closed,refused`. `stopped` comes whatever is asked for.",
         "type": "string",
         "pattern": format!("^({word})(,({word}))*$"),
     })

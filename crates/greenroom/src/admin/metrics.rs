@@ -14,12 +14,12 @@ use axum::middleware::{self, Next};
 use greenroom_core::event::State;
 
 use super::Asked;
+use super::counted::{Here, Seen};
 use super::exposition::{Format, Kind, Page};
 use super::process;
 use crate::config;
-use crate::driver::{Measured, WaitEnd};
-use crate::front::Backend;
-use crate::registry::{Registry, Sums};
+use crate::driver::{Gateway, Measured, WaitEnd};
+use crate::registry::Registry;
 use crate::trace::Tracer;
 
 /// Requests at the doors of the admin API, by door and class of the answer's status.
@@ -52,29 +52,9 @@ pub(super) fn counted(router: Router, asked: &Arc<Asked>, door: Door) -> Router 
     }))
 }
 
-/// A backend as a scrape sees it.
-struct Seen {
-    backend: Arc<Backend>,
-    measured: Box<Measured>,
-}
-
-impl Seen {
-    fn name(&self) -> &str {
-        &self.backend.name
-    }
-}
-
 /// The text of a scrape.
 pub(super) async fn text(asked: &Asked, format: Format) -> String {
-    let house = asked.house();
-    let mut seen = Vec::new();
-    for backend in house.backends.iter() {
-        let measured = backend.inbox.measured().await;
-        seen.extend(measured.map(|measured| Seen {
-            backend: Arc::clone(backend),
-            measured,
-        }));
-    }
+    let (house, seen) = Seen::all(asked).await;
     let mut page = Page::new(format);
     of_greenroom(&mut page, asked);
     of_connections(&mut page, &asked.registry, &house.config);
@@ -83,9 +63,21 @@ pub(super) async fn text(asked: &Asked, format: Format) -> String {
     of_starts(&mut page, &seen);
     of_the_gate(&mut page, &seen, &house.config);
     of_dials(&mut page, &seen);
-    of_traffic(&mut page, &seen, &asked.registry.traffic());
+    of_traffic(&mut page, &seen);
     process::write(&mut page);
     page.end()
+}
+
+/// Those that are in the configuration, and how each stands.
+fn standing(seen: &[Seen]) -> impl Iterator<Item = (&str, &Measured)> {
+    let all = seen.iter();
+    all.filter_map(|each| Some((&*each.name, each.standing.as_deref()?)))
+}
+
+/// Who is there, by the names of their backends, old ones too.
+fn here(seen: &[Seen]) -> impl Iterator<Item = (&str, &Here)> {
+    let all = seen.iter();
+    all.filter_map(|each| Some((&*each.name, each.here.as_ref()?)))
 }
 
 fn of_greenroom(page: &mut Page, asked: &Asked) {
@@ -162,44 +154,49 @@ fn of_connections(page: &mut Page, books: &Registry, config: &config::Config) {
 fn of_readiness(page: &mut Page, seen: &[Seen]) {
     let help = "1 while clients without a wish of their own are let in to the backend";
     let mut ready = page.family(Kind::Gauge, "greenroom_backend_ready", help);
-    for each in seen {
-        ready.is(&[("backend", each.name())], each.measured.status.condition == "ready");
+    for (name, each) in standing(seen) {
+        ready.is(&[("backend", name)], each.lets_in);
     }
     let help = "1 for the state that the gate of the backend is in, 0 for the others";
     let mut gate = page.family(Kind::Gauge, "greenroom_gate", help);
-    for each in seen {
-        for state in ["shut", "limited", "open", "failed"] {
-            let labels = [("backend", each.name()), ("state", state)];
-            gate.is(&labels, each.measured.status.gate == state);
+    for (name, each) in standing(seen) {
+        for state in Gateway::ALL {
+            let labels = [("backend", name), ("state", state.word())];
+            gate.is(&labels, each.status.gate == state.word());
         }
+    }
+    let help = "1 while the gate of the backend is set by hand, by somebody or by a drain";
+    let mut by_hand = page.family(Kind::Gauge, "greenroom_gate_by_hand", help);
+    for (name, each) in standing(seen) {
+        by_hand.is(&[("backend", name)], each.status.by_hand.is_some());
     }
     let help = "How much is missing of its optional checks, from 0 (none) over 1 (minimal), 2 (moderate) and 3 (severe) to 4 (emergency)";
     let mut level = page.family(Kind::Gauge, "greenroom_backend_degraded_level", help);
     let levels = ["none", "minimal", "moderate", "severe", "emergency"];
-    for each in seen {
-        let place = levels.iter().position(|level| *level == each.measured.status.level);
-        level.is(&[("backend", each.name())], place.unwrap_or(0));
+    for (name, each) in standing(seen) {
+        let place = levels.iter().position(|level| *level == each.status.level);
+        level.is(&[("backend", name)], place.unwrap_or(0));
     }
     let help = "Which life of the backend's process this is, 0 where greenroom starts none";
     let mut generation = page.family(Kind::Gauge, "greenroom_backend_generation", help);
-    for each in seen {
-        generation.is(&[("backend", each.name())], each.measured.status.generation);
+    for (name, each) in standing(seen) {
+        generation.is(&[("backend", name)], each.status.generation);
     }
     let help = "How often greenroom has started the backend's process again";
     let mut restarts = page.family(Kind::Counter, "greenroom_backend_restarts", help);
-    for each in seen {
-        let lives = each.measured.status.generation;
-        restarts.is(&[("backend", each.name())], lives.saturating_sub(1));
+    for (name, each) in standing(seen) {
+        let lives = each.status.generation;
+        restarts.is(&[("backend", name)], lives.saturating_sub(1));
     }
 }
 
 fn of_checks(page: &mut Page, seen: &[Seen]) {
     let mut good = page.family(Kind::Gauge, "greenroom_check_good", "1 while the check is good");
-    for each in seen {
-        for check in &each.measured.status.checks {
+    for (name, each) in standing(seen) {
+        for check in &each.status.checks {
             let critical = if check.critical { "true" } else { "false" };
             let labels = [
-                ("backend", each.name()),
+                ("backend", name),
                 ("check", check.check.as_str()),
                 ("critical", critical),
             ];
@@ -211,18 +208,18 @@ fn of_checks(page: &mut Page, seen: &[Seen]) {
 fn of_starts(page: &mut Page, seen: &[Seen]) {
     let help = "How long the current phase of the backend's start has lasted";
     let mut current = page.family(Kind::Gauge, "greenroom_phase_current_seconds", help);
-    for each in seen {
+    for (name, each) in standing(seen) {
         let is_current = |phase: &&crate::driver::PhaseStatus| phase.state == "current";
-        for phase in each.measured.status.phases.iter().filter(is_current) {
-            let labels = [("backend", each.name()), ("phase", phase.phase.as_str())];
+        for phase in each.status.phases.iter().filter(is_current) {
+            let labels = [("backend", name), ("phase", phase.phase.as_str())];
             current.is(&labels, seconds(phase.since_ms.unwrap_or(0)));
         }
     }
     let help = "How long the phase took when it was reported last";
     let mut last = page.family(Kind::Gauge, "greenroom_phase_last_seconds", help);
-    for each in seen {
-        for phase in &each.measured.status.phases {
-            let labels = [("backend", each.name()), ("phase", phase.phase.as_str())];
+    for (name, each) in standing(seen) {
+        for phase in &each.status.phases {
+            let labels = [("backend", name), ("phase", phase.phase.as_str())];
             if let Some(ms) = phase.took_ms {
                 last.is(&labels, seconds(ms));
             }
@@ -231,30 +228,29 @@ fn of_starts(page: &mut Page, seen: &[Seen]) {
     let help = "How long the starts of the backend took that greenroom has seen, until it was ready";
     let mut starts = page.family(Kind::Histogram, "greenroom_start_seconds", help);
     for each in seen {
-        starts.observed(&[("backend", each.name())], &each.measured.tally.starts);
+        starts.observed(&[("backend", &*each.name)], &each.tally.starts);
     }
     let help = "What is usual by the last starts, also of earlier lives of greenroom, by percentile";
     let mut usual = page.family(Kind::Gauge, "greenroom_start_usual_seconds", help);
-    for each in seen {
-        if let Some(known) = &each.measured.status.starts {
+    for (name, each) in standing(seen) {
+        if let Some(known) = &each.status.starts {
             for (percentile, ms) in [("50", known.p50_ms), ("90", known.p90_ms)] {
-                usual.is(&[("backend", each.name()), ("percentile", percentile)], seconds(ms));
+                usual.is(&[("backend", name), ("percentile", percentile)], seconds(ms));
             }
         }
     }
     let help = "Starts of the backend that have failed";
     let mut failures = page.family(Kind::Counter, "greenroom_start_failures", help);
     for each in seen {
-        failures.is(&[("backend", each.name())], each.measured.tally.start_failures);
+        failures.is(&[("backend", &*each.name)], each.tally.start_failures);
     }
 }
 
 fn of_the_gate(page: &mut Page, seen: &[Seen], config: &config::Config) {
     let mut held = page.family(Kind::Gauge, "greenroom_held", "Clients that wait at the gate");
-    for each in seen {
-        let now = &each.measured.status.held;
-        for (kind, count) in [("websocket", now.websocket), ("http", now.http)] {
-            held.is(&[("backend", each.name()), ("kind", kind)], count);
+    for (name, here) in here(seen) {
+        for (kind, count) in [("websocket", here.websocket), ("http", here.http)] {
+            held.is(&[("backend", name), ("kind", kind)], count);
         }
     }
     let mut limit = page.family(Kind::Gauge, "greenroom_held_limit", "How many may wait at the gate");
@@ -265,28 +261,27 @@ fn of_the_gate(page: &mut Page, seen: &[Seen], config: &config::Config) {
     }
     let help = "For how long the first of those who wait has waited";
     let mut oldest = page.family(Kind::Gauge, "greenroom_held_oldest_seconds", help);
-    for each in seen {
-        let ms = each.measured.status.held.oldest_ms.unwrap_or(0);
-        oldest.is(&[("backend", each.name())], seconds(ms));
+    for (name, here) in here(seen) {
+        oldest.is(&[("backend", name)], seconds(here.oldest_ms));
     }
     let help = "Sessions that had to wait at the gate";
     let mut holds = page.family(Kind::Counter, "greenroom_holds", help);
     for each in seen {
-        holds.is(&[("backend", each.name())], each.measured.tally.holds);
+        holds.is(&[("backend", &*each.name)], each.tally.holds);
     }
     let help =
         "How long each session was at the gate, from its arrival until it was let in, was refused, or its client left";
     let mut waits = page.family(Kind::Histogram, "greenroom_wait_seconds", help);
     for each in seen {
         for end in WaitEnd::ALL {
-            let labels = [("backend", each.name()), ("outcome", end.word())];
-            waits.observed(&labels, each.measured.tally.waits(end));
+            let labels = [("backend", &*each.name), ("outcome", end.word())];
+            waits.observed(&labels, each.tally.waits(end));
         }
     }
     let help = "Memory for what accepted clients of the backend have sent before it was ready";
     let mut early = page.family(Kind::Gauge, "greenroom_backend_early_bytes", help);
-    for each in seen {
-        early.is(&[("backend", each.name())], each.backend.early.used_here());
+    for (name, here) in here(seen) {
+        early.is(&[("backend", name)], here.early);
     }
 }
 
@@ -294,25 +289,25 @@ fn of_dials(page: &mut Page, seen: &[Seen]) {
     let help = "Sessions whose head was written to the backend, each time that it was";
     let mut releases = page.family(Kind::Counter, "greenroom_releases", help);
     for each in seen {
-        releases.is(&[("backend", each.name())], each.measured.tally.releases);
+        releases.is(&[("backend", &*each.name)], each.tally.releases);
     }
     let help = "Sessions whose head was written to the backend alone, to try the way";
     let mut canaries = page.family(Kind::Counter, "greenroom_canaries", help);
     for each in seen {
-        canaries.is(&[("backend", each.name())], each.measured.tally.canaries);
+        canaries.is(&[("backend", &*each.name)], each.tally.canaries);
     }
     let help = "Connections to the backend that the gate has ordered, by the first that is known of their end";
     let mut dials = page.family(Kind::Counter, "greenroom_dials", help);
     for each in seen {
-        for (answer, count) in &each.measured.tally.dials {
-            dials.is(&[("backend", each.name()), ("answer", answer)], *count);
+        for (answer, count) in &each.tally.dials {
+            dials.is(&[("backend", &*each.name), ("answer", answer)], *count);
         }
     }
     let help = "Sessions that went back to their places unseen by their clients, by what the backend did";
     let mut requeues = page.family(Kind::Counter, "greenroom_requeues", help);
     for each in seen {
-        for (answer, count) in &each.measured.tally.requeues {
-            requeues.is(&[("backend", each.name()), ("answer", answer)], *count);
+        for (answer, count) in &each.tally.requeues {
+            requeues.is(&[("backend", &*each.name), ("answer", answer)], *count);
         }
     }
     let mut dialing = page.family(
@@ -320,31 +315,31 @@ fn of_dials(page: &mut Page, seen: &[Seen]) {
         "greenroom_dialing",
         "Sessions that are dialled and not let go of yet",
     );
-    for each in seen {
-        dialing.is(&[("backend", each.name())], each.measured.status.dialing);
+    for (name, here) in here(seen) {
+        dialing.is(&[("backend", name)], here.dialing);
     }
     let help = "Dials that may be out without an answer, as the backend bears them";
     let mut window = page.family(Kind::Gauge, "greenroom_dial_window", help);
-    for each in seen {
-        window.is(&[("backend", each.name())], each.measured.dial_window);
+    for (name, each) in standing(seen) {
+        window.is(&[("backend", name)], each.dial_window);
     }
 }
 
-fn of_traffic(page: &mut Page, seen: &[Seen], traffic: &Sums) {
+fn of_traffic(page: &mut Page, seen: &[Seen]) {
     let help = "Bytes of WebSocket connections, as they were on the wire, by who sent them";
     let mut bytes = page.family(Kind::Counter, "greenroom_relayed_bytes", help);
     for each in seen {
-        let sum = traffic.get(each.name());
+        let sum = &each.traffic;
         for (from, count) in [("client", sum.up.0), ("backend", sum.down.0)] {
-            bytes.is(&[("backend", each.name()), ("from", from)], count);
+            bytes.is(&[("backend", &*each.name), ("from", from)], count);
         }
     }
     let help = "Whole messages of WebSocket connections, by who sent them";
     let mut messages = page.family(Kind::Counter, "greenroom_relayed_messages", help);
     for each in seen {
-        let sum = traffic.get(each.name());
+        let sum = &each.traffic;
         for (from, count) in [("client", sum.up.1), ("backend", sum.down.1)] {
-            messages.is(&[("backend", each.name()), ("from", from)], count);
+            messages.is(&[("backend", &*each.name), ("from", from)], count);
         }
     }
 }

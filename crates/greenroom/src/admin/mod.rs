@@ -19,6 +19,7 @@ mod api;
 pub(crate) mod by;
 pub mod client;
 mod connections;
+mod counted;
 mod drain;
 mod events;
 mod exposition;
@@ -58,6 +59,7 @@ use crate::telemetry::Log;
 use by::By;
 use stay::Stay;
 
+pub use counted::Ended;
 pub use metrics::Requests;
 pub(crate) use reload::Order;
 pub use reload::{Configurations, Outcome, Reload, Reloads};
@@ -91,8 +93,20 @@ pub struct Standing {
     pub config: Arc<Config>,
     /// The backends, in its order.
     pub backends: Arc<[Arc<Backend>]>,
+    /// Those that have no place in it any more, while somebody is with them.
+    pub old: Vec<Arc<Backend>>,
+    /// What was counted of backends that are over.
+    pub ended: Arc<Ended>,
     /// Where clients come to, as bound.
     pub listeners: Vec<String>,
+}
+
+impl Standing {
+    /// Whether a backend has this name: one of the configuration, or one that somebody is still with.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        let mut all = self.backends.iter().chain(&self.old);
+        all.any(|backend| backend.name == name)
+    }
 }
 
 impl Asked {

@@ -13,7 +13,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::handler::Handler;
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -30,12 +30,15 @@ pub(super) struct Api {
     lines: Vec<Line>,
 }
 
+type Text = &'static str;
+type Statuses = &'static [u16];
+
 struct Line {
-    method: &'static str,
-    path: &'static str,
-    summary: &'static str,
+    method: Text,
+    path: Text,
+    summary: Text,
     /// Statuses with which the handler refuses, beside those of its inputs.
-    refusals: &'static [u16],
+    refusals: Statuses,
     is_open: bool,
     describe: fn(&mut Operation<'_>),
 }
@@ -55,44 +58,30 @@ impl Api {
     }
 
     /// Something to ask for. It changes nothing, ever.
-    pub(super) fn get<H, T, D>(
-        mut self,
-        path: &'static str,
-        summary: &'static str,
-        refusals: &'static [u16],
-        handler: H,
-    ) -> Self
+    pub(super) fn get<H, T, D>(self, path: Text, summary: Text, refusals: Statuses, handler: H) -> Self
     where
         H: Handler<T, Arc<Asked>> + Described<D>,
         T: 'static,
     {
-        self.guarded = self.guarded.route(path, get(handler));
-        self.line::<H, D>("get", path, summary, refusals, false)
+        self.guard::<H, D>("get", path, summary, refusals, get(handler))
     }
 
     /// Something to tell.
-    pub(super) fn post<H, T, D>(
-        mut self,
-        path: &'static str,
-        summary: &'static str,
-        refusals: &'static [u16],
-        handler: H,
-    ) -> Self
+    pub(super) fn post<H, T, D>(self, path: Text, summary: Text, refusals: Statuses, handler: H) -> Self
     where
         H: Handler<T, Arc<Asked>> + Described<D>,
         T: 'static,
     {
-        self.guarded = self.guarded.route(path, post(handler));
-        self.line::<H, D>("post", path, summary, refusals, false)
+        self.guard::<H, D>("post", path, summary, refusals, post(handler))
     }
 
     /// The same with a body of up to so many bytes.
     pub(super) fn post_up_to<H, T, D>(
-        mut self,
+        self,
         most: usize,
-        path: &'static str,
-        summary: &'static str,
-        refusals: &'static [u16],
+        path: Text,
+        summary: Text,
+        refusals: Statuses,
         handler: H,
     ) -> Self
     where
@@ -100,28 +89,20 @@ impl Api {
         T: 'static,
     {
         let large = post(handler).layer(DefaultBodyLimit::max(most));
-        self.guarded = self.guarded.route(path, large);
-        self.line::<H, D>("post", path, summary, refusals, false)
+        self.guard::<H, D>("post", path, summary, refusals, large)
     }
 
     /// Something to end.
-    pub(super) fn delete<H, T, D>(
-        mut self,
-        path: &'static str,
-        summary: &'static str,
-        refusals: &'static [u16],
-        handler: H,
-    ) -> Self
+    pub(super) fn delete<H, T, D>(self, path: Text, summary: Text, refusals: Statuses, handler: H) -> Self
     where
         H: Handler<T, Arc<Asked>> + Described<D>,
         T: 'static,
     {
-        self.guarded = self.guarded.route(path, delete(handler));
-        self.line::<H, D>("delete", path, summary, refusals, false)
+        self.guard::<H, D>("delete", path, summary, refusals, delete(handler))
     }
 
     /// Something that everybody may ask for, without a token too.
-    pub(super) fn get_open<H, T, D>(mut self, path: &'static str, summary: &'static str, handler: H) -> Self
+    pub(super) fn get_open<H, T, D>(mut self, path: Text, summary: Text, handler: H) -> Self
     where
         H: Handler<T, Arc<Asked>> + Described<D>,
         T: 'static,
@@ -130,12 +111,24 @@ impl Api {
         self.line::<H, D>("get", path, summary, &[], true)
     }
 
+    fn guard<H: Described<D>, D>(
+        mut self,
+        method: Text,
+        path: Text,
+        summary: Text,
+        refusals: Statuses,
+        served: MethodRouter<Arc<Asked>>,
+    ) -> Self {
+        self.guarded = self.guarded.route(path, served);
+        self.line::<H, D>(method, path, summary, refusals, false)
+    }
+
     fn line<H: Described<D>, D>(
         mut self,
-        method: &'static str,
-        path: &'static str,
-        summary: &'static str,
-        refusals: &'static [u16],
+        method: Text,
+        path: Text,
+        summary: Text,
+        refusals: Statuses,
         is_open: bool,
     ) -> Self {
         self.lines.push(Line {

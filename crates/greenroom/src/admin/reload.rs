@@ -22,9 +22,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Asked;
 use super::api::{Problem, Refused, refuse};
-use super::by::{By, to_the_end};
+use super::by::By;
 use super::openapi::{Answer, Api, Operation};
 use crate::config::{Change, Config};
+use crate::telemetry::Log;
 
 /// What came of a reload. The names are an interface: docs/reload.md.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -106,6 +107,15 @@ impl Reload {
         Self { outcome, ..self }
     }
 
+    /// Says who has asked for it, and what came of it.
+    pub(crate) fn say(&self, who: &By, log: &Log) {
+        let change = who.change("reload", self.file.as_deref().unwrap_or("the configuration"));
+        match &self.error {
+            Some(error) => change.refused(log, error),
+            None => change.done(log),
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match (self.outcome, &self.problems) {
             (Outcome::Refused, Some(_)) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -120,6 +130,8 @@ impl Reload {
 pub(crate) struct Order {
     /// What is it that orders.
     pub(crate) by: &'static str,
+    /// Who it is, if it is somebody from outside: that is told.
+    pub(crate) who: Option<By>,
     /// Only look.
     pub(crate) dry_run: bool,
     answer: Option<oneshot::Sender<Reload>>,
@@ -152,19 +164,21 @@ impl Reloads {
     }
 
     /// Orders one, and waits for nothing. One that has not begun yet does for this one too.
-    pub(crate) fn tell(&self, by: &'static str) {
+    pub(crate) fn tell(&self, by: &'static str, who: Option<By>) {
         let _ = self.orders.try_send(Order {
             by,
+            who,
             dry_run: false,
             answer: None,
         });
     }
 
     /// Orders one, and waits for what comes of it; `None`: others wait already.
-    async fn ask(&self, dry_run: bool) -> Option<Reload> {
+    async fn ask(&self, who: By, dry_run: bool) -> Option<Reload> {
         let (answer, done) = oneshot::channel();
         let order = Order {
             by: "admin",
+            who: Some(who),
             dry_run,
             answer: Some(answer),
         };
@@ -252,21 +266,10 @@ async fn post(
             return refuse(rejection.status(), rejection.body_text(), help);
         }
     };
-    to_the_end(reload(asked, by, dry_run)).await
-}
-
-async fn reload(asked: Arc<Asked>, by: By, dry_run: bool) -> Result<Answered, Refused> {
-    let Some(answer) = asked.reloads.ask(dry_run).await else {
+    let Some(answer) = asked.reloads.ask(by, dry_run).await else {
         let help = "wait until the one under way and the one that waits are done; the file is read when that begins";
         let busy = "another reload is under way, and one waits already";
         return refuse(StatusCode::SERVICE_UNAVAILABLE, busy, help);
     };
-    if !dry_run {
-        let change = by.change("reload", answer.file.as_deref().unwrap_or("the configuration"));
-        match &answer.error {
-            Some(error) => change.refused(&asked.log, error),
-            None => change.done(&asked.log),
-        }
-    }
     Ok(Answered(answer))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::check::{self, Around, Purpose};
 use super::explain::{Effective, Secrets, explain};
 use super::layers::{Flags, Layer, imply};
+use super::mark::Mark;
 use super::model::Config;
 use super::notes::notes;
 use super::problem::{Invalid, Problem, Problems};
@@ -76,6 +77,8 @@ pub struct Loaded {
     pub effective: Vec<Effective>,
     /// What is right and may not be meant: one sentence each.
     pub notes: Vec<String>,
+    /// Which file was read, if one was.
+    pub mark: Option<Mark>,
 }
 
 impl Loaded {
@@ -92,7 +95,10 @@ pub fn load(layers: &Layers<'_>) -> Result<Loaded, Invalid> {
         return load_text(None, layers);
     };
     match source::read_file(path) {
-        Ok(text) => load_text(Some((&path.display().to_string(), &text)), layers),
+        Ok((text, mark)) => Ok(Loaded {
+            mark: Some(mark),
+            ..load_text(Some((&path.display().to_string(), &text)), layers)?
+        }),
         Err(error) => {
             let mut problems = Problems::default();
             problems.add(Problem::new(error.to_string()));
@@ -141,6 +147,7 @@ fn load_text(file: Option<(&str, &str)>, layers: &Layers<'_>) -> Result<Loaded, 
             config,
             effective,
             notes,
+            mark: None,
         })
     } else {
         Err(Invalid::new(sources, problems))

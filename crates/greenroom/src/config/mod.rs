@@ -22,6 +22,7 @@ mod explain;
 mod host;
 mod layers;
 mod load;
+mod mark;
 mod model;
 mod notes;
 mod origin;
@@ -49,6 +50,7 @@ pub use explain::{Effective, Secrets, explain, summary};
 pub(crate) use host::bare as bare_host;
 pub use layers::Flags;
 pub use load::{Layers, Loaded, Recipe, load, load_bytes};
+pub use mark::Mark;
 pub use model::{
     AllowedOrigin, Backend, Config, Fair, ForwardAfter, HeaderEdits, Hold, HostPattern, HttpMode, KnownBy, Limits,
     Listener, LogFormat, NO_EDITS, Process, Route, Tag,

@@ -11,6 +11,8 @@ use std::ops::Range;
 
 use greenroom_core::limits::CONFIG_MAX;
 
+use super::mark::Mark;
+
 /// A part of one of the [`Sources`], in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -344,7 +346,7 @@ pub(super) enum FileError {
 }
 
 /// Reads a file that is regular, not too long, and UTF-8.
-pub(super) fn read_file(path: &std::path::Path) -> Result<String, FileError> {
+pub(super) fn read_file(path: &std::path::Path) -> Result<(String, Mark), FileError> {
     use std::io::Read;
     use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
     let shown = || path.display().to_string();
@@ -356,7 +358,8 @@ pub(super) fn read_file(path: &std::path::Path) -> Result<String, FileError> {
         .custom_flags(nonblock)
         .open(path)
         .map_err(unreadable)?;
-    let kind = file.metadata().map_err(unreadable)?.file_type();
+    let about = file.metadata().map_err(unreadable)?; // before it is read: what changes meanwhile is another
+    let kind = about.file_type();
     if !kind.is_file() {
         let what = match kind {
             kind if kind.is_dir() => "a folder",
@@ -369,7 +372,7 @@ pub(super) fn read_file(path: &std::path::Path) -> Result<String, FileError> {
     let mut bytes = Vec::new();
     let most = u64::try_from(CONFIG_MAX).unwrap_or(u64::MAX);
     file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    text_of(&shown(), bytes)
+    Ok((text_of(&shown(), bytes)?, Mark::by(&about)))
 }
 
 /// The text of a file's bytes.

@@ -395,17 +395,23 @@ impl Driver {
         let is_blocked = unwritten.any(is_session);
         self.inbox
             .set_free(if is_blocked { Needs::default() } else { self.gate.free() });
-        let gate = Gateway::from(self.gate.stage());
-        let met = match gate {
-            Gateway::Open | Gateway::Limited => self.gate.met(),
-            Gateway::Shut | Gateway::Failed | Gateway::Refusing => Needs::default(),
-        };
+        let (gate, met) = self.lets_in();
         let now = (gate, met, self.away_since, self.starts.borrow().usual());
         self.standing.send_if_modified(|standing| {
             let changed = (standing.gate, standing.met, standing.since, standing.usual) != now;
             (standing.gate, standing.met, standing.since, standing.usual) = now;
             changed
         });
+    }
+
+    /// Where the gate stands, and for whose needs it is open or limited.
+    fn lets_in(&self) -> (Gateway, Needs) {
+        let gate = Gateway::from(self.gate.stage());
+        let met = match gate {
+            Gateway::Open | Gateway::Limited => self.gate.met(),
+            Gateway::Shut | Gateway::Failed | Gateway::Refusing => Needs::default(),
+        };
+        (gate, met)
     }
 
     /// A crowd that has gone in leaves no room kept for it.

@@ -31,6 +31,9 @@ pub enum Gateway {
 }
 
 impl Gateway {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Shut, Self::Limited, Self::Open, Self::Failed, Self::Refusing];
+
     /// The word for it in `status` and its JSON.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -142,6 +142,8 @@ pub struct Measured {
     pub tally: Tally,
     /// Dials that may be out without an answer.
     pub dial_window: usize,
+    /// Whether clients without a wish of their own are let in.
+    pub lets_in: bool,
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -197,6 +199,7 @@ impl Driver {
             status: self.status(),
             tally: self.tally.clone(),
             dial_window: self.gate.window(),
+            lets_in: self.lets_in().1.has(0),
         }
     }
 

@@ -107,7 +107,8 @@ pub(super) struct Stay {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
         let words = |answers: &[Answer]| answers.iter().map(|answer| (answer.word(), 0)).collect();
         let mut dials: BTreeMap<_, _> = words(&DIALS);
         dials.insert(NOTHING, 0);
@@ -121,6 +122,33 @@ impl Tally {
             starts: Histogram::new(START_BUCKETS_MS),
             start_failures: 0,
         }
+    }
+
+    /// With what another owner task has counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            holds,
+            releases,
+            canaries,
+            dials,
+            requeues,
+            waits,
+            starts,
+            start_failures,
+        } = other;
+        self.holds += holds;
+        self.releases += releases;
+        self.canaries += canaries;
+        for (sum, more) in [(&mut self.dials, dials), (&mut self.requeues, requeues)] {
+            for (word, count) in more {
+                *sum.entry(word).or_default() += count;
+            }
+        }
+        for (sum, more) in self.waits.iter_mut().zip(waits) {
+            sum.add(more);
+        }
+        self.starts.add(starts);
+        self.start_failures += start_failures;
     }
 
     /// How long those waited whose wait ended so.

@@ -5,7 +5,7 @@
 //! What changes with each request (its route, its path) is behind a lock of its own, taken when a head is read.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub struct Record {
     pub peer: IpAddr,
     /// When it was accepted.
     pub accepted_at: Time,
-    state: AtomicU8,
-    since: AtomicU64,
+    /// Where it is, and since when: in one, so that who reads it never has the time of another state.
+    stage: AtomicU64,
     session: AtomicU64,
     attempts: AtomicU32,
     accepted: AtomicU64,
@@ -57,6 +57,25 @@ pub struct Asked {
     pub path: Box<str>,
     /// What its client is known by, where the route asks for that.
     pub known: Option<Box<Known>>,
+}
+
+/// Of the number that says where a connection is, these are the state; the rest is since when, in nanoseconds: 73 years.
+const STATE_BITS: u32 = 3;
+const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
+/// Each state at its own number; a build in which there are more than 8 fails here.
+const STATES: [State; 1 << STATE_BITS] = {
+    let mut states = [State::Closed; 1 << STATE_BITS];
+    let mut index = 0;
+    while index < State::ALL.len() {
+        states[State::ALL[index] as usize] = State::ALL[index];
+        index += 1;
+    }
+    states
+};
+
+/// A state, and since when.
+fn stage(state: State, since: Time) -> u64 {
+    since.as_nanos() << STATE_BITS | state as u64
 }
 
 /// What went one way.
@@ -94,8 +113,7 @@ impl Record {
             number,
             peer,
             accepted_at: now,
-            state: AtomicU8::new(State::Opening as u8),
-            since: AtomicU64::new(now.as_nanos()),
+            stage: AtomicU64::new(stage(State::Opening, now)),
             session: AtomicU64::new(0),
             attempts: AtomicU32::new(0),
             accepted: AtomicU64::new(0),
@@ -112,16 +130,16 @@ impl Record {
     }
 
     pub(super) fn enter(&self, state: State, now: Time) {
-        self.since.store(now.as_nanos(), Ordering::Relaxed);
-        self.state.store(state as u8, Ordering::Relaxed);
+        // Who sees the state sees what was written of it before: its session, its dial.
+        self.stage.store(stage(state, now), Ordering::Release);
     }
 
     /// Where it is, and since when.
     #[must_use]
     pub fn state(&self) -> (State, Time) {
-        let index = usize::from(self.state.load(Ordering::Relaxed));
-        let state = State::ALL.get(index).copied().unwrap_or(State::Closed); // only such numbers are stored
-        (state, Time::from_nanos(self.since.load(Ordering::Relaxed)))
+        let stage = self.stage.load(Ordering::Acquire);
+        let state = STATES[(stage & STATE_MASK) as usize]; // fewer than 8
+        (state, Time::from_nanos(stage >> STATE_BITS))
     }
 
     pub(super) fn set_session(&self, id: u64) {
@@ -223,5 +241,35 @@ impl Record {
 
     fn asked(&self) -> MutexGuard<'_, Option<Arc<Asked>>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn whoever_reads_where_a_connection_is_has_the_time_of_that_state() {
+        let record = Record::new(1, Ipv4Addr::LOCALHOST.into(), Time::ZERO);
+        // Each state begins at times that are its own.
+        let count = State::ALL.len() as u64;
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for at in 0..2_000_000 {
+                    let state = State::ALL[usize::try_from(at % count).unwrap()];
+                    record.enter(state, Time::from_nanos(at));
+                    record.set_session(at + 1);
+                }
+            });
+            while !writer.is_finished() {
+                let (state, since) = record.state();
+                assert_eq!(since.as_nanos() % count, state as u64, "{state} since {since:?}");
+                assert!(record.session().unwrap_or(0) >= since.as_nanos());
+            }
+        });
+        let (state, since) = record.state();
+        assert_eq!((state as u64, since.as_nanos()), (1_999_999 % count, 1_999_999));
     }
 }

@@ -126,6 +126,14 @@ impl Table {
         sums
     }
 
+    /// Keeps what went over connections that are over under these names only.
+    pub(super) fn fold_traffic(&self, is_known: impl Fn(&str) -> bool) {
+        for shard in &self.open {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.over.fold(&is_known);
+        }
+    }
+
     /// The last that were closed, the latest first.
     pub(super) fn all_closed(&self) -> Vec<Arc<Closed>> {
         self.last().iter().rev().cloned().collect()

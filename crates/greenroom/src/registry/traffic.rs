@@ -1,11 +1,14 @@
 //! What went over connections, by backend: that of the open ones and that of those that are over.
 //!
 //! A connection's own task writes its figures by load and store, and nobody else counts them: whoever wants a sum reads
-//! them all. Bounded by the backends that configurations have named.
+//! them all. Bounded by the backends of the configuration and those that somebody is with still: others go into one ([`GONE`]).
 
 use std::collections::HashMap;
 
 use super::record::Record;
+
+/// In the place of a name that no backend has any more, and that no client is with. No backend can be called so.
+pub(crate) const GONE: &str = "(gone)";
 
 /// What went over some connections, both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +54,26 @@ impl Sums {
             Some(known) => known.add(sum),
             None => drop(self.0.insert(backend.into(), sum)),
         }
+    }
+
+    /// Puts together what went to and from all of whom nobody knows the name any more.
+    pub(crate) fn fold(&mut self, is_known: impl Fn(&str) -> bool) {
+        let mut gone = Sum::default();
+        self.0.retain(|name, sum| {
+            let stays = is_known(name);
+            if !stays {
+                gone.add(*sum);
+            }
+            stays
+        });
+        if gone != Sum::default() {
+            self.add_to(GONE, gone);
+        }
+    }
+
+    /// What there is, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Sum)> {
+        self.0.iter().map(|(name, &sum)| (&**name, sum))
     }
 
     /// What went to and from this backend.

@@ -20,10 +20,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::station::Station;
-use crate::admin::{self, Asked};
+use crate::admin::{self, Asked, Ended};
 use crate::config::{Address, Config, Fate, Listener, fate};
 use crate::drains::Drains;
-use crate::driver::{Gateway, Message};
+use crate::driver::{Gateway, Measured, Message};
 use crate::front::{self, Front};
 use crate::listener::{self, Door};
 use crate::registry::{Record, Registry};
@@ -102,6 +102,8 @@ impl Estate {
             house: ArcSwap::from_pointee(admin::Standing {
                 config: Arc::clone(config),
                 backends: [].into(),
+                old: Vec::new(),
+                ended: Arc::default(),
                 listeners: Vec::new(),
             }),
             registry: Arc::clone(&ground.registry),
@@ -288,11 +290,13 @@ impl Estate {
         left.retain(|old| !now.stations.iter().any(|station| Arc::ptr_eq(station, old)));
         now.old.extend(left.iter().cloned());
         self.asked.configurations.add(config);
-        self.asked.house.store(Arc::new(admin::Standing {
+        self.stand(admin::Standing {
             config: Arc::clone(config),
             backends,
+            old: now.old.iter().map(|old| Arc::clone(&old.backend)).collect(),
+            ended: Arc::clone(&self.asked.house().ended),
             listeners,
-        }));
+        });
         left
     }
 
@@ -332,8 +336,38 @@ impl Estate {
         // Whoever read the old routes just now is with it when this is over.
         self.ground.threads.settle().await;
         station.backend.visitors.gone().await;
+        let counted = station.backend.inbox.measured().await;
+        self.forget(&station, counted);
         station.end();
-        self.now().old.retain(|old| !Arc::ptr_eq(old, &station));
+    }
+
+    /// Nobody is with it any more. What it has counted is kept.
+    fn forget(&self, station: &Arc<Station>, counted: Option<Box<Measured>>) {
+        let mut now = self.now();
+        now.old.retain(|old| !Arc::ptr_eq(old, station));
+        let house = self.asked.house();
+        let mut ended = Ended::clone(&house.ended);
+        if let Some(counted) = counted {
+            ended.add(&station.backend.name, &counted.tally);
+        }
+        self.stand(admin::Standing {
+            config: Arc::clone(&house.config),
+            backends: Arc::clone(&house.backends),
+            old: now.old.iter().map(|old| Arc::clone(&old.backend)).collect(),
+            ended: Arc::new(ended),
+            listeners: house.listeners.clone(),
+        });
+    }
+
+    /// So it stands now, for whoever asks. A name that nobody has any more is forgotten: else one for each deploy would be kept
+    /// for ever. To be called with `now` locked.
+    fn stand(&self, mut house: admin::Standing) {
+        let mut ended = Ended::clone(&house.ended);
+        ended.fold(|name| house.knows(name));
+        house.ended = Arc::new(ended);
+        let house = Arc::new(house);
+        self.asked.house.store(Arc::clone(&house));
+        self.ground.registry.fold_traffic(|name| house.knows(name));
     }
 
     /// A stop tells the stations that are there; those who came beside it hear of it here.

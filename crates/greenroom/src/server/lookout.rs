@@ -7,7 +7,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,72 +17,61 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::admin::Reloads;
+use crate::config::Mark;
 use crate::probe::register;
 use crate::telemetry::Log;
 
-/// Watches whenever it is wanted, for ever.
-pub(super) async fn watch(file: PathBuf, mut wanted: watch::Receiver<bool>, reloads: Reloads, log: Log) {
+/// Watches whenever it is wanted, for ever. `loaded` is the file that was taken last.
+pub(super) async fn watch(
+    file: PathBuf,
+    loaded: watch::Receiver<Option<Mark>>,
+    mut wanted: watch::Receiver<bool>,
+    reloads: Reloads,
+    log: Log,
+) {
     let mut told = false;
     while wanted.wait_for(|wanted| *wanted).await.is_ok() {
-        let error = tokio::select! {
-            error = look_out(&file, &reloads) => error,
-            left = wanted.wait_for(|wanted| !*wanted) => match left {
-                Ok(_) => continue,
-                Err(_) => return, // the house is gone
-            },
+        let mut seen = *loaded.borrow();
+        let left = loop {
+            let error = tokio::select! {
+                error = look_out(&file, &mut seen, &reloads) => error,
+                left = wanted.wait_for(|wanted| !*wanted) => break left.is_ok(),
+            };
+            if !std::mem::replace(&mut told, true) {
+                let file = file.display();
+                log.warn(format!(
+                    "cannot watch the folder of {file} (reload_on_change): {error}; it is tried again, and `greenroom reload` works as ever"
+                ));
+            }
+            // What is there then and was not seen before is a change.
+            tokio::time::sleep(RELOAD_WATCH_AGAIN).await;
         };
-        if !std::mem::replace(&mut told, true) {
-            let file = file.display();
-            log.warn(format!(
-                "cannot watch the folder of {file} (reload_on_change): {error}; it is tried again, and `greenroom reload` works as ever"
-            ));
+        if !left {
+            return; // the house is gone
         }
-        tokio::time::sleep(RELOAD_WATCH_AGAIN).await;
     }
 }
 
-/// Asks for a reload with each change of the file. Ends with an error where that cannot be seen.
-async fn look_out(file: &Path, reloads: &Reloads) -> io::Error {
-    let mut seen = None;
+/// Asks for a reload with each file that is another than what was seen. Ends with an error where that cannot be seen.
+async fn look_out(file: &Path, seen: &mut Option<Mark>, reloads: &Reloads) -> io::Error {
     loop {
         let folders = match Folders::of(file) {
             Ok(folders) => folders,
             Err(error) => return error,
         };
-        // What changed before the folders were watched is seen here.
-        let mut found = Found::of(file);
-        if seen.get_or_insert(found) == &found {
+        // What changed before the folders were watched is seen here. One that is away may be about to be replaced.
+        let is_another = |found: Option<Mark>, seen: Option<Mark>| found.is_some() && found != seen;
+        let mut found = Mark::of(file);
+        if !is_another(found, *seen) {
             if let Err(error) = folders.settled().await {
                 return error;
             }
-            found = Found::of(file);
+            found = Mark::of(file);
         }
-        if seen != Some(found) {
-            seen = Some(found);
-            if found != Found::default() {
-                reloads.tell("file"); // one that is away may be about to be replaced
-            }
+        if is_another(found, *seen) {
+            *seen = found;
+            reloads.tell("file", None);
         }
-    }
-}
-
-/// Which file it is, and what is known of what is in it without reading it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Found(Option<[i128; 6]>);
-
-impl Found {
-    fn of(file: &Path) -> Self {
-        let about = std::fs::metadata(file).ok();
-        Self(about.map(|about| {
-            [
-                about.dev().into(),
-                about.ino().into(),
-                about.size().into(),
-                about.mtime().into(),
-                about.mtime_nsec().into(),
-                about.ctime_nsec().into(),
-            ]
-        }))
     }
 }
 
@@ -139,5 +127,85 @@ fn folder(file: &Path) -> &Path {
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::admin::Order;
+    use crate::telemetry::Format;
+
+    /// A file in a folder of its own, which is gone when dropped.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("greenroom-lookout-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("greenroom.toml"), "as it was loaded").unwrap();
+            Self(folder)
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.join("greenroom.toml")
+        }
+
+        /// Looks out for what is another than this.
+        fn watched(&self, loaded: Option<Mark>) -> (mpsc::Receiver<Order>, impl Future<Output = ()> + use<>) {
+            let (sender, orders) = mpsc::channel(1);
+            let (loaded, wanted) = (watch::channel(loaded).1, watch::channel(true));
+            let reloads = Reloads::new(sender, true);
+            let file = self.file();
+            let watches = async move {
+                let _wanted = wanted.0;
+                watch(file, loaded, wanted.1, reloads, Log::start(Format::Json)).await;
+            };
+            (orders, watches)
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    async fn by(orders: &mut mpsc::Receiver<Order>) -> Option<&'static str> {
+        let order = timeout(3 * RELOAD_WATCH_AGAIN, orders.recv()).await.ok()?;
+        order.map(|order| order.by)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_between_the_load_and_the_first_look_is_taken() {
+        let place = Place::new("first");
+        let loaded = Mark::of(&place.file());
+        let (mut orders, watches) = place.watched(loaded);
+        tokio::spawn(watches);
+        assert_eq!(by(&mut orders).await, None, "it is what was loaded");
+        fs::write(place.file(), "another, before anybody looked").unwrap();
+        let (mut orders, watches) = place.watched(loaded);
+        tokio::spawn(watches);
+        assert_eq!(by(&mut orders).await, Some("file"));
+        assert_eq!(by(&mut orders).await, None, "once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_while_the_folder_was_away_is_taken_when_it_is_back() {
+        let place = Place::new("away");
+        let aside = place.0.with_extension("aside");
+        let _ = fs::remove_dir_all(&aside);
+        let (mut orders, watches) = place.watched(Mark::of(&place.file()));
+        fs::rename(&place.0, &aside).unwrap();
+        tokio::spawn(watches);
+        assert_eq!(by(&mut orders).await, None, "there is nothing to read");
+        fs::write(aside.join("greenroom.toml"), "another, while it was away").unwrap();
+        fs::rename(&aside, &place.0).unwrap();
+        assert_eq!(by(&mut orders).await, Some("file"));
     }
 }

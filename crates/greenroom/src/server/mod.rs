@@ -32,7 +32,7 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::clock;
-use crate::config::{Config, Loaded, LogFormat, Recipe};
+use crate::config::{Config, Loaded, LogFormat, Mark, Recipe};
 use crate::drains::Drains;
 use crate::listener;
 use crate::memory;
@@ -57,7 +57,9 @@ pub const FAULT: u8 = 70;
 /// Its notes are said as warnings first; the recipe is what it was made of, to be made again.
 #[must_use]
 pub fn run(loaded: Loaded, recipe: Recipe) -> u8 {
-    let Loaded { config, notes, .. } = loaded;
+    let Loaded {
+        config, notes, mark, ..
+    } = loaded;
     let _ = clock::now(); // moment zero
     let nofile = raise_descriptors();
     make_room(); // before there is a second thread
@@ -84,6 +86,7 @@ pub fn run(loaded: Loaded, recipe: Recipe) -> u8 {
     };
     let site = Site {
         recipe,
+        mark,
         doors,
         socket,
         nofile,
@@ -145,6 +148,8 @@ struct House {
 /// What was there before the runtime.
 struct Site {
     recipe: Recipe,
+    /// The file that was read.
+    mark: Option<Mark>,
     doors: Vec<std::net::TcpListener>,
     socket: Option<admin::Socket>,
     nofile: Option<Rlimit>,
@@ -202,6 +207,7 @@ fn open(config: &Arc<Config>, site: Site, log: Log) -> Result<House, String> {
     let reloader = Reloader {
         estate: Arc::clone(&estate),
         recipe: Arc::new(site.recipe),
+        loaded: watch::Sender::new(site.mark),
         outer: Arc::clone(&outer),
         log: log.clone(),
     };

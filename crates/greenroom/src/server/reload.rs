@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use greenroom_core::limits::RELOADS_WAITING;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::estate::Estate;
 use super::lookout;
 use crate::admin::{Order, Outcome, Reload, Reloads};
-use crate::config::{Config, Diff, Loaded, Recipe, carry_needs, diff};
+use crate::config::{Config, Diff, Loaded, Mark, Recipe, carry_needs, diff};
 use crate::supervise::Outer;
 use crate::telemetry::{Event, Log, ReloadFailed, Reloaded};
 
@@ -31,6 +31,8 @@ pub(super) fn orders(recipe: &Recipe) -> (Reloads, mpsc::Receiver<Order>) {
 pub(super) struct Reloader {
     pub(super) estate: Arc<Estate>,
     pub(super) recipe: Arc<Recipe>,
+    /// The file that was read last.
+    pub(super) loaded: watch::Sender<Option<Mark>>,
     pub(super) outer: Arc<Outer>,
     pub(super) log: Log,
 }
@@ -41,12 +43,13 @@ impl Reloader {
         if let Some(file) = self.recipe.file() {
             let reloads = self.estate.asked().reloads.clone();
             let watches = self.estate.watches_file();
-            tokio::spawn(lookout::watch(file.to_owned(), watches, reloads, self.log.clone()));
+            let (loaded, log) = (self.loaded.subscribe(), self.log.clone());
+            tokio::spawn(lookout::watch(file.to_owned(), loaded, watches, reloads, log));
         }
         while let Some(order) = orders.recv().await {
             let answer = self.reload(&order).await;
             if !order.dry_run {
-                self.tell(order.by, &answer);
+                self.tell(&order, &answer);
             }
             order.answer(answer);
         }
@@ -86,7 +89,15 @@ impl Reloader {
             }
             Err(fault) => return Reload::refused(format!("a fault of greenroom itself: {fault}"), "please report it"),
         };
-        let Loaded { mut config, notes, .. } = loaded;
+        let Loaded {
+            mut config,
+            notes,
+            mark,
+            ..
+        } = loaded;
+        if !dry_run {
+            self.loaded.send_replace(mark);
+        }
         let before = self.estate.config();
         let changes = diff(&before, &config);
         let answer = |changes: Diff| Reload {
@@ -128,7 +139,8 @@ impl Reloader {
         }
     }
 
-    fn tell(&self, by: &'static str, answer: &Reload) {
+    fn tell(&self, order: &Order, answer: &Reload) {
+        let by = order.by;
         for note in &answer.notes {
             self.log.warn(note.clone());
         }
@@ -146,5 +158,8 @@ impl Reloader {
             }),
         };
         self.log.say(event);
+        if let Some(who) = &order.who {
+            answer.say(who, &self.log);
+        }
     }
 }

@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::House;
+use crate::admin::by::By;
 use crate::clock;
 use crate::config::Manner;
 use crate::drains::Stop;
@@ -121,7 +122,7 @@ pub(super) async fn serve(house: &House) -> u8 {
             Asked::Forward(supervise::Signal::HUP)
                 if house.estate.asked().reloads.has_file() && !terminals.are_gone() =>
             {
-                house.estate.asked().reloads.tell("signal");
+                house.estate.asked().reloads.tell("signal", Some(By::Signal("HUP")));
             }
             Asked::Forward(supervise::Signal::HUP) => {
                 empty(house, &mut signals, "HUP", true).await; // the terminal is gone

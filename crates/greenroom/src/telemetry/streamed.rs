@@ -104,63 +104,89 @@ impl Event {
         matches!(self, Self::Opened { .. } | Self::Relaying { .. } | Self::Missed { .. })
     }
 
-    /// Whether it is about greenroom as a whole, and no backend.
-    fn is_of_the_house(&self) -> bool {
-        matches!(
-            self,
+    /// What it is about. Each is named here, so that a new one cannot pass for something that it is not.
+    fn about(&self) -> About {
+        match self {
             Self::Listening { .. }
-                | Self::Admin { .. }
-                | Self::Warning { .. }
-                | Self::Fatal { .. }
-                | Self::Stopping { .. }
-                | Self::Draining { .. }
-                | Self::Drained { .. }
-                | Self::Stopped { .. }
-                | Self::Missed { .. }
-        )
-    }
-
-    /// The connection that it is about.
-    fn connection(&self) -> Option<u64> {
-        match self {
-            Self::Opened { connection, .. }
-            | Self::Held { connection, .. }
-            | Self::Accepted { connection, .. }
-            | Self::Released { connection, .. }
-            | Self::Requeued { connection, .. }
-            | Self::Relaying { connection, .. }
-            | Self::Refused { connection, .. }
-            | Self::Closed { connection, .. } => Some(*connection),
-            _ => None,
+            | Self::Admin { .. }
+            | Self::Warning { .. }
+            | Self::Fatal { .. }
+            | Self::Stopping { .. }
+            | Self::Reloaded(_)
+            | Self::ReloadFailed(_)
+            | Self::Draining { .. }
+            | Self::Drained { .. }
+            | Self::Stopped { .. }
+            | Self::Missed { .. } => About::House,
+            Self::Started { .. }
+            | Self::Phase { .. }
+            | Self::StartFailed { .. }
+            | Self::Check { .. }
+            | Self::Degraded { .. }
+            | Self::Probe { .. }
+            | Self::Ready { .. }
+            | Self::Gate { .. }
+            | Self::RelaysLost { .. }
+            | Self::Exited { .. } => About::Backend,
+            Self::Opened { connection, .. } => About::Connection(*connection, None),
+            Self::Held {
+                connection, session, ..
+            }
+            | Self::Accepted { connection, session }
+            | Self::Released {
+                connection, session, ..
+            }
+            | Self::Requeued {
+                connection, session, ..
+            } => About::Connection(*connection, Some(*session)),
+            Self::Relaying {
+                connection, session, ..
+            }
+            | Self::Refused {
+                connection, session, ..
+            }
+            | Self::Closed {
+                connection, session, ..
+            } => About::Connection(*connection, *session),
         }
     }
 
-    /// The session that it is about.
-    fn session(&self) -> Option<u64> {
-        match self {
-            Self::Held { session, .. }
-            | Self::Accepted { session, .. }
-            | Self::Released { session, .. }
-            | Self::Requeued { session, .. } => Some(*session),
-            Self::Relaying { session, .. } | Self::Refused { session, .. } | Self::Closed { session, .. } => *session,
-            _ => None,
-        }
+    /// Whether it ends the stream, and is told whoever asks for what: else who follows could not tell an end in good order from
+    /// one that broke off.
+    fn is_last_word(&self) -> bool {
+        matches!(self, Self::Stopped { .. })
     }
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// greenroom as a whole, and no backend.
+    House,
+    /// A backend.
+    Backend,
+    /// A connection, and its session, if it has one.
+    Connection(u64, Option<u64>),
 }
 
 impl Filter {
     pub(crate) fn takes(&self, told: &Told) -> bool {
         let event = &told.event;
+        let about = event.about();
+        let (connection, session) = match about {
+            About::House | About::Backend => (None, None),
+            About::Connection(connection, session) => (Some(connection), session),
+        };
         let is_of = |(name, is_only): &(String, bool)| match told.of.as_deref() {
             Some(of) => of == name,
-            None => *is_only && !event.is_of_the_house(),
+            None => *is_only && about != About::House,
         };
-        (self.events.is_empty() || self.events.iter().any(|name| name == event.word()))
-            && self.backend.as_ref().is_none_or(is_of)
-            && self.session.is_none_or(|session| event.session() == Some(session))
-            && self
-                .connection
-                .is_none_or(|connection| event.connection() == Some(connection))
+        let is_one_of = |wanted: Option<u64>, one| wanted.is_none_or(|wanted| one == Some(wanted));
+        event.is_last_word()
+            || (self.events.is_empty() || self.events.iter().any(|name| name == event.word()))
+                && self.backend.as_ref().is_none_or(is_of)
+                && is_one_of(self.session, session)
+                && is_one_of(self.connection, connection)
     }
 }
 
@@ -268,7 +294,10 @@ fn of_itself(event: &Event) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::telemetry::{ReloadFailed, Reloaded};
 
     fn told(event: Event, of: Option<&str>) -> Told {
         Told {
@@ -317,6 +346,32 @@ mod tests {
         }
     }
 
+    fn reloaded() -> Event {
+        Event::Reloaded(Reloaded {
+            by: "signal",
+            changed: Vec::new(),
+            orphaned: 0,
+        })
+    }
+
+    fn reload_failed() -> Event {
+        Event::ReloadFailed(ReloadFailed {
+            by: "signal",
+            reason: String::new(),
+            problems: None,
+            restart_needed: Vec::new(),
+        })
+    }
+
+    fn stopped() -> Event {
+        Event::Stopped {
+            code: 0,
+            accepted: 0,
+            closed: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
     #[test]
     fn filters_take_what_is_asked_for() {
         let takes = |filter: &Filter, event, of| filter.takes(&told(event, of));
@@ -333,6 +388,9 @@ mod tests {
         assert!(takes(&app(false), held(1, 2), Some("app")) && !takes(&app(false), held(1, 2), Some("other")));
         assert!(takes(&app(true), held(1, 2), None) && !takes(&app(false), held(1, 2), None));
         assert!(!takes(&app(true), warning(), None), "that is about the house");
+        for event in [reloaded(), reload_failed()] {
+            assert!(!takes(&app(true), event, None), "that is about the house");
+        }
         let one = Filter {
             connection: Some(1),
             session: Some(2),
@@ -340,6 +398,12 @@ mod tests {
         };
         assert!(takes(&one, held(1, 2), None));
         assert!(!takes(&one, held(1, 3), None) && !takes(&one, held(2, 2), None) && !takes(&one, warning(), None));
+        for filter in [&names, &app(true), &app(false), &one] {
+            assert!(
+                takes(filter, stopped(), None),
+                "the last word is for everybody: {filter:?}"
+            );
+        }
     }
 
     #[test]

@@ -307,7 +307,8 @@ fn a_relay_is_closed_with_the_code_and_its_backend_hears_that_it_goes() {
     );
 }
 
-/// Clients of a lost backend wait for their turn to be closed; by hand it is theirs at once, whatever they hear.
+/// Clients of a lost backend wait for their turn to be closed; by hand it is theirs at once, and they hear
+/// what was asked for. That the backend was lost came first, and stays the cause.
 #[test]
 fn who_waits_for_its_turn_to_be_closed_has_it_at_once() {
     let stub = Stub::listen();
@@ -318,13 +319,18 @@ fn who_waits_for_its_turn_to_be_closed_has_it_at_once() {
     client.head();
     are(&rig, 1, "relaying");
     drop(backend); // 1012 comes after its first second
-    let asked = json!({"numbers": [1, 1]});
+    until("it is lost", || {
+        let events = rig.greenroom.events();
+        events.iter().any(|event| event["event"] == "relays_lost")
+    });
+    let asked = json!({"numbers": [1, 1], "code": 4000, "reason": "mine"});
     let (_, done) = rig.post("/v1/connections/close", &asked);
     assert_eq!(done["matched"], 1, "who is named twice is one: {done}");
-    let (code, _) = client.close_frame();
-    assert!([1001, 1012].contains(&code), "whichever was first: {code}");
-    client.send(masked(0x88, &close(code, "")));
+    assert_eq!(done["closed"], 1, "{done}");
+    assert_eq!(client.close_frame(), (4000, "mine".into()));
+    client.send(masked(0x88, &close(4000, "")));
     assert_eq!(client.rest(), b"");
+    assert_eq!(end(&rig)[0], "backend_lost");
 }
 
 #[test]

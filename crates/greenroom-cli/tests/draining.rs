@@ -235,6 +235,39 @@ fn a_second_signal_closes_the_rest_at_once_each_still_with_its_code_and_its_line
     assert_eq!(stopped["closed"]["drained"], 50, "{stopped}");
 }
 
+/// Who has not answered its Close when the time is over, or has said nothing at all, is cut, and that is told of as well.
+#[test]
+fn who_does_not_answer_its_close_has_its_line_in_the_ledger_all_the_same() {
+    for (grace, signals) in [("1s", 1), ("1h", 2)] {
+        let stub = Stub::listen();
+        let mut rig = serve(&stub, &format!("grace = \"{grace}\""), "[drain]\nwindow = \"0s\"");
+        let mut clients = crowd(&rig, &stub, 20);
+        let _says_nothing = Raw::connect(&rig.address);
+        until("it is there", || {
+            told(&rig, &["ps", "--state", "opening"])["total"] == 1
+        });
+        for _ in 0..signals {
+            rig.greenroom.signal(Signal::TERM);
+            rig.greenroom.wait_for_event("stopping", SOON);
+        }
+        for (client, _) in &mut clients {
+            assert_eq!(client.close_frame().0, 1001);
+        }
+        assert_eq!(rig.greenroom.wait_exit_code(SOON), 0);
+        let stopped = rig.greenroom.wait_for_event("stopped", SOON);
+        assert_eq!(stopped["closed"]["drained"], 21, "{stopped}");
+        let sum: u64 = (stopped["closed"].as_object().unwrap().values())
+            .map(|n| n.as_u64().unwrap())
+            .sum();
+        assert_eq!(stopped["accepted"], sum, "{stopped}");
+        let events = rig.greenroom.events();
+        let lines = events
+            .iter()
+            .filter(|event| event["event"] == "closed" && event["cause"] == "drained");
+        assert_eq!(lines.count(), 21);
+    }
+}
+
 #[test]
 fn a_third_signal_ends_all_also_a_child_that_takes_its_time() {
     let mark = mark();

@@ -159,6 +159,43 @@ fn a_message_that_finds_no_place_in_time_is_refused_by_name_and_never_sent_and_d
     assert_eq!(stuck.frame(), (0x82, b"last".to_vec()), "nor later");
 }
 
+/// What was just read of the backend is no backlog of a client that reads.
+#[test]
+fn what_the_backend_says_meanwhile_makes_no_client_slow() {
+    let stub = Stub::listen();
+    let rig = serve(&stub.address(), "");
+    let (mut client, mut backend) = relayed(&rig, &stub, "", 1);
+    let (mut other, _other) = relayed(&rig, &stub, "", 2);
+    let (next, begun) = (frame(0x82, &[2; 30_000]), frame(0x82, &[3; 62_000]));
+    // A message is open, and its end comes with much behind it; or one is nearly as large as what is kept.
+    for (before, after, own) in [
+        (&frame(0x01, b"a")[..], [frame(0x80, b"b"), next].concat(), 60_000),
+        (&begun[..60_000], begun[60_000..].to_vec(), 10_000),
+    ] {
+        backend.send(before);
+        let is_open = before[0] == 0x01;
+        if is_open {
+            assert_eq!(client.frame().0, 0x01);
+        }
+        thread::scope(|scope| {
+            let rig = &rig;
+            let sent = scope.spawn(move || send(rig, &json!({"all": true, "text": "o".repeat(own)})));
+            assert_eq!(other.frame().1.len(), own);
+            backend.send(after);
+            let mut frames: Vec<_> = (0..2 + usize::from(is_open)).map(|_| client.frame()).collect();
+            let done = sent.join().unwrap();
+            assert_eq!((&done["sent"], &done["refused"]), (&2.into(), &json!({})), "{done}");
+            if is_open {
+                assert_eq!(frames.remove(0), (0x80, b"b".to_vec()));
+            }
+            let mut lengths: Vec<_> = frames.iter().map(|(first, bytes)| (*first, bytes.len())).collect();
+            lengths.sort_unstable();
+            let of_backend = if is_open { 30_000 } else { 62_000 };
+            assert_eq!(lengths, [(0x81, own), (0x82, of_backend)]);
+        });
+    }
+}
+
 /// Writes whole messages until its client's side takes nothing for a moment.
 fn fill(backend: &mut Raw) {
     let piece = frame(0x82, &[6; 60_000]);

@@ -225,6 +225,26 @@ fn any_byte_is_life() {
     assert_eq!(house.registry.count(State::Relaying), 1);
 }
 
+/// Nor does it matter how the pong itself comes: what is kept back of it, until it is known for one, was heard.
+#[test]
+fn a_pong_that_comes_byte_by_byte_is_life() {
+    let house = house(Rule {
+        ping: ping(QUICK, SECOND, PingBackend::No),
+        ..Rule::default()
+    });
+    let (mut client, mut backend) = relayed(&house);
+    let pong = masked(0x8a, &pinged(&mut client));
+    let began = Instant::now();
+    for byte in &pong[..6] {
+        client.send([*byte]);
+        pinged(&mut client); // not a Close
+    }
+    assert!(began.elapsed() > 2 * SECOND);
+    client.send(&pong[6..]);
+    client.send(masked(0x81, b"here"));
+    assert_eq!(backend.exactly(10)[0], 0x81, "nothing of it comes to the backend");
+}
+
 /// While a client cannot be heard, as its backend takes nothing, or has not got its ping yet, it is not dead.
 #[test]
 fn who_is_backed_up_is_not_pinged_and_not_dead() {

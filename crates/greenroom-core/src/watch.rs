@@ -100,7 +100,7 @@ pub fn lifetime(most: Duration, seed: u64) -> Duration {
 pub struct Peer {
     /// Bytes that have come from it and were passed on.
     pub bytes: u64,
-    /// Pongs that have come from it in answer to greenroom's own pings.
+    /// Pongs that have come from it in answer to greenroom's own pings, and parts of what may become one.
     pub pongs: u32,
     /// When the last own ping to it was written, if that is unanswered.
     pub pinged: Option<Time>,

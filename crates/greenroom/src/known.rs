@@ -2,7 +2,8 @@
 //!
 //! Read where a request has its route, from the headers that the route names. Two readers must agree about them, greenroom and the backend: so a
 //! request that has such a header several times, or names it in `Connection` (it would end here), is refused, and so is
-//! one whose value is not text that can be shown. A request without the header has no user, or not that tag.
+//! one whose value is not text that can be shown and told from any other: what is around it that is no part of it are spaces and
+//! tabs (RFC 9110 §5.6.3), other white space and what nobody sees would make two users of what looks like one. A request without the header has no user, or not that tag.
 //!
 //! Bounded by `USER_MAX` bytes a value and `TAGS_MAX` tags. Kept with the connection, and only where its route asks for it.
 
@@ -60,19 +61,34 @@ pub(crate) fn of(by: &KnownBy, request: &Kind) -> Result<Option<Box<Known>>, Str
     })))
 }
 
+/// Whether a character is seen, is a space that all readers take for one, and can be printed.
+pub(crate) fn is_plain(c: char) -> bool {
+    is_safe(c) && (c == ' ' || !c.is_whitespace()) && !is_unseen(c)
+}
+
+/// What is by itself not seen: Unicode's Default_Ignorable_Code_Point, the marks of annotations, and the empty Braille cell.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
 /// The value of a header; `None` where it is not there, or empty.
 fn value(name: &str, request: &Kind) -> Result<Option<String>, String> {
     request.with_only(name, |only| match only {
         Only::Absent => Ok(None),
         Only::Several => Err(format!("there are several {name}")),
         Only::Ends => Err(format!("Connection names {name}, which says who the client is")),
-        Only::Value(value) => match str::from_utf8(value).map(str::trim) {
+        Only::Value(value) => match str::from_utf8(value).map(|text| text.trim_matches([' ', '\t'])) {
             Ok("") => Ok(None),
-            Ok(text) if text.len() <= USER_MAX && text.chars().all(is_safe) => Ok(Some(text.to_owned())),
+            Ok(text) if text.len() <= USER_MAX && text.chars().all(is_plain) => Ok(Some(text.to_owned())),
             Ok(text) if text.len() > USER_MAX => {
                 Err(format!("{name} has {} bytes; at most {USER_MAX} may be", text.len()))
             }
-            Ok(_) | Err(_) => Err(format!("{name} holds what cannot be printed")),
+            Ok(_) | Err(_) => Err(format!("{name} holds what cannot be printed or seen")),
         },
     })
 }
@@ -125,6 +141,19 @@ mod tests {
             "X-User: a\u{202e}b\r\n",
             "X-User: a\u{9b}31m\r\n",
             "X-Tenant: a\r\nX-Tenant: b\r\n",
+            "X-User: \u{a0}zoe\r\n",
+            "X-User: zoe\u{2003}\r\n",
+            "X-User: zoe\u{3000}b\r\n",
+            "X-User: \u{85}zoe\r\n",
+            "X-User: zoe\tb\r\n",
+            "X-User: \u{a0}\r\n",
+            "X-User: zo\u{200b}e\r\n",
+            "X-User: zoe\u{feff}\r\n",
+            "X-User: zo\u{ad}e\r\n",
+            "X-User: zoe\u{e0041}\r\n",
+            "X-User: \u{3164}\r\n",
+            "X-Tenant: \u{a0}zoe\r\n",
+            "X-Tenant: zo\u{2060}e\r\n",
             &long,
         ] {
             let why = known(fields).unwrap_err();

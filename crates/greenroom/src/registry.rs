@@ -78,6 +78,8 @@ pub struct Registry {
     pub(crate) addresses: Arc<AddressBook>,
     /// What each user has of them.
     pub(crate) users: Arc<UserBook>,
+    /// The house ends: whoever is still there is cut.
+    is_over: AtomicBool,
     /// Somebody waits for a descriptor.
     starved: AtomicBool,
     /// Clients' connections that wait for another request: the first to go where descriptors are few.
@@ -119,6 +121,7 @@ impl Registry {
             addresses: AddressBook::new(limits, descriptors),
             users: Arc::default(),
             budget: descriptors.saturating_sub(DESCRIPTOR_RESERVE.min(descriptors / 2)),
+            is_over: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             idle: AtomicUsize::new(0),
             go: Notify::new(),
@@ -292,6 +295,20 @@ impl Registry {
     fn disengage(&self) {
         if self.engaged.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.changed.notify_waiters();
+        }
+    }
+
+    /// From now on who ends for no reason of its own was cut at the end of greenroom, and that is no fault.
+    pub(crate) fn set_over(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Why a connection ended whose task was dropped before it had named a cause.
+    fn cause_of_dropped(&self) -> CloseCause {
+        if self.is_over.load(Ordering::SeqCst) {
+            CloseCause::Drained
+        } else {
+            CloseCause::Internal
         }
     }
 

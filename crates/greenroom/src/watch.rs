@@ -57,6 +57,8 @@ struct Beat {
     pinged: AtomicU64,
     /// How many were answered.
     pongs: AtomicU32,
+    /// How often something came that may become an answer.
+    parts: AtomicU32,
 }
 
 impl Pulse {
@@ -98,6 +100,12 @@ impl Pulse {
         }
     }
 
+    /// A part of what may become an answer has come from this side.
+    pub(crate) fn heard(&self, side: Sender) {
+        let parts = &self.beat(side).parts;
+        parts.store(parts.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
     /// Since when something has waited for the client without interruption, if it has.
     pub(crate) fn waits(&self, since: Option<Time>) {
         let since = since.map_or(0, |at| at.as_nanos().max(1));
@@ -117,7 +125,7 @@ impl Pulse {
         let (for_backend, for_client) = self.record.buffered();
         let peer = |beat: &Beat, bytes, unwritten| Peer {
             bytes,
-            pongs: beat.pongs.load(Ordering::Relaxed),
+            pongs: (beat.pongs.load(Ordering::Relaxed)).wrapping_add(beat.parts.load(Ordering::Relaxed)),
             pinged: moment(&beat.pinged),
             unwritten,
         };

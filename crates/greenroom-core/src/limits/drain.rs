@@ -25,6 +25,8 @@ pub const DRAIN_WITHIN_MIN: Duration = Duration::from_secs(1);
 pub const HAND_MIN: Duration = Duration::from_millis(1);
 /// What a second signal leaves for Closes to be written and answered.
 pub const HURRY_MAX: Duration = Duration::from_secs(1);
+/// How long cutting those takes who are left when a stop's time is over: their connections are dropped, and their entries told.
+pub const CUT_MAX: Duration = Duration::from_secs(1);
 /// How long platforms wait between TERM and KILL unless they are told otherwise.
 pub mod platform_grace {
     use core::time::Duration;

@@ -19,7 +19,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use greenroom_core::limits::{
-    EVENT_STREAMS_MAX, EVENTS_AGAIN, EVENTS_BEAT, EVENTS_GATHER, EVENTS_KEPT, EVENTS_STALL, EVENTS_TAKEN,
+    EVENT_STREAMS_MAX, EVENTS_AGAIN, EVENTS_BEAT, EVENTS_GATHER, EVENTS_KEPT, EVENTS_STALL, EVENTS_TAKEN, LOG_TEXT_MAX,
 };
 use hyper::body::Frame;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -32,9 +32,9 @@ use super::api::{Refused, refuse};
 use super::filter::Part;
 use super::openapi::{self, Answer, Api, Input, Operation};
 use super::stay::Stay;
-use crate::telemetry::Event;
 use crate::telemetry::ring::Ring;
 use crate::telemetry::streamed::{EVENTS, Filter, Form, message, missed};
+use crate::telemetry::{Event, printable};
 
 pub(super) fn routes(api: Api) -> Api {
     api.get("/v1/events", "What happens, as server-sent events", &[503], stream)
@@ -94,8 +94,14 @@ impl<S: Sync> FromRequestParts<S> for LastEventId {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let value = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-        Ok(Self(value.filter(|id| !id.is_empty()).map(str::to_owned)))
+        // One that is no text is not known either, and that is said.
+        let value = parts
+            .headers
+            .get("last-event-id")
+            .map(|value| String::from_utf8_lossy(value.as_bytes()));
+        Ok(Self(
+            value.filter(|id| !id.is_empty()).map(|id| printable(&id, LOG_TEXT_MAX)),
+        ))
     }
 }
 

@@ -9,11 +9,12 @@
 //! Who guesses tokens is not listened to for a while (`greenroom_core::guesses`). Health needs no token and no
 //! certain Host, as platforms ask for it by names of their own; to a strange name it says yes or no and no words.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -49,7 +50,7 @@ pub(super) struct Rule {
 
 /// Lets a request at the address through, or says why not.
 pub(super) async fn at_address(State(rule): State<Rule>, request: Request, next: Next) -> Response {
-    let judged = rule.judge(request.headers(), peer(&request));
+    let judged = rule.judge(request.headers(), request.uri().authority(), peer(&request));
     match judged.and_then(|()| no_simple_request(&request)) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
@@ -63,7 +64,7 @@ pub(super) async fn health_at_address(State(rule): State<Rule>, request: Request
     if request.headers().contains_key(header::ORIGIN) || site.is_some_and(|site| site != "none") {
         return no_browser().into_response();
     }
-    let is_told = rule.is_for_us(request.headers());
+    let is_told = rule.is_for_us(request.headers(), request.uri().authority());
     let mut answer = next.run(request).await;
     if !is_told {
         *answer.body_mut() = Body::empty();
@@ -159,12 +160,12 @@ fn no_browser() -> Refused {
 }
 
 impl Rule {
-    fn judge(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Refused> {
+    fn judge(&self, headers: &HeaderMap, target: Option<&Authority>, peer: Option<IpAddr>) -> Result<(), Refused> {
         let refuse = |status, error: &str, help: &str| Err(refused(status, error, help));
         if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
             return Err(no_browser());
         }
-        if !self.is_for_us(headers) {
+        if !self.is_for_us(headers, target) {
             return refuse(
                 StatusCode::FORBIDDEN,
                 "the Host of the request is not this address",
@@ -212,31 +213,44 @@ impl Rule {
         }
     }
 
-    /// Whether the one Host is the address itself.
-    fn is_for_us(&self, headers: &HeaderMap) -> bool {
+    /// Whether the one Host is the address itself; of a target in absolute form its authority counts in place of what
+    /// Host says (RFC 9112 §3.2.2).
+    fn is_for_us(&self, headers: &HeaderMap, target: Option<&Authority>) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
-        let host = match (hosts.next(), hosts.next()) {
-            (Some(only), None) => only.to_str().ok(),
-            (None, _) | (Some(_), Some(_)) => None,
+        let (Some(only), None) = (hosts.next(), hosts.next()) else {
+            return false;
         };
+        let host = target.map(Authority::as_str).or_else(|| only.to_str().ok());
         host.is_some_and(|host| self.is_own(host))
     }
 
-    /// An IP address, a loopback name, or the host that is configured; a port does not matter.
+    /// An IP address, a loopback name, or the host that is configured; which port does not matter, but it must be one.
     fn is_own(&self, host: &str) -> bool {
-        let name = match host.rfind(']') {
-            Some(end) => &host[..=end],
-            None => host.split(':').next().unwrap_or(host),
+        let Some(name) = without_port(host) else {
+            return false;
         };
         let configured = self
             .address
             .rsplit_once(':')
             .map_or(self.address.as_str(), |(host, _)| host);
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<std::net::IpAddr>().is_ok()
+        let in_brackets = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        in_brackets.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+            || name.parse::<Ipv4Addr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
             || name.eq_ignore_ascii_case(configured)
     }
+}
+
+/// The host of `uri-host [ ":" port ]` (RFC 9110 §7.2), brackets included; `None`: it is not written so.
+fn without_port(host: &str) -> Option<&str> {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => {
+            let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.len() <= 5;
+            is_port.then_some(name)?
+        }
+        Some(_) | None => host,
+    };
+    (!name.contains(':') || name.starts_with('[') && name.ends_with(']')).then_some(name)
 }
 
 fn no_token() -> Refused {
@@ -277,7 +291,7 @@ mod tests {
             let name = header::HeaderName::from_static(name);
             (name, header::HeaderValue::from_static(value))
         });
-        match rule.judge(&headers.collect(), peer) {
+        match rule.judge(&headers.collect(), None, peer) {
             Ok(()) => 200,
             Err(refused) => refused.status.as_u16(),
         }
@@ -322,11 +336,36 @@ mod tests {
             "evil.test:9090",
             "127.0.0.1.evil.test",
             "admin.test.evil",
+            "[::1]evil.test",
+            "[::1]:80evil.test",
+            "[127.0.0.1",
+            "127.0.0.1]",
+            "[127.0.0.1]",
+            "::1",
+            "[::1",
+            "127.0.0.1:80.evil",
+            "127.0.0.1:80:80",
+            "127.0.0.1:123456",
+            "localhost:evil",
+            "evil.test@localhost",
             "",
         ] {
             assert_eq!(judged(&[("host", host), token]), 403, "{host}");
         }
         assert_eq!(judged(&[token]), 403, "no Host");
+        let absolute = |target: &str, host: &'static str| {
+            let headers = [("host", host), token].map(|(name, value)| {
+                let value = header::HeaderValue::from_static(value);
+                (header::HeaderName::from_static(name), value)
+            });
+            let target = target.parse().unwrap();
+            rule()
+                .judge(&headers.into_iter().collect(), Some(&target), None)
+                .is_ok()
+        };
+        assert!(absolute("localhost:9090", "evil.test"), "the target counts");
+        assert!(!absolute("evil.test", "localhost"));
+        assert!(!absolute("evil@localhost", "localhost"));
         let two = [("host", "localhost"), ("host", "evil.test"), token];
         assert_eq!(judged(&two), 403, "whose is it?");
         let host = ("host", "localhost");

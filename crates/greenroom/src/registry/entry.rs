@@ -244,7 +244,7 @@ impl Drop for Entry {
             from,
             detail,
         } = *self.end.take().unwrap_or_default();
-        let cause = cause.unwrap_or(CloseCause::Internal);
+        let cause = cause.unwrap_or_else(|| self.registry.cause_of_dropped());
         self.registry.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
         let at = clock::now();
         let is_told = cause != CloseCause::Silent;

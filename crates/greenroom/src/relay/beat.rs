@@ -102,6 +102,9 @@ impl<R: AsyncRead + Unpin> AsyncRead for Answers<'_, R> {
             if out.pongs > 0 {
                 this.pulse.answered(this.side, out.pongs, out.is_last, clock::now());
             }
+            if out.len == 0 && out.pongs == 0 {
+                this.pulse.heard(this.side); // all of it is kept back, and no count shows it
+            }
             if out.len > 0 {
                 buf.advance(out.len);
                 return Poll::Ready(Ok(()));

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | orderly | what is left, FIN | what is left, FIN |
 //! | backend lost | 1012 with `retry-after-ms`, spread | 1001, FIN, at once |
+//! | told to end while its Close waits for its turn, as the backend is lost | as it was told; the cause stays the first | – |
 //! | backend lost inside a frame over 64 KiB | cut | – |
 //! | client broke the protocol | 1002 | 1001 |
 //! | backend broke the protocol | 1001 | 1002 |
@@ -31,6 +32,7 @@ use super::{End, Session};
 use crate::clock;
 use crate::front::Front;
 use crate::opening::linger;
+use crate::registry::Close;
 use crate::scratch::with_scratch;
 
 /// Ends the relay as it has to be ended, and names the cause.
@@ -55,12 +57,12 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             let reason = format!("retry-after-ms={}", front.retry_after_ms(session.route, id));
             session.entry.ends(CloseCause::BackendLost);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
-            session.wait_until(at, front).await;
+            let told = session.wait_until(at, front).await;
             session.entry.enter(State::Closing);
-            let code = if front.drain.borrow().is_some() {
-                CloseCode::GOING_AWAY
-            } else {
-                CloseCode::RESTART
+            let (code, reason) = match told {
+                Some(close) => (close.code, close.reason.into()),
+                None if front.drain.borrow().is_some() => (CloseCode::GOING_AWAY, reason),
+                None => (CloseCode::RESTART, reason),
             };
             session.close_client(code, &reason).await;
         }
@@ -239,16 +241,17 @@ impl Session {
     }
 
     /// Waits for this connection's turn. The client may close or leave before, a drain makes it the turn of all, and
-    /// whoever is told to close it does not wait.
-    async fn wait_until(&mut self, at: Time, front: &Front) {
+    /// whoever is told to close does so at once: how, is returned.
+    async fn wait_until(&mut self, at: Time, front: &Front) -> Option<Close> {
         let _ = timeout(CLOSE_HANDSHAKE, self.down.flush(&mut self.client)).await;
         let mut drain = front.drain.clone();
         let record = Arc::clone(self.entry.record());
         tokio::select! {
-            () = clock::until(Some(at)) => {}
-            _ = record.mailbox.to_close() => {}
-            _ = drain.wait_for(Option::is_some) => {}
-            _ = self.await_close() => {}
+            biased; // who was told to hears that it was done as it was asked
+            close = record.mailbox.to_close() => Some(close),
+            () = clock::until(Some(at)) => None,
+            _ = drain.wait_for(Option::is_some) => None,
+            _ = self.await_close() => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use greenroom_core::event::Unsent;
 use greenroom_core::limits::NOTICES_MAX;
 use greenroom_core::session::relay::{MaySend, Relay, Then};
 use greenroom_core::wire::Sender;
+use tokio::net::TcpStream;
 
 use super::Session;
 use super::beat::Answers;
@@ -54,8 +55,8 @@ impl Session {
             ..
         } = self;
         let (count, count_own) = (&entry.record().down, &entry.record().own);
-        place(own, relay, down, count_own);
-        let ask = |pipe: &mut Pipe, input: Input<'_>| {
+        place(own, relay, down, count_own, cx, client);
+        let ask = |pipe: &mut Pipe, cx: &mut Context<'_>, client: &mut TcpStream, input: Input<'_>| {
             let bytes = match input {
                 Input::Ok(bytes) => bytes,
                 Input::Err(ended) => return relay.backend_ended(ended),
@@ -67,7 +68,7 @@ impl Session {
                 count.add(piece.len(), relay.messages());
                 pipe.add(piece, &pass);
                 then = pass.then;
-                place(own, relay, pipe, count_own);
+                place(own, relay, pipe, count_own, cx, client);
             }
             then
         };
@@ -78,10 +79,18 @@ impl Session {
     }
 }
 
-/// Sends those that may stand here.
-fn place(own: &mut Waiting, relay: &Relay, pipe: &mut Pipe, count: &Traffic) {
+/// Sends those that may stand here. What was just read is no backlog: whether the client takes it shows when it is written.
+fn place(
+    own: &mut Waiting,
+    relay: &Relay,
+    pipe: &mut Pipe,
+    count: &Traffic,
+    cx: &mut Context<'_>,
+    client: &mut TcpStream,
+) {
     let Some(waiting) = own else { return };
     waiting.retain(|message| !message.is_withdrawn());
+    let mut was_tried = false;
     while let Some(message) = waiting.pop_front() {
         match relay.may_send(message.len(), pipe.unwritten()) {
             MaySend::Now => {
@@ -93,6 +102,11 @@ fn place(own: &mut Waiting, relay: &Relay, pipe: &mut Pipe, count: &Traffic) {
             MaySend::Later => {
                 waiting.push_front(message);
                 return;
+            }
+            MaySend::Never(Unsent::Slow) if !was_tried => {
+                was_tried = true;
+                pipe.write_ready(cx, client);
+                waiting.push_front(message);
             }
             MaySend::Never(why) => message.refuse(why),
         }

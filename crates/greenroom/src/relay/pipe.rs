@@ -119,7 +119,7 @@ impl Pipe {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        take: impl FnOnce(&mut Self, Input<'_>) -> Then,
+        take: impl FnOnce(&mut Self, &mut Context<'_>, &mut W, Input<'_>) -> Then,
     ) -> Poll<Then>
     where
         R: AsyncRead + Unpin,
@@ -134,11 +134,11 @@ impl Pipe {
         with_scratch(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             let end = match ready!(Pin::new(from).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => return Poll::Ready(take(self, Ok(buf.filled()))),
+                Ok(()) if !buf.filled().is_empty() => return Poll::Ready(take(self, cx, to, Ok(buf.filled()))),
                 Ok(()) => Ended::Fin,
                 Err(_) => Ended::Reset,
             };
-            let then = take(self, Err(end));
+            let then = take(self, cx, to, Err(end));
             Poll::Ready(self.end(ended(then)).then)
         })
     }
@@ -233,6 +233,11 @@ impl Pipe {
     pub(super) fn insert(&mut self, bytes: &[u8]) {
         self.buffer.splice(self.ready..self.ready, bytes.iter().copied());
         self.ready += bytes.len();
+    }
+
+    /// Writes what may be written, as far as it goes now; what does not go is for the next flush.
+    pub(super) fn write_ready<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) {
+        let _ = self.poll_flush(cx, to);
     }
 
     /// Bytes that may be written and were not.

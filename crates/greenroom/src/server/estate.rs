@@ -331,6 +331,11 @@ impl Estate {
         door
     }
 
+    /// Where clients live.
+    pub(super) fn threads(&self) -> &Threads {
+        &self.ground.threads
+    }
+
     /// A station without a place stays for those who are with it.
     async fn end_when_left(self: Arc<Self>, station: Arc<Station>) {
         // Whoever read the old routes just now is with it when this is over.

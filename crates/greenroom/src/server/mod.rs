@@ -94,7 +94,6 @@ pub fn run(loaded: Loaded, recipe: Recipe) -> u8 {
     let code = runtime.block_on(house(Arc::new(config), site, log.clone()));
     crate::supervise::errand::end_all();
     log.flush();
-    // Connections that are left have had their time: the process ends with them.
     runtime.shutdown_background();
     code
 }
@@ -171,6 +170,7 @@ async fn house(config: Arc<Config>, site: Site, log: Log) -> u8 {
     } else {
         stop::serve(&house).await
     };
+    stop::cut(&house).await;
     if let Some(tracer) = house.registry.tracer() {
         tracer.flush().await;
     }

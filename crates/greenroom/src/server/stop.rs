@@ -3,6 +3,7 @@
 //! 1. Whoever is held is refused with 503, at once; so is whoever still comes.
 //! 2. The relayed are closed as `[drain]` says, within the grace (in `drains`).
 //! 3. The child gets TERM, its grace, and KILL (in `child`).
+//! 4. Whoever is left, as it has not answered its Close, is cut, and has its line in the ledger.
 //!
 //! HUP of a house without a child is a reload where there is a file to read, unless a terminal is gone.
 //! Ctrl-C and Ctrl-\ at a terminal that the child has are INT and QUIT, told by its
@@ -199,6 +200,13 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
         () = tokio::time::sleep(HURRY_MAX) => Emptied::Closed,
         _ = signals.again() => Emptied::Cut,
     }
+}
+
+/// Cuts who is left, as all time is over: clients that have not answered their Close, or have said nothing at all. Each
+/// is told of and counted, so that what was accepted is what was closed.
+pub(super) async fn cut(house: &House) {
+    house.registry.set_over();
+    house.estate.threads().end().await;
 }
 
 /// Says that it stops, and who is there.

@@ -14,7 +14,7 @@ use super::super::source::Place;
 use super::super::written::{Field, Limits, Number, Texts, is_secret, join};
 use super::Checker;
 use crate::head::{is_hop_by_hop, is_token};
-use crate::telemetry::is_safe;
+use crate::known::is_plain;
 
 const EXAMPLE: &str = "write \"header:NAME\" with a header that something in front of greenroom sets, such as \"header:X-Auth-Request-User\"";
 
@@ -137,12 +137,12 @@ fn tag(text: &str) -> Result<Tag, String> {
                 && name.bytes().all(legal)
                 && !value.is_empty()
                 && value.len() <= USER_MAX
-                && value.chars().all(is_safe) =>
+                && value.chars().all(is_plain) =>
         {
             Ok(Tag::Fixed(text.to_owned()))
         }
         _ => Err(format!(
-            "{text:?} is no tag: write \"name=value\", with letters, digits and -._ in the name and at most {USER_MAX} bytes of value, or \"header:NAME\""
+            "{text:?} is no tag: write \"name=value\", with letters, digits and -._ in the name and at most {USER_MAX} bytes of value that can be seen, or \"header:NAME\""
         )),
     }
 }
@@ -191,7 +191,18 @@ mod tests {
         assert_eq!(tag("plan=free"), Ok(Tag::Fixed("plan=free".into())));
         assert_eq!(tag("note=a=b c"), Ok(Tag::Fixed("note=a=b c".into())));
         let long = format!("a={}", "b".repeat(USER_MAX + 1));
-        for text in ["", "plan", "=x", "plan=", "a b=c", "a=\u{1b}", "cookie:x", &long] {
+        for text in [
+            "",
+            "plan",
+            "=x",
+            "plan=",
+            "a b=c",
+            "a=\u{1b}",
+            "a=b\u{a0}",
+            "a=\u{200b}",
+            "cookie:x",
+            &long,
+        ] {
             assert!(tag(text).is_err(), "{text}");
         }
     }

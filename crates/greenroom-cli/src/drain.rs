@@ -175,8 +175,12 @@ fn line(drain: &DrainReport) -> String {
         0 => String::new(),
         left => format!(", the last is told in {:.1} s", left as f64 / 1000.0),
     };
+    let alone = match &*drain.left_alone {
+        [] => String::new(),
+        names => format!("; set by hand, and left as it is: the gate of {}", names.join(", ")),
+    };
     report::safe_line(&format!(
-        "drain {} ({}) of {}: {}; of {} connections {} are chosen, {} told to close, {} closed{left}",
+        "drain {} ({}) of {}: {}; of {} connections {} are chosen, {} told to close, {} closed{left}{alone}",
         drain.id, drain.kind, drain.of, drain.state, drain.matching, drain.connections, drain.told, drain.closed,
     ))
 }

@@ -4,10 +4,7 @@
 
 mod common;
 
-use std::{
-    io::Read as _,
-    time::{Duration, Instant},
-};
+use std::{io::Read as _, time::Duration};
 
 use common::{
     Ledger, fixture, one_at_a_time,
@@ -24,10 +21,9 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What a client saw of its end, and when.
+/// What a client saw of its end.
 #[derive(Debug)]
 struct Seen {
-    at: Instant,
     code: u16,
     reason: String,
 }
@@ -61,25 +57,27 @@ async fn relayed(address: &str) -> TcpStream {
 /// Waits for the Close, answers it, and waits for the end.
 async fn seen(mut client: TcpStream) -> Seen {
     let start = [client.read_u8().await.unwrap(), client.read_u8().await.unwrap()];
-    let at = Instant::now();
     assert_eq!(start[0], 0x88, "a Close");
     let mut payload = vec![0; start[1].into()];
     client.read_exact(&mut payload).await.unwrap();
     client.write_all(&masked(0x88, &payload)).await.unwrap();
     let _ = client.read_to_end(&mut Vec::new()).await; // a FIN, or a reset once greenroom is gone
     Seen {
-        at,
         code: u16::from_be_bytes([payload[0], payload[1]]),
         reason: String::from_utf8(payload[2..].to_vec()).unwrap(),
     }
 }
 
-/// How many fall into each fifth of the time.
-fn fifths(all: &[Seen], since: Instant, window: Duration) -> [usize; 5] {
+/// How many of those closed by a drain, by greenroom's own word, fall into each fifth of the time after its beginning.
+fn fifths(events: &[Value], window: Duration) -> [usize; 5] {
+    let at = |event: &Value| event["at"].as_f64().unwrap();
+    let since = at(events.iter().find(|event| event["event"] == "stopping").unwrap());
     let mut fifths = [0; 5];
-    for seen in all {
-        let part = seen.at.saturating_duration_since(since).as_secs_f64() / window.as_secs_f64() * 5.0;
-        fifths[(part as usize).min(4)] += 1;
+    for event in events {
+        if event["event"] == "closed" && event["cause"] == "drained" {
+            let part = (at(event) - since) / window.as_secs_f64() * 5.0;
+            fifths[(part as usize).min(4)] += 1;
+        }
     }
     fifths
 }
@@ -106,7 +104,7 @@ fn at_term_a_thousand_clients_are_closed_evenly_over_the_window_each_with_code_a
     );
     rig.greenroom.wait_for_event("ready", SOON);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (all, told) = runtime.block_on(async {
+    let all = runtime.block_on(async {
         let mut clients = Vec::new();
         for _ in 0..CLIENTS / 50 {
             let some: Vec<_> = (0..50)
@@ -121,19 +119,20 @@ fn at_term_a_thousand_clients_are_closed_evenly_over_the_window_each_with_code_a
                 clients.push(one.await.unwrap());
             }
         }
-        let told = Instant::now();
         rig.greenroom.signal(Signal::TERM);
         let closes: Vec<_> = clients.into_iter().map(|client| tokio::spawn(seen(client))).collect();
         let mut all = Vec::new();
         for close in closes {
             all.push(close.await.unwrap());
         }
-        (all, told)
+        all
     });
     assert_eq!(rig.greenroom.wait_exit_code(SOON), 0, "{}", rig.greenroom.stderr());
-    let fifths = fifths(&all, told, WINDOW);
+    let stopped = rig.greenroom.wait_for_event("stopped", SOON);
+    let fifths = fifths(&rig.greenroom.events(), WINDOW);
     println!("closes in each fifth of the window: {fifths:?}");
-    assert!(fifths.iter().all(|count| (100..=300).contains(count)), "{fifths:?}");
+    assert_eq!(fifths.iter().sum::<usize>(), CLIENTS, "each has its line: {fifths:?}");
+    assert!(fifths.iter().all(|count| (170..=230).contains(count)), "{fifths:?}");
     assert!(
         all.iter()
             .all(|seen| seen.code == 1012 && seen.reason.starts_with("a new version is coming "))
@@ -143,7 +142,6 @@ fn at_term_a_thousand_clients_are_closed_evenly_over_the_window_each_with_code_a
     hints.sort_unstable();
     hints.dedup();
     assert!(hints.len() > 700, "each its own time to come back: {}", hints.len());
-    let stopped = rig.greenroom.wait_for_event("stopped", SOON);
     assert_eq!(stopped["closed"]["drained"], CLIENTS, "{stopped}");
     assert_eq!(stopped["closed"]["internal"], Value::Null, "{stopped}");
     assert_eq!(marked(&mark), [], "no process is left");
@@ -185,7 +183,11 @@ fn told(rig: &Rig, args: &[&str]) -> Value {
 #[test]
 fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
     let stub = Stub::listen();
-    let rig = serve(&stub, "", "[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-B\"]");
+    let rig = serve(
+        &stub,
+        "",
+        "[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-B\"]",
+    );
     let come = |fields: &str| {
         let mut client = Raw::connect(&rig.address);
         client.send(common::raw::upgrade(fields));
@@ -195,7 +197,9 @@ fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
         (client, backend)
     };
     let _clients = (come("X-User: a\r\nX-B: 1\r\n"), come("X-User: a tag=x-b\r\n"));
-    until("both are relayed", || told(&rig, &["ps", "--state", "relaying"])["total"] == 2);
+    until("both are relayed", || {
+        told(&rig, &["ps", "--state", "relaying"])["total"] == 2
+    });
     let drain = |filter: Value| {
         let (status, drain) = rig.post("/v1/drain", &json!({"filter": filter, "window": "1h"}));
         assert_eq!(drain["matching"], 1, "{filter}: {drain}");
@@ -211,7 +215,10 @@ fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
     assert_eq!(drain(two), (200, second.1, second.2));
     rig.tell(&["drain", "--cancel", &first.1.to_string()]);
     let again = drain(json!({"user": "a", "tag": "x-b"}));
-    assert!(again.0 == 201 && again.1 > second.1, "one that is over is no more the same: {again:?}");
+    assert!(
+        again.0 == 201 && again.1 > second.1,
+        "one that is over is no more the same: {again:?}"
+    );
 }
 
 #[test]
@@ -579,6 +586,12 @@ fn drains_are_bounded_leave_a_gate_by_hand_alone_and_a_stop_takes_over_what_they
     );
     assert!(drain(2, &[]).status.success(), "the same as one under way is none more");
     assert_eq!(rig.status()["by_hand"]["gate"], "hold", "somebody has set it");
+    let first = told(&rig, &["drain", "--list"])["drains"][0].clone();
+    assert_eq!(
+        first["left_alone"],
+        serde_json::json!(["app"]),
+        "and the drain says so: {first}"
+    );
     rig.tell(&["drain", "--cancel", "1"]);
     rig.greenroom
         .wait_for(|event| event["event"] == "drained" && event["cancelled"] == true, SOON);
@@ -602,4 +615,50 @@ fn drains_are_bounded_leave_a_gate_by_hand_alone_and_a_stop_takes_over_what_they
     assert_eq!(rig.greenroom.wait_exit_code(SOON), 0);
     let stopped = rig.greenroom.wait_for_event("stopped", SOON);
     assert_eq!(stopped["closed"]["drained"], 2, "{stopped}");
+}
+
+/// Two drains that want something of the same gate: the last holds, and at its end the one before.
+#[test]
+fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say_so() {
+    let stub = Stub::listen();
+    let rig = serve(&stub, "", "");
+    let clients = crowd(&rig, &stub, 2);
+    let drain = |percent: &str, new: &str| {
+        told(
+            &rig,
+            &["drain", "--all", "--window", "1h", "--percent", percent, "--new", new],
+        )
+    };
+    let gate = |hand: &str, by: &str| {
+        rig.until(&format!("{hand} by {by}"), |status| {
+            status["by_hand"]["gate"] == hand && status["by_hand"]["by"] == by
+        });
+    };
+    assert_eq!(drain("10", "hold")["left_alone"], Value::Null);
+    gate("hold", "drain 1");
+    assert_eq!(drain("20", "refuse")["left_alone"], Value::Null);
+    gate("refuse", "drain 2");
+    assert_eq!(drain("30", "hold")["left_alone"], Value::Null);
+    gate("hold", "drain 3");
+    rig.tell(&["drain", "--cancel", "2"]);
+    rig.tell(&["drain", "--cancel", "3"]);
+    gate("hold", "drain 1");
+    rig.tell(&["open"]);
+    let listed = told(&rig, &["drain", "--list"]);
+    assert_eq!(
+        listed["drains"][0]["left_alone"],
+        serde_json::json!(["app"]),
+        "{listed}"
+    );
+    assert_eq!(listed["drains"][1]["left_alone"], Value::Null, "it is over: {listed}");
+    assert!(rig.status()["by_hand"].is_null());
+    rig.tell(&["shut"]);
+    let text = rig.say(&["drain", "--all", "--window", "1h", "--new", "hold"]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.contains("set by hand, and left as it is: the gate of app"),
+        "{text}"
+    );
+    assert_eq!(rig.status()["by_hand"]["gate"], "refuse");
+    drop(clients);
 }

@@ -150,6 +150,43 @@ fn at_its_limit_a_users_oldest_websocket_gives_way_once_it_is_a_second_old() {
     assert_eq!(replaced(), 1);
 }
 
+/// The one that is open goes when the new one is let in, and not for one that its backend refuses.
+#[test]
+fn a_websocket_that_its_backend_refuses_closes_no_other_of_its_user() {
+    let house = House::pushed(known(1, OnLimit::CloseOldest));
+    house.ready();
+    let (mut first, mut behind) = relayed(&house, of("ann"));
+    let mut new = None;
+    until("the first is a second old", || {
+        let before = house.refused("connections_of_user");
+        let client = house.client_with(of("ann"));
+        let mut backend = None;
+        until("it is dialled or refused", || {
+            backend = house.stub.try_accept();
+            backend.is_some() || house.refused("connections_of_user") > before
+        });
+        new = backend.map(|backend| (client, backend));
+        new.is_some()
+    });
+    let (mut client, mut backend) = new.unwrap();
+    backend.head();
+    refused(
+        &mut house.client_with(of("ann")),
+        "429 Too Many Requests",
+        "connections_of_user",
+    );
+    backend.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 403 "));
+    house.wait_for(State::Dialing, 0);
+    first.send(masked(0x81, b"still here"));
+    assert_eq!(behind.frame(), (0x81, b"still here".to_vec()));
+    behind.send([0x81, 1, b'x']);
+    assert_eq!(first.frame(), (0x81, b"x".to_vec()), "and no Close");
+    let third = comes_in(&house);
+    assert!(third.is_some(), "there is room for another try");
+    assert_eq!(first.close_frame().0, 1008);
+}
+
 /// One that waits gives way too, and as it has no 101 yet it hears what a refused one does.
 #[test]
 fn a_websocket_that_waits_gives_way_with_a_429() {

@@ -19,7 +19,7 @@ use common::{
 use greenroom::registry::{Closed, Record};
 use greenroom_core::{
     event::{CloseCause, State},
-    limits::WATCH_EVERY,
+    limits::{CLOSE_HANDSHAKE, WATCH_EVERY},
     watch::{Ping, PingBackend, Rule, Slow},
 };
 
@@ -523,4 +523,25 @@ fn a_client_that_reads_on_is_not_slow_however_much_waits_for_it() {
     assert_eq!(record.state().0, State::Relaying);
     drop(client);
     floods.join().unwrap();
+}
+
+/// What is kept back of a client, as it may be an answer to greenroom's own ping, has not passed to the backend: that hears of
+/// an end of greenroom's own as anybody does, and the client's Close is seen behind it.
+#[test]
+fn at_an_own_end_half_an_answer_keeps_neither_the_backends_close_back_nor_the_clients_from_being_seen() {
+    let house = house(Rule {
+        ping: ping(QUICK, LONG, PingBackend::No),
+        lifetime: Some(4 * SECOND),
+        ..Rule::default()
+    });
+    let (mut client, mut backend) = relayed(&house);
+    let pong = masked(0x8a, &pinged(&mut client));
+    client.send([&masked(0x82, b"x")[..], &pong[..9]].concat());
+    assert_eq!(backend.frame(), (0x82, b"x".to_vec()));
+    assert_eq!(backend.close_frame().0, 1001);
+    assert_eq!(client.close_frame().0, 1001);
+    let since = Instant::now();
+    client.send([&pong[9..], &masked(0x88, &close(1001, ""))[..]].concat());
+    assert_eq!(client.rest(), b"");
+    assert!(since.elapsed() < CLOSE_HANDSHAKE, "its Close was seen");
 }

@@ -5,8 +5,11 @@
 //! in: not before the oldest has been there, and has had its 101, for [`FIRST_SECOND`], as many clients reconnect at once when they are closed, and
 //! two of them would drive each other out for ever. Who was told to go is counted apart until it has gone.
 //!
+//! One that is open goes only when the new one is let in ([`Users::let_in`]), as its backend may refuse that; until then the
+//! new one is over the limit, and counted apart too. One that still waits itself has nothing to lose, and goes at once.
+//!
 //! Bounded by the connections that there are: a user without any is forgotten. Under a limit of N a user has at most
-//! N WebSockets that were not told to go, and N that were.
+//! N WebSockets that stay, and N that were told to go or are over it.
 
 use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
@@ -51,15 +54,28 @@ pub struct Users<T> {
 #[derive(Debug)]
 struct User<T> {
     open: BTreeMap<Seat, Open<T>>,
-    /// So many of them were told to go: the first ones.
+    /// So many of them were told to go.
     going: usize,
+    /// So many are over the limit until they are let in.
+    over: usize,
 }
 
 #[derive(Debug)]
 struct Open<T> {
     since: Time,
-    is_going: bool,
+    stand: Stand,
     it: T,
+}
+
+/// How it stands with one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// It has its place.
+    Firm,
+    /// It is not let in yet, and came when the user had so many already.
+    Over(usize),
+    /// It was told to go.
+    Going,
 }
 
 impl<T> Default for Users<T> {
@@ -72,10 +88,11 @@ impl<T> Default for Users<T> {
 }
 
 impl<T> Users<T> {
-    /// A WebSocket of this user comes. Where it may, its end is told by [`Users::leave`].
+    /// A WebSocket of this user comes. Where it may, its end is told by [`Users::leave`], and before that, once it has its 101,
+    /// [`Users::let_in`].
     ///
-    /// `switched` says of another one since when it has its 101, if it has one. `go` tells it to go, and whether it heard:
-    /// one that cannot hear it stays, and the new one is refused.
+    /// `switched` says of another one since when it has its 101, if it has one. `go` tells one that has none to go, and whether
+    /// it heard: one that cannot hear it stays, and the new one is refused.
     pub fn come(
         &mut self,
         now: Time,
@@ -85,23 +102,42 @@ impl<T> Users<T> {
         switched: impl FnOnce(&T) -> Option<Time>,
         go: impl FnOnce(&T) -> bool,
     ) -> Result<Seat, Full> {
-        if let (Some(rule), Some(known)) = (rule, self.known.get_mut(user)) {
-            known.make_room(now, rule, switched, go)?;
-        }
+        let stand = match (rule, self.known.get_mut(user)) {
+            (Some(rule), Some(known)) => known.make_room(now, rule, switched, go)?,
+            (None, _) | (_, None) => Stand::Firm,
+        };
         let seat = Seat(self.next);
         self.next += 1;
         let known = self.known.entry(Arc::clone(user)).or_insert(User {
             open: BTreeMap::new(),
             going: 0,
+            over: 0,
         });
-        let open = Open {
-            since: now,
-            is_going: false,
-            it,
-        };
-        known.open.insert(seat, open);
-        known.check();
+        known.open.insert(seat, Open { since: now, stand, it });
+        known.count();
         Ok(seat)
+    }
+
+    /// It has its 101. Where it was over the limit, and the user has too many still, `go` tells the oldest that is open to go.
+    pub fn let_in(&mut self, user: &Arc<str>, seat: Seat, go: impl FnOnce(&T)) {
+        let Some(known) = self.known.get_mut(user) else {
+            return;
+        };
+        let Some(open) = known.open.get_mut(&seat) else {
+            return;
+        };
+        let Stand::Over(most) = open.stand else { return };
+        open.stand = Stand::Firm;
+        known.count();
+        if known.firm() <= most {
+            return;
+        }
+        let mut others = known.open.iter_mut().filter(|(other, _)| **other != seat);
+        if let Some((_, oldest)) = others.find(|(_, open)| open.stand == Stand::Firm) {
+            go(&oldest.it);
+            oldest.stand = Stand::Going;
+        }
+        known.count();
     }
 
     /// It has ended.
@@ -109,23 +145,19 @@ impl<T> Users<T> {
         let btree_map::Entry::Occupied(mut known) = self.known.entry(Arc::clone(user)) else {
             return;
         };
-        if let Some(open) = known.get_mut().open.remove(&seat)
-            && open.is_going
-        {
-            known.get_mut().going -= 1;
-        }
-        known.get().check();
+        known.get_mut().open.remove(&seat);
+        known.get_mut().count();
         if known.get().open.is_empty() {
             known.remove();
         }
     }
 
-    /// How many WebSockets a user has, and how many of them were told to go.
+    /// How many WebSockets a user has, how many of them were told to go, and how many are over the limit until they are let in.
     #[must_use]
-    pub fn of(&self, user: &str) -> (usize, usize) {
+    pub fn of(&self, user: &str) -> (usize, usize, usize) {
         self.known
             .get(user)
-            .map_or((0, 0), |known| (known.open.len(), known.going))
+            .map_or((0, 0, 0), |known| (known.open.len(), known.going, known.over))
     }
 
     /// How many users have one.
@@ -136,41 +168,55 @@ impl<T> Users<T> {
 }
 
 impl<T> User<T> {
-    /// Makes room for one more, if there is none.
+    /// Makes room for one more, if there is none, or says that there will be.
     fn make_room(
         &mut self,
         now: Time,
         rule: Rule,
         switched: impl FnOnce(&T) -> Option<Time>,
         go: impl FnOnce(&T) -> bool,
-    ) -> Result<(), Full> {
-        if self.open.len() - self.going < rule.most {
-            return Ok(());
-        }
+    ) -> Result<Stand, Full> {
+        let Some(too_many) = (self.open.len() - self.going).checked_sub(rule.most) else {
+            return Ok(Stand::Firm);
+        };
         match rule.on_limit {
             OnLimit::RefuseNew => return Err(Full),
-            OnLimit::CloseOldest if self.going >= rule.most => return Err(Full), // they do not go as fast as others come
+            OnLimit::CloseOldest if self.going + too_many >= rule.most => return Err(Full), // they do not go as fast as others come
             OnLimit::CloseOldest => {}
         }
-        let Some(oldest) = self.open.values_mut().find(|open| !open.is_going) else {
+        // Before it so many others have come that each will cost an older one its place.
+        let mut staying = self.open.values_mut().filter(|open| open.stand != Stand::Going);
+        let Some(oldest) = staying.nth(too_many) else {
             return Err(Full);
         };
         let is_young = |since: Time| now.since(since) < FIRST_SECOND;
-        if is_young(oldest.since) || switched(&oldest.it).is_some_and(is_young) || !go(&oldest.it) {
+        let since = switched(&oldest.it);
+        if is_young(oldest.since) || since.is_some_and(is_young) {
             return Err(Full);
         }
-        oldest.is_going = true;
-        self.going += 1;
-        Ok(())
+        if since.is_some() {
+            return Ok(Stand::Over(rule.most));
+        }
+        if !go(&oldest.it) {
+            return Err(Full);
+        }
+        let before = std::mem::replace(&mut oldest.stand, Stand::Going);
+        self.count();
+        Ok(before) // it has the place of that one, as far as that had one
     }
 
-    fn check(&self) {
-        debug_assert_eq!(
-            self.going,
-            self.open.values().take_while(|open| open.is_going).count(),
-            "those that were told to go are the first"
+    /// Those that stay.
+    fn firm(&self) -> usize {
+        self.open.len() - self.going - self.over
+    }
+
+    fn count(&mut self) {
+        let count = |is: fn(Stand) -> bool| self.open.values().filter(|open| is(open.stand)).count();
+        let (going, over) = (
+            count(|stand| stand == Stand::Going),
+            count(|stand| matches!(stand, Stand::Over(_))),
         );
-        debug_assert_eq!(self.going, self.open.values().filter(|open| open.is_going).count());
+        (self.going, self.over) = (going, over);
     }
 }
 
@@ -192,15 +238,25 @@ mod tests {
         Some(Rule { most, on_limit })
     }
 
-    /// A WebSocket that has its 101 at once, and hears what it is told.
+    /// A WebSocket that has its 101 at once, and hears what it is told: its seat, and who went for it.
     fn come(users: &mut Users<u64>, ms: u64, user: &str, rule: Option<Rule>) -> (Result<Seat, Full>, Option<u64>) {
+        let come = comes(users, ms, user, rule);
+        let told = come.ok().and_then(|seat| let_in(users, user, seat));
+        (come, told)
+    }
+
+    /// The same before its 101; all others have theirs.
+    fn comes(users: &mut Users<u64>, ms: u64, user: &str, rule: Option<Rule>) -> Result<Seat, Full> {
+        let switched = |&since: &u64| Some(at(since));
+        users.come(at(ms), &user.into(), rule, ms, switched, |_| {
+            panic!("all have their 101")
+        })
+    }
+
+    fn let_in(users: &mut Users<u64>, user: &str, seat: Seat) -> Option<u64> {
         let told = Cell::new(None);
-        let go = |it: &u64| {
-            told.set(Some(*it));
-            true
-        };
-        let come = users.come(at(ms), &user.into(), rule, ms, |&since| Some(at(since)), go);
-        (come, told.get())
+        users.let_in(&user.into(), seat, |&it| told.set(Some(it)));
+        told.get()
     }
 
     #[test]
@@ -212,7 +268,7 @@ mod tests {
         assert!(come(&mut users, 2, "bob", rule).0.is_ok(), "another user");
         users.leave(&ANN.into(), first.unwrap());
         assert!(come(&mut users, 3, ANN, rule).0.is_ok());
-        assert_eq!((users.of(ANN), users.count()), ((2, 0), 2));
+        assert_eq!((users.of(ANN), users.count()), ((2, 0, 0), 2));
     }
 
     #[test]
@@ -223,7 +279,7 @@ mod tests {
         }
         assert_eq!(come(&mut users, 999, ANN, rule), (Err(Full), None));
         assert_eq!(come(&mut users, 1_000, ANN, rule).1, Some(0));
-        assert_eq!(users.of(ANN), (3, 1));
+        assert_eq!(users.of(ANN), (3, 1, 0));
         assert_eq!(
             come(&mut users, 1_499, ANN, rule),
             (Err(Full), None),
@@ -244,55 +300,117 @@ mod tests {
         let just = |_: &u64| Some(at(29_500));
         assert_eq!(users.come(at(30_000), &ann, rule, 0, just, |_| true), Err(Full));
         assert_eq!(users.come(at(40_000), &ann, rule, 0, |_| None, |_| false), Err(Full));
-        assert_eq!(users.of(ANN), (1, 0));
+        assert_eq!(users.of(ANN), (1, 0, 0));
         assert!(
             users.come(at(40_000), &ann, rule, 0, |_| None, |_| true).is_ok(),
             "held all the while"
         );
     }
 
+    #[test]
+    fn nobody_goes_for_one_that_is_not_let_in() {
+        let (mut users, rule) = (Users::default(), rule(2, OnLimit::CloseOldest));
+        for ms in [0, 1] {
+            assert!(come(&mut users, ms, ANN, rule).0.is_ok());
+        }
+        let refused = comes(&mut users, 2_000, ANN, rule).unwrap();
+        let other = comes(&mut users, 2_001, ANN, rule).unwrap();
+        assert_eq!(users.of(ANN), (4, 0, 2), "over the limit, both");
+        assert_eq!(
+            comes(&mut users, 2_002, ANN, rule),
+            Err(Full),
+            "and no more than it may have"
+        );
+        users.leave(&ANN.into(), refused); // its backend said 403
+        assert_eq!(users.of(ANN), (3, 0, 1));
+        assert_eq!(let_in(&mut users, ANN, other), Some(0));
+        assert_eq!(let_in(&mut users, ANN, other), None, "once");
+        assert_eq!(users.of(ANN), (3, 1, 0));
+    }
+
+    #[test]
+    fn nobody_goes_for_one_that_is_let_in_when_there_is_room_again() {
+        let (mut users, rule) = (Users::default(), rule(1, OnLimit::CloseOldest));
+        let (first, _) = come(&mut users, 0, ANN, rule);
+        let second = comes(&mut users, 2_000, ANN, rule).unwrap();
+        users.leave(&ANN.into(), first.unwrap());
+        assert_eq!(let_in(&mut users, ANN, second), None);
+        assert_eq!(users.of(ANN), (1, 0, 0));
+    }
+
     /// Any order of comings and goings, under limits that change: the bounds hold, the order of going is that of
     /// coming, and when all have gone nothing is left.
     #[test]
     fn whatever_comes_and_goes_the_bounds_hold_and_nothing_is_left() {
-        for seed in 0..200 {
-            let mut state = seed;
-            let mut draw = |most: u64| {
-                state = splitmix64(state);
-                state % most
-            };
-            let (mut users, mut open, mut now) = (Users::default(), Vec::new(), 0);
-            let most = 1 + usize::try_from(draw(4)).unwrap();
-            for step in 0..300_u64 {
-                now += draw(700);
-                let user = ["ann", "bob", "cy"][usize::try_from(draw(3)).unwrap()];
-                if draw(3) == 0 && !open.is_empty() {
-                    let index = usize::try_from(draw(open.len() as u64)).unwrap();
-                    let (user, seat, _): (&str, Seat, u64) = open.swap_remove(index);
-                    users.leave(&user.into(), seat);
-                    continue;
-                }
-                let on_limit = [OnLimit::RefuseNew, OnLimit::CloseOldest][usize::try_from(draw(2)).unwrap()];
-                let before = users.of(user);
-                let (come, told) = come(&mut users, now, user, rule(most, on_limit));
-                match come {
-                    Ok(seat) => open.push((user, seat, now)),
-                    Err(Full) => assert_eq!(users.of(user), before, "seed {seed}, step {step}"),
-                }
-                let (all, going) = users.of(user);
-                assert!(all - going <= most && going <= most, "seed {seed}, step {step}");
-                if let Some(told) = told {
-                    assert!(now - told >= 1_000, "seed {seed}, step {step}");
-                }
-            }
-            let sum = |users: &Users<u64>| ["ann", "bob", "cy"].map(|user| users.of(user).0).iter().sum::<usize>();
-            assert_eq!(sum(&users), open.len(), "seed {seed}");
-            for (user, seat, _) in open {
-                users.leave(&user.into(), seat);
-                users.leave(&user.into(), seat); // twice is once
-            }
-            assert_eq!(users.count(), 0, "seed {seed}");
+        for seed in 0..500 {
+            any_order(seed);
         }
         assert_eq!(FIRST_SECOND, Duration::from_secs(1));
+    }
+
+    /// One of them: who it is, when it came, when it had its 101, and whether it was told to go.
+    type One = std::rc::Rc<(u64, Cell<Option<u64>>, Cell<bool>)>;
+
+    fn any_order(seed: u64) {
+        let mut state = seed;
+        let mut draw = |most: u64| {
+            state = splitmix64(state);
+            state % most
+        };
+        let (mut users, mut open, mut now) = (Users::<One>::default(), Vec::new(), 0);
+        let most = 1 + usize::try_from(draw(4)).unwrap();
+        for step in 0..300_u64 {
+            now += draw(700);
+            let user = ["ann", "bob", "cy"][usize::try_from(draw(3)).unwrap()];
+            let what = draw(6);
+            let index = usize::try_from(draw(open.len().max(1) as u64)).unwrap();
+            let go = |it: &One| {
+                let since = it.1.get().unwrap_or(it.0);
+                assert!(!it.2.replace(true) && now - since >= 1_000, "seed {seed}, step {step}");
+                true
+            };
+            if what < 2 && !open.is_empty() {
+                let (user, seat, _): (&str, Seat, One) = open.swap_remove(index);
+                users.leave(&user.into(), seat);
+            } else if what < 4 && !open.is_empty() {
+                let (user, seat, it): &(&str, Seat, One) = &open[index];
+                if it.1.get().is_none() && !it.2.get() {
+                    it.1.set(Some(now));
+                    users.let_in(&(*user).into(), *seat, |it| assert!(go(it)));
+                }
+            } else {
+                let on_limit = [OnLimit::RefuseNew, OnLimit::CloseOldest][usize::try_from(draw(2)).unwrap()];
+                let before = users.of(user);
+                let it = One::new((now, Cell::new(None), Cell::new(false)));
+                let switched = |it: &One| it.1.get().map(at);
+                match users.come(
+                    at(now),
+                    &user.into(),
+                    rule(most, on_limit),
+                    One::clone(&it),
+                    switched,
+                    go,
+                ) {
+                    Ok(seat) => open.push((user, seat, it)),
+                    Err(Full) => assert_eq!(users.of(user), before, "seed {seed}, step {step}"),
+                }
+            }
+            for user in ["ann", "bob", "cy"] {
+                let (all, going, over) = users.of(user);
+                assert!(
+                    all - going - over <= most && all <= 2 * most,
+                    "seed {seed}, step {step}"
+                );
+                let told = open.iter().filter(|(other, _, it)| *other == user && it.2.get());
+                assert_eq!(told.count(), going, "seed {seed}, step {step}");
+            }
+        }
+        let sum = |users: &Users<One>| ["ann", "bob", "cy"].map(|user| users.of(user).0).iter().sum::<usize>();
+        assert_eq!(sum(&users), open.len(), "seed {seed}");
+        for (user, seat, _) in open {
+            users.leave(&user.into(), seat);
+            users.leave(&user.into(), seat); // twice is once
+        }
+        assert_eq!(users.count(), 0, "seed {seed}");
     }
 }

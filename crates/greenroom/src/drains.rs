@@ -9,7 +9,7 @@
 //! No connection has a timer of its own for it: a relay finds the notice at its next turn, and is woken for it.
 //! The connection's own task closes both sides and names the cause.
 //!
-//! Bounded by `DRAINS_MAX` drains by command, and as many that are over and still told of.
+//! Bounded by `DRAINS_MAX` drains by command, and `DRAINS_KEPT` that are over and still told of.
 
 mod course;
 mod stop;
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use greenroom_core::drain::{close_reason, retry_after_ms, seed_for};
 use greenroom_core::event::{CloseCause, Refusal};
-use greenroom_core::limits::{DRAINS_MAX, RETRY_AFTER_SECONDS};
+use greenroom_core::limits::{DRAINS_KEPT, DRAINS_MAX, RETRY_AFTER_SECONDS};
 
 use crate::config::Manner;
 use crate::registry::{Close, Notice, Record, Registry};
@@ -75,7 +75,7 @@ impl Drains {
             return Ok((same, false));
         }
         let over = all.iter().filter(|course| !course.is_under_way()).count();
-        if over >= DRAINS_MAX
+        if over >= DRAINS_KEPT
             && let Some(oldest) = all.iter().position(|course| !course.is_under_way())
         {
             all.remove(oldest);
@@ -83,6 +83,7 @@ impl Drains {
         let place = all.iter().position(|other| other.id > id).unwrap_or(all.len());
         all.insert(place, Arc::clone(&course));
         drop(all);
+        course.hand_gates(course.ask.new); // now, so that whoever asks a gate behind this is told of it
         tokio::spawn(Arc::clone(&course).run(plan, self.log.clone()));
         Ok((course, true))
     }
@@ -121,7 +122,7 @@ impl Drains {
     }
 }
 
-/// Leaves the notice. Where nobody would take it, the connection is over.
+/// Leaves the notice. Nobody takes it where the connection is over, and only there.
 fn close(record: &Record, manner: &Manner, seed: u64, detail: Option<&str>) {
     let hint = retry_after_ms(seed_for(seed, record.number), RETRY_AFTER_SECONDS);
     let notice = Notice::Close(Close {
@@ -132,4 +133,55 @@ fn close(record: &Record, manner: &Manner, seed: u64, detail: Option<&str>) {
         detail: detail.map(Into::into),
     });
     let _ = record.mailbox.tell(notice);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use greenroom_core::drain::Pace;
+    use greenroom_core::gate::Hand;
+    use greenroom_core::wire::CloseCode;
+
+    use super::*;
+    use crate::config::{DrainKind, Limits};
+    use crate::telemetry::Format;
+
+    fn ask(of: u64) -> Ask {
+        Ask {
+            of: format!("older_than={of}s"),
+            kind: DrainKind::Deploy,
+            manner: Manner {
+                pace: Pace::Window(Duration::ZERO),
+                code: CloseCode::RESTART,
+                reason: String::new(),
+            },
+            percent: 100,
+            new: Hand::Auto,
+            gates: Vec::new(),
+        }
+    }
+
+    /// Whoever waits for the end of one learns it, although many others have ended since.
+    #[tokio::test]
+    async fn one_that_is_over_is_told_of_until_as_many_others_are_as_are_kept() {
+        let log = Log::start(Format::Json);
+        let registry = Registry::new(log.clone(), 64, &Limits::default());
+        let drains = Drains::new(&registry, &log, 7);
+        for of in 0..=DRAINS_KEPT as u64 {
+            let (course, is_new) = drains.begin(ask(of), |_| true).unwrap();
+            assert!(is_new, "{of}");
+            while course.is_under_way() {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(
+            drains.list().len(),
+            DRAINS_KEPT + 1,
+            "the last was not over when it came"
+        );
+        assert_eq!(drains.find(1).unwrap().progress().word(), "drained");
+        drains.begin(ask(0), |_| true).unwrap();
+        assert!(drains.find(1).is_none() && drains.find(2).is_some());
+    }
 }

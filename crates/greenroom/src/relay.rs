@@ -15,6 +15,7 @@ mod beat;
 mod ending;
 mod own;
 mod pipe;
+mod told;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -70,6 +71,8 @@ struct Session {
     down: Pipe,
     /// Messages of greenroom's own that wait for their turn.
     own: own::Waiting,
+    /// It was told to end, and waits for the end of a frame.
+    told: told::Told,
     /// What the client sent before waits until the backend speaks, or for this time.
     waits: Option<Pin<Box<Sleep>>>,
     /// Its part of the house's budget, until the backend has taken that.
@@ -95,6 +98,8 @@ enum End {
     Limit,
     /// It was told to end.
     Close(Close),
+    /// The same, inside a frame that does not end.
+    Cut(Close),
 }
 
 /// Relays one session until its end, and writes the end into the books. What it
@@ -129,6 +134,7 @@ pub(crate) fn run(
         up: Pipe::default(),
         down: Pipe::default(),
         own: None,
+        told: None,
         waits: forward_after(after, before.is_some())
             .map(|time| Box::pin(tokio::time::sleep_until(clock::instant(since + time)))),
         share: None,
@@ -169,7 +175,6 @@ fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) -> impl Futu
             front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
         }
         session.tell_kept();
-        session.let_go_of_beats();
         Box::pin(ending::finish(&front, session, end)).await;
     }
 }
@@ -202,14 +207,21 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>, front: &Front) -> Poll<End> {
         while let Some(notice) = self.entry.record().mailbox.take() {
             match notice {
-                Notice::Close(close) => return Poll::Ready(End::Close(close)),
-                Notice::Send(message) => self.send(message),
+                Notice::Close(close) => {
+                    if let Some(end) = self.told_to_end(close) {
+                        return Poll::Ready(end);
+                    }
+                }
+                Notice::Send(message) => self.send_unless_told(message),
                 Notice::Watch(word) => {
                     if let Some(end) = self.heed(word, front) {
                         return Poll::Ready(end);
                     }
                 }
             }
+        }
+        if let Some(end) = self.end_as_told(cx) {
+            return Poll::Ready(end);
         }
         for direction in [Self::poll_down, Self::poll_up] {
             if let Poll::Ready(then) = direction(self, cx) {
@@ -282,6 +294,9 @@ impl Session {
 
     /// Backend to client.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
+        if self.told.is_some() {
+            return self.poll_down_to_frame_end(cx);
+        }
         if self.own.is_some() {
             return self.poll_down_between(cx);
         }

@@ -6,8 +6,10 @@ use core::time::Duration;
 pub const CLOSE_REASON_MAX: usize = 123;
 /// Bytes of the words that a drain's Closes say, so that the hint when to come back has its room behind them.
 pub const DRAIN_REASON_MAX: usize = CLOSE_REASON_MAX - " retry-after-ms=4294967295".len();
-/// Drains by command under way at one time, and drains that are over and still told of.
+/// Drains by command under way at one time.
 pub const DRAINS_MAX: usize = 16;
+/// Drains that are over and still told of: whoever waits for the end of one asks for it by its number every `DRAIN_LOOK`.
+pub const DRAINS_KEPT: usize = 256;
 /// The longest window of a drain.
 pub const DRAIN_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The most closes in a second that a drain may be told to make.

@@ -306,6 +306,26 @@ impl Relay {
         !self.cutting && !self.backend.closed
     }
 
+    /// Whether greenroom's own Close to the client has to wait: a frame of the backend cuts through, and its end can still come.
+    #[must_use]
+    pub fn close_waits(&self) -> bool {
+        self.cutting && !self.backend.ended
+    }
+
+    /// How many of the bytes that come next from the backend belong to the frame in progress: behind them the Close may stand
+    /// that has to wait.
+    #[must_use]
+    pub fn rest_of_frame(&self, bytes: &[u8]) -> usize {
+        let left = self.from_backend.frame_left();
+        usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()))
+    }
+
+    /// Whether the backend's Close has passed on to the client.
+    #[must_use]
+    pub fn backend_has_closed(&self) -> bool {
+        self.backend.closed
+    }
+
     /// Whether greenroom's own Close may be written to the backend here.
     #[must_use]
     pub fn may_close_backend(&self) -> bool {

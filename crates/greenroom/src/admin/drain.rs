@@ -18,7 +18,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use greenroom_core::drain::Pace;
 use greenroom_core::gate::Hand;
-use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_WINDOW_MAX, DRAINS_MAX};
+use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_WINDOW_MAX, DRAINS_KEPT, DRAINS_MAX};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
@@ -94,6 +94,9 @@ pub struct DrainReport {
     pub age_ms: u64,
     /// Milliseconds until the last is told.
     pub left_ms: u64,
+    /// While it lasts: the backends whose gates do not as `new` says, as somebody has set them by hand, or taken them back since.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left_alone: Vec<String>,
 }
 
 /// Several drains.
@@ -146,7 +149,7 @@ async fn begins(asked: Arc<Asked>, by: By, order: DrainOrder) -> Result<(StatusC
     }
     let (course, is_new) = begun?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(report(&course))))
+    Ok((status, Json(report(&course).await)))
 }
 
 async fn try_begin(asked: &Arc<Asked>, order: &DrainOrder) -> Result<(Arc<Course>, bool), Refused> {
@@ -295,7 +298,8 @@ impl DrainOrder {
     }
 }
 
-fn report(course: &Course) -> DrainReport {
+async fn report(course: &Course) -> DrainReport {
+    let left_alone = course.left_alone().await;
     let (told, closed) = course.counts();
     let now = clock::now();
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -320,11 +324,15 @@ fn report(course: &Course) -> DrainReport {
         } else {
             0
         },
+        left_alone,
     }
 }
 
 async fn list(State(asked): State<Arc<Asked>>) -> Json<DrainList> {
-    let drains = asked.drains.list().iter().map(|course| report(course)).collect();
+    let mut drains = Vec::new();
+    for course in asked.drains.list() {
+        drains.push(report(&course).await);
+    }
     Json(DrainList { drains })
 }
 
@@ -340,13 +348,13 @@ fn find(asked: &Asked, id: Id) -> Result<Arc<Course>, Refused> {
         None => refuse(
             StatusCode::NOT_FOUND,
             format!("there is no drain {id}"),
-            "GET /v1/drains lists those that are under way, and the last that were",
+            format!("GET /v1/drains lists those that are under way, and the last {DRAINS_KEPT} that were"),
         ),
     }
 }
 
 async fn one(State(asked): State<Arc<Asked>>, id: Id) -> Result<Json<DrainReport>, Refused> {
-    Ok(Json(report(&*find(&asked, id)?)))
+    Ok(Json(report(&*find(&asked, id)?).await))
 }
 
 async fn end(State(asked): State<Arc<Asked>>, by: By, id: Id) -> Result<Json<DrainReport>, Refused> {
@@ -357,5 +365,5 @@ async fn end(State(asked): State<Arc<Asked>>, by: By, id: Id) -> Result<Json<Dra
     by.change("cancel", what).of(&asked.log, &found);
     let course = found?;
     course.cancel();
-    Ok(Json(report(&course)))
+    Ok(Json(report(&course).await))
 }

@@ -86,6 +86,8 @@ pub(crate) struct Course {
     /// Of those who were told: over by now.
     over: AtomicUsize,
     closing: Mutex<Vec<Arc<Record>>>,
+    /// Of what was asked for: until it is over, so that no backend is kept longer.
+    gates: Mutex<Vec<Arc<Backend>>>,
     seed: u64,
     progress: watch::Sender<Progress>,
 }
@@ -98,7 +100,7 @@ impl Course {
     pub(super) fn plan(
         id: u64,
         seed: u64,
-        ask: Ask,
+        mut ask: Ask,
         registry: &Registry,
         takes: impl Fn(&Record) -> bool,
     ) -> (Arc<Self>, Plan) {
@@ -122,6 +124,7 @@ impl Course {
             last,
             matching: all.len(),
             chosen: share(all.len(), ask.percent),
+            gates: Mutex::new(std::mem::take(&mut ask.gates)),
             ask,
             told: AtomicUsize::new(0),
             over: AtomicUsize::new(0),
@@ -161,7 +164,6 @@ impl Course {
 
     /// Sees it through.
     pub(super) async fn run(self: Arc<Self>, plan: Plan, log: Log) {
-        self.hand_gates(self.ask.new);
         log.say(Event::Draining {
             drain: self.id,
             kind: self.ask.kind.word(),
@@ -185,6 +187,7 @@ impl Course {
         self.over.store(closed, Ordering::Relaxed);
         self.closing().clear();
         self.hand_gates(Hand::Auto);
+        self.gates().clear();
         log.say(Event::Drained {
             drain: self.id,
             kind: self.ask.kind.word(),
@@ -220,8 +223,8 @@ impl Course {
                 self.forget_over();
             }
         }
-        // Who takes its time has that of a close handshake for each side.
-        let deadline = clock::now() + CLOSE_HANDSHAKE * 2;
+        // Who takes its time has that of a close handshake for each side, and as much for the end of a large frame.
+        let deadline = clock::now() + CLOSE_HANDSHAKE * 3;
         while !self.forget_over() && clock::now() < deadline {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
@@ -237,9 +240,9 @@ impl Course {
     }
 
     /// What the gates do with those who come. One that was set by hand meanwhile, or before, stays as it is.
-    fn hand_gates(&self, hand: Hand) {
+    pub(super) fn hand_gates(&self, hand: Hand) {
         if self.ask.new != Hand::Auto {
-            for backend in &self.ask.gates {
+            for backend in &*self.gates() {
                 backend.inbox.tell(Message::Hand {
                     hand,
                     until: None,
@@ -247,6 +250,27 @@ impl Course {
                 });
             }
         }
+    }
+
+    /// The backends whose gates do not what it wants, as a person has set them by hand, or taken them back since.
+    pub(crate) async fn left_alone(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        if self.ask.new == Hand::Auto || !self.is_under_way() {
+            return left;
+        }
+        let gates = self.gates().clone();
+        for backend in gates {
+            let status = backend.inbox.status().await;
+            let hand = status.and_then(|status| status.by_hand);
+            if self.is_under_way() && !hand.is_some_and(|hand| hand.is_of_drain()) {
+                left.push(backend.name.clone());
+            }
+        }
+        left
+    }
+
+    fn gates(&self) -> MutexGuard<'_, Vec<Arc<Backend>>> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn closing(&self) -> MutexGuard<'_, Vec<Arc<Record>>> {

@@ -1,6 +1,8 @@
 //! The gate by hand: who has said what, and what of it is told.
 //!
 //! Core decides what a hand does. A drain by command sets one for the time that it takes, and never over one that a person has set.
+//! Where several drains want something of the same gate the last one's wish holds, and at its end that of the one before: bounded by
+//! `DRAINS_MAX`. What a person says ends all of their wishes.
 
 use greenroom_core::gate::{Hand, Input, Stage, Trial};
 use greenroom_core::time::Time;
@@ -26,6 +28,9 @@ pub(super) struct Set {
     since: Time,
 }
 
+/// What drains want of a gate, by number: the last that came behind.
+pub(super) type Wishes = Vec<(u64, Hand)>;
+
 /// A gate that is set by hand, as `status` shows it.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema, PartialEq, Eq)]
 pub struct HandStatus {
@@ -40,18 +45,28 @@ pub struct HandStatus {
     pub left_ms: Option<u64>,
 }
 
+impl HandStatus {
+    /// Whether a drain has set it, and no person.
+    pub(crate) fn is_of_drain(&self) -> bool {
+        let number = self.by.strip_prefix("drain ");
+        number.is_some_and(|number| number.parse::<u64>().is_ok())
+    }
+}
+
 impl Driver {
     /// Somebody sets it.
     pub(super) fn take_hand(&mut self, now: Time, hand: Hand, until: Option<Time>, by: SetBy) {
         let before = self.gate.hand().0;
-        let may = match (&by, &self.by_hand) {
-            (SetBy::Admin(_), _) => true,
-            (SetBy::Drain(_), None) => hand != Hand::Auto, // it is not this one's any more
-            (SetBy::Drain(_), Some(set)) => set.by == by,  // its own, to be taken back
+        let (hand, by) = match by {
+            SetBy::Admin(_) => {
+                self.wishes.clear();
+                (hand, by)
+            }
+            SetBy::Drain(id) => match self.wish(id, hand) {
+                Some(wish) => wish,
+                None => return,
+            },
         };
-        if !may {
-            return;
-        }
         if before != hand || self.by_hand.as_ref().is_none_or(|set| set.by != by) {
             self.by_hand = (hand != Hand::Auto).then_some(Set { by, since: now });
         }
@@ -62,6 +77,22 @@ impl Driver {
             self.hand_told = hand;
         }
         self.tell_hand();
+    }
+
+    /// A drain wants this, or nothing any more. Gives what follows, if anything does.
+    fn wish(&mut self, id: u64, hand: Hand) -> Option<(Hand, SetBy)> {
+        self.wishes.retain(|&(other, _)| other != id);
+        let setter = self.by_hand.as_ref().map(|set| &set.by);
+        if matches!(setter, Some(SetBy::Admin(_))) {
+            return None;
+        }
+        if hand != Hand::Auto {
+            self.wishes.push((id, hand));
+        }
+        match self.wishes.last() {
+            Some(&(last, hand)) => Some((hand, SetBy::Drain(last))),
+            None => setter.cloned().map(|by| (Hand::Auto, by)), // its own, taken back
+        }
     }
 
     /// Says so when the hand is another than it was, before what follows from it.

@@ -119,6 +119,7 @@ pub struct Driver {
     /// Who has set the gate by hand, and the hand that was told last.
     by_hand: Option<hand::Set>,
     hand_told: Hand,
+    wishes: hand::Wishes,
     launcher: Launcher,
     /// Each by itself: a table that holds them has room for half as many again.
     clients: HashMap<SessionId, Box<Client>>,
@@ -252,6 +253,7 @@ impl Driver {
             gate: Gate::new(bounds::of(settings), clock::now()),
             by_hand: None,
             hand_told: Hand::Auto,
+            wishes: hand::Wishes::default(),
             clients: HashMap::new(),
             due: BTreeMap::new(),
             away_since: clock::now(),

@@ -305,7 +305,7 @@ impl Waiting {
                 Ok(Order::Accept { next }) => {
                     self.next = next;
                     self.accept(front);
-                    entry.record().accept(clock::now());
+                    entry.accepted();
                 }
                 Ok(Order::Tell { position, next }) => {
                     self.next = next;

@@ -100,6 +100,7 @@ impl Entry {
                 after_ms: millis(now.since(self.record.accepted_at)),
             };
             self.registry.log.say_of(self.of.clone(), relaying);
+            self.is_let_in();
         }
         if next == State::Opening {
             self.visit = None; // it only waits for another request
@@ -149,6 +150,19 @@ impl Entry {
     pub(crate) fn of_user(&mut self, user: &Arc<str>, rule: Option<Rule>) -> Result<(), Full> {
         self.counted_of_user = Some(self.registry.users.come(user, rule, &self.record)?);
         Ok(())
+    }
+
+    /// It has a 101 of greenroom's own.
+    pub(crate) fn accepted(&self) {
+        self.record.accept(clock::now());
+        self.is_let_in();
+    }
+
+    /// It has its place: another of its user may have to give way.
+    fn is_let_in(&self) {
+        if let Some(counted) = &self.counted_of_user {
+            counted.let_in();
+        }
     }
 
     /// Its line in the books.

@@ -4,7 +4,8 @@
 //! the books and leaves a notice there; the connection's task takes it at its next turn, and is woken for it. Nobody
 //! else touches its sockets. A relay asks with each turn whether something was left: one load, as nearly always nothing was.
 //!
-//! Bounded by `NOTICES_MAX` that wait; a connection that is over takes none.
+//! Bounded by `NOTICES_MAX` that wait, and one Close besides, which a full mailbox takes too: to end a connection must not depend on
+//! what else it was told. A connection that is over takes none.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -29,6 +30,12 @@ pub(crate) enum Notice {
     Send(OwnMessage),
     /// What the watch has found.
     Watch(Word),
+}
+
+impl Notice {
+    fn is_close(&self) -> bool {
+        matches!(self, Self::Close(_))
+    }
 }
 
 /// How a connection is to be closed.
@@ -69,11 +76,19 @@ struct Inner {
 
 impl Mailbox {
     /// Leaves a notice. It comes back where nobody would take it: the connection is over, or has not taken so many before.
+    /// A Close comes back only where the connection is over; where one waits already, that one counts.
     pub(crate) fn tell(&self, notice: Notice) -> Result<(), Notice> {
         let waker = {
             let mut inner = self.inner();
-            let waiting = inner.notices.as_ref().map_or(0, |notices| notices.len());
-            if inner.is_shut || waiting >= NOTICES_MAX {
+            if inner.is_shut {
+                return Err(notice);
+            }
+            let waiting = || inner.notices.iter().flat_map(|notices| notices.iter());
+            if notice.is_close() {
+                if waiting().any(Notice::is_close) {
+                    return Ok(());
+                }
+            } else if waiting().filter(|other| !other.is_close()).count() >= NOTICES_MAX {
                 return Err(notice);
             }
             inner.notices.get_or_insert_default().push_back(notice);
@@ -159,6 +174,8 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
+    use greenroom_core::wire::Sender;
+
     use super::*;
 
     fn close(detail: &str) -> Notice {
@@ -174,9 +191,12 @@ mod tests {
     fn detail(notice: Option<Notice>) -> Option<String> {
         match notice? {
             Notice::Close(close) => close.detail.map(String::from),
-            Notice::Send(_) | Notice::Watch(_) => None,
+            Notice::Watch(word) => Some(format!("{word:?}")),
+            Notice::Send(_) => None,
         }
     }
+
+    const PING: Word = Word::Ping(Sender::Client);
 
     #[tokio::test]
     async fn notices_come_in_order_and_wake_who_waits() {
@@ -187,9 +207,9 @@ mod tests {
             async move { (detail(Some(mailbox.next().await)), detail(Some(mailbox.next().await))) }
         });
         tokio::task::yield_now().await;
-        mailbox.tell(close("a")).unwrap();
+        mailbox.tell(Notice::Watch(PING)).unwrap();
         mailbox.tell(close("b")).unwrap();
-        assert_eq!(waits.await.unwrap(), (Some("a".into()), Some("b".into())));
+        assert_eq!(waits.await.unwrap(), (Some(format!("{PING:?}")), Some("b".into())));
         assert!(mailbox.take().is_none());
     }
 
@@ -197,12 +217,37 @@ mod tests {
     fn who_takes_nothing_is_told_no_more_than_the_bound_and_who_is_over_nothing() {
         let mailbox = Mailbox::default();
         for _ in 0..NOTICES_MAX {
-            mailbox.tell(close("")).unwrap();
+            mailbox.tell(Notice::Watch(PING)).unwrap();
         }
-        assert!(mailbox.tell(close("")).is_err());
+        assert!(mailbox.tell(Notice::Watch(PING)).is_err());
         assert!(mailbox.take().is_some());
-        mailbox.tell(close("")).unwrap();
+        mailbox.tell(Notice::Watch(PING)).unwrap();
         mailbox.shut();
+        assert!(mailbox.tell(Notice::Watch(PING)).is_err());
         assert!(mailbox.tell(close("")).is_err());
+    }
+
+    /// Full or not: one Close waits, the first, and takes no place from the others.
+    #[test]
+    fn a_full_mailbox_still_takes_a_close_and_a_second_one_changes_nothing() {
+        let mailbox = Mailbox::default();
+        mailbox.tell(close("early")).unwrap();
+        mailbox.tell(close("ignored")).unwrap();
+        assert_eq!(detail(mailbox.take()).as_deref(), Some("early"));
+        for _ in 0..NOTICES_MAX {
+            mailbox.tell(Notice::Watch(PING)).unwrap();
+        }
+        mailbox.tell(close("first")).unwrap();
+        mailbox.tell(close("second")).unwrap();
+        assert!(mailbox.tell(Notice::Watch(PING)).is_err());
+        assert_eq!(mailbox.take_close().unwrap().detail.as_deref(), Some("first"));
+        assert!(mailbox.take().is_none());
+        mailbox.tell(close("another")).unwrap();
+        for _ in 0..NOTICES_MAX {
+            mailbox.tell(Notice::Watch(PING)).unwrap();
+        }
+        assert!(mailbox.tell(Notice::Watch(PING)).is_err());
+        mailbox.shut();
+        assert!(mailbox.tell(close("")).is_err(), "it is over");
     }
 }

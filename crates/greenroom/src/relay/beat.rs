@@ -150,7 +150,8 @@ impl Session {
         }
     }
 
-    /// It is over: what was kept back of the client's last bytes is followed too, so that its Close is seen behind them.
+    /// Nothing passes any more: what was kept back of the client's last bytes is followed too, so that its Close is seen behind
+    /// them. Not before greenroom's own Close to the backend, which has seen nothing of them, is written or is not.
     pub(super) fn let_go_of_beats(&mut self) {
         if let Some(pongs) = self.beats.take().and_then(|beats| beats.client) {
             self.relay.client_bytes(pongs.held());
@@ -230,13 +231,13 @@ impl Session {
                 (CloseCause::Slow, CloseCode::TRY_LATER, hint(), Some(detail))
             }
         };
-        Some(End::Close(Close {
+        self.told_to_end(Close {
             cause,
             refusal: Refusal::ByHand, // a relay has its 101
             code,
             reason: reason.into(),
             detail: detail.map(Into::into),
-        }))
+        })
     }
 
     /// The backend's connection is over as if it had been reset.

@@ -9,9 +9,10 @@
 //! | client broke the protocol | 1002 | 1001 |
 //! | backend broke the protocol | 1001 | 1002 |
 //! | client sent more than its route allows | 1009 `message_max=N`, 1008 `message_rate=N` | 1001 |
-//! | told to end (a drain, the admin API, a limit) | as it was told | 1001 |
+//! | told to end (a drain, the admin API, a limit), once a frame over 64 KiB that has begun is whole | as it was told | 1001 |
+//! | the same, where such a frame has no end within `CLOSE_HANDSHAKE` | cut | 1001 |
 //!
-//! After its own Close greenroom waits for the client's, for `CLOSE_HANDSHAKE`.
+//! After its own Close greenroom waits for the client's, for `CLOSE_HANDSHAKE`; where it could write none, for nothing.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -28,7 +29,7 @@ use greenroom_core::wire::{CloseCode, ControlFrame, Sender, Violation, close_fra
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-use super::{End, Session};
+use super::{End, Session, told};
 use crate::clock;
 use crate::front::Front;
 use crate::opening::linger;
@@ -73,6 +74,14 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             session.entry.enter(State::Closing);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
             session.close_client(close.code, &close.reason).await;
+            session.end_backend().await;
+        }
+        End::Cut(close) => {
+            let (cause, detail) = told::why_cut(&close);
+            session.entry.ends_with(cause, detail);
+            session.entry.enter(State::Closing);
+            session.close_backend(CloseCode::GOING_AWAY, seed).await;
+            let _ = session.client.shutdown().await;
             session.end_backend().await;
         }
         End::Limit => {
@@ -144,15 +153,17 @@ impl Session {
         }
     }
 
-    /// greenroom's own Close to the client, and its answer. Where no frame may
-    /// stand, or a Close was passed on already, only what is left and a FIN.
+    /// greenroom's own Close to the client, and its answer, or that to the backend's that was passed on already. Where no
+    /// frame may stand, only what is left and a FIN.
     async fn close_client(&mut self, code: CloseCode, reason: &str) {
-        if self.relay.may_close_client() {
+        let may_close = self.relay.may_close_client();
+        if may_close {
             self.down.append(&close_frame(code, reason, None));
         }
+        let is_asked = may_close || self.relay.backend_has_closed();
         let _ = timeout(CLOSE_HANDSHAKE, async {
             self.down.flush(&mut self.client).await?;
-            let answered = self.relay.client_has_closed() || self.await_close().await;
+            let answered = !is_asked || self.relay.client_has_closed() || self.await_close().await;
             if answered {
                 self.client.shutdown().await?;
             }
@@ -193,6 +204,7 @@ impl Session {
 
     /// Reads and drops what the client sends until its Close. False: it ended without one.
     async fn await_close(&mut self) -> bool {
+        self.let_go_of_beats();
         poll_fn(|cx| {
             loop {
                 if self.relay.client_has_closed() {

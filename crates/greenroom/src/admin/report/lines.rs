@@ -249,7 +249,7 @@ fn ended(end: &End) -> String {
         "backend" => "the backend ended it",
         "backend_refused" => "the backend refused the handshake, after greenroom had accepted the client",
         "backend_lost" => "the backend was lost",
-        "lost_mid_frame" => "the backend was lost inside a large frame",
+        "lost_mid_frame" => "it was cut inside a large frame, where no Close can stand",
         "client_violation" => "the client broke the protocol",
         "backend_violation" => "the backend broke the protocol",
         "drained" => "it was drained, as greenroom was stopping or somebody asked for it",

@@ -382,7 +382,7 @@ written! {
         /// WebSockets that one user has open at one time, over all routes that say who their users are (`user`). With more it goes as `on_user_limit` says.
         #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = DESCRIPTORS_MAX))]
         max_connections_per_user: Number,
-        /// Who gives way when a user has as many: `refuse-new`, the new one, with 429; `close-oldest`, the one that the user opened first, with 1008, unless
+        /// Who gives way when a user has as many: `refuse-new`, the new one, with 429; `close-oldest`, the one that the user opened first, with 1008 as the new one has its 101, unless
         /// it is open for less than a second: then the new one, so that two that reconnect at once do not drive each other out for ever.
         #[schemars(extend("default" = "refuse-new", "enum" = super::words::ON_USER_LIMITS))]
         on_user_limit: String,

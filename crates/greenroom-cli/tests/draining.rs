@@ -185,7 +185,11 @@ fn told(rig: &Rig, args: &[&str]) -> Value {
 #[test]
 fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
     let stub = Stub::listen();
-    let rig = serve(&stub, "", "[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-B\"]");
+    let rig = serve(
+        &stub,
+        "",
+        "[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-B\"]",
+    );
     let come = |fields: &str| {
         let mut client = Raw::connect(&rig.address);
         client.send(common::raw::upgrade(fields));
@@ -195,7 +199,9 @@ fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
         (client, backend)
     };
     let _clients = (come("X-User: a\r\nX-B: 1\r\n"), come("X-User: a tag=x-b\r\n"));
-    until("both are relayed", || told(&rig, &["ps", "--state", "relaying"])["total"] == 2);
+    until("both are relayed", || {
+        told(&rig, &["ps", "--state", "relaying"])["total"] == 2
+    });
     let drain = |filter: Value| {
         let (status, drain) = rig.post("/v1/drain", &json!({"filter": filter, "window": "1h"}));
         assert_eq!(drain["matching"], 1, "{filter}: {drain}");
@@ -211,7 +217,10 @@ fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
     assert_eq!(drain(two), (200, second.1, second.2));
     rig.tell(&["drain", "--cancel", &first.1.to_string()]);
     let again = drain(json!({"user": "a", "tag": "x-b"}));
-    assert!(again.0 == 201 && again.1 > second.1, "one that is over is no more the same: {again:?}");
+    assert!(
+        again.0 == 201 && again.1 > second.1,
+        "one that is over is no more the same: {again:?}"
+    );
 }
 
 #[test]

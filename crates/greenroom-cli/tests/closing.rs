@@ -343,7 +343,7 @@ fn what_cannot_be_meant_is_refused_with_what_to_do_and_changes_nothing() {
         (json!({"filter": {}}), 422, "\"all\": true"),
         (json!({"all": true, "numbers": [1]}), 422, "leave out"),
         (json!({"filter": {"backnd": "app"}}), 422, "send JSON such as"),
-        (json!({"filter": {"backend": "ap"}}), 422, "there are app"),
+        (json!({"filter": {"backend": "ap"}}), 422, "the backends are app"),
         (json!({"filter": {"cause": "admin"}}), 422, "dry_run"),
         (json!({"all": true, "code": 1005}), 422, "4000"),
         (json!({"all": true, "code": 70000}), 422, "send JSON such as"),

@@ -380,7 +380,7 @@ fn those_whose_backend_is_gone_stay_and_are_counted() {
     assert!(rig.ask("/v1/closed?backend=app").contains("\"total\":1"));
     let nobody = rig.ask("/v1/connections?backend=ap");
     assert!(
-        nobody.starts_with("HTTP/1.1 422 ") && nobody.contains("there are main"),
+        nobody.starts_with("HTTP/1.1 422 ") && nobody.contains("the backends are main"),
         "{nobody}"
     );
     until("its backend is ended with it", || own(&rig)["configurations"] == 1);

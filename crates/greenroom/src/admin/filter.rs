@@ -239,7 +239,7 @@ impl Part {
         refuse(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("there is no {what} {name:?}"),
-            format!("there are {}", names.join(", ")),
+            format!("the {what}s are {}", names.join(", ")),
         )
     }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use greenroom_core::guesses::Guesses;
@@ -50,8 +50,7 @@ pub(super) struct Rule {
 
 /// Lets a request at the address through, or says why not.
 pub(super) async fn at_address(State(rule): State<Rule>, request: Request, next: Next) -> Response {
-    let judged = rule.judge(request.headers(), request.uri().authority(), peer(&request));
-    match judged.and_then(|()| no_simple_request(&request)) {
+    match rule.judge(request.headers(), request.uri().authority(), peer(&request)) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     }
@@ -93,22 +92,21 @@ pub(super) async fn fenced(request: Request, next: Next) -> Response {
     answer
 }
 
-/// A POST must say that it is JSON, also where its body may be left out: a page may send it nowhere then without the leave of who is there
-/// (Fetch §4.8), whatever a browser puts into its other fields.
-fn no_simple_request(request: &Request) -> Result<(), Refused> {
+/// Lets a POST through that is said to be JSON, or comes to the socket. It must say so also where its body may be left out: then a page
+/// sends it nowhere without leave (Fetch §4.8), whatever a browser says of it else.
+pub(super) async fn said_to_be_json(request: Request, next: Next) -> Response {
+    let at_socket = matches!(request.extensions().get::<By>(), Some(By::Socket { .. }));
     let mut kinds = request.headers().get_all(header::CONTENT_TYPE).iter();
     let is_json = match (kinds.next(), kinds.next()) {
         (Some(only), None) => only.to_str().is_ok_and(is_json),
         (None, _) | (Some(_), Some(_)) => false,
     };
-    if request.method() != Method::POST || is_json {
-        return Ok(());
+    if at_socket || is_json {
+        return next.run(request).await;
     }
-    Err(refused(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "the request is not said to be JSON",
-        "send `Content-Type: application/json`, also without a body",
-    ))
+    let error = "the request is not said to be JSON";
+    let help = "send `Content-Type: application/json`, also without a body";
+    refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, help).into_response()
 }
 
 /// `application/json`, with parameters or not.

@@ -13,6 +13,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::handler::Handler;
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use schemars::generate::SchemaSettings;
@@ -22,6 +23,7 @@ use serde_json::{Map, Value, json};
 use super::Asked;
 use super::api::{Problem, Refused};
 use super::by::By;
+use super::guard;
 
 /// The table: routes for everybody, and routes that are guarded at the address.
 pub(super) struct Api {
@@ -72,7 +74,8 @@ impl Api {
         H: Handler<T, Arc<Asked>> + Described<D>,
         T: 'static,
     {
-        self.guard::<H, D>("post", path, summary, refusals, post(handler))
+        let as_json = post(handler).route_layer(from_fn(guard::said_to_be_json));
+        self.guard::<H, D>("post", path, summary, refusals, as_json)
     }
 
     /// The same with a body of up to so many bytes.
@@ -88,7 +91,8 @@ impl Api {
         H: Handler<T, Arc<Asked>> + Described<D>,
         T: 'static,
     {
-        let large = post(handler).layer(DefaultBodyLimit::max(most));
+        let as_json = post(handler).route_layer(from_fn(guard::said_to_be_json));
+        let large = as_json.layer(DefaultBodyLimit::max(most));
         self.guard::<H, D>("post", path, summary, refusals, large)
     }
 

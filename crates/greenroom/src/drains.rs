@@ -144,12 +144,17 @@ mod tests {
     use greenroom_core::wire::CloseCode;
 
     use super::*;
+    use crate::admin::client::Filter;
     use crate::config::{DrainKind, Limits};
     use crate::telemetry::Format;
 
     fn ask(of: u64) -> Ask {
         Ask {
             of: format!("older_than={of}s"),
+            filter: Filter {
+                older_than: Some(format!("{of}s")),
+                ..Filter::default()
+            },
             kind: DrainKind::Deploy,
             manner: Manner {
                 pace: Pace::Window(Duration::ZERO),

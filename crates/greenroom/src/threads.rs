@@ -94,12 +94,12 @@ mod tests {
     fn a_client_is_put_where_the_fewest_are() {
         let threads = Threads::start().unwrap();
         let alive = || -> Vec<usize> { threads.all.iter().map(|t| t.metrics().num_alive_tasks()).collect() };
-        for _ in 0..2 * threads.0.len() {
+        for _ in 0..2 * threads.all.len() {
             threads.spawn(std::future::pending());
         }
         assert!(alive().iter().all(|&clients| clients == 2), "{:?}", alive());
         threads.all[0].spawn(std::future::pending::<()>());
-        for _ in 1..threads.0.len() {
+        for _ in 1..threads.all.len() {
             threads.spawn(std::future::pending());
         }
         assert!(alive().iter().all(|&clients| clients == 3), "{:?}", alive());

@@ -555,12 +555,8 @@ fn a_stop_that_does_not_fit_into_the_time_there_is_is_said_before_it_comes() {
             command.env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
         },
     );
-    let warning = rig.greenroom.wait_for_event("warning", SOON);
-    let message = warning["message"].as_str().unwrap();
-    assert!(
-        message.contains("Kubernetes") && message.contains("30s") && message.contains("31s"),
-        "{message}"
-    );
+    let message = rig.greenroom.warns("Kubernetes", SOON);
+    assert!(message.contains("30s") && message.contains("31s"), "{message}");
 }
 
 #[test]

@@ -218,13 +218,8 @@ fn a21_ready_from_another_user_is_ignored() {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin") // whose interpreter he may enter
         .stdin(std::process::Stdio::piped());
     let mut stays = sender.spawn().unwrap();
-    let warned = |greenroom: &Greenroom| {
-        greenroom.wait_for(|event| event["event"] == "warning", SOON)["message"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    assert!(warned(&run.greenroom).contains(&format!("process {} of user 65534", stays.id())));
+    run.greenroom
+        .warns(&format!("process {} of user 65534", stays.id()), SOON);
     drop(stays.stdin.take());
     stays.wait().unwrap();
     let mut gone = sender.stdin(std::process::Stdio::null()).spawn().unwrap();
@@ -246,14 +241,7 @@ fn a21_a_grandchild_is_believed_and_the_child_of_another_greenroom_is_not() {
     let socket = run.socket();
     let args = ["run", "--listen", "127.0.0.1:0", "--", "python3", "-c", script];
     let _sibling = Greenroom::start(&[&args[..], &[socket.to_str().unwrap()]].concat());
-    let warning = run.greenroom.wait_for_event("warning", SOON);
-    assert!(
-        warning["message"]
-            .as_str()
-            .unwrap()
-            .contains("no process of the backend"),
-        "{warning}"
-    );
+    run.greenroom.warns("no process of the backend", SOON);
     run.hears("from inside");
     assert!(!run.is_ready(), "{}", run.greenroom.stderr());
 }

@@ -342,11 +342,11 @@ fn a_child_that_listens_elsewhere_is_told_of() {
         .unwrap()
         .1
         .to_owned();
-    let warning = greenroom.wait_for_event("warning", PATIENCE);
+    let warning = greenroom.warns("CMD listens on", PATIENCE);
     let stdout = greenroom.stdout();
     let port = stdout.trim().strip_prefix("up ").unwrap();
     assert_eq!(
-        warning["message"],
+        warning,
         format!("CMD listens on 127.0.0.1:{port}, not on {expected}: add --backend 127.0.0.1:{port} or use {{port}}")
     );
 }

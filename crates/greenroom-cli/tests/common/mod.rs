@@ -281,6 +281,13 @@ impl Greenroom {
         self.wait_for(|event| event["event"] == name, within)
     }
 
+    /// The first warning that has these words. Others may come before it, as the machine or the configuration gives reason to.
+    pub fn warns(&self, words: &str, within: Duration) -> String {
+        let has = |event: &Value| event["message"].as_str().is_some_and(|message| message.contains(words));
+        let warning = self.wait_for(|event| event["event"] == "warning" && has(event), within);
+        warning["message"].as_str().unwrap().to_owned()
+    }
+
     /// The address it listens on, once it does.
     pub fn address(&self) -> String {
         let event = self.wait_for_event("listening", Duration::from_secs(10));

@@ -222,9 +222,9 @@ fn say(house: &House, signal: &'static str) {
 /// Begins to close the relayed, and says that greenroom stops; what is returned hurries it.
 fn begin(house: &House, manner: &Manner, grace: Duration) -> watch::Sender<bool> {
     let now = clock::now();
+    let most = grace.saturating_sub(QUICK_STOP); // the last Close is written before its client is cut
     let longest = match manner.pace {
-        Pace::Window(window) => window.min(grace),
-        Pace::Spread(most) => most.min(grace),
+        Pace::Window(window) | Pace::Spread(window) => window.min(most),
         Pace::Rate(_) => grace.saturating_sub(grace / 4), // the last Closes have time to be answered
     };
     house.drain.send_replace(Some(Drain {

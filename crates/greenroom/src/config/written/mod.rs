@@ -322,6 +322,7 @@ written! {
         #[schemars(extend("x-default" = "no limit", "x-values" = kinds::sizes(MESSAGE_MAX_RANGE)))]
         message_max: Size,
         /// Messages that one WebSocket client may send in a second, over time; those of two seconds may come at once. A client that sends more is closed with 1008.
+        /// Pings, Pongs and a Close are no messages, and what an accepted client sent before its backend was there is not counted: it is bounded by its size.
         #[schemars(extend("x-default" = "no limit", "minimum" = 1, "maximum" = MESSAGE_RATE_MAX))]
         message_rate: Number,
         /// What must be there before a client is let in: names of checks that are good and of phases that are finished, of its backend.

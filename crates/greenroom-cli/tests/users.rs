@@ -177,7 +177,8 @@ fn a_websocket_that_its_backend_refuses_closes_no_other_of_its_user() {
     );
     backend.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
     assert!(client.head().starts_with("HTTP/1.1 403 "));
-    house.wait_for(State::Dialing, 0);
+    drop(client);
+    until("only the first is there", || house.registry.all().len() == 1);
     first.send(masked(0x81, b"still here"));
     assert_eq!(behind.frame(), (0x81, b"still here".to_vec()));
     behind.send([0x81, 1, b'x']);

@@ -173,18 +173,13 @@ mod tests {
         let log = Log::start(Format::Json);
         let registry = Registry::new(log.clone(), 64, &Limits::default());
         let drains = Drains::new(&registry, &log, 7);
-        for of in 0..=DRAINS_KEPT as u64 {
+        for of in 0..DRAINS_KEPT as u64 {
             let (course, is_new) = drains.begin(ask(of), |_| true).unwrap();
             assert!(is_new, "{of}");
             while course.is_under_way() {
                 tokio::task::yield_now().await;
             }
         }
-        assert_eq!(
-            drains.list().len(),
-            DRAINS_KEPT + 1,
-            "the last was not over when it came"
-        );
         assert_eq!(drains.find(1).unwrap().progress().word(), "drained");
         drains.begin(ask(0), |_| true).unwrap();
         assert!(drains.find(1).is_none() && drains.find(2).is_some());

@@ -443,6 +443,13 @@ mod tests {
         );
         assert!(!relay.may_close_client(), "no Close can stand in the middle of a frame");
         assert_eq!(relay.backend_bytes(&[0; 100]), pass(100, 0));
+        let next = vec![0; RELAY_BUFFER];
+        let rest = relay.rest_of_frame(&next);
+        assert!(relay.close_waits() && rest == RELAY_BUFFER - 100, "{rest}");
+        relay.backend_bytes(&next[..rest]);
+        assert!(!relay.close_waits() && relay.may_close_client(), "behind it one can");
+        relay.backend_bytes(&[0x82, 127]);
+        relay.backend_bytes(&over);
         assert_eq!(
             relay.backend_ended(Ended::Reset),
             Then::Lost {
@@ -450,6 +457,7 @@ mod tests {
                 restarting: false
             }
         );
+        assert!(!relay.close_waits(), "its end cannot come any more");
     }
 
     #[test]

@@ -469,7 +469,9 @@ mod tests {
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let read = path.clone();
-        std::thread::spawn(move || tell.send(read_file(&read).map_err(|error| error.to_string())));
+        std::thread::spawn(move || {
+            let _ = tell.send(read_file(&read).map_err(|error| error.to_string()));
+        });
         let result = told.recv_timeout(std::time::Duration::from_secs(20));
         std::fs::remove_file(&path).unwrap();
         assert!(result.unwrap().unwrap_err().contains("a pipe"));

@@ -202,30 +202,37 @@ pub struct Parts {
     pub log: Log,
 }
 
+impl Parts {
+    /// The backend, as its clients see it.
+    fn seen(&self, inbox: &Arc<Inbox>, pool: &Arc<Pool>, standing: watch::Receiver<Standing>) -> front::Backend {
+        front::Backend {
+            name: self.config.backends[self.backend].name.clone(),
+            label: self.log.label(),
+            authority: self.address.to_string(),
+            inbox: Arc::clone(inbox),
+            names: self.names.clone(),
+            pool: Arc::clone(pool),
+            standing,
+            learned: Default::default(),
+            visitors: Arc::default(),
+            early: self.registry.early.part(),
+        }
+    }
+}
+
 impl Driver {
     /// For one backend. Gives what its clients need to know of it; the receiver tells the
     /// prober when a verdict is wanted.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, front::Backend, Wants) {
         let settings = &parts.config.backends[parts.backend];
+        let (standing, stands) = watch::channel(Standing::new(clock::now(), parts.starts.usual()));
+        let (pool, inbox) = (Arc::new(Pool::default()), Arc::new(Inbox::default()));
+        let seen = parts.seen(&inbox, &pool, stands);
         let readiness = Readiness::new(parts.plan, clock::now());
         let (wanted, verdict) = watch::channel(readiness.wants_verdict());
         let (end, ends) = watch::channel(None);
-        let (standing, stands) = watch::channel(Standing::new(clock::now(), parts.starts.usual()));
         let (starts, learned) = watch::channel(parts.starts);
-        let (pool, inbox) = (Arc::new(Pool::default()), Arc::new(Inbox::default()));
-        let seen = front::Backend {
-            name: settings.name.clone(),
-            label: parts.log.label(),
-            authority: parts.address.to_string(),
-            inbox: Arc::clone(&inbox),
-            names: parts.names.clone(),
-            pool: Arc::clone(&pool),
-            standing: stands,
-            learned: Default::default(),
-            visitors: Arc::default(),
-            early: parts.registry.early.part(),
-        };
         let wants = Wants {
             verdict,
             look_now: Arc::default(),

@@ -539,7 +539,11 @@ fn at_an_own_end_half_an_answer_keeps_neither_the_backends_close_back_nor_the_cl
     client.send([&masked(0x82, b"x")[..], &pong[..9]].concat());
     assert_eq!(backend.frame(), (0x82, b"x".to_vec()));
     assert_eq!(backend.close_frame().0, 1001);
-    assert_eq!(client.close_frame().0, 1001);
+    let last = std::iter::repeat_with(|| client.frame()).find(|(first, _)| *first != 0x89);
+    assert_eq!(
+        last.map(|(first, payload)| (first, payload[..2].to_vec())),
+        Some((0x88, close(1001, "")))
+    );
     let since = Instant::now();
     client.send([&pong[9..], &masked(0x88, &close(1001, ""))[..]].concat());
     assert_eq!(client.rest(), b"");

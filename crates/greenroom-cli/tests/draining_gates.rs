@@ -1,0 +1,134 @@
+//! Several drains that want something of the same gate, and a person's hand on it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{
+    raw::{Raw, Stub, switching},
+    rig::Rig,
+};
+use serde_json::Value;
+
+/// Clients and their backend's ends.
+fn crowd(rig: &Rig, stub: &Stub, count: usize) -> Vec<(Raw, Raw)> {
+    let one = |_| {
+        let mut client = rig.knock("/ws");
+        let (mut backend, _) = stub.request();
+        backend.send(switching(""));
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        (client, backend)
+    };
+    (0..count).map(one).collect()
+}
+
+fn serve(stub: &Stub, top: &str, more: &str) -> Rig {
+    let rig = Rig::start(
+        "serve",
+        &format!(
+            "{top}\n[backend.app]\naddress = \"{}\"\nready = \"listen\"\n{more}\n",
+            stub.address()
+        ),
+    );
+    rig.until("it is ready", |status| status["condition"] == "ready");
+    rig
+}
+
+fn told(rig: &Rig, args: &[&str]) -> Value {
+    let said = rig.say(&[args, &["--json"]].concat());
+    assert!(said.status.success(), "{args:?}: {said:?}");
+    serde_json::from_slice(&said.stdout).unwrap()
+}
+
+/// The same is what has the same filter, not what reads the same.
+#[test]
+fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
+    let stub = Stub::listen();
+    let rig = serve(
+        &stub,
+        "",
+        "[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-B\"]",
+    );
+    let come = |fields: &str| {
+        let mut client = Raw::connect(&rig.address);
+        client.send(common::raw::upgrade(fields));
+        let (mut backend, _) = stub.request();
+        backend.send(switching(""));
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        (client, backend)
+    };
+    let _clients = (come("X-User: a\r\nX-B: 1\r\n"), come("X-User: a tag=x-b\r\n"));
+    until("both are relayed", || {
+        told(&rig, &["ps", "--state", "relaying"])["total"] == 2
+    });
+    let drain = |filter: Value| {
+        let (status, drain) = rig.post("/v1/drain", &json!({"filter": filter, "window": "1h"}));
+        assert_eq!(drain["matching"], 1, "{filter}: {drain}");
+        (status, drain["id"].as_u64().unwrap(), drain["of"].clone())
+    };
+    let (one, two) = (json!({"user": "a", "tag": "x-b"}), json!({"user": "a tag=x-b"}));
+    let first = drain(one.clone());
+    let second = drain(two.clone());
+    assert_eq!((first.0, second.0), (201, 201));
+    assert_ne!(first.1, second.1);
+    assert_ne!(first.2, second.2, "for people they read otherwise too");
+    assert_eq!(drain(one), (200, first.1, first.2));
+    assert_eq!(drain(two), (200, second.1, second.2));
+    rig.tell(&["drain", "--cancel", &first.1.to_string()]);
+    let again = drain(json!({"user": "a", "tag": "x-b"}));
+    assert!(
+        again.0 == 201 && again.1 > second.1,
+        "one that is over is no more the same: {again:?}"
+    );
+}
+
+/// Two drains that want something of the same gate: the last holds, and at its end the one before.
+#[test]
+fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say_so() {
+    let stub = Stub::listen();
+    let rig = serve(&stub, "", "");
+    let clients = crowd(&rig, &stub, 2);
+    let drain = |percent: &str, new: &str| {
+        told(
+            &rig,
+            &["drain", "--all", "--window", "1h", "--percent", percent, "--new", new],
+        )
+    };
+    let gate = |hand: &str, by: &str| {
+        rig.until(&format!("{hand} by {by}"), |status| {
+            status["by_hand"]["gate"] == hand && status["by_hand"]["by"] == by
+        });
+    };
+    assert_eq!(drain("10", "hold")["left_alone"], Value::Null);
+    gate("hold", "drain 1");
+    assert_eq!(drain("20", "refuse")["left_alone"], Value::Null);
+    gate("refuse", "drain 2");
+    assert_eq!(drain("30", "hold")["left_alone"], Value::Null);
+    gate("hold", "drain 3");
+    rig.tell(&["drain", "--cancel", "2"]);
+    rig.tell(&["drain", "--cancel", "3"]);
+    gate("hold", "drain 1");
+    rig.tell(&["open"]);
+    let listed = told(&rig, &["drain", "--list"]);
+    assert_eq!(
+        listed["drains"][0]["left_alone"],
+        serde_json::json!(["app"]),
+        "{listed}"
+    );
+    assert_eq!(listed["drains"][1]["left_alone"], Value::Null, "it is over: {listed}");
+    assert!(rig.status()["by_hand"].is_null());
+    rig.tell(&["shut"]);
+    let text = rig.say(&["drain", "--all", "--window", "1h", "--new", "hold"]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.contains("set by hand, and left as it is: the gate of app"),
+        "{text}"
+    );
+    assert_eq!(rig.status()["by_hand"]["gate"], "refuse");
+    drop(clients);
+}

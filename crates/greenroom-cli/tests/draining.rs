@@ -608,12 +608,8 @@ fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say
     let stub = Stub::listen();
     let rig = serve(&stub, "", "");
     let clients = crowd(&rig, &stub, 2);
-    let drain = |percent: &str, new: &str| {
-        told(
-            &rig,
-            &["drain", "--all", "--window", "1h", "--percent", percent, "--new", new],
-        )
-    };
+    let drain =
+        |percent: &str, new: &str| rig.told(&["drain", "--all", "--window", "1h", "--percent", percent, "--new", new]);
     let gate = |hand: &str, by: &str| {
         rig.until(&format!("{hand} by {by}"), |status| {
             status["by_hand"]["gate"] == hand && status["by_hand"]["by"] == by

@@ -14,6 +14,7 @@ use greenroom_core::limits::SEND_MAX;
 
 use crate::args::USAGE;
 use crate::ask::json;
+use crate::which::Which;
 use crate::{configure, fail};
 
 /// Exit code when somebody said no, or some of it was refused.
@@ -32,24 +33,8 @@ pub(crate) struct Meant {
     /// Those in this state: opening, http, held, dialing, relaying, parked
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Those of this backend
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
-    /// Those of this route
-    #[arg(long, value_name = "NAME")]
-    route: Option<String>,
-    /// Those of this user
-    #[arg(long, value_name = "USER")]
-    user: Option<String>,
-    /// Those with this tag: name=value, or a name
-    #[arg(long, value_name = "TAG")]
-    tag: Option<String>,
-    /// Those of this address
-    #[arg(long, value_name = "IP")]
-    address: Option<std::net::IpAddr>,
-    /// Those that are at least so old
-    #[arg(long, value_name = "DUR")]
-    older_than: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Of those, the ones behind this number: where one request did not reach all
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
@@ -62,14 +47,8 @@ impl Meant {
     fn filter(&self) -> Filter {
         Filter {
             state: self.state.clone(),
-            backend: self.backend.clone(),
-            route: self.route.clone(),
-            user: self.user.clone(),
-            tag: self.tag.clone(),
-            address: self.address,
-            older_than: self.older_than.clone(),
             after: self.after,
-            ..Filter::default()
+            ..self.which.filter()
         }
     }
 }

@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use greenroom::config::{Flags, HOLDS, LOG_FORMATS, Layers, PROFILES, Purpose, RESTARTS};
 
+use crate::which::Which;
+
 /// Exit code for arguments or a configuration that cannot be used.
 pub(crate) const USAGE: u8 = 2;
 
@@ -181,24 +183,8 @@ pub(crate) struct Ps {
     /// Those in this state only: opening, http, held, dialing, relaying, parked, closing
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<String>,
-    /// Those of this backend only
-    #[arg(long, value_name = "NAME")]
-    pub(crate) backend: Option<String>,
-    /// Those of this route only
-    #[arg(long, value_name = "NAME")]
-    pub(crate) route: Option<String>,
-    /// Those of this user only
-    #[arg(long, value_name = "USER")]
-    pub(crate) user: Option<String>,
-    /// Those with this tag only: name=value, or a name
-    #[arg(long, value_name = "TAG")]
-    pub(crate) tag: Option<String>,
-    /// Those of this address only
-    #[arg(long, value_name = "IP")]
-    pub(crate) address: Option<std::net::IpAddr>,
-    /// Those that are at least so old
-    #[arg(long, value_name = "DUR")]
-    pub(crate) older_than: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// The last that ended, instead of those that are open
     #[arg(long)]
     pub(crate) closed: bool,

@@ -14,14 +14,15 @@ use crate::{configure, fail};
 /// `greenroom ps`.
 pub(crate) fn ps(asked: &Ps) -> u8 {
     let text = |value: &Option<String>| value.clone();
+    let which = asked.which.filter();
     let filter = [
         ("state", text(&asked.state)),
-        ("backend", text(&asked.backend)),
-        ("route", text(&asked.route)),
-        ("user", text(&asked.user)),
-        ("tag", text(&asked.tag)),
-        ("address", asked.address.map(|address| address.to_string())),
-        ("older_than", text(&asked.older_than)),
+        ("backend", which.backend),
+        ("route", which.route),
+        ("user", which.user),
+        ("tag", which.tag),
+        ("address", which.address.map(|address| address.to_string())),
+        ("older_than", which.older_than),
         ("cause", text(&asked.cause)),
         ("limit", asked.limit.map(|limit| limit.to_string())),
         ("after", asked.after.map(|after| after.to_string())),

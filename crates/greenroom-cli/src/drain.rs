@@ -5,11 +5,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use greenroom::admin::client::{Client, ClientError, DrainOrder, DrainReport, Filter, GateOrder, Status};
+use greenroom::admin::client::{Client, ClientError, DrainOrder, DrainReport, GateOrder, Status};
 use greenroom::admin::report;
 use greenroom_core::limits::DRAIN_LOOK;
 
 use crate::ask::json;
+use crate::which::Which;
 use crate::{configure, fail};
 
 /// Exit code where a drain was ended early.
@@ -24,24 +25,8 @@ pub(crate) struct DrainArgs {
     /// All connections
     #[arg(long, conflicts_with_all = ["backend", "route", "user", "tag", "address", "older_than"])]
     all: bool,
-    /// Those of this backend
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
-    /// Those of this route
-    #[arg(long, value_name = "NAME")]
-    route: Option<String>,
-    /// Those of this user
-    #[arg(long, value_name = "USER")]
-    user: Option<String>,
-    /// Those with this tag: name=value, or a name
-    #[arg(long, value_name = "TAG")]
-    tag: Option<String>,
-    /// Those of this address
-    #[arg(long, value_name = "IP")]
-    address: Option<std::net::IpAddr>,
-    /// Those that are at least so old
-    #[arg(long, value_name = "DUR")]
-    older_than: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// What it is for: deploy, reload, scale-down or evict; [drain.KIND] of the configuration says how [default: deploy]
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
@@ -149,15 +134,7 @@ fn try_drain(asked: &DrainArgs) -> Result<u8, ClientError> {
 
 fn order(asked: &DrainArgs) -> DrainOrder {
     DrainOrder {
-        filter: Filter {
-            backend: asked.backend.clone(),
-            route: asked.route.clone(),
-            user: asked.user.clone(),
-            tag: asked.tag.clone(),
-            address: asked.address,
-            older_than: asked.older_than.clone(),
-            ..Filter::default()
-        },
+        filter: asked.which.filter(),
         all: asked.all,
         kind: asked.kind.clone(),
         window: asked.window.clone(),

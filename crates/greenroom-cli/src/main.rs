@@ -13,6 +13,7 @@ mod demo;
 mod drain;
 mod events;
 mod reload;
+mod which;
 
 use std::process::ExitCode;
 

@@ -17,28 +17,10 @@ use common::{
 };
 use serde_json::{Value, json};
 
-fn serve(backend: &str, route: &str) -> Rig {
-    let backend = format!("[backend.app]\naddress = \"{backend}\"\nready = \"listen\"\n");
-    Rig::start("serve", &format!("{backend}[[route]]\n{route}\n"))
-}
-
-fn told(rig: &Rig, args: &[&str]) -> Value {
-    let said = rig.say(&[args, &["--json"]].concat());
-    assert!(said.status.success(), "{args:?}: {said:?}");
-    serde_json::from_slice(&said.stdout).unwrap()
-}
-
-/// Waits until so many are in a state.
-fn are(rig: &Rig, count: usize, state: &str) {
-    until(&format!("{count} {state}"), || {
-        told(rig, &["ps", "--state", state])["total"] == count
-    });
-}
-
 /// The last that ended: its cause, its refusal, its detail, and where it was before.
 fn end(rig: &Rig) -> [Value; 4] {
-    until("it has ended", || told(rig, &["ps", "--closed"])["total"] != 0);
-    let end = told(rig, &["ps", "--closed", "--limit", "1"])["connections"][0]["end"].clone();
+    until("it has ended", || rig.told(&["ps", "--closed"])["total"] != 0);
+    let end = rig.told(&["ps", "--closed", "--limit", "1"])["connections"][0]["end"].clone();
     ["cause", "refusal", "detail", "from"].map(|name| end[name].clone())
 }
 
@@ -76,7 +58,7 @@ fn admin(from: &str) -> [Value; 4] {
 
 #[test]
 fn who_waits_for_a_101_is_refused_by_name() {
-    let rig = serve(&nobody(), "hold = \"handshake\"");
+    let rig = Rig::before(&nobody(), "hold = \"handshake\"");
     let mut client = rig.knock("/ws");
     rig.held(1);
     shut(&rig, "held");
@@ -90,7 +72,7 @@ fn who_waits_for_a_101_is_refused_by_name() {
 /// A list in the place of the filter would be read by the order of its fields; `after` alone lets everybody through.
 #[test]
 fn what_chooses_nobody_changes_nobody() {
-    let rig = serve(&nobody(), "hold = \"handshake\"");
+    let rig = Rig::before(&nobody(), "hold = \"handshake\"");
     let mut client = rig.knock("/ws");
     rig.held(1);
     for (filter, word) in [
@@ -126,7 +108,7 @@ fn what_chooses_nobody_changes_nobody() {
     ] {
         assert_eq!(rig.say(args).status.code(), Some(2), "{args:?}");
     }
-    are(&rig, 1, "held");
+    rig.are(1, "held");
     // Beside what chooses it goes on behind a number.
     for (body, matched) in [
         (json!({"all": true, "filter": {"after": 0}, "dry_run": true}), 1),
@@ -142,12 +124,12 @@ fn what_chooses_nobody_changes_nobody() {
 
 #[test]
 fn who_was_accepted_gets_the_close_and_what_it_said_is_told_of() {
-    let rig = serve(&nobody(), "hold = \"accept\"");
+    let rig = Rig::before(&nobody(), "hold = \"accept\"");
     let mut client = rig.knock("/ws");
     assert!(client.head().starts_with("HTTP/1.1 101 "));
     let early = masked(0x81, b"hello");
     client.send(&early);
-    are(&rig, 1, "held");
+    rig.are(1, "held");
     // What it said is kept before it is told: a Pong behind it says so.
     client.send(masked(0x89, b"?"));
     assert_eq!(client.frame(), (0x8a, b"?".to_vec()));
@@ -170,10 +152,10 @@ fn who_was_accepted_gets_the_close_and_what_it_said_is_told_of() {
 #[test]
 fn who_is_dialled_loses_its_backend_connection_and_is_refused() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "hold = \"handshake\"");
+    let rig = Rig::before(&stub.address(), "hold = \"handshake\"");
     let mut client = rig.knock("/ws");
     let (mut backend, _) = stub.request();
-    are(&rig, 1, "dialing");
+    rig.are(1, "dialing");
     shut(&rig, "dialing");
     refused(&mut client);
     backend.closed();
@@ -183,12 +165,12 @@ fn who_is_dialled_loses_its_backend_connection_and_is_refused() {
 #[test]
 fn who_was_accepted_and_is_dialled_gets_the_close() {
     let place = nobody();
-    let rig = serve(&place, "hold = \"accept\"");
+    let rig = Rig::before(&place, "hold = \"accept\"");
     let mut client = rig.knock("/ws");
     assert!(client.head().starts_with("HTTP/1.1 101 "));
     let stub = Stub::at(&place);
     let (mut backend, _) = stub.request();
-    are(&rig, 1, "dialing");
+    rig.are(1, "dialing");
     shut(&rig, "dialing");
     assert_eq!(client.close_frame(), (4001, "bye".into()));
     client.send(masked(0x88, &close(4001, "")));
@@ -203,13 +185,13 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 #[test]
 fn a_connection_for_plain_http_is_closed_between_requests_at_once() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let mut client = Raw::connect(&rig.address);
     client.send(GET);
     let (mut backend, _) = stub.request();
     backend.send(OK);
     assert_eq!(client.answer_with_length().1, "ok");
-    are(&rig, 1, "opening");
+    rig.are(1, "opening");
     shut(&rig, "opening");
     assert_eq!(client.rest(), b"");
     assert_eq!(end(&rig), admin("opening"));
@@ -218,7 +200,7 @@ fn a_connection_for_plain_http_is_closed_between_requests_at_once() {
 #[test]
 fn a_plain_request_that_is_under_way_is_answered_before() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let mut client = Raw::connect(&rig.address);
     client.send(GET);
     let (mut backend, _) = stub.request();
@@ -226,7 +208,7 @@ fn a_plain_request_that_is_under_way_is_answered_before() {
     assert_eq!(client.answer_with_length().1, "ok"); // the gate is sure from here on
     client.send(GET);
     let (mut backend, _) = stub.request(); // the first was on trial, and is not kept
-    are(&rig, 1, "http");
+    rig.are(1, "http");
     shut(&rig, "http");
     backend.send(OK);
     assert_eq!(client.answer().1, "ok", "and then its end");
@@ -235,10 +217,10 @@ fn a_plain_request_that_is_under_way_is_answered_before() {
 
 #[test]
 fn a_plain_request_that_waits_is_refused_by_name() {
-    let rig = serve(&nobody(), "");
+    let rig = Rig::before(&nobody(), "");
     let mut client = Raw::connect(&rig.address);
     client.send(GET);
-    are(&rig, 1, "held");
+    rig.are(1, "held");
     shut(&rig, "held");
     refused(&mut client);
     assert_eq!(end(&rig), by_hand("held"));
@@ -246,11 +228,11 @@ fn a_plain_request_that_waits_is_refused_by_name() {
 
 #[test]
 fn a_page_that_waits_is_closed() {
-    let rig = serve(&nobody(), "");
+    let rig = Rig::before(&nobody(), "");
     let mut client = Raw::connect(&rig.address);
     client.send("GET / HTTP/1.1\r\nHost: example.test\r\nAccept: text/html\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n\r\n");
     assert!(client.head().contains("text/html"));
-    are(&rig, 1, "http");
+    rig.are(1, "http");
     shut(&rig, "http");
     assert!(client.rest_or_reset().starts_with(b"<!doctype html>"));
     assert_eq!(end(&rig), admin("http"));
@@ -258,11 +240,11 @@ fn a_page_that_waits_is_closed() {
 
 #[test]
 fn who_has_not_sent_its_head_is_closed_without_a_word() {
-    let rig = serve(&nobody(), "");
+    let rig = Rig::before(&nobody(), "");
     for bytes in ["", "GET /ws HTTP/1.1\r\nHost: exa"] {
         let mut client = Raw::connect(&rig.address);
         client.send(bytes);
-        are(&rig, 1, "opening");
+        rig.are(1, "opening");
         shut(&rig, "opening");
         client.closed();
         assert_eq!(end(&rig), admin("opening"));
@@ -272,7 +254,7 @@ fn who_has_not_sent_its_head_is_closed_without_a_word() {
 #[test]
 fn a_relay_is_closed_with_the_code_and_its_backend_hears_that_it_goes() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let mut client = rig.knock("/ws");
     let (mut backend, _) = stub.request();
     backend.send(switching(""));
@@ -282,7 +264,7 @@ fn a_relay_is_closed_with_the_code_and_its_backend_hears_that_it_goes() {
         (status, &counted["matched"], &counted["closed"]),
         (200, &1.into(), &0.into())
     );
-    are(&rig, 1, "relaying");
+    rig.are(1, "relaying");
     shut(&rig, "relaying");
     assert_eq!(client.close_frame(), (4001, "bye".into()));
     assert_eq!(backend.close_frame().0, 1001);
@@ -312,12 +294,12 @@ fn a_relay_is_closed_with_the_code_and_its_backend_hears_that_it_goes() {
 #[test]
 fn who_waits_for_its_turn_to_be_closed_has_it_at_once() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let mut client = rig.knock("/ws");
     let (mut backend, _) = stub.request();
     backend.send(switching(""));
     client.head();
-    are(&rig, 1, "relaying");
+    rig.are(1, "relaying");
     drop(backend); // 1012 comes after its first second
     until("it is lost", || {
         let events = rig.greenroom.events();
@@ -335,7 +317,7 @@ fn who_waits_for_its_turn_to_be_closed_has_it_at_once() {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_to_do_and_changes_nothing() {
-    let rig = serve(&nobody(), "hold = \"handshake\"");
+    let rig = Rig::before(&nobody(), "hold = \"handshake\"");
     let client = rig.knock("/ws");
     rig.held(1);
     for (body, status, help) in [
@@ -355,18 +337,18 @@ fn what_cannot_be_meant_is_refused_with_what_to_do_and_changes_nothing() {
         assert_eq!(found, status, "{body}: {problem}");
         assert!(problem["help"].as_str().unwrap().contains(help), "{body}: {problem}");
     }
-    assert_eq!(told(&rig, &["ps"])["total"], 1);
+    assert_eq!(rig.told(&["ps"])["total"], 1);
     drop(client);
 }
 
 #[test]
 fn the_command_closes_whom_it_names_and_nobody_by_mistake() {
-    let rig = serve(&nobody(), "hold = \"accept\"");
+    let rig = Rig::before(&nobody(), "hold = \"accept\"");
     let mut clients: Vec<Raw> = (0..3).map(|_| rig.knock("/ws")).collect();
     for client in &mut clients {
         client.head();
     }
-    are(&rig, 3, "held");
+    rig.are(3, "held");
     let usage = rig.say(&["close"]);
     assert_eq!(usage.status.code(), Some(2), "nobody is named: {usage:?}");
     assert_eq!(rig.say(&["close", "--all", "1"]).status.code(), Some(2));
@@ -378,7 +360,7 @@ fn the_command_closes_whom_it_names_and_nobody_by_mistake() {
     let done = rig.say(&["close", "1", "--code", "4000", "--reason", "out"]);
     assert_eq!(String::from_utf8(done.stdout).unwrap(), "closed 1 connection\n");
     assert_eq!(clients[0].close_frame(), (4000, "out".into()));
-    let done = told(&rig, &["close", "--state", "held", "--yes"]);
+    let done = rig.told(&["close", "--state", "held", "--yes"]);
     assert_eq!((&done["matched"], &done["closed"]), (&2.into(), &2.into()));
     for client in &mut clients[1..] {
         assert_eq!(client.close_frame().0, 1001);

@@ -10,14 +10,6 @@ use common::{
     raw::{Stub, masked, switching},
     rig::Rig,
 };
-use serde_json::Value;
-
-/// What the program says as JSON.
-fn told(rig: &Rig, args: &[&str]) -> Value {
-    let said = rig.say(&[args, &["--json"]].concat());
-    assert!(said.status.success(), "{args:?}: {said:?}");
-    serde_json::from_slice(&said.stdout).unwrap()
-}
 
 fn said(rig: &Rig, args: &[&str]) -> String {
     let said = rig.say(args);
@@ -48,9 +40,9 @@ fn a_connection_is_shown_where_it_is_and_told_why_when_it_is_over() {
     client.send(masked(0x81, b"hello"));
     assert_eq!(backend.frame().1.len(), 5);
     until("it is relayed", || {
-        told(&rig, &["ps", "--state", "relaying"])["total"] == 1
+        rig.told(&["ps", "--state", "relaying"])["total"] == 1
     });
-    let one = &told(&rig, &["ps", "--backend", "app"])["connections"][0];
+    let one = &rig.told(&["ps", "--backend", "app"])["connections"][0];
     let number = one["number"].to_string();
     assert_eq!(
         (
@@ -71,7 +63,7 @@ fn a_connection_is_shown_where_it_is_and_told_why_when_it_is_over() {
     client.fin();
     assert!(backend.rest().is_empty(), "its end is passed on");
     drop((client, backend));
-    until("it is over", || told(&rig, &["ps"])["total"] == 0);
+    until("it is over", || rig.told(&["ps"])["total"] == 0);
     let why = said(&rig, &["why", "--session", "1"]);
     assert!(why.contains("as relaying: the client ended it (client"), "{why}");
     let all = ["ps", "show", "why"].map(|verb| match verb {
@@ -101,7 +93,7 @@ fn a_refusal_is_told_with_its_name() {
     let mut client = rig.knock("/ws");
     assert!(client.head().starts_with("HTTP/1.1 503 "));
     until("it is over", || {
-        told(&rig, &["ps", "--closed", "--cause", "refused"])["total"] == 1
+        rig.told(&["ps", "--closed", "--cause", "refused"])["total"] == 1
     });
     let why = said(&rig, &["why", "--session", "1"]);
     assert!(why.contains("greenroom refused it (refused, not_ready)"), "{why}");

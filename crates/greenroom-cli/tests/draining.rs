@@ -173,12 +173,6 @@ fn serve(stub: &Stub, top: &str, more: &str) -> Rig {
     rig
 }
 
-fn told(rig: &Rig, args: &[&str]) -> Value {
-    let said = rig.say(&[args, &["--json"]].concat());
-    assert!(said.status.success(), "{args:?}: {said:?}");
-    serde_json::from_slice(&said.stdout).unwrap()
-}
-
 /// The same is what has the same filter, not what reads the same.
 #[test]
 fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
@@ -198,7 +192,7 @@ fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
     };
     let _clients = (come("X-User: a\r\nX-B: 1\r\n"), come("X-User: a tag=x-b\r\n"));
     until("both are relayed", || {
-        told(&rig, &["ps", "--state", "relaying"])["total"] == 2
+        rig.told(&["ps", "--state", "relaying"])["total"] == 2
     });
     let drain = |filter: Value| {
         let (status, drain) = rig.post("/v1/drain", &json!({"filter": filter, "window": "1h"}));
@@ -250,9 +244,7 @@ fn who_does_not_answer_its_close_has_its_line_in_the_ledger_all_the_same() {
         let mut rig = serve(&stub, &format!("grace = \"{grace}\""), "[drain]\nwindow = \"0s\"");
         let mut clients = crowd(&rig, &stub, 20);
         let _says_nothing = Raw::connect(&rig.address);
-        until("it is there", || {
-            told(&rig, &["ps", "--state", "opening"])["total"] == 1
-        });
+        until("it is there", || rig.told(&["ps", "--state", "opening"])["total"] == 1);
         for _ in 0..signals {
             rig.greenroom.signal(Signal::TERM);
             rig.greenroom.wait_for_event("stopping", SOON);
@@ -328,20 +320,17 @@ fn a_share_is_drained_by_command_and_the_others_stay() {
     let mut closed = 0;
     let drain = std::thread::scope(|scope| {
         let drain = scope.spawn(|| {
-            told(
-                &rig,
-                &[
-                    "drain",
-                    "--all",
-                    "--kind",
-                    "evict",
-                    "--percent",
-                    "25",
-                    "--window",
-                    "500ms",
-                    "--wait",
-                ],
-            )
+            rig.told(&[
+                "drain",
+                "--all",
+                "--kind",
+                "evict",
+                "--percent",
+                "25",
+                "--window",
+                "500ms",
+                "--wait",
+            ])
         });
         until("ten are closed", || {
             for (client, _) in &mut clients {
@@ -370,8 +359,8 @@ fn a_share_is_drained_by_command_and_the_others_stay() {
         (&"drained".into(), &40.into(), &10.into(), &10.into(), &10.into()),
         "{drain}"
     );
-    assert_eq!(told(&rig, &["ps", "--state", "relaying"])["total"], 30);
-    let ended = told(&rig, &["ps", "--closed", "--cause", "drained"]);
+    assert_eq!(rig.told(&["ps", "--state", "relaying"])["total"], 30);
+    let ended = rig.told(&["ps", "--closed", "--cause", "drained"]);
     assert_eq!(ended["total"], 10);
     assert_eq!(ended["connections"][0]["end"]["detail"], "drain 1 (evict)");
     let event = rig.greenroom.wait_for_event("drained", SOON);
@@ -387,25 +376,25 @@ fn while_a_drain_lasts_new_clients_are_held_and_the_end_of_it_lets_them_in() {
     let rig = serve(&stub, "", "");
     let clients = crowd(&rig, &stub, 4);
     let args = ["drain", "--backend", "app", "--window", "1h", "--new", "hold"];
-    let drain = told(&rig, &args);
+    let drain = rig.told(&args);
     assert_eq!(
         (&drain["state"], &drain["id"]),
         (&"draining".into(), &1.into()),
         "{drain}"
     );
-    assert_eq!(told(&rig, &args)["id"], 1, "the same again is the same");
-    assert_eq!(told(&rig, &["drain", "--list"])["drains"].as_array().unwrap().len(), 1);
+    assert_eq!(rig.told(&args)["id"], 1, "the same again is the same");
+    assert_eq!(rig.told(&["drain", "--list"])["drains"].as_array().unwrap().len(), 1);
     rig.until("its gate is held", |status| {
         status["by_hand"]["gate"] == "hold" && status["by_hand"]["by"] == "drain 1"
     });
     let mut late = rig.knock("/ws");
     rig.held(1);
-    let cancelled = told(&rig, &["drain", "--cancel", "1"]);
+    let cancelled = rig.told(&["drain", "--cancel", "1"]);
     assert_eq!(cancelled["state"], "cancelled", "{cancelled}");
     let (mut backend, _) = stub.request();
     backend.send(switching(""));
     assert!(late.head().starts_with("HTTP/1.1 101 "));
-    let there = told(&rig, &["ps", "--state", "relaying"])["total"].as_u64().unwrap();
+    let there = rig.told(&["ps", "--state", "relaying"])["total"].as_u64().unwrap();
     let closing = clients.iter().filter(|(client, _)| client.has_bytes()).count() as u64;
     assert_eq!(there + closing, 5, "who was not told stays");
     assert!(rig.status()["by_hand"].is_null());
@@ -582,7 +571,7 @@ fn drains_are_bounded_leave_a_gate_by_hand_alone_and_a_stop_takes_over_what_they
     );
     assert!(drain(2, &[]).status.success(), "the same as one under way is none more");
     assert_eq!(rig.status()["by_hand"]["gate"], "hold", "somebody has set it");
-    let first = told(&rig, &["drain", "--list"])["drains"][0].clone();
+    let first = rig.told(&["drain", "--list"])["drains"][0].clone();
     assert_eq!(
         first["left_alone"],
         serde_json::json!(["app"]),

@@ -2,7 +2,8 @@
 //! real process; after each batch list, metrics, stream of events and the lines of the closed tell the same, and what the
 //! clients themselves have counted. At the end nothing is left.
 //!
-//! `GREENROOM_SEED=N` draws as a failure has said that it drew. No wait is for a time: each is for what must come.
+//! `GREENROOM_SEED=N` draws as a failure has said that it drew; who is met by a draw also goes by who was answered first.
+//! No wait is for a time: each is for what must come.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -66,7 +67,7 @@ struct Play {
 
 impl Play {
     fn start(seed: u64) -> Self {
-        println!("GREENROOM_SEED={seed} draws the same again");
+        println!("GREENROOM_SEED={seed} draws as this run did");
         let (python, server) = (python("python"), fixture("obedient.py"));
         let config = format!(
             "[backend.app]\nready = \"notify\"\n[backend.app.process]\ncommand = [\"{python}\", \"{server}\"]\n\

@@ -19,23 +19,6 @@ use common::{
 };
 use serde_json::{Value, json};
 
-fn serve(backend: &str, route: &str) -> Rig {
-    let backend = format!("[backend.app]\naddress = \"{backend}\"\nready = \"listen\"\n");
-    Rig::start("serve", &format!("{backend}[[route]]\n{route}\n"))
-}
-
-fn told(rig: &Rig, args: &[&str]) -> Value {
-    let said = rig.say(&[args, &["--json"]].concat());
-    assert!(said.status.success(), "{args:?}: {said:?}");
-    serde_json::from_slice(&said.stdout).unwrap()
-}
-
-fn are(rig: &Rig, count: usize, state: &str) {
-    until(&format!("{count} {state}"), || {
-        told(rig, &["ps", "--state", state])["total"] == count
-    });
-}
-
 /// One more that is relayed; each by itself, so that numbers are in this order.
 fn relayed(rig: &Rig, stub: &Stub, answer: &str, count: usize) -> (Raw, Raw) {
     let extension = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
@@ -44,7 +27,7 @@ fn relayed(rig: &Rig, stub: &Stub, answer: &str, count: usize) -> (Raw, Raw) {
     let (mut backend, _) = stub.request();
     backend.send(switching(answer));
     assert!(client.head().starts_with("HTTP/1.1 101 "));
-    are(rig, count, "relaying");
+    rig.are(count, "relaying");
     (client, backend)
 }
 
@@ -57,7 +40,7 @@ fn send(rig: &Rig, body: &Value) -> Value {
 #[test]
 fn messages_of_the_house_stand_between_those_of_the_backend_in_order_and_are_counted_apart() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let (mut client, mut backend) = relayed(&rig, &stub, "Sec-WebSocket-Extensions: permessage-deflate\r\n", 1);
     backend.send(frame(0xc1, b"compressed")); // RSV1: nobody looks into it
     assert_eq!(client.frame().0, 0xc1);
@@ -71,7 +54,7 @@ fn messages_of_the_house_stand_between_those_of_the_backend_in_order_and_are_cou
     let large = "x".repeat(60 * 1024);
     send(&rig, &json!({"numbers": [1], "text": large}));
     assert_eq!(client.frame(), (0x81, large.into_bytes()));
-    let one = &told(&rig, &["ps"])["connections"][0];
+    let one = &rig.told(&["ps"])["connections"][0];
     assert_eq!(
         (&one["messages_down"], &one["messages_own"]),
         (&2.into(), &3.into()),
@@ -94,12 +77,12 @@ fn messages_of_the_house_stand_between_those_of_the_backend_in_order_and_are_cou
 #[test]
 fn a_message_waits_for_the_end_of_the_backends_and_stands_in_front_of_the_next() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let (mut client, mut backend) = relayed(&rig, &stub, "", 1);
     let half = frame(0x81, b"a whole frame");
     backend.send(&half[..5]);
     until("its first bytes are there", || {
-        told(&rig, &["ps"])["connections"][0]["bytes_down"] == 5
+        rig.told(&["ps"])["connections"][0]["bytes_down"] == 5
     });
     send(&rig, &json!({"all": true, "text": "in front"}));
     assert_eq!(client.frame(), (0x81, b"in front".to_vec()));
@@ -126,7 +109,7 @@ fn a_message_waits_for_the_end_of_the_backends_and_stands_in_front_of_the_next()
 #[test]
 fn a_message_that_finds_no_place_in_time_is_refused_by_name_and_never_sent_and_delays_no_other() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let (mut stuck, mut begun) = relayed(&rig, &stub, "", 1);
     let (mut other, _other) = relayed(&rig, &stub, "", 2);
     begun.send(frame(0x01, b"begun"));
@@ -163,7 +146,7 @@ fn a_message_that_finds_no_place_in_time_is_refused_by_name_and_never_sent_and_d
 #[test]
 fn what_the_backend_says_meanwhile_makes_no_client_slow() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let (mut client, mut backend) = relayed(&rig, &stub, "", 1);
     let (mut other, _other) = relayed(&rig, &stub, "", 2);
     let (next, begun) = (frame(0x82, &[2; 30_000]), frame(0x82, &[3; 62_000]));
@@ -210,7 +193,7 @@ fn fill(backend: &mut Raw) {
 #[test]
 fn a_client_that_does_not_read_gets_none_and_the_others_do() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let (slow, mut fills) = relayed(&rig, &stub, "", 1);
     let (mut other, _other) = relayed(&rig, &stub, "", 2);
     fill(&mut fills);
@@ -230,34 +213,34 @@ fn a_client_that_does_not_read_gets_none_and_the_others_do() {
 
 #[test]
 fn who_waits_is_sent_something_only_with_a_101() {
-    let rig = serve(&nobody(), "hold = \"handshake\"");
+    let rig = Rig::before(&nobody(), "hold = \"handshake\"");
     let held = rig.knock("/ws");
     let mut plain = Raw::connect(&rig.address);
     plain.send("GET /page HTTP/1.1\r\nHost: example.test\r\n\r\n");
-    are(&rig, 2, "held");
+    rig.are(2, "held");
     let done = send(&rig, &json!({"all": true, "text": "hi"}));
     assert_eq!(done["refused"], json!({"not_relaying": 2}), "{done}");
     drop((held, plain));
-    until("they are gone", || told(&rig, &["ps"])["total"] == 0);
+    until("they are gone", || rig.told(&["ps"])["total"] == 0);
     let done = send(&rig, &json!({"numbers": [1, 2], "text": "hi"}));
     assert_eq!(done["refused"], json!({"gone": 2}), "{done}");
 
     let place = nobody();
-    let rig = serve(&place, "hold = \"accept\"");
+    let rig = Rig::before(&place, "hold = \"accept\"");
     let mut client = rig.knock("/ws");
     client.head();
-    are(&rig, 1, "held");
+    rig.are(1, "held");
     assert_eq!(send(&rig, &json!({"all": true, "text": "wait"}))["sent"], 1);
     assert_eq!(client.frame(), (0x81, b"wait".to_vec()));
     let stub = Stub::at(&place);
     let (mut backend, _) = stub.request();
-    are(&rig, 1, "dialing");
+    rig.are(1, "dialing");
     assert_eq!(send(&rig, &json!({"all": true, "text": "soon"}))["sent"], 1);
     backend.send(switching(""));
     backend.send(frame(0x81, b"here"));
     assert_eq!(client.frame(), (0x81, b"soon".to_vec()));
     assert_eq!(client.frame(), (0x81, b"here".to_vec()));
-    let one = &told(&rig, &["ps"])["connections"][0];
+    let one = &rig.told(&["ps"])["connections"][0];
     assert_eq!(
         (&one["messages_down"], &one["messages_own"]),
         (&1.into(), &2.into()),
@@ -268,10 +251,10 @@ fn who_waits_is_sent_something_only_with_a_101() {
 /// An accepted client that reads nothing is kept no more for than the bound.
 #[test]
 fn an_accepted_client_that_does_not_read_gets_no_more_than_is_kept() {
-    let rig = serve(&nobody(), "hold = \"accept\"");
+    let rig = Rig::before(&nobody(), "hold = \"accept\"");
     let mut client = rig.knock("/ws");
     client.head();
-    are(&rig, 1, "held");
+    rig.are(1, "held");
     let text = "z".repeat(60 * 1024);
     let mut sent = 0;
     loop {
@@ -290,7 +273,7 @@ fn an_accepted_client_that_does_not_read_gets_no_more_than_is_kept() {
 
 #[test]
 fn what_is_no_message_is_refused_with_what_to_do() {
-    let rig = serve(&nobody(), "");
+    let rig = Rig::before(&nobody(), "");
     for (body, status, help) in [
         (json!({"text": "x"}), 422, "\"all\": true"),
         (json!({"all": true}), 422, "say one of them"),
@@ -308,7 +291,7 @@ fn what_is_no_message_is_refused_with_what_to_do() {
 #[test]
 fn whoever_hangs_up_is_audited_all_the_same() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let (mut stuck, mut begun) = relayed(&rig, &stub, "", 1);
     begun.send(frame(0x01, b"half")); // no message stands in it: whoever sends waits
     assert_eq!(stuck.frame(), (0x01, b"half".to_vec()));
@@ -337,14 +320,14 @@ fn whoever_hangs_up_is_audited_all_the_same() {
 #[test]
 fn a_user_or_a_tag_gets_what_is_sent_to_it_and_nobody_else_does() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "user = \"header:X-User\"\ntags = [\"header:X-Plan\"]");
+    let rig = Rig::before(&stub.address(), "user = \"header:X-User\"\ntags = [\"header:X-Plan\"]");
     let come = |fields: &str, count| {
         let mut client = Raw::connect(&rig.address);
         client.send(common::raw::upgrade(fields));
         let (mut backend, _) = stub.request();
         backend.send(switching(""));
         assert!(client.head().starts_with("HTTP/1.1 101 "));
-        are(&rig, count, "relaying");
+        rig.are(count, "relaying");
         (client, backend)
     };
     let (mut ann, _ann) = come("X-User: ann\r\nX-Plan: free\r\n", 1);
@@ -364,9 +347,9 @@ fn a_user_or_a_tag_gets_what_is_sent_to_it_and_nobody_else_does() {
             "{filter}"
         );
     }
-    assert_eq!(told(&rig, &["send", "--user", "anna", "--text", "to anna"])["sent"], 1);
+    assert_eq!(rig.told(&["send", "--user", "anna", "--text", "to anna"])["sent"], 1);
     assert_eq!(
-        told(&rig, &["send", "--tag", "x-plan=free", "--text", "who do not"])["sent"],
+        rig.told(&["send", "--tag", "x-plan=free", "--text", "who do not"])["sent"],
         1
     );
     send(&rig, &json!({"all": true, "text": "to all"}));
@@ -385,7 +368,7 @@ fn a_user_or_a_tag_gets_what_is_sent_to_it_and_nobody_else_does() {
 #[test]
 fn the_command_sends_a_text_a_file_and_what_it_is_given() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "");
+    let rig = Rig::before(&stub.address(), "");
     let (mut client, _backend) = relayed(&rig, &stub, "", 1);
     let said = rig.say(&["send", "1", "--text", "hi"]);
     assert_eq!(
@@ -399,7 +382,7 @@ fn the_command_sends_a_text_a_file_and_what_it_is_given() {
     let no_text = rig.say(&["send", "--all", "--file", file]);
     assert_eq!(no_text.status.code(), Some(2));
     assert!(String::from_utf8(no_text.stderr).unwrap().contains("--binary"));
-    assert_eq!(told(&rig, &["send", "--all", "--file", file, "--binary"])["sent"], 1);
+    assert_eq!(rig.told(&["send", "--all", "--file", file, "--binary"])["sent"], 1);
     assert_eq!(client.frame(), (0x82, vec![1, 255]));
     assert_eq!(
         rig.say(&["send", "--text", "x"]).status.code(),
@@ -407,7 +390,7 @@ fn the_command_sends_a_text_a_file_and_what_it_is_given() {
         "nobody is named"
     );
     drop((client, _backend));
-    until("it is gone", || told(&rig, &["ps"])["total"] == 0);
+    until("it is gone", || rig.told(&["ps"])["total"] == 0);
     let gone = rig.say(&["send", "1", "--text", "hi"]);
     assert_eq!(gone.status.code(), Some(1));
     assert_eq!(
@@ -426,7 +409,7 @@ fn backend_hears(backend: &mut Raw, before: &[u8]) {
 #[test]
 fn a_message_over_message_max_is_1009_and_nothing_of_its_frame_passes() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "message_max = \"1KiB\"");
+    let rig = Rig::before(&stub.address(), "message_max = \"1KiB\"");
     let fits = [
         masked(0x01, &[b'a'; 1000]),
         masked(0x80, &[b'b'; 24]),
@@ -447,14 +430,14 @@ fn a_message_over_message_max_is_1009_and_nothing_of_its_frame_passes() {
             .greenroom
             .wait_for(|event| event["cause"] == "limit", common::raw::SOON);
         assert_eq!(event["detail"], "message_max=1024");
-        until("it is gone", || told(&rig, &["ps"])["total"] == 0);
+        until("it is gone", || rig.told(&["ps"])["total"] == 0);
     }
 }
 
 #[test]
 fn more_messages_than_message_rate_is_1008() {
     let stub = Stub::listen();
-    let rig = serve(&stub.address(), "message_rate = 1");
+    let rig = Rig::before(&stub.address(), "message_rate = 1");
     let (mut client, mut backend) = relayed(&rig, &stub, "", 1);
     let two = masked(0x81, b"x").repeat(2);
     let pings = masked(0x89, b"").repeat(50);
@@ -466,7 +449,7 @@ fn more_messages_than_message_rate_is_1008() {
 #[test]
 fn what_an_accepted_client_said_too_much_goes_to_no_backend() {
     let place = nobody();
-    let rig = serve(&place, "hold = \"accept\"\nmessage_max = \"8B\"\nmessage_rate = 1");
+    let rig = Rig::before(&place, "hold = \"accept\"\nmessage_max = \"8B\"\nmessage_rate = 1");
     let mut client = rig.knock("/ws");
     client.head();
     let fits = masked(0x81, b"8 bytes.").repeat(5); // how many came while it waited is bounded otherwise

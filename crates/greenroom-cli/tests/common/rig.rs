@@ -31,6 +31,12 @@ impl Rig {
         Self::with(verb, config, |_| {}, |_| {})
     }
 
+    /// `greenroom serve` before a backend of which is only known whether it listens, with one route.
+    pub fn before(backend: &str, route: &str) -> Self {
+        let backend = format!("[backend.app]\naddress = \"{backend}\"\nready = \"listen\"\n");
+        Self::start("serve", &format!("{backend}[[route]]\n{route}\n"))
+    }
+
     /// The same, with files that are there before and more of an environment.
     pub fn with(
         verb: &str,
@@ -130,6 +136,20 @@ impl Rig {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let data = answer.lines().filter_map(|line| line.strip_prefix("data: "));
         data.map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    /// `greenroom ARGS --json`, which must work.
+    pub fn told(&self, args: &[&str]) -> Value {
+        let said = self.say(&[args, &["--json"]].concat());
+        assert!(said.status.success(), "{args:?}: {said:?}");
+        serde_json::from_slice(&said.stdout).unwrap()
+    }
+
+    /// Waits until so many are in a state, as `ps` tells.
+    pub fn are(&self, count: usize, state: &str) {
+        until(&format!("{count} {state}"), || {
+            self.told(&["ps", "--state", state])["total"] == count
+        });
     }
 
     /// Waits until the status is so.

@@ -472,42 +472,6 @@ fn a_gate_is_held_shut_and_opened_by_hand() {
 }
 
 #[test]
-fn a_gate_is_opened_by_hand_before_a_backend_that_never_says_that_it_is_ready() {
-    let stub = Stub::listen();
-    let rig = Rig::start(
-        "serve",
-        &format!(
-            "[backend.app]\naddress = \"{}\"\nready = \"http:/never\"\n",
-            stub.address()
-        ),
-    );
-    let mut client = rig.knock("/ws");
-    rig.held(1);
-    rig.tell(&["open", "--force"]);
-    // Its probe asks all the time, and gets no answer.
-    let (mut backend, _probes) = {
-        let mut probes = Vec::new();
-        loop {
-            let (one, head) = stub.request();
-            if head.contains("Greenroom-Session: 1\r\n") {
-                break (one, probes);
-            }
-            probes.push(one);
-        }
-    };
-    backend.send(switching(""));
-    assert!(client.head().starts_with("HTTP/1.1 101 "));
-    let status = rig.status();
-    assert_eq!(
-        (&status["condition"], &status["by_hand"]["gate"]),
-        (&"starting".into(), &"open".into()),
-        "{status}"
-    );
-    rig.tell(&["open"]);
-    rig.until("its readiness decides again", |status| status["gate"] == "shut");
-}
-
-#[test]
 fn a_stop_that_does_not_fit_into_the_time_there_is_is_said_before_it_comes() {
     let ledger = Ledger::new();
     let file = ledger.beside("greenroom.toml");

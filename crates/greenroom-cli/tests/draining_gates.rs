@@ -10,10 +10,11 @@
 mod common;
 
 use common::{
+    process::until,
     raw::{Raw, Stub, switching},
     rig::Rig,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Clients and their backend's ends.
 fn crowd(rig: &Rig, stub: &Stub, count: usize) -> Vec<(Raw, Raw)> {
@@ -39,12 +40,6 @@ fn serve(stub: &Stub, top: &str, more: &str) -> Rig {
     rig
 }
 
-fn told(rig: &Rig, args: &[&str]) -> Value {
-    let said = rig.say(&[args, &["--json"]].concat());
-    assert!(said.status.success(), "{args:?}: {said:?}");
-    serde_json::from_slice(&said.stdout).unwrap()
-}
-
 /// The same is what has the same filter, not what reads the same.
 #[test]
 fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
@@ -64,7 +59,7 @@ fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
     };
     let _clients = (come("X-User: a\r\nX-B: 1\r\n"), come("X-User: a tag=x-b\r\n"));
     until("both are relayed", || {
-        told(&rig, &["ps", "--state", "relaying"])["total"] == 2
+        rig.told(&["ps", "--state", "relaying"])["total"] == 2
     });
     let drain = |filter: Value| {
         let (status, drain) = rig.post("/v1/drain", &json!({"filter": filter, "window": "1h"}));
@@ -93,12 +88,8 @@ fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say
     let stub = Stub::listen();
     let rig = serve(&stub, "", "");
     let clients = crowd(&rig, &stub, 2);
-    let drain = |percent: &str, new: &str| {
-        told(
-            &rig,
-            &["drain", "--all", "--window", "1h", "--percent", percent, "--new", new],
-        )
-    };
+    let drain =
+        |percent: &str, new: &str| rig.told(&["drain", "--all", "--window", "1h", "--percent", percent, "--new", new]);
     let gate = |hand: &str, by: &str| {
         rig.until(&format!("{hand} by {by}"), |status| {
             status["by_hand"]["gate"] == hand && status["by_hand"]["by"] == by
@@ -114,12 +105,8 @@ fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say
     rig.tell(&["drain", "--cancel", "3"]);
     gate("hold", "drain 1");
     rig.tell(&["open"]);
-    let listed = told(&rig, &["drain", "--list"]);
-    assert_eq!(
-        listed["drains"][0]["left_alone"],
-        serde_json::json!(["app"]),
-        "{listed}"
-    );
+    let listed = rig.told(&["drain", "--list"]);
+    assert_eq!(listed["drains"][0]["left_alone"], json!(["app"]), "{listed}");
     assert_eq!(listed["drains"][1]["left_alone"], Value::Null, "it is over: {listed}");
     assert!(rig.status()["by_hand"].is_null());
     rig.tell(&["shut"]);
@@ -131,4 +118,40 @@ fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say
     );
     assert_eq!(rig.status()["by_hand"]["gate"], "refuse");
     drop(clients);
+}
+
+#[test]
+fn a_gate_is_opened_by_hand_before_a_backend_that_never_says_that_it_is_ready() {
+    let stub = Stub::listen();
+    let rig = Rig::start(
+        "serve",
+        &format!(
+            "[backend.app]\naddress = \"{}\"\nready = \"http:/never\"\n",
+            stub.address()
+        ),
+    );
+    let mut client = rig.knock("/ws");
+    rig.held(1);
+    rig.tell(&["open", "--force"]);
+    // Its probe asks all the time, and gets no answer.
+    let (mut backend, _probes) = {
+        let mut probes = Vec::new();
+        loop {
+            let (one, head) = stub.request();
+            if head.contains("Greenroom-Session: 1\r\n") {
+                break (one, probes);
+            }
+            probes.push(one);
+        }
+    };
+    backend.send(switching(""));
+    assert!(client.head().starts_with("HTTP/1.1 101 "));
+    let status = rig.status();
+    assert_eq!(
+        (&status["condition"], &status["by_hand"]["gate"]),
+        (&"starting".into(), &"open".into()),
+        "{status}"
+    );
+    rig.tell(&["open"]);
+    rig.until("its readiness decides again", |status| status["gate"] == "shut");
 }

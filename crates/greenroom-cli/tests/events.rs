@@ -94,6 +94,19 @@ fn names(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["event"].as_str().unwrap()).collect()
 }
 
+fn ids_of_another_life_are_missed(rig: &Rig) {
+    // Of another life: that is said first, then all that is kept is told.
+    let all = rig.streamed("after=0-7");
+    assert_eq!(names(&all)[..2], ["missed", "listening"], "{all:?}");
+    assert!(all[0]["after"] == "0-7" && all[0]["count"].is_null(), "{}", all[0]);
+
+    let no_text = Tail::open(rig, "last=0", "Last-Event-ID: \u{e9}\r\n").next().unwrap();
+    assert_eq!(
+        (&no_text["event"], &no_text["after"]),
+        (&"missed".into(), &"\u{e9}".into())
+    );
+}
+
 #[test]
 fn a_connection_is_told_from_its_beginning_to_its_end_and_a_reader_goes_on_where_it_was() {
     let stub = Stub::listen();
@@ -146,16 +159,7 @@ fn a_connection_is_told_from_its_beginning_to_its_end_and_a_reader_goes_on_where
         let mut tail = Tail::open(&rig, &query, &fields);
         assert_eq!(tail.next().unwrap()["id"], closed["id"], "{query} {fields}");
     }
-    // Of another life: that is said first, then all that is kept is told.
-    let all = rig.streamed("after=0-7");
-    assert_eq!(names(&all)[..2], ["missed", "listening"], "{all:?}");
-    assert!(all[0]["after"] == "0-7" && all[0]["count"].is_null(), "{}", all[0]);
-
-    let no_text = Tail::open(&rig, "last=0", "Last-Event-ID: \u{e9}\r\n").next().unwrap();
-    assert_eq!(
-        (&no_text["event"], &no_text["after"]),
-        (&"missed".into(), &"\u{e9}".into())
-    );
+    ids_of_another_life_are_missed(&rig);
 
     // The log has the same ends, and not a line more for it.
     let logged = rig.greenroom.events();

@@ -62,6 +62,8 @@ pub const AUDIT_EDGE_MARGIN: Duration = Duration::from_millis(2);
 pub const AUDIT_ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// A first answer that comes later than this is called late.
 pub const AUDIT_LATE: Duration = Duration::from_secs(1);
+/// What an early client waited for its 101 is told from here on: less is an accept queue, and no habit of the server.
+pub const AUDIT_WAIT_TOLD: Duration = Duration::from_millis(250);
 /// How long a client stays open at the least: beyond what greenroom's gate waits for an early Close.
 pub const AUDIT_LINGER: Duration = Duration::from_millis(400);
 /// How long every so-manieth client stays, to see a Close that comes later still.

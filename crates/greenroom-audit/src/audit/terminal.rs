@@ -44,6 +44,7 @@ pub fn render(report: &Report, width: usize, colour: bool) -> String {
             page.compared(&report.plain, behind);
         }
     }
+    page.strategies(report);
     for restart in &report.restarts {
         page.restart(restart);
     }
@@ -89,6 +90,32 @@ impl Page {
             line.push_str(word);
         }
         self.line(&format!("{:indent$}{line}", ""));
+    }
+
+    /// How late each way of waiting lets clients in.
+    fn strategies(&mut self, report: &Report) {
+        if report.waits.is_empty() {
+            return;
+        }
+        self.line("");
+        self.wrapped("Ways of waiting, computed for these starts: from ready to let in", 0);
+        self.line(&format!(
+            "{:16}{:>10}{:>10}{:>10}{:>10}",
+            "", "p50", "p99", "max", "spread"
+        ));
+        for waited in &report.waits {
+            let [p50, p99, max, spread] = [
+                waited.late.p50_ns,
+                waited.late.p99_ns,
+                waited.late.max_ns,
+                waited.spread_ns,
+            ]
+            .map(span);
+            self.line(&format!(
+                "  {:14}{p50:>10}{p99:>10}{max:>10}{spread:>10}",
+                waited.strategy
+            ));
+        }
     }
 
     fn head(&mut self, report: &Report) {

@@ -198,6 +198,36 @@ fn a_restart_drops_everybody_by_itself() {
     assert!((500_000_000..30_000_000_000).contains(&back), "{back}");
 }
 
+/// Where no answer is expected, a connection that stands is one: no start takes all the time that it may.
+#[test]
+fn a_server_that_is_expected_to_say_nothing_is_ready_when_its_connections_stand() {
+    let _alone = one_at_a_time();
+    let server = fixture("node_1011.js");
+    let flags = [
+        "--runs",
+        "2",
+        "--clients",
+        "40",
+        "--expect",
+        "none",
+        "--start-timeout",
+        "10m",
+    ];
+    let began = Instant::now();
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "0.6")], &["node", &server]);
+    assert_eq!(
+        (code, codes(&report)),
+        (1, vec!["accepts-early"]),
+        "{:#}",
+        report["findings"]
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "it waited for an answer: {:?}",
+        began.elapsed()
+    );
+}
+
 #[test]
 fn what_cannot_run_says_so_with_code_2() {
     for (flags, cmd, said) in [

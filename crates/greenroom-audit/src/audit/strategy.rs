@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::audit::edges::Edges;
     use crate::audit::record::{Cause, Interval};
-    use proptest::prelude::*;
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
     const MS: u64 = 1_000_000;
 

@@ -163,6 +163,10 @@ mod tests {
         // Looks at 0, 100, 300, 700, 1,500, 3,100, 6,300 ms: who began 3.11 s before waits for the last.
         assert!((3_100..3_200).contains(&(backoff.late.max_ns / MS)), "{backoff:?}");
         assert!(compare(&[], &ways).is_empty());
+        // Who looks at the very moment is let in at once.
+        for way in ways {
+            assert_eq!((way.late(0), way.late(300 * MS)), (0, 0), "{way}");
+        }
     }
 
     proptest! {

@@ -173,12 +173,12 @@ mod tests {
         #[test]
         fn nobody_is_let_in_before_it_is_ready_nor_later_than_one_sleep(before in 0_u64..100_000, every in 1_u64..2_000) {
             let every = Duration::from_millis(every);
-            let (before, sleep) = (before * MS, nanos(every));
-            prop_assert!(Strategy::Poll(every).late(before) < sleep);
-            prop_assert_eq!((before + Strategy::Poll(every).late(before)) % sleep, 0, "it looks on its grid");
+            let (before, interval) = (before * MS, nanos(every));
+            prop_assert!(Strategy::Poll(every).late(before) < interval);
+            prop_assert_eq!((before + Strategy::Poll(every).late(before)) % interval, 0, "it looks on its grid");
             // A sleep of a back-off is one longer than all before it, or the longest that there is.
             let late = Strategy::Backoff(every).late(before);
-            prop_assert!(late <= (before + sleep).min(nanos(limits::AUDIT_BACKOFF_MAX)), "{late}");
+            prop_assert!(late <= (before + interval).min(nanos(limits::AUDIT_BACKOFF_MAX)), "{late}");
         }
     }
 }

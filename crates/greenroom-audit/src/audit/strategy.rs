@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_is_let_in_before_it_is_ready_nor_later_than_one_sleep(before in 0_u64..100_000, every in 1_u64..2_000) {
+        fn nobody_is_let_in_before_it_is_ready_nor_later_than_one_pause(before in 0_u64..100_000, every in 1_u64..2_000) {
             let every = Duration::from_millis(every);
             let (before, interval) = (before * MS, nanos(every));
             prop_assert!(Strategy::Poll(every).late(before) < interval);

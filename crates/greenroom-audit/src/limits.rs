@@ -62,6 +62,8 @@ pub const AUDIT_EDGE_MARGIN: Duration = Duration::from_millis(2);
 pub const AUDIT_ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// A first answer that comes later than this is called late.
 pub const AUDIT_LATE: Duration = Duration::from_secs(1);
+/// What an early client waited for its 101 is told from here on: less is an accept queue, and no habit of the server.
+pub const AUDIT_WAIT_TOLD: Duration = Duration::from_millis(250);
 /// How long a client stays open at the least: beyond what greenroom's gate waits for an early Close.
 pub const AUDIT_LINGER: Duration = Duration::from_millis(400);
 /// How long every so-manieth client stays, to see a Close that comes later still.
@@ -101,5 +103,13 @@ pub const AUDIT_RESTART_EVERY: Duration = Duration::from_millis(50);
 pub const AUDIT_RESTART_STEADY: Duration = Duration::from_secs(1);
 /// Clients of a restart at the most: each sends 20 messages a second, all the time.
 pub const AUDIT_RESTART_CLIENTS: u32 = 100;
+/// Waiters of each start that `--strategy` computes for each way of waiting.
+pub const AUDIT_WAITERS: u64 = 500;
+/// The longest time between two looks that `--strategy` takes.
+pub const AUDIT_POLL_MAX: Duration = Duration::from_secs(60);
+/// A back-off's first sleep, where nothing else is said.
+pub const AUDIT_BACKOFF: Duration = Duration::from_millis(100);
+/// Its longest.
+pub const AUDIT_BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Single clients in a report, of each side: enough for a plot, and some 300 KB of JSON.
 pub const AUDIT_POINTS: usize = 2_000;

@@ -403,6 +403,7 @@ fn options(server: &Planted, runs: u32, clients: u32) -> Options {
         seed: 7,
         fail_on: vec![FailOn::Race],
         budgets: Vec::new(),
+        strategies: Vec::new(),
         told: ["ws://127.0.0.1:{port}/", "greenroom-audit {n}", "echo"].map(String::from),
     }
 }

@@ -18,6 +18,7 @@ use greenroom_audit::audit::record::RunRecord;
 use greenroom_audit::audit::report::{Budget, FailOn, Report};
 use greenroom_audit::audit::run::Manner;
 use greenroom_audit::audit::stage::Way;
+use greenroom_audit::audit::strategy::Strategy;
 use greenroom_audit::audit::target::{Expect, Target, Words};
 use greenroom_audit::audit::{self, Options, Progress, html, junit, markdown, sarif, terminal};
 use greenroom_audit::limits;
@@ -98,6 +99,9 @@ pub(crate) struct Audit {
     /// End with code 1 if a wait is longer, such as p99-open=500ms: p50, p90, p99 or max, then open (start to 101) or answer (ready to first answer); with --compare, behind greenroom
     #[arg(long, value_name = "BUDGET", value_delimiter = ',')]
     budget: Vec<String>,
+    /// Show how late ways of waiting would let clients in, for these starts: event (told), poll=100ms (a look each so often), backoff or backoff=50ms (each sleep twice as long as the one before, up to 1 m); separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', require_equals = true, num_args = 0.., default_missing_value = "event,poll=100ms,poll=1s,backoff")]
+    strategy: Vec<String>,
     /// Repeat what is random: the seed of an earlier report
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -199,6 +203,11 @@ fn options(args: &Audit) -> Result<Options, String> {
             format!("--budget is {text:?}: write it as p99-open=500ms (p50, p90, p99, max; open, answer)")
         })
     });
+    let strategies = args.strategy.iter().map(|text| {
+        Strategy::parse(text).ok_or_else(|| {
+            format!("--strategy has {text:?}: write event, poll=100ms (1ms to 60s), backoff or backoff=100ms")
+        })
+    });
     Ok(Options {
         command: args.cmd.clone(),
         runs: args.runs,
@@ -220,6 +229,7 @@ fn options(args: &Audit) -> Result<Options, String> {
         seed: args.seed.unwrap_or_else(|| greenroom_audit::clock::now() % 1_000_000),
         fail_on: fail_on.collect::<Result<_, _>>()?,
         budgets: budgets.collect::<Result<_, _>>()?,
+        strategies: strategies.collect::<Result<_, _>>()?,
         told: [args.url.clone(), shown, args.expect.clone()],
     })
 }

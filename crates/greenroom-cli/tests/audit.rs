@@ -198,11 +198,42 @@ fn a_restart_drops_everybody_by_itself() {
     assert!((500_000_000..30_000_000_000).contains(&back), "{back}");
 }
 
+/// Where no answer is expected, a connection that stands is one: no start takes all the time that it may.
+#[test]
+fn a_server_that_is_expected_to_say_nothing_is_ready_when_its_connections_stand() {
+    let _alone = one_at_a_time();
+    let server = fixture("node_1011.js");
+    let flags = [
+        "--runs",
+        "2",
+        "--clients",
+        "40",
+        "--expect",
+        "none",
+        "--start-timeout",
+        "10m",
+    ];
+    let began = Instant::now();
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "0.6")], &["node", &server]);
+    assert_eq!(
+        (code, codes(&report)),
+        (1, vec!["accepts-early"]),
+        "{:#}",
+        report["findings"]
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "it waited for an answer: {:?}",
+        began.elapsed()
+    );
+}
+
 #[test]
 fn what_cannot_run_says_so_with_code_2() {
     for (flags, cmd, said) in [
         (&["--url", "http://x"][..], &["true"][..], "ws://"),
         (&["--fail-on", "nonsense"], &["true"], "--fail-on"),
+        (&["--strategy=nonsense"], &["true"], "--strategy has \"nonsense\""),
         (&["--budget", "fast"], &["true"], "p99-open=500ms"),
         (&[], &["/no/such/server"], "/no/such/server"),
         (&[], &["false"], "Not measured"),
@@ -257,7 +288,7 @@ fn every_format_is_written_and_fits_its_width() {
     let server = fixture("node_1011.js");
     let folder = std::env::temp_dir().join(format!("greenroom-audit-out-{}", std::process::id()));
     let out = folder.to_str().unwrap();
-    let flags = ["--runs", "2", "--clients", "40", "--out", out];
+    let flags = ["--runs", "2", "--clients", "40", "--strategy", "--out", out];
     let (code, text) = print(&flags, &[("STARTUP_SECONDS", "0.6")], &["node", &server]);
     assert_eq!(code, 1, "{text}");
     for line in text.lines() {
@@ -266,6 +297,21 @@ fn every_format_is_written_and_fits_its_width() {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let report: Value = serde_json::from_str(&read("report.json")).unwrap();
     assert_eq!(report["schema"], 1);
+    let waits = report["waits"].as_array().unwrap();
+    let ways: Vec<_> = waits
+        .iter()
+        .map(|waited| waited["strategy"].as_str().unwrap())
+        .collect();
+    assert_eq!(ways, ["event", "poll=100ms", "poll=1s", "backoff=100ms"]);
+    let spread = |way: usize| waits[way]["spread_ns"].as_u64().unwrap();
+    assert!(
+        spread(0) == 0 && (90_000_000..100_000_000).contains(&spread(1)),
+        "{waits:#?}"
+    );
+    assert!(
+        read("report.md").contains("| `poll=100ms` |") && text.contains("Ways of waiting"),
+        "{text}"
+    );
     assert!(read("report.md").contains("```mermaid") && read("report.txt").contains("✗ Race"));
     let sarif: Value = serde_json::from_str(&read("report.sarif")).unwrap();
     assert_eq!(sarif["runs"][0]["results"][0]["ruleId"], "accepts-early", "{sarif:#}");

@@ -44,7 +44,8 @@ pub struct Visit {
     pub linger: Duration,
 }
 
-/// Visits, and tells what it saw; `answered` is called at the first right answer.
+/// Visits, and tells what it saw; `answered` is called with the first right answer, or, where none is expected, with
+/// the opening of a connection that stood as long as it was to.
 pub async fn visit(visit: &Visit, client: u32, answered: impl FnMut(u64)) -> ClientRecord {
     let mut record = ClientRecord::new(client, clock::now());
     record.ending = connect(visit, &mut record, answered).await;
@@ -88,6 +89,12 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
     };
     let (ending, mut socket) = talk.hold(socket).await;
     talk.settle_answers();
+    if ending == Ending::Done
+        && !talk.expects()
+        && let Some(opened) = talk.record.opened_at
+    {
+        (talk.answered)(opened);
+    }
     record.ended_at = clock::now();
     if ending == Ending::Done {
         // It has seen enough; what becomes of the close handshake is not its concern any more.

@@ -32,6 +32,7 @@ pub fn render(report: &Report) -> String {
         counts(&mut text, side);
         waits(&mut text, side);
     }
+    strategies(&mut text, report);
     restarts(&mut text, report);
     text.push_str("## How it was measured\n\n");
     let _ = writeln!(text, "{}\n", measured(report));
@@ -48,6 +49,7 @@ pub fn comment(report: &Report) -> String {
         return text;
     }
     before_and_after(&mut text, report);
+    strategies(&mut text, report);
     restarts(&mut text, report);
     text.push_str("<details><summary>What happened, and the cure</summary>\n\n");
     diagrams(&mut text, report);
@@ -174,6 +176,26 @@ fn waits(text: &mut String, side: &Side) {
     };
     row("start to 101", side.open);
     row("ready to first answer", side.after_ready);
+    text.push('\n');
+}
+
+/// How late each way of waiting lets clients in.
+fn strategies(text: &mut String, report: &Report) {
+    if report.waits.is_empty() {
+        return;
+    }
+    text.push_str("Ways of waiting, computed for these starts: from ready to let in, of clients that begin to wait at any time of the start.\n\n");
+    text.push_str("| | p50 | p90 | p99 | max | spread |\n|---|---:|---:|---:|---:|---:|\n");
+    for waited in &report.waits {
+        let late = waited.late;
+        let [p50, p90, p99, max, spread] =
+            [late.p50_ns, late.p90_ns, late.p99_ns, late.max_ns, waited.spread_ns].map(span);
+        let _ = writeln!(
+            text,
+            "| `{}` | {p50} | {p90} | {p99} | {max} | {spread} |",
+            waited.strategy
+        );
+    }
     text.push('\n');
 }
 

@@ -18,6 +18,7 @@
 //! | [`stats`] | what may be said of a share |
 //! | [`side`] | what all runs show |
 //! | [`finding`] | what is wrong |
+//! | [`strategy`] | how late ways of waiting would let clients in |
 //! | [`restart`] | what a restart does |
 //! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
 
@@ -40,6 +41,7 @@ pub mod side;
 pub mod stage;
 pub mod stall;
 pub mod stats;
+pub mod strategy;
 pub mod svg;
 pub mod target;
 pub mod terminal;
@@ -64,6 +66,7 @@ use run::{Arrivals, Manner, Run};
 use side::Side;
 use stage::{PortError, Stage, Way};
 use stall::StallWatch;
+use strategy::Strategy;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -88,6 +91,8 @@ pub struct Options {
     pub fail_on: Vec<FailOn>,
     /// Waits that must not be longer.
     pub budgets: Vec<Budget>,
+    /// Ways of waiting that are compared for its starts.
+    pub strategies: Vec<Strategy>,
     /// As it is shown: URL, message, expectation.
     pub told: [String; 3],
 }
@@ -385,6 +390,7 @@ impl Auditor<'_> {
                 seed: options.seed,
             },
             verdict,
+            waits: strategy::compare(&plain.runs, &options.strategies),
             findings: findings.into_iter().map(Said::from).collect(),
             plain,
             greenroom_findings: behind.into_iter().map(Said::from).collect(),

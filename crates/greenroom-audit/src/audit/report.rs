@@ -14,6 +14,7 @@ use super::judge::Outcome;
 use super::restart::RestartReport;
 use super::side::Side;
 use super::stats::Quantiles;
+use super::strategy::Waited;
 use super::text::span;
 
 /// The version of the report's form.
@@ -44,6 +45,9 @@ pub struct Report {
     pub greenroom: Option<Side>,
     /// What a restart did, with `--restart`: of the server by itself, then behind greenroom.
     pub restarts: Vec<RestartReport>,
+    /// Ways of waiting for the server by itself, with `--strategy`.
+    #[serde(default)]
+    pub waits: Vec<Waited>,
     /// Why the exit code is 1: the conditions that are met.
     pub failed_by: Vec<String>,
     /// It was interrupted: there are fewer runs than were asked for.

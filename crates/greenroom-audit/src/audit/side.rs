@@ -163,6 +163,8 @@ pub struct Side {
     pub open: Quantiles,
     /// From when somebody had been answered, and the client was there, to its own first answer, of the same.
     pub after_ready: Quantiles,
+    /// From a client's start to its 101, of those that came before it was ready and were answered all the same: they waited.
+    pub early_open: Quantiles,
     /// Clients that were opened after one that had come later, beyond what clocks and wake-ups explain.
     pub overtaken: Share,
     /// For plots: shares.
@@ -232,6 +234,7 @@ impl Side {
             last_rejected_ns: last_rejected(&seen),
             open: Quantiles::of(answered.iter().map(|waits| waits.0).collect()),
             after_ready: Quantiles::of(answered.iter().map(|waits| waits.1).collect()),
+            early_open: Quantiles::of(early_waits(&seen)),
             overtaken: overtaken(runs, &outcomes),
             columns: columns(&seen),
             points: points(runs, &outcomes, &all_edges),
@@ -380,6 +383,16 @@ fn answered(seen: &[Seen<'_>]) -> Vec<(u64, u64)> {
         Some((opened - one.client.started_at, answer.saturating_sub(could)))
     })
     .collect()
+}
+
+/// From start to 101 of those that came early and lost nothing by it but time.
+fn early_waits(seen: &[Seen<'_>]) -> Vec<u64> {
+    let early = seen
+        .iter()
+        .filter(|one| one.zone == Zone::Race && one.outcome.is_good());
+    early
+        .filter_map(|one| Some(one.client.opened_at?.saturating_sub(one.client.started_at)))
+        .collect()
 }
 
 fn notified(runs: &[RunRecord], edges: &[Edges]) -> Option<(i64, i64)> {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::edges::Zone;
 use super::judge::Outcome;
+use super::plan::nanos;
 use super::record::Cause;
 use super::report::{Report, Said, Verdict};
 use super::restart::RestartReport;
@@ -14,6 +15,7 @@ use super::side::{Column, Edge, Side};
 use super::stage::Way;
 use super::stats::Quantiles;
 use super::text::{about, span};
+use crate::limits;
 
 /// Narrower than this nothing fits; wider is hard to read.
 const NARROW: usize = 60;
@@ -42,6 +44,7 @@ pub fn render(report: &Report, width: usize, colour: bool) -> String {
             page.compared(&report.plain, behind);
         }
     }
+    page.strategies(report);
     for restart in &report.restarts {
         page.restart(restart);
     }
@@ -87,6 +90,32 @@ impl Page {
             line.push_str(word);
         }
         self.line(&format!("{:indent$}{line}", ""));
+    }
+
+    /// How late each way of waiting lets clients in.
+    fn strategies(&mut self, report: &Report) {
+        if report.waits.is_empty() {
+            return;
+        }
+        self.line("");
+        self.wrapped("Ways of waiting, computed for these starts: from ready to let in", 0);
+        self.line(&format!(
+            "{:16}{:>10}{:>10}{:>10}{:>10}",
+            "", "p50", "p99", "max", "spread"
+        ));
+        for waited in &report.waits {
+            let [p50, p99, max, spread] = [
+                waited.late.p50_ns,
+                waited.late.p99_ns,
+                waited.late.max_ns,
+                waited.spread_ns,
+            ]
+            .map(span);
+            self.line(&format!(
+                "  {:14}{p50:>10}{p99:>10}{max:>10}{spread:>10}",
+                waited.strategy
+            ));
+        }
     }
 
     fn head(&mut self, report: &Report) {
@@ -362,10 +391,20 @@ pub fn sound(side: &Side) -> String {
     } else {
         format!("It listens {listen} after exec, and ")
     };
-    format!(
+    let mut text = format!(
         "{before}answered every one of the {} clients that it took.",
         grouped(taken)
-    )
+    );
+    let early = side.early_open;
+    if early.max_ns >= nanos(limits::AUDIT_WAIT_TOLD) {
+        let _ = write!(
+            text,
+            " {} came when it listened and was not ready: they waited for their 101, up to {}.",
+            grouped(early.count),
+            span(early.max_ns)
+        );
+    }
+    text
 }
 
 /// The rows of a table of both sides: label, by itself, behind greenroom.
@@ -455,4 +494,59 @@ fn bar(side: &Side, zone: Zone, cell: usize, cells: usize, fits: fn(Outcome) -> 
     }
     let eighths = (fit as f64 / all as f64 * 8.0).ceil() as usize;
     BARS[eighths.min(8)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::judge::Patience;
+    use crate::audit::record::{ClientRecord, Interval, RunRecord, Sent};
+
+    const MS: u64 = 1_000_000;
+
+    /// A client that came at `at`, and was opened and answered at `opened`, in milliseconds.
+    fn client(number: u32, at: u64, opened: u64) -> ClientRecord {
+        let sent = Sent {
+            at: opened * MS,
+            answered_at: Some(opened * MS + 1),
+            copies: 1,
+        };
+        ClientRecord {
+            connected_at: Some(at * MS + 1),
+            opened_at: Some(opened * MS),
+            ended_at: (opened + 400) * MS,
+            messages: vec![sent],
+            ..ClientRecord::new(number, at * MS)
+        }
+    }
+
+    #[test]
+    fn it_is_told_that_early_clients_waited_where_they_did() {
+        let of = |first: u64| {
+            let run = RunRecord {
+                run: 0,
+                exec: Interval::new(0, 1),
+                listen: None,
+                notified_at: None,
+                clients: vec![client(0, 100, first), client(1, first + 100, first + 101)],
+                stalls: Vec::new(),
+                cause: Cause::Finished,
+                output: Vec::new(),
+                killed: 0,
+            };
+            let patience = Patience {
+                whole_ns: 10_000 * MS,
+                answer_ns: 1_000 * MS,
+                late_ns: 1_000 * MS,
+                answers: true,
+            };
+            sound(&Side::of(&[run], patience))
+        };
+        let waited = of(900);
+        assert!(
+            waited.contains("1 came when it listened and was not ready") && waited.contains("up to 800 ms"),
+            "{waited}"
+        );
+        assert!(!of(300).contains("waited"), "200 ms are an accept queue");
+    }
 }

@@ -100,7 +100,9 @@ fn ids_of_another_life_are_missed(rig: &Rig) {
     assert_eq!(names(&all)[..2], ["missed", "listening"], "{all:?}");
     assert!(all[0]["after"] == "0-7" && all[0]["count"].is_null(), "{}", all[0]);
 
-    let no_text = Tail::open(rig, "last=0", "Last-Event-ID: \u{e9}\r\n").next().unwrap();
+    let no_text = Tail::open(rig, "last=0&follow=false", "Last-Event-ID: \u{e9}\r\n")
+        .next()
+        .unwrap();
     assert_eq!(
         (&no_text["event"], &no_text["after"]),
         (&"missed".into(), &"\u{e9}".into())

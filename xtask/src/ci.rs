@@ -69,6 +69,15 @@ pub(crate) fn bench(args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// `cargo xtask evidence ARGS`: a part of the benchmark, which writes `docs/evidence`.
+pub(crate) fn evidence(args: &[String]) -> Result<(), String> {
+    let greenroom = target_dir().join("release/greenroom").display().to_string();
+    let root = root().display().to_string();
+    let mut words: Vec<String> = ["evidence", "--greenroom", &greenroom, "--root", &root].map(String::from).into();
+    words.extend(args.iter().cloned());
+    bench(&words)
+}
+
 /// `cargo xtask audit-truth`: what `cargo test` does in short. Some ten minutes.
 pub(crate) fn audit_truth() -> Result<(), String> {
     let test = ["test", "--locked", "-p", "greenroom-audit", "--test", "audit"];

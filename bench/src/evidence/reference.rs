@@ -122,7 +122,8 @@ impl Server {
             return None;
         }
         seen.openings += 1;
-        let session: Option<u64> = field("greenroom-session").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        let session: Option<u64> =
+            field("greenroom-session").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
         seen.sessions.extend(session);
         Some(key)
     }

@@ -64,7 +64,7 @@ pub(crate) fn alone(scene: Scene) -> Result<Crowd, Failure> {
     let mut server = Process::part(&words(scene))?;
     let listening = server.event(Stream::Out, "listening", PATIENCE)?;
     let clients = come(scene, address(&listening)?, || Ok(()))?;
-    let report = report(&mut server)?;
+    let report = report(scene, &mut server)?;
     Ok(counted(scene, scene.budget, &clients, &report))
 }
 
@@ -85,9 +85,9 @@ pub(crate) fn behind(program: &Path, scene: Scene) -> Result<(Crowd, Registry), 
         }
         Ok(())
     })?;
-    let report = report(&mut greenroom)?;
+    let report = report(scene, &mut greenroom)?;
     let in_it = clients.iter().filter(|client| client.stream.is_some()).count();
-    let relayed = listed(&socket, "relayed", in_it)?;
+    let relayed = listed(&socket, "relaying", in_it)?;
     let crowd = counted(scene, scene.hold_timeout.unwrap_or(60_000), &clients, &report);
     drop(clients);
     let registry = Registry {
@@ -112,7 +112,11 @@ fn words(scene: Scene) -> Vec<String> {
     words
 }
 
-fn report(server: &mut Process) -> Result<Value, Failure> {
+/// What the server counted until it was ready, or, if it never will be, until its clients had their answers.
+fn report(scene: Scene, server: &mut Process) -> Result<Value, Failure> {
+    if scene.hold_timeout.is_none() {
+        server.event(Stream::Out, "ready", PATIENCE)?;
+    }
     server.tell("report")?;
     server.event(Stream::Out, "report", PATIENCE)
 }

@@ -15,6 +15,8 @@ pub(crate) struct Evidence {
     pub(crate) schema: u32,
     /// A short run, which only shows that everything works.
     pub(crate) quick: bool,
+    /// The measuring program was built in release mode.
+    pub(crate) release: bool,
     /// Of greenroom.
     pub(crate) version: String,
     pub(crate) seed: u64,

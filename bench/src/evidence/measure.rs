@@ -18,7 +18,7 @@ use crate::polls::{self, Poll};
 use crate::waits::{self, Measured, Quantiles};
 
 /// Random ready times of each way to wait.
-const TIMES: u16 = 200;
+const TIMES: u16 = 100;
 /// greenrooms that wait at once.
 const AT_ONCE: usize = 50;
 /// The report's own measurement has so many runs, in which it is ready after this, in milliseconds.
@@ -107,6 +107,7 @@ pub(crate) fn all(arguments: &Arguments) -> Result<Evidence, Failure> {
     Ok(Evidence {
         schema: SCHEMA,
         quick: arguments.quick,
+        release: !cfg!(debug_assertions),
         version,
         seed: arguments.seed,
         waits,
@@ -196,7 +197,7 @@ fn script(quick: bool) -> Result<Vec<Script>, Failure> {
 
 /// The reference, and the same behind greenroom that is told when it is ready; by the program that users have.
 fn audit(arguments: &Arguments) -> Result<(String, Sides<Audited>), Failure> {
-    let (runs, clients) = if arguments.quick { ("1", "20") } else { ("5", "60") };
+    let (runs, clients) = if arguments.quick { ("1", "20") } else { ("4", "60") };
     let reference = std::env::current_exe()?;
     let mut command = Command::new(&arguments.greenroom);
     command.env("GREENROOM__BACKEND__APP__READY", "notify");
@@ -214,7 +215,16 @@ fn audit(arguments: &Arguments) -> Result<(String, Sides<Audited>), Failure> {
         .args(["--seed", &arguments.seed.to_string(), "--"])
         .arg(reference);
     let (wait, services, ready) = (WAIT.to_string(), "1500", "3000");
-    command.args(["reference", "--budget", &wait, "--services", services, "--ready", ready]);
+    command.args([
+        "reference",
+        "--forever",
+        "--budget",
+        &wait,
+        "--services",
+        services,
+        "--ready",
+        ready,
+    ]);
     let output = command.output()?;
     let report: Report = serde_json::from_slice(&output.stdout).map_err(|error| {
         let words = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// From the start to its end, in milliseconds.
     #[arg(long)]
     ready: u64,
+    /// Does not end with its standard input.
+    #[arg(long)]
+    forever: bool,
 }
 
 /// What happened, as all threads see it.
@@ -83,6 +86,9 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
         let told = notifier.map_or(Ok(()), |notifier| notifier.send("READY=1"));
         say(&json!({"event": "ready", "at": clock::now(), "told": told.is_ok()}));
     });
+    while arguments.forever {
+        std::thread::park();
+    }
     for line in io::stdin().lock().lines() {
         match line?.as_str() {
             "report" => say(&server.report()),

@@ -29,6 +29,7 @@ pub(crate) fn page(evidence: &Evidence) -> String {
 
 fn run(text: &mut String, evidence: &Evidence) {
     let machine = &evidence.machine;
+    let built = if evidence.release { "release" } else { "debug" };
     let quick = if evidence.quick { " --quick" } else { "" };
     text.push_str("| | |\n|---|---|\n");
     for (name, value) in [
@@ -47,6 +48,7 @@ fn run(text: &mut String, evidence: &Evidence) {
         ),
         ("took", format!("{:.0} s", evidence.took_s)),
         ("greenroom", evidence.version.clone()),
+        ("the measuring program", format!("a {built} build")),
     ] {
         let _ = writeln!(text, "| {name} | {value} |");
     }

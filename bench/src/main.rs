@@ -10,6 +10,7 @@ mod backend;
 mod bare;
 mod clients;
 mod crowd;
+mod evidence;
 mod flood;
 mod flooder;
 mod frames;
@@ -48,6 +49,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Part {
+    /// Measures what the founding report claims, and writes the pages of docs/evidence.
+    Evidence(evidence::Arguments),
+    /// (internal) The reference algorithm: a server that polls its phase, and its queue.
+    #[command(hide = true)]
+    Reference(evidence::reference::Arguments),
     /// (internal) The echo backend.
     #[command(hide = true)]
     Backend(backend::Arguments),
@@ -154,6 +160,8 @@ enum What {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.part {
+        Some(Part::Evidence(arguments)) => evidence::main(&arguments).map(|()| true),
+        Some(Part::Reference(arguments)) => evidence::reference::main(&arguments).map(|()| true),
         Some(Part::Backend(arguments)) => backend::main(&arguments).map(|()| true),
         Some(Part::Load(arguments)) => load::main(&arguments).map(|()| true),
         Some(Part::Clients(arguments)) => clients::main(&arguments).map(|()| true),

@@ -1,4 +1,4 @@
-//! Two ways to wait that were in use before greenroom: a loop that looks at a flag and sleeps.
+//! Three ways to wait that were in use before greenroom: a loop that looks at a flag and sleeps.
 //!
 //! Real loops on real threads in real time, all side by side: each waiter has a
 //! flag of its own and begins at a moment of its own, so that they wake one after
@@ -30,6 +30,9 @@ pub(crate) enum Poll {
     /// 0.05 s once, 0.1 s ten times, then 0.2, 0.5, 1.0, 1.5 s, then 2 s for ever; in the last 30 % of the budget at
     /// most 0.1 s.
     Growing,
+    /// 0.05 s once, 0.1 s 20 times, 0.2 s 20 times, 0.5 s 20 times, then 1 s for ever; in the last 30 % of the budget at
+    /// most 0.1 s.
+    Stepped,
     /// 0.1 s.
     Fixed,
 }
@@ -38,11 +41,11 @@ impl Poll {
     /// The sleep after `looks` looks, `elapsed` after the first, in milliseconds.
     fn interval(self, looks: u32, elapsed: Duration, budget: Duration) -> u64 {
         let grown = match (self, looks) {
-            (Self::Fixed, _) | (Self::Growing, 2..=11) => 100,
-            (Self::Growing, 0..=1) => 50,
-            (Self::Growing, 12) => 200,
-            (Self::Growing, 13) => 500,
-            (Self::Growing, 14) => 1_000,
+            (Self::Fixed, _) | (Self::Growing, 2..=11) | (Self::Stepped, 2..=21) => 100,
+            (Self::Growing | Self::Stepped, 0..=1) => 50,
+            (Self::Growing, 12) | (Self::Stepped, 22..=41) => 200,
+            (Self::Growing, 13) | (Self::Stepped, 42..=61) => 500,
+            (Self::Growing, 14) | (Self::Stepped, 62..) => 1_000,
             (Self::Growing, 15) => 1_500,
             (Self::Growing, 16..) => 2_000,
         };
@@ -139,6 +142,9 @@ mod tests {
         let growing = |twos, tenths| [&steps[..], &[(2_000, twos), (100, tenths)]].concat();
         assert_eq!(schedule(Poll::Growing, 10_000), growing(2, 18));
         assert_eq!(schedule(Poll::Growing, 30_000), growing(9, 78));
+        let stepped = |halves, tail: &[(u64, u32)]| [&[(50, 1), (100, 20), (200, 20), (500, halves)], tail].concat();
+        assert_eq!(schedule(Poll::Stepped, 10_000), stepped(2, &[(100, 30)]));
+        assert_eq!(schedule(Poll::Stepped, 30_000), stepped(20, &[(1_000, 5), (100, 90)]));
         assert_eq!(schedule(Poll::Fixed, 10_000), [(100, 100)]);
     }
 

@@ -178,7 +178,7 @@ pub(crate) fn greenroom(program: &Path, ready: &str, part: &[String]) -> Result<
     greenroom_with(program, ready, part, &[])
 }
 
-fn greenroom_with(
+pub(crate) fn greenroom_with(
     program: &Path,
     ready: &str,
     part: &[String],

@@ -14,6 +14,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use greenroom_audit::clock;
 use greenroom_core::drain::seed_for;
@@ -106,9 +107,11 @@ const LINES: [Line; 5] = [
 
 /// What was measured of one way, in nanoseconds and CPU seconds.
 #[derive(Default)]
-struct Measured {
-    delays: Vec<u64>,
-    late: Vec<u64>,
+pub(crate) struct Measured {
+    /// From ready to released.
+    pub(crate) delays: Vec<u64>,
+    /// How late the machine woke who was to become ready.
+    pub(crate) late: Vec<u64>,
     wall: f64,
     ours: f64,
     machine: f64,
@@ -134,7 +137,7 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
         for (line, measured) in LINES.iter().zip(&mut measured) {
             if let Way::Greenroom { ready, by, parts } = line.way {
                 for times in times.chunks(times.len().div_ceil(parts)) {
-                    measured.batch(options, ready, by, times)?;
+                    measured.batch(&options.greenroom, ready, by, times)?;
                 }
             }
         }
@@ -142,8 +145,17 @@ pub(crate) fn run(options: &Options, budgets: &mut Budgets) -> Result<(), Failur
     print(measured, budgets)
 }
 
+/// greenroom with this `--ready` and the stub that goes with it, once for each of `times`, so many at once.
+pub(crate) fn held(program: &Path, ready: &str, by: &str, times: &[u64], at_once: usize) -> Result<Measured, Failure> {
+    let mut measured = Measured::default();
+    for times in times.chunks(at_once) {
+        measured.batch(program, ready, by, times)?;
+    }
+    Ok(measured)
+}
+
 /// The ready times, in nanoseconds from the begin of the waiting.
-fn ready_times(seed: u64, count: u16) -> Vec<u64> {
+pub(crate) fn ready_times(seed: u64, count: u16) -> Vec<u64> {
     let span = READY_AFTER.end - READY_AFTER.start;
     let time = |number| READY_AFTER.start + seed_for(seed, number) % span;
     (0..u64::from(count)).map(time).collect()
@@ -159,10 +171,10 @@ impl Measured {
         Ok(())
     }
 
-    fn batch(&mut self, options: &Options, ready: &str, by: &str, times: &[u64]) -> Result<(), Failure> {
+    fn batch(&mut self, program: &Path, ready: &str, by: &str, times: &[u64]) -> Result<(), Failure> {
         let mut waits = Batch(Vec::with_capacity(times.len()));
         for _ in times {
-            waits.0.push(Wait::start(options, ready, by)?);
+            waits.0.push(Wait::start(program, ready, by)?);
         }
         let meter = Meter::start(waits.0.iter().flat_map(Wait::pids).collect())?;
         let start = clock::now() + RUN_UP;
@@ -204,9 +216,9 @@ struct Wait {
 }
 
 impl Wait {
-    fn start(options: &Options, ready: &str, by: &str) -> Result<Self, Failure> {
+    fn start(program: &Path, ready: &str, by: &str) -> Result<Self, Failure> {
         let part = ["stub".to_owned(), "--by".into(), by.into()];
-        let greenroom = greenroom(&options.greenroom, ready, &part)?;
+        let greenroom = greenroom(program, ready, &part)?;
         let address = address(&greenroom.event(Stream::Err, "listening", PATIENCE)?)?;
         let begun = greenroom.event(Stream::Out, "begun", PATIENCE)?;
         let stub = begun["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
@@ -270,16 +282,16 @@ fn all(pids: &[u32]) -> Result<f64, Failure> {
 }
 
 /// Of one way, in milliseconds.
-struct Quantiles {
-    min: f64,
-    p50: f64,
-    p99: f64,
-    max: f64,
+pub(crate) struct Quantiles {
+    pub(crate) min: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
 }
 
 impl Quantiles {
     /// By nearest rank; NaN of nothing.
-    fn of(mut nanos: Vec<u64>) -> Self {
+    pub(crate) fn of(mut nanos: Vec<u64>) -> Self {
         nanos.sort_unstable();
         let at = |percent: usize| {
             let rank = (nanos.len() * percent).div_ceil(100).max(1);

@@ -6,7 +6,7 @@
 use crate::{
     generated, root, setup,
     steps::{Steps, cargo, output, run},
-    tidy,
+    target_dir, tidy,
 };
 
 /// `cargo xtask ci`.
@@ -38,6 +38,15 @@ pub(crate) fn ci() -> Result<(), String> {
     steps.step("test", || {
         run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
     })?;
+    // What the tests built is measured; its figures mean nothing, and are thrown away.
+    steps.step("evidence, in short", || {
+        let (greenroom, out) = (
+            target_dir().join("debug/greenroom"),
+            target_dir().join("evidence-quick"),
+        );
+        let evidence = ["run", "--locked", "--quiet", "-p", "bench", "--", "evidence", "--quick"];
+        run(cargo(evidence).arg("--greenroom").arg(greenroom).arg("--out").arg(out))
+    })?;
     steps.step("manual pages", generated::man)?;
     steps.step("fuzz targets", || {
         run(&mut cargo(["check", "--locked", "--manifest-path", "fuzz/Cargo.toml"]))
@@ -67,6 +76,17 @@ pub(crate) fn bench(args: &[String]) -> Result<(), String> {
     })?;
     print!("{}", steps.summary());
     Ok(())
+}
+
+/// `cargo xtask evidence ARGS`: a part of the benchmark, which writes `docs/evidence`.
+pub(crate) fn evidence(args: &[String]) -> Result<(), String> {
+    let greenroom = target_dir().join("release/greenroom").display().to_string();
+    let root = root().display().to_string();
+    let mut words: Vec<String> = ["evidence", "--greenroom", &greenroom, "--root", &root]
+        .map(String::from)
+        .into();
+    words.extend(args.iter().cloned());
+    bench(&words)
 }
 
 /// `cargo xtask audit-truth`: what `cargo test` does in short. Some ten minutes.

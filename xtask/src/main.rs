@@ -18,6 +18,7 @@ cargo xtask tidy           the rules that no compiler checks: sizes, words, path
 cargo xtask docs           writes docs/configuration.md and docs/greenroom.schema.json from the program
 cargo xtask man            builds, and writes manual pages and completions to target/man and target/completions
 cargo xtask bench [ARGS]   builds in release mode and measures; ARGS go to the benchmark
+cargo xtask evidence [ARGS] builds in release mode, measures the founding report's claims, and writes docs/evidence (some five minutes)
 cargo xtask audit-truth    holds `greenroom audit` against planted faults, in the long form that figures are quoted from
 cargo xtask help           this text
 ";
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     let mut args = env::args().skip(1);
     let command = args.next().unwrap_or_else(|| "help".to_owned());
     let rest: Vec<String> = args.collect();
-    if !rest.is_empty() && command != "bench" {
+    if !rest.is_empty() && !["bench", "evidence"].contains(&command.as_str()) {
         return fail(&format!(
             "`{command}` takes no arguments, found `{}`\n\n{HELP}",
             rest.join(" ")
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         "docs" => generated::docs(),
         "man" => generated::man(),
         "bench" => ci::bench(&rest),
+        "evidence" => ci::evidence(&rest),
         "audit-truth" => ci::audit_truth(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

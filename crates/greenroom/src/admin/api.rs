@@ -23,6 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
+use super::audited::{Told, audited};
 use super::by::By;
 use super::exposition::Format;
 use super::guard::{self, Rule};
@@ -167,13 +168,12 @@ pub(super) fn at_socket(asked: &Arc<Asked>) -> Router {
     let table = table();
     let help = table.help();
     let router = table.open.merge(table.guarded);
-    finished(router, help).with_state(Arc::clone(asked))
+    finished(router, help, asked).with_state(Arc::clone(asked))
 }
 
 /// Everything for who brings the token; health for everybody.
 pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
     let rule = Rule {
-        token: settings.token.clone(),
         address: settings.address.as_ref().map(ToString::to_string).unwrap_or_default(),
         guesses: Arc::default(),
         log: asked.log.clone(),
@@ -181,14 +181,17 @@ pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
     let asks_health = middleware::from_fn_with_state(rule.clone(), guard::health_at_address);
     let table = table();
     let help = table.help();
-    let guarded = finished(table.guarded, help).layer(middleware::from_fn_with_state(rule, guard::at_address));
+    let guarded = finished(table.guarded, help, asked).layer(middleware::from_fn_with_state(
+        (rule, Arc::clone(asked)),
+        guard::at_address,
+    ));
     let all = table.open.layer(asks_health).merge(guarded);
     all.layer(middleware::from_fn(guard::fenced))
         .with_state(Arc::clone(asked))
 }
 
 /// With an answer for what is not in the table.
-fn finished(router: Router<Arc<Asked>>, help: String) -> Router<Arc<Asked>> {
+fn finished(router: Router<Arc<Asked>>, help: String, asked: &Arc<Asked>) -> Router<Arc<Asked>> {
     let problem = move |status: StatusCode, error: &str| {
         let problem = Problem {
             error: error.into(),
@@ -200,6 +203,10 @@ fn finished(router: Router<Arc<Asked>>, help: String) -> Router<Arc<Asked>> {
     router
         .layer(DefaultBodyLimit::max(ADMIN_PUSH_MAX))
         .layer(middleware::from_fn(objects))
+        .layer(middleware::from_fn_with_state(
+            (Arc::clone(asked), Arc::<Told>::default()),
+            audited,
+        ))
         .fallback(move || std::future::ready(problem(StatusCode::NOT_FOUND, "nothing is at this path")))
         .method_not_allowed_fallback(move || {
             let error = "this path does not know the method";

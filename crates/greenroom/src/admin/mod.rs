@@ -16,6 +16,7 @@
 mod about;
 mod act;
 mod api;
+mod audited;
 pub(crate) mod by;
 pub mod client;
 mod connections;

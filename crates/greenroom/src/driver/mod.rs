@@ -477,7 +477,7 @@ impl Driver {
             Message::Inherit(inherited) => self.inherit(now, inherited),
             Message::CaresFor(connection, answer) => {
                 let mut all = self.clients.values();
-                drop(answer.send(all.any(|client| client.connection == connection)));
+                let _ = answer.send(all.any(|client| client.connection == connection)); // as above
             }
             Message::Hand { hand, until, by } => self.hear_hand(now, hand, until, by),
             Message::Adopt(config, index) => self.adopt(now, config, index),

@@ -225,7 +225,7 @@ pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Resu
 
 /// What the gate says that has it in its care: of the backends of its name one that a reload has replaced may have it still.
 async fn waits_for(asked: &Asked, one: &Connection) -> Option<String> {
-    if one.end.is_some() || one.state != Where::Held.word() {
+    if one.end.is_some() || one.state != greenroom_core::event::State::Held.word() {
         return None;
     }
     let house = asked.house();

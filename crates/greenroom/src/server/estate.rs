@@ -162,15 +162,11 @@ impl Estate {
         if before.log_format != config.log_format {
             self.ground.log.set_format(super::format(config.log_format));
         }
-<<<<<<< HEAD
+        self.bequeath(&stations).await;
         let is_there = |name: &str| config.backends.iter().any(|backend| backend.name == name);
         if config.backends.len() > 1 || !before.backends.iter().all(|backend| is_there(&backend.name)) {
             self.ground.log.name_backends(); // for as long as it runs: clients of one that goes may stay
         }
-=======
-        self.ground.log.name_backends(config.backends.len() > 1);
-        self.bequeath(&stations).await;
->>>>>>> d6f384a (A gate that is set by hand stays so when a reload replaces its backend, and orders reach all backends of the name; status says how a stop goes)
         for (index, station) in stations.iter().enumerate() {
             let is_new = new.iter().any(|new| Arc::ptr_eq(new, station));
             if !is_new {

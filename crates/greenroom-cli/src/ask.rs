@@ -24,7 +24,8 @@ fn try_status(asked: &Status) -> Result<u8, ClientError> {
     if let Some(name) = &asked.backend {
         let names: Vec<_> = all.backends.iter().map(|status| status.backend.clone()).collect();
         all.backends.retain(|status| status.backend == *name);
-        if all.backends.is_empty() {
+        all.old.retain(|status| status.backend == *name);
+        if all.backends.is_empty() && all.old.is_empty() {
             let _ = writeln!(
                 std::io::stderr(),
                 "error: there is no backend {name:?}; the backends are {}",

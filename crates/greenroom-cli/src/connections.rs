@@ -2,10 +2,11 @@
 //!
 //! What is printed is fit for a terminal: no control characters, whatever a client or a backend chose for a path or a reason.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use greenroom::admin::client::{Client, ClientError, Connection};
-use greenroom::admin::report::{connection, reason, table};
+use greenroom::admin::report::{self, connection, reason, table};
 
 use crate::args::{One, Ps};
 use crate::ask::json;
@@ -50,9 +51,19 @@ pub(crate) fn why(asked: &One) -> u8 {
 
 fn tell(asked: &One, text: impl Fn(&Connection) -> String) -> u8 {
     match find(asked) {
-        Ok(Some(found)) if asked.json => configure::print(&json(&found)),
-        Ok(Some(found)) => configure::print(&text(&found)),
-        Ok(None) => {
+        Err(error) => fail(&error),
+        Ok(Found::Of(names)) => {
+            let session = asked.session.unwrap_or_default();
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: several backends have had a session {session}: {}; say which one with --backend NAME",
+                report::harmless(&names.into_iter().collect::<Vec<_>>().join(", "))
+            );
+            1
+        }
+        Ok(Found::One(found)) if asked.json => configure::print(&json(&found)),
+        Ok(Found::One(found)) => configure::print(&text(&found)),
+        Ok(Found::Nothing) => {
             let session = asked.session.unwrap_or_default();
             let _ = writeln!(
                 std::io::stderr(),
@@ -60,21 +71,41 @@ fn tell(asked: &One, text: impl Fn(&Connection) -> String) -> u8 {
             );
             1
         }
-        Err(error) => fail(&error),
     }
 }
 
+/// What is found by a number.
+enum Found {
+    One(Box<Connection>),
+    Nothing,
+    /// Sessions of this number, of several backends: their names.
+    Of(BTreeSet<String>),
+}
+
 /// The connection of a number, or the latest of a session.
-fn find(asked: &One) -> Result<Option<Connection>, ClientError> {
+fn find(asked: &One) -> Result<Found, ClientError> {
     let client = Client::find(asked.admin.as_deref())?;
     if let Some(number) = asked.number {
-        return client.connection(number).map(Some);
+        return client.connection(number).map(|found| Found::One(found.into()));
     }
     let session = asked.session.map(|session| ("session", session.to_string()));
     let backend = asked.backend.clone().map(|backend| ("backend", backend));
     let filter: Vec<_> = session.into_iter().chain(backend).collect();
     // Closed first: one that ends in between is in both, and else in neither.
-    let closed = client.connections(true, &filter)?.connections.into_iter().next();
-    let open = client.connections(false, &filter)?.connections.pop();
-    Ok(open.or(closed))
+    let closed = client.connections(true, &filter)?.connections;
+    let mut open = client.connections(false, &filter)?.connections;
+    let names: BTreeSet<_> = (closed.iter().chain(&open))
+        .filter_map(|one| one.backend.clone())
+        .collect();
+    if names.len() > 1 {
+        return Ok(Found::Of(names));
+    }
+    if let Some(open) = open.pop() {
+        // Asked for by its number it says what it waits for; it may have ended meanwhile.
+        return Ok(Found::One(client.connection(open.number).unwrap_or(open).into()));
+    }
+    Ok(match closed.into_iter().next() {
+        Some(closed) => Found::One(closed.into()),
+        None => Found::Nothing,
+    })
 }

@@ -196,7 +196,7 @@ pub(crate) fn open(asked: &OpenArgs) -> u8 {
 fn tell(told: Result<Status, ClientError>, as_json: bool) -> u8 {
     match told {
         Ok(status) if as_json => configure::print(&json(&status)),
-        Ok(_) => 0,
+        Ok(status) => configure::print(&report::gate(&status)),
         Err(error) => fail(&error),
     }
 }

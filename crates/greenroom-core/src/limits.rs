@@ -452,6 +452,10 @@ pub const LOST_GATHER: Duration = Duration::from_millis(100);
 pub const LOG_TEXT_MAX: usize = 100;
 /// Characters of what was changed from outside, and of its details, in a log line.
 pub const AUDIT_TEXT_MAX: usize = 300;
+/// Changes from outside that were refused as nobody could make sense of them, and that the log tells of …
+pub const AUDIT_REFUSED_MAX: usize = 20;
+/// … in this time; the next that is told says how many were not.
+pub const AUDIT_WINDOW: Duration = Duration::from_secs(10);
 /// How long log lines are gathered before they are written.
 pub const LOG_GATHER: Duration = Duration::from_millis(2);
 /// Log lines that are gathered for one write: some 32 KiB.

@@ -346,6 +346,7 @@ mod tests {
         stop.send_replace(Some(relay::Drain {
             spread: Duration::ZERO,
             deadline: clock::now(),
+            ends: clock::now(),
             code: greenroom_core::wire::CloseCode::GOING_AWAY,
         }));
         assert!(!waits.await.unwrap());

@@ -53,6 +53,8 @@ pub struct Drain {
     pub spread: Duration,
     /// When the last of them must be closed. A second signal brings it nearer.
     pub deadline: Time,
+    /// When greenroom waits no longer for those that are left.
+    pub ends: Time,
     /// With which code.
     pub code: CloseCode,
 }

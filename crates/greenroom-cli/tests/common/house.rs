@@ -155,6 +155,7 @@ impl House {
         self.drain.send_replace(Some(Drain {
             spread: Duration::ZERO,
             deadline: greenroom::clock::now(),
+            ends: greenroom::clock::now(),
             code: greenroom_core::wire::CloseCode::GOING_AWAY,
         }));
     }

@@ -35,6 +35,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Asked;
 use super::api::{Refused, refuse};
+use super::audited;
 use super::by::{By, to_the_end};
 use super::filter::{Filter, breath, object};
 use super::openapi::Api;
@@ -357,7 +358,9 @@ async fn close_one(
 async fn closes(asked: Arc<Asked>, by: By, which: Which, one: CloseOne) -> Result<Json<Closing>, Refused> {
     let (words, dry_run) = (which.words(), one.dry_run);
     let answer = try_close(&asked, which, &one).await;
-    if !dry_run {
+    if dry_run {
+        audited::told();
+    } else {
         let change = by.change("close", words);
         match &answer {
             Ok(closing) => change.count(closing.closed).done(&asked.log),
@@ -464,7 +467,9 @@ async fn sends(asked: Arc<Asked>, by: By, these: SendThese) -> Result<Json<Sendi
         Ok(frame) => try_send(&asked, which, &frame, dry_run).await,
         Err(refused) => Err(refused),
     };
-    if !dry_run {
+    if dry_run {
+        audited::told();
+    } else {
         let change = by.change("send", words);
         match &answer {
             Ok(sending) => change

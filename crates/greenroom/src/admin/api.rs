@@ -5,6 +5,7 @@
 //!
 //! Every refusal is a [`Problem`], which says what to do. To push the same twice changes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
@@ -13,14 +14,16 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, middleware};
-use greenroom_core::event::Generation;
+use greenroom_core::event::{Generation, State as Where};
 use greenroom_core::limits::{ACT_BODY_MAX, ADMIN_PUSH_MAX, PHASE_NAME_MAX, REASON_MAX};
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::Input;
+use greenroom_core::time::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
+use super::audited::{Told, audited};
 use super::by::By;
 use super::exposition::Format;
 use super::guard::{self, Rule};
@@ -40,6 +43,9 @@ pub struct Report {
     pub greenroom: Own,
     /// The backends, in the order of the configuration.
     pub backends: Vec<Status>,
+    /// Those that a reload has replaced or taken away, while clients are with them: each lets in, holds and counts its own.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub old: Vec<Status>,
 }
 
 /// greenroom itself.
@@ -64,6 +70,40 @@ pub struct Own {
     /// Configurations that somebody goes by: 1 unless clients are left from before a reload.
     #[serde(default)]
     pub configurations: usize,
+    /// How its stop goes, while it stops.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stop: Option<StopStatus>,
+    /// Its admin socket, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub admin_socket: Option<String>,
+    /// Its admin address, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub admin_address: Option<String>,
+    /// Open connections whose route or backend is not in the configuration any more, by these.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub orphaned: Vec<Orphaned>,
+}
+
+/// How a stop goes.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct StopStatus {
+    /// Connections of clients that are still open.
+    pub clients: u64,
+    /// Milliseconds until the last of them is told to close.
+    pub closes_ms: u64,
+    /// Milliseconds until those that are left then are cut off.
+    pub left_ms: u64,
+}
+
+/// Connections that a reload has left without their route or backend. They stay until they end.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct Orphaned {
+    /// Their backend.
+    pub backend: String,
+    /// Their route.
+    pub route: String,
+    /// How many they are.
+    pub connections: usize,
 }
 
 /// How far a backend's start has come, as somebody who may says.
@@ -128,13 +168,12 @@ pub(super) fn at_socket(asked: &Arc<Asked>) -> Router {
     let table = table();
     let help = table.help();
     let router = table.open.merge(table.guarded);
-    finished(router, help).with_state(Arc::clone(asked))
+    finished(router, help, asked).with_state(Arc::clone(asked))
 }
 
 /// Everything for who brings the token; health for everybody.
 pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
     let rule = Rule {
-        token: settings.token.clone(),
         address: settings.address.as_ref().map(ToString::to_string).unwrap_or_default(),
         guesses: Arc::default(),
         log: asked.log.clone(),
@@ -142,14 +181,17 @@ pub(super) fn at_address(asked: &Arc<Asked>, settings: &Admin) -> Router {
     let asks_health = middleware::from_fn_with_state(rule.clone(), guard::health_at_address);
     let table = table();
     let help = table.help();
-    let guarded = finished(table.guarded, help).layer(middleware::from_fn_with_state(rule, guard::at_address));
+    let guarded = finished(table.guarded, help, asked).layer(middleware::from_fn_with_state(
+        (rule, Arc::clone(asked)),
+        guard::at_address,
+    ));
     let all = table.open.layer(asks_health).merge(guarded);
     all.layer(middleware::from_fn(guard::fenced))
         .with_state(Arc::clone(asked))
 }
 
 /// With an answer for what is not in the table.
-fn finished(router: Router<Arc<Asked>>, help: String) -> Router<Arc<Asked>> {
+fn finished(router: Router<Arc<Asked>>, help: String, asked: &Arc<Asked>) -> Router<Arc<Asked>> {
     let problem = move |status: StatusCode, error: &str| {
         let problem = Problem {
             error: error.into(),
@@ -161,6 +203,10 @@ fn finished(router: Router<Arc<Asked>>, help: String) -> Router<Arc<Asked>> {
     router
         .layer(DefaultBodyLimit::max(ADMIN_PUSH_MAX))
         .layer(middleware::from_fn(objects))
+        .layer(middleware::from_fn_with_state(
+            (Arc::clone(asked), Arc::<Told>::default()),
+            audited,
+        ))
         .fallback(move || std::future::ready(problem(StatusCode::NOT_FOUND, "nothing is at this path")))
         .method_not_allowed_fallback(move || {
             let error = "this path does not know the method";
@@ -221,11 +267,15 @@ async fn scrape(State(asked): State<Arc<Asked>>, headers: HeaderMap) -> Scrape {
 
 async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
     let house = asked.house();
-    let mut backends = Vec::new();
+    let (mut backends, mut old) = (Vec::new(), Vec::new());
     for backend in house.backends.iter() {
         backends.extend(backend.inbox.status().await.map(|status| *status));
     }
+    for backend in &house.old {
+        old.extend(backend.inbox.status().await.map(|status| *status));
+    }
     let uptime_ms = clock::now().as_nanos() / 1_000_000;
+    let doors = asked.doors.get().cloned().unwrap_or_default();
     Json(Report {
         greenroom: Own {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -236,9 +286,41 @@ async fn report(State(asked): State<Arc<Asked>>) -> Json<Report> {
             platform: platform(|name| std::env::var_os(name)),
             stopping: asked.drain.borrow().is_some(),
             configurations: asked.configurations.count(),
+            stop: stop(&asked),
+            admin_socket: doors.socket,
+            admin_address: doors.address,
+            orphaned: orphaned(&asked),
         },
         backends,
+        old,
     })
+}
+
+fn stop(asked: &Asked) -> Option<StopStatus> {
+    let drain = (*asked.drain.borrow())?;
+    let now = clock::now();
+    let ms = |at: Time| u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
+    let open = Where::ALL.iter().filter(|state| **state != Where::Closed);
+    Some(StopStatus {
+        clients: open.map(|state| asked.registry.count(*state)).sum(),
+        closes_ms: ms(drain.deadline),
+        left_ms: ms(drain.ends),
+    })
+}
+
+fn orphaned(asked: &Asked) -> Vec<Orphaned> {
+    let mut all: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for asks in asked.orphans().iter().filter_map(|record| record.asks_for()) {
+        let names = (asks.route.backend().name.clone(), asks.route.name.clone());
+        *all.entry(names).or_default() += 1;
+    }
+    let all = all.into_iter();
+    all.map(|((backend, route), connections)| Orphaned {
+        backend,
+        route,
+        connections,
+    })
+    .collect()
 }
 
 pub(super) type Name = Result<Path<String>, PathRejection>;
@@ -249,7 +331,7 @@ pub(super) fn backend(asked: &Asked, name: Name) -> Result<Arc<Backend>, Refused
         Ok(name) => name,
         Err(rejection) => return refuse(rejection.status(), rejection.body_text(), "write the name of a backend"),
     };
-    if let Some(found) = house.backends.iter().find(|backend| backend.name == name) {
+    if let Some(found) = house.named(&name).next() {
         return Ok(Arc::clone(found));
     }
     let names: Vec<_> = house.backends.iter().map(|backend| backend.name.as_str()).collect();
@@ -258,6 +340,11 @@ pub(super) fn backend(asked: &Asked, name: Name) -> Result<Arc<Backend>, Refused
         format!("there is no backend {name:?}"),
         format!("the backends are {}", names.join(", ")),
     )
+}
+
+/// All of its name, old ones too: who is held there hears what is said of the name.
+pub(super) fn all_of(asked: &Asked, backend: &Backend) -> Vec<Arc<Backend>> {
+    asked.house().named(&backend.name).cloned().collect()
 }
 
 pub(super) async fn status(backend: &Backend) -> Result<Json<Status>, Refused> {
@@ -295,9 +382,14 @@ async fn push(
         Ok(_) => said.detail(&push.phase).done(&asked.log),
         Err(_) => said.of(&asked.log, &input),
     }
-    backend.inbox.tell(Message::Backend(input?, "admin"));
-    if push.phase == "stopping" {
-        backend.inbox.tell(Message::Said(push.phase));
+    let input = input?;
+    // An old one with the same address is another view of the same server.
+    let of_server = |each: &Arc<Backend>| each.authority == backend.authority;
+    for each in all_of(&asked, &backend).into_iter().filter(of_server) {
+        each.inbox.tell(Message::Backend(input.clone(), "admin"));
+        if push.phase == "stopping" {
+            each.inbox.tell(Message::Said(push.phase.clone()));
+        }
     }
     status(&backend).await
 }

@@ -25,6 +25,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinError;
 
 use super::api::{Refused, refuse};
+use super::audited;
 use crate::telemetry::{Event, Log, printable};
 
 /// Sees a change through. A handler is dropped where its peer hangs up; what was begun by then goes on here to its end, and to its
@@ -32,7 +33,7 @@ use crate::telemetry::{Event, Log, printable};
 pub(super) async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, Refused>> + Send + 'static,
 ) -> Result<T, Refused> {
-    match tokio::spawn(change).await {
+    match tokio::spawn(audited::carried(change)).await {
         Ok(answer) => answer,
         Err(ended) => over(ended),
     }
@@ -152,6 +153,7 @@ impl Change {
     }
 
     fn say(self, log: &Log, result: &'static str) {
+        audited::told();
         // Both may hold what somebody typed.
         let shown = |text: &str| printable(text, AUDIT_TEXT_MAX);
         log.say(Event::Admin {

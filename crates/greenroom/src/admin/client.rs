@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 
 pub use super::about::{Build, LimitsInEffect};
 pub use super::act::{CloseOne, CloseThese, Closing, One, SendThese, Sending};
-pub use super::api::{Own, Problem, Push, Report};
+pub use super::api::{Orphaned, Own, Problem, Push, Report, StopStatus};
 pub use super::connections::{Connection, Connections, End};
 pub use super::drain::{DrainList, DrainOrder, DrainReport};
 pub use super::filter::Filter;
@@ -112,7 +112,7 @@ impl Client {
     pub fn push(&self, backend: Option<&str>, push: &Push) -> Result<Status, ClientError> {
         let name = match backend {
             Some(name) => name.to_owned(),
-            None => self.only_backend()?,
+            None => self.only_backend("with --backend")?,
         };
         let body = serde_json::to_vec(push).map_err(|error| self.nonsense(&error))?;
         self.ask(Method::POST, &format!("/v1/backends/{}/phases", encoded(&name)), body)
@@ -122,7 +122,7 @@ impl Client {
     pub fn gate(&self, backend: Option<&str>, order: &GateOrder) -> Result<Status, ClientError> {
         let name = match backend {
             Some(name) => name.to_owned(),
-            None => self.only_backend()?,
+            None => self.only_backend("as the argument BACKEND")?,
         };
         let body = serde_json::to_vec(order).map_err(|error| self.nonsense(&error))?;
         self.ask(Method::POST, &format!("/v1/backends/{}/gate", encoded(&name)), body)
@@ -162,14 +162,14 @@ impl Client {
         }
     }
 
-    fn only_backend(&self) -> Result<String, ClientError> {
+    fn only_backend(&self, how: &str) -> Result<String, ClientError> {
         let mut names = self.report()?.backends.into_iter().map(|status| status.backend);
         match (names.next(), names.next()) {
             (Some(only), None) => Ok(only),
             (first, second) => Err(ClientError::Refused(Problem {
                 error: "there are several backends".into(),
                 help: format!(
-                    "say which one with --backend: {}",
+                    "say which one {how}: {}",
                     first
                         .into_iter()
                         .chain(second)

@@ -21,6 +21,7 @@ use super::Asked;
 use super::api::{Refused, refuse};
 use super::filter::{Filter, OfClosed, Wanted, breath};
 use super::openapi::Api;
+use super::report;
 use crate::clock;
 use crate::known::Known;
 use crate::registry::{Closed, Record};
@@ -112,6 +113,9 @@ pub struct Connection {
     /// Pings of greenroom's own that the backend left unanswered (`ping_backend = "count"`).
     #[serde(skip_serializing_if = "is_none", default)]
     pub pongs_missed: u32,
+    /// What it waits for, while it is held; told of one connection that is asked for by its number.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waits_for: Option<String>,
     /// How it ended, if it did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub end: Option<End>,
@@ -207,13 +211,37 @@ pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Resu
     };
     let found = asked.registry.find(number).map(|record| open(&record, now));
     match found.or_else(closed) {
-        Some(one) => Ok(Json(one)),
+        Some(mut one) => {
+            one.waits_for = waits_for(&asked, &one).await;
+            Ok(Json(one))
+        }
         None => refuse(
             StatusCode::NOT_FOUND,
             format!("no connection {number} is open or among the last that ended"),
             "`greenroom ps` (GET /v1/connections) lists those that are open, `greenroom ps --closed` (GET /v1/closed) the last that ended",
         ),
     }
+}
+
+/// What the gate says that has it in its care: of the backends of its name one that a reload has replaced may have it still.
+async fn waits_for(asked: &Asked, one: &Connection) -> Option<String> {
+    if one.end.is_some() || one.state != greenroom_core::event::State::Held.word() {
+        return None;
+    }
+    let house = asked.house();
+    for backend in house.named(one.backend.as_deref()?) {
+        if backend.inbox.cares_for(one.number).await {
+            let is_old = house.old.iter().any(|old| Arc::ptr_eq(old, backend));
+            let which = if is_old {
+                "in the backend as it was before a reload: "
+            } else {
+                ""
+            };
+            let status = backend.inbox.status().await?;
+            return Some(format!("{which}{}", report::why(&status)));
+        }
+    }
+    None
 }
 
 fn open(record: &Record, now: Time) -> Connection {
@@ -249,6 +277,7 @@ fn open(record: &Record, now: Time) -> Connection {
         buffered_down: buffered_down as u64,
         ping_ms: record.ping().map(millis),
         pongs_missed: record.pongs_missed(),
+        waits_for: None,
         end: None,
     }
 }

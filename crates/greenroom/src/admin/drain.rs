@@ -284,17 +284,17 @@ impl DrainOrder {
         }
         let house = asked.house();
         let is_meant = |name: &str| backend.is_none_or(|wanted| wanted == name);
-        let gates: Vec<_> = (house.backends.iter().filter(|backend| is_meant(&backend.name)))
-            .cloned()
-            .collect();
-        if gates.is_empty() {
+        if !house.backends.iter().any(|backend| is_meant(&backend.name)) {
             return refuse(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "the backend has connections from before a reload, and no gate any more",
                 "leave `new` out: nobody comes to it",
             );
         }
-        Ok((hand, gates))
+        // Who is held at an old one of the name is let out with the others.
+        let all = house.backends.iter().chain(&house.old);
+        let gates = all.filter(|backend| is_meant(&backend.name)).cloned();
+        Ok((hand, gates.collect()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `POST /v1/backends/NAME/gate`: its gate by hand. Answers with the backend.
 //!
+//! All backends of the name are told: one that a reload has replaced goes on with those who are held there.
 //! The owner task decides with core (`gate::hand`); the same once more changes nothing but its end. Each is said as an event.
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
-use super::api::{Name, Refused, backend, refuse, status};
+use super::api::{Name, Refused, all_of, backend, refuse, status};
 use super::by::By;
 use super::openapi::Api;
 use crate::clock;
@@ -69,11 +70,14 @@ async fn set(
         Err(_) => said.of(&asked.log, &meant),
     }
     let (hand, lasts) = meant?;
-    backend.inbox.tell(Message::Hand {
-        hand,
-        until: lasts.map(|lasts| clock::now() + lasts),
-        by: SetBy::Admin(by.to_string().into()),
-    });
+    let until = lasts.map(|lasts| clock::now() + lasts);
+    for each in all_of(&asked, &backend) {
+        each.inbox.tell(Message::Hand {
+            hand,
+            until,
+            by: SetBy::Admin(by.to_string().into()),
+        });
+    }
     status(&backend).await
 }
 

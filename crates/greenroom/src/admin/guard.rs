@@ -22,6 +22,7 @@ use greenroom_core::guesses::Guesses;
 use greenroom_core::limits::ADDRESS_BITS;
 use tokio::net::UnixStream;
 
+use super::Asked;
 use super::api::Problem;
 use super::by::By;
 use crate::clock;
@@ -40,7 +41,6 @@ pub(super) fn is_ours(stream: &UnixStream) -> bool {
 /// What the address asks of whoever comes.
 #[derive(Clone)]
 pub(super) struct Rule {
-    pub(super) token: Option<Secret>,
     /// The address as configured.
     pub(super) address: String,
     /// Who brought wrong tokens.
@@ -49,8 +49,14 @@ pub(super) struct Rule {
 }
 
 /// Lets a request at the address through, or says why not.
-pub(super) async fn at_address(State(rule): State<Rule>, request: Request, next: Next) -> Response {
-    match rule.judge(request.headers(), request.uri().authority(), peer(&request)) {
+pub(super) async fn at_address(
+    State((rule, asked)): State<(Rule, Arc<Asked>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let house = asked.house(); // a reload may have taken another token
+    let token = house.config.admin.token.as_ref();
+    match rule.judge(token, request.headers(), request.uri().authority(), peer(&request)) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     }
@@ -158,7 +164,13 @@ fn no_browser() -> Refused {
 }
 
 impl Rule {
-    fn judge(&self, headers: &HeaderMap, target: Option<&Authority>, peer: Option<IpAddr>) -> Result<(), Refused> {
+    fn judge(
+        &self,
+        token: Option<&Secret>,
+        headers: &HeaderMap,
+        target: Option<&Authority>,
+        peer: Option<IpAddr>,
+    ) -> Result<(), Refused> {
         let refuse = |status, error: &str, help: &str| Err(refused(status, error, help));
         if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
             return Err(no_browser());
@@ -170,7 +182,7 @@ impl Rule {
                 "ask by its IP address or as localhost",
             );
         }
-        let Some(token) = &self.token else {
+        let Some(token) = token else {
             return Ok(());
         };
         let Some(brought) = headers.get(header::AUTHORIZATION) else {
@@ -273,7 +285,6 @@ mod tests {
 
     fn rule() -> Rule {
         Rule {
-            token: Some(Secret("sesame".into())),
             address: "admin.test:9090".into(),
             guesses: Arc::default(),
             log: Log::start(Format::Json),
@@ -289,7 +300,7 @@ mod tests {
             let name = header::HeaderName::from_static(name);
             (name, header::HeaderValue::from_static(value))
         });
-        match rule.judge(&headers.collect(), None, peer) {
+        match rule.judge(Some(&Secret("sesame".into())), &headers.collect(), None, peer) {
             Ok(()) => 200,
             Err(refused) => refused.status.as_u16(),
         }

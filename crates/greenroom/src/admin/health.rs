@@ -114,6 +114,7 @@ pub fn answer<'a>(
             Gateway::Open | Gateway::Limited if standing.lets_in(0) => continue,
             Gateway::Shut | Gateway::Open | Gateway::Limited => "is not ready",
             Gateway::Failed => "could not start",
+            Gateway::Draining => "is let go, as greenroom stops",
             Gateway::Refusing => "refuses all clients by hand",
         };
         // Writing to a String cannot fail.

@@ -16,6 +16,7 @@
 mod about;
 mod act;
 mod api;
+mod audited;
 pub(crate) mod by;
 pub mod client;
 mod connections;
@@ -38,7 +39,7 @@ mod stay;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use axum::{Extension, Router};
@@ -53,7 +54,7 @@ use tokio::task::AbortHandle;
 use crate::config::{Address, Admin, Config};
 use crate::drains::Drains;
 use crate::front::Backend;
-use crate::registry::Registry;
+use crate::registry::{Record, Registry};
 use crate::relay::Drain;
 use crate::telemetry::Log;
 use by::By;
@@ -84,6 +85,17 @@ pub struct Asked {
     pub configurations: Configurations,
     /// What was asked and told here, counted.
     pub requests: Requests,
+    /// Where that is, once it is open.
+    pub doors: OnceLock<Doors>,
+}
+
+/// Where greenroom is asked and told things.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// The admin socket, if there is one.
+    pub socket: Option<String>,
+    /// The admin address, if there is one, as bound.
+    pub address: Option<String>,
 }
 
 /// What a configuration has made of the house.
@@ -104,8 +116,13 @@ pub struct Standing {
 impl Standing {
     /// Whether a backend has this name: one of the configuration, or one that somebody is still with.
     pub(crate) fn knows(&self, name: &str) -> bool {
-        let mut all = self.backends.iter().chain(&self.old);
-        all.any(|backend| backend.name == name)
+        self.named(name).next().is_some()
+    }
+
+    /// All backends of this name: that of the configuration first, and those that somebody is still with.
+    pub(crate) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<Backend>> {
+        let all = self.backends.iter().chain(&self.old);
+        all.filter(move |backend| backend.name == name)
     }
 }
 
@@ -115,16 +132,38 @@ impl Asked {
     pub fn house(&self) -> Arc<Standing> {
         self.house.load_full()
     }
+
+    /// Those whose route or backend is not there any more, by name: they stay until they end, or are drained.
+    pub(crate) fn orphans(&self) -> Vec<Arc<Record>> {
+        let config = &self.house().config;
+        let is_orphan = |record: &Arc<Record>| {
+            record.asks_for().is_some_and(|asked| {
+                let route = config.routes.iter().find(|route| route.name == asked.route.name);
+                let backend = route.and_then(|route| config.backends.get(route.backend));
+                backend.is_none_or(|backend| backend.name != asked.route.backend().name)
+            })
+        };
+        let mut all = self.registry.all();
+        all.retain(is_orphan);
+        all
+    }
 }
 
 /// Opens the doors that the configuration asks for. The socket is removed when what is returned is dropped.
 pub fn open(asked: &Arc<Asked>, socket: Option<Socket>, log: &Log) -> io::Result<Option<Socket>> {
     let house = asked.house();
     let settings = &house.config.admin;
+    let mut doors = Doors {
+        socket: socket.as_ref().map(|socket| socket.path().display().to_string()),
+        address: None,
+    };
     if let Some(address) = &settings.address {
         let router = metrics::counted(api::at_address(asked, settings), asked, metrics::Door::Address);
-        tokio::spawn(serve_tcp(bind(address)?, router, log.clone()));
+        let listener = bind(address)?;
+        doors.address = Some(listener.local_addr()?.to_string());
+        tokio::spawn(serve_tcp(listener, router, log.clone()));
     }
+    let _ = asked.doors.set(doors); // they are opened once
     let Some(socket) = socket else {
         return Ok(None);
     };

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Asked;
 use super::api::{Problem, Refused, refuse};
+use super::audited;
 use super::by::By;
 use super::openapi::{Answer, Api, Operation};
 use crate::config::{Change, Config};
@@ -266,10 +267,14 @@ async fn post(
             return refuse(rejection.status(), rejection.body_text(), help);
         }
     };
+    if dry_run {
+        audited::told();
+    }
     let Some(answer) = asked.reloads.ask(by, dry_run).await else {
         let help = "wait until the one under way and the one that waits are done; the file is read when that begins";
         let busy = "another reload is under way, and one waits already";
         return refuse(StatusCode::SERVICE_UNAVAILABLE, busy, help);
     };
+    audited::told(); // by whoever took the order
     Ok(Answered(answer))
 }

@@ -30,17 +30,77 @@ pub fn text(report: &Report) -> String {
     if own.stopping {
         out.push_str(", STOPPING");
     }
+    if let Some(stop) = &own.stop {
+        let _ = write!(
+            out,
+            ": {} clients are left; the last is told to close in {}, and cut off in {} at the latest",
+            stop.clients,
+            spoken(stop.closes_ms),
+            spoken(stop.left_ms)
+        );
+    }
     let _ = writeln!(out, "\nlistens on {}", own.listeners.join(", "));
+    for (what, place) in [("socket", &own.admin_socket), ("address", &own.admin_address)] {
+        if let Some(place) = place {
+            let _ = writeln!(out, "admin {what} {}", plain(place));
+        }
+    }
     for (what, value) in [("profile", &own.profile), ("platform", &own.platform)] {
         if let Some(value) = value {
             let _ = writeln!(out, "{what} {}", plain(value));
         }
     }
+    for each in &own.orphaned {
+        let (name, route) = (plain(&each.backend), plain(&each.route));
+        let count = each.connections;
+        let _ = writeln!(
+            out,
+            "orphaned {count} of backend {name}, route {route}, which a reload took away; `greenroom ps --backend {name}` lists them"
+        );
+    }
     for status in &report.backends {
         out.push('\n');
-        backend(&mut out, status);
+        backend(&mut out, status, "");
+    }
+    for status in &report.old {
+        let is_there = report.backends.iter().any(|there| there.backend == status.backend);
+        let past = match is_there {
+            true => " (as it was before a reload, for those who came then)",
+            false => " (taken away by a reload, for those who came before)",
+        };
+        out.push('\n');
+        backend(&mut out, status, past);
     }
     harmless(&out)
+}
+
+/// How the gate of a backend stands now: a line.
+#[must_use]
+pub fn gate(status: &Status) -> String {
+    let mut line = format!("{}: gate {}", status.backend, status.gate);
+    by_hand(&mut line, status);
+    let _ = write!(line, "; {}", why(status));
+    let waiting = status.held.websocket + status.held.http;
+    if waiting > 0 {
+        let _ = write!(line, "; {waiting} clients wait");
+    }
+    safe_line(&line)
+}
+
+fn by_hand(out: &mut String, status: &Status) {
+    let Some(hand) = &status.by_hand else {
+        return;
+    };
+    let _ = write!(
+        out,
+        ", by hand: {} for {} by {}",
+        hand.gate,
+        spoken(hand.since_ms),
+        hand.by
+    );
+    if let Some(left) = hand.left_ms {
+        let _ = write!(out, ", {} left", spoken(left));
+    }
 }
 
 /// Lines without control characters and direction marks: whatever answered may be no greenroom at all.
@@ -57,15 +117,18 @@ pub fn safe_line(text: &str) -> String {
     line
 }
 
-fn backend(out: &mut String, status: &Status) {
-    let _ = write!(
-        out,
-        "{}  {}  {} for {}",
-        status.backend,
-        status.address,
-        status.condition.to_uppercase(),
-        spoken(status.since_ms)
-    );
+fn backend(out: &mut String, status: &Status, past: &str) {
+    let _ = write!(out, "{}{past}  {}  ", status.backend, status.address);
+    if status.gate == "draining" {
+        out.push_str("STOPPING");
+    } else {
+        let _ = write!(
+            out,
+            "{} for {}",
+            status.condition.to_uppercase(),
+            spoken(status.since_ms)
+        );
+    }
     if status.generation > 0 {
         let _ = write!(out, ", life {}", status.generation);
     }
@@ -76,18 +139,7 @@ fn backend(out: &mut String, status: &Status) {
     let _ = writeln!(out, "  why      {}", why(status));
     let trial = if status.on_trial { ", on trial" } else { "" };
     let _ = write!(out, "  gate     {}{trial}", status.gate);
-    if let Some(hand) = &status.by_hand {
-        let _ = write!(
-            out,
-            ", by hand: {} for {} by {}",
-            hand.gate,
-            spoken(hand.since_ms),
-            hand.by
-        );
-        if let Some(left) = hand.left_ms {
-            let _ = write!(out, ", {} left", spoken(left));
-        }
-    }
+    by_hand(out, status);
     out.push('\n');
     let held = &status.held;
     let _ = write!(out, "  held     {} WebSocket, {} HTTP", held.websocket, held.http);
@@ -117,7 +169,10 @@ fn backend(out: &mut String, status: &Status) {
 }
 
 /// The one sentence that says why a client waits, or that it need not.
-fn why(status: &Status) -> String {
+pub(super) fn why(status: &Status) -> String {
+    if status.gate == "draining" {
+        return "greenroom stops: nobody is let in any more".into();
+    }
     match status.by_hand.as_ref().map(|hand| hand.gate.as_str()) {
         Some("hold") => return "it is held by hand; `greenroom open` takes that back".into(),
         Some("refuse") => return "clients are refused by hand; `greenroom open` takes that back".into(),
@@ -291,8 +346,13 @@ mod tests {
                 platform: None,
                 configurations: 1,
                 stopping: false,
+                stop: None,
+                admin_socket: Some("/run/greenroom.sock".into()),
+                admin_address: None,
+                orphaned: Vec::new(),
             },
             backends: vec![status],
+            old: Vec::new(),
         })
     }
 

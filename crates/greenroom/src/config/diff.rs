@@ -125,6 +125,18 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
             }
         }
     }
+    if old.admin.token != new.admin.token
+        && old.admin.token_file.is_some()
+        && old.admin.token_file == new.admin.token_file
+    {
+        // The file is the same, and what is in it is another.
+        diff.add(Change {
+            key: "admin.token_file".into(),
+            old: Some(HIDDEN.into()),
+            new: Some(HIDDEN.into()),
+            effect: Effect::Now,
+        });
+    }
     diff
 }
 
@@ -166,7 +178,7 @@ fn effect(table: &str, name: &str, configs: (&Config, &Config)) -> Effect {
         ("limits", "head_max" | "head_timeout" | "early_max" | "max_connections_per_user" | "on_user_limit") => {
             Effect::NewClients
         }
-        ("admin", "health_prefix" | "readyz") => Effect::Now,
+        ("admin", "health_prefix" | "readyz" | "token" | "token_file") => Effect::Now,
         (drain, _) if drain == "drain" || drain.starts_with("drain.") => Effect::Now,
         (listener, "address") if listener.starts_with("listener.") => Effect::Now,
         (listener, "hosts") if listener.starts_with("listener.") => Effect::NewClients,
@@ -438,7 +450,7 @@ mod tests {
             ("grace", "state_dir = \"/var\"\ngrace", "state_dir", Effect::Restart),
             ("[admin]", "[admin]\nreadyz = \"backends\"", "admin.readyz", Effect::Now),
             ("127.0.0.1:9\"", "127.0.0.1:8\"", "admin.address", Effect::Restart),
-            ("0123456789abcdef0", "0123456789abcdef1", "admin.token", Effect::Restart),
+            ("0123456789abcdef0", "0123456789abcdef1", "admin.token", Effect::Now),
             ("127.0.0.1:80\"", "127.0.0.1:81\"", "listener.main.address", Effect::Now),
             (
                 "80\"\n",

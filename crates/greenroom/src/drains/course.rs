@@ -208,8 +208,10 @@ impl Course {
             } else if index % DRAIN_BURST == 0 {
                 tokio::task::yield_now().await;
             }
-            if record.state().0 == State::Held {
-                continue; // its dial failed, and it waits: nobody has let it in
+            match record.state().0 {
+                State::Held => continue, // its dial failed, and it waits: nobody has let it in
+                State::Closing | State::Closed => continue, // it has left before its turn
+                State::Opening | State::Http | State::Dialing | State::Relaying | State::Parked => {}
             }
             if let Some(free) = too_young(&record, clock::now()) {
                 let at = plan.back().map_or(free, |&(last, _)| last.max(free));

@@ -4,11 +4,13 @@
 //! Where several drains want something of the same gate the last one's wish holds, and at its end that of the one before: bounded by
 //! `DRAINS_MAX`. What a person says ends all of their wishes.
 
+use std::sync::Arc;
+
 use greenroom_core::gate::{Hand, Input, Stage, Trial};
 use greenroom_core::time::Time;
 use serde::{Deserialize, Serialize};
 
-use super::Driver;
+use super::{Driver, Inbox, Message};
 use crate::clock;
 use crate::telemetry::Event;
 
@@ -53,9 +55,52 @@ impl HandStatus {
     }
 }
 
+/// What goes over to the backend that takes the place of this one.
+#[derive(Clone, Debug)]
+pub struct Inherited {
+    /// What a person has said, or what drains want, in order.
+    said: Vec<(Hand, Option<Time>, SetBy)>,
+    since: Time,
+}
+
 impl Driver {
+    /// Another takes its place: it hears what is set now, before anybody comes to it, and what is said later.
+    pub(super) fn bequeath(&mut self, heir: Arc<Inbox>) {
+        let (hand, until) = self.gate.hand();
+        if let Some(Set { by, since }) = self.by_hand.clone().filter(|_| hand != Hand::Auto) {
+            let said = match by {
+                SetBy::Admin(_) => vec![(hand, until, by)],
+                SetBy::Drain(_) => {
+                    let wishes = self.wishes.iter();
+                    wishes.map(|&(id, hand)| (hand, None, SetBy::Drain(id))).collect()
+                }
+            };
+            heir.tell(Message::Inherit(Inherited { said, since }));
+        }
+        self.heir = Some(heir);
+    }
+
+    /// It has taken the place of another, at which this was set.
+    pub(super) fn inherit(&mut self, now: Time, inherited: Inherited) {
+        for (hand, until, by) in inherited.said {
+            self.take_hand(now, hand, until, by);
+        }
+        if let Some(set) = &mut self.by_hand {
+            set.since = inherited.since;
+        }
+    }
+
+    /// Somebody sets it, here and at whoever has its place now.
+    pub(super) fn hear_hand(&mut self, now: Time, hand: Hand, until: Option<Time>, by: SetBy) {
+        if let Some(heir) = &self.heir {
+            let by = by.clone();
+            heir.tell(Message::Hand { hand, until, by });
+        }
+        self.take_hand(now, hand, until, by);
+    }
+
     /// Somebody sets it.
-    pub(super) fn take_hand(&mut self, now: Time, hand: Hand, until: Option<Time>, by: SetBy) {
+    fn take_hand(&mut self, now: Time, hand: Hand, until: Option<Time>, by: SetBy) {
         let before = self.gate.hand().0;
         let (hand, by) = match by {
             SetBy::Admin(_) => {

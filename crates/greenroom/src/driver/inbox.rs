@@ -18,7 +18,7 @@ use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot};
 
-use super::hand::SetBy;
+use super::hand::{Inherited, SetBy};
 use super::standing::LastVerdict;
 use super::status::{Measured, Status};
 use crate::config::{Config, RouteOf};
@@ -122,6 +122,13 @@ pub enum Message {
     LostEarly(Duration),
     /// Something about the backend's readiness, and what told it.
     Backend(Input, &'static str),
+    /// Another backend takes its place, under its name: what is set by hand goes over to that one now, and what is said of
+    /// it later too. Told when that is done.
+    Bequeath(Arc<Inbox>, oneshot::Sender<()>),
+    /// What was set by hand at the backend whose place this one takes.
+    Inherit(Inherited),
+    /// Who of these is in the gate's care, by the numbers of their connections?
+    CaresFor(u64, oneshot::Sender<bool>),
     /// The gate is set by hand, or the hand is taken back.
     Hand {
         /// What it is to do.
@@ -147,6 +154,8 @@ struct Queue {
     arriving: bool,
     /// The owner task has ended: nothing is kept for it.
     is_shut: bool,
+    /// Who hears then what is set by hand.
+    heir: Option<Arc<Inbox>>,
     /// As the owner task saw it at the end of its last turn, while nobody has arrived for a
     /// WebSocket since: for whom the gate is open and sure.
     free: Needs,
@@ -241,24 +250,42 @@ impl Inbox {
         measured.await.ok()
     }
 
+    /// Whether this connection is in the care of its gate.
+    pub(crate) async fn cares_for(&self, connection: u64) -> bool {
+        let (answer, cares) = oneshot::channel();
+        self.tell(Message::CaresFor(connection, answer));
+        cares.await.unwrap_or(false)
+    }
+
+    /// This one takes its place, under its name. Ends when it has heard what is set by hand.
+    pub(crate) async fn bequeath(&self, heir: &Arc<Inbox>) {
+        let (done, is_done) = oneshot::channel();
+        self.tell(Message::Bequeath(Arc::clone(heir), done));
+        let _ = is_done.await; // the owner task is gone: nothing is set
+    }
+
     /// Any other message.
     pub fn tell(&self, message: Message) {
         let mut queue = self.queue();
         if !queue.is_shut {
             queue.messages.push(message);
+            drop(queue);
+            return self.told.notify_one();
         }
+        let heir = queue.heir.clone();
         drop(queue);
-        self.told.notify_one();
+        pass_on(heir.as_deref(), vec![message]);
     }
 
     /// The owner task ends. Who waits for an answer of it hears that there is none.
-    pub(super) fn shut(&self) {
+    pub(super) fn shut(&self, heir: Option<Arc<Self>>) {
         let mut queue = self.queue();
         queue.is_shut = true;
+        queue.heir.clone_from(&heir);
         queue.free = Needs::default();
         let unheard = std::mem::take(&mut queue.messages);
         drop(queue);
-        drop(unheard);
+        pass_on(heir.as_deref(), unheard);
     }
 
     /// Takes all that was told, into an empty `into`.
@@ -275,6 +302,16 @@ impl Inbox {
     /// Waits until something was told.
     pub(super) async fn told(&self) {
         self.told.notified().await;
+    }
+}
+
+/// What is set by hand is for whoever has its place now: a drain may know only the backend that it began with.
+fn pass_on(heir: Option<&Inbox>, unheard: Vec<Message>) {
+    let is_hand = |message: &Message| matches!(message, Message::Hand { .. });
+    for message in unheard.into_iter().filter(is_hand) {
+        if let Some(heir) = heir {
+            heir.tell(message);
+        }
     }
 }
 

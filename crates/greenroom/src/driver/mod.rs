@@ -120,6 +120,8 @@ pub struct Driver {
     by_hand: Option<hand::Set>,
     hand_told: Hand,
     wishes: hand::Wishes,
+    /// Who has its place now.
+    heir: Option<Arc<Inbox>>,
     launcher: Launcher,
     /// Each by itself: a table that holds them has room for half as many again.
     clients: HashMap<SessionId, Box<Client>>,
@@ -261,6 +263,7 @@ impl Driver {
             by_hand: None,
             hand_told: Hand::Auto,
             wishes: hand::Wishes::default(),
+            heir: None,
             clients: HashMap::new(),
             due: BTreeMap::new(),
             away_since: clock::now(),
@@ -322,7 +325,7 @@ impl Driver {
             self.turn(&mut messages);
             if self.is_over {
                 self.pool.clear();
-                return self.inbox.shut();
+                return self.inbox.shut(self.heir.take());
             }
             if !self.due.is_empty() && !self.launcher.is_resolving() {
                 tokio::task::yield_now().await; // those let in already get their turn between the dials
@@ -418,7 +421,7 @@ impl Driver {
         let gate = Gateway::from(self.gate.stage());
         let met = match gate {
             Gateway::Open | Gateway::Limited => self.gate.met(),
-            Gateway::Shut | Gateway::Failed | Gateway::Refusing => Needs::default(),
+            Gateway::Shut | Gateway::Failed | Gateway::Refusing | Gateway::Draining => Needs::default(),
         };
         (gate, met)
     }
@@ -467,7 +470,16 @@ impl Driver {
                 }
                 self.hear(now, input, by);
             }
-            Message::Hand { hand, until, by } => self.take_hand(now, hand, until, by),
+            Message::Bequeath(heir, done) => {
+                self.bequeath(heir);
+                let _ = done.send(()); // whoever reloads may have gone
+            }
+            Message::Inherit(inherited) => self.inherit(now, inherited),
+            Message::CaresFor(connection, answer) => {
+                let mut all = self.clients.values();
+                let _ = answer.send(all.any(|client| client.connection == connection)); // as above
+            }
+            Message::Hand { hand, until, by } => self.hear_hand(now, hand, until, by),
             Message::Adopt(config, index) => self.adopt(now, config, index),
             Message::End => self.is_over = true,
             Message::Drain => self.gate.handle(now, Input::Drain),

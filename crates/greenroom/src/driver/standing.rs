@@ -24,15 +24,24 @@ pub enum Gateway {
     Limited,
     /// Everybody goes in.
     Open,
-    /// Nobody will be let in: the start-up failed, or greenroom stops.
+    /// Nobody will be let in: the start-up failed.
     Failed,
+    /// Nobody is let in any more: greenroom stops.
+    Draining,
     /// Nobody is let in, and all are refused, by hand.
     Refusing,
 }
 
 impl Gateway {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Shut, Self::Limited, Self::Open, Self::Failed, Self::Refusing];
+    pub const ALL: [Self; 6] = [
+        Self::Shut,
+        Self::Limited,
+        Self::Open,
+        Self::Failed,
+        Self::Refusing,
+        Self::Draining,
+    ];
 
     /// The word for it in `status` and its JSON.
     #[must_use]
@@ -42,6 +51,7 @@ impl Gateway {
             Self::Limited => "limited",
             Self::Open => "open",
             Self::Failed => "failed",
+            Self::Draining => "draining",
             Self::Refusing => "refusing",
         }
     }
@@ -53,7 +63,8 @@ impl From<Stage> for Gateway {
             Stage::Shut => Self::Shut,
             Stage::Limited { .. } => Self::Limited,
             Stage::Open(_) => Self::Open,
-            Stage::Failed | Stage::Draining => Self::Failed,
+            Stage::Failed => Self::Failed,
+            Stage::Draining => Self::Draining,
             Stage::Refusing => Self::Refusing,
         }
     }
@@ -109,7 +120,7 @@ impl Standing {
             Gateway::Shut => self
                 .usual
                 .and_then(|usual| usual.retry_after(now.since(self.since), seed)),
-            Gateway::Limited | Gateway::Open | Gateway::Failed | Gateway::Refusing => None,
+            Gateway::Limited | Gateway::Open | Gateway::Failed | Gateway::Refusing | Gateway::Draining => None,
         };
         known.unwrap_or_else(|| drain::retry_after(seed, RETRY_AFTER_SECONDS))
     }

@@ -29,7 +29,7 @@ pub struct Status {
     pub since_ms: u64,
     /// Which life of its process; 0 where greenroom does not start it.
     pub generation: u64,
-    /// `open`, `limited`, `shut`, `failed`, or `refusing` by hand.
+    /// `open`, `limited`, `shut`, `failed`, `refusing` by hand, or `draining` while greenroom stops.
     pub gate: String,
     /// Who has set the gate by hand, if it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]

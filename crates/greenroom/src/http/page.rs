@@ -126,7 +126,7 @@ fn begin(standing: &Standing, now: Time) -> String {
 
 /// Whether there is nothing to wait for any more.
 fn is_over(need: usize, standing: &Standing) -> bool {
-    matches!(standing.gate, Gateway::Failed | Gateway::Refusing) || standing.lets_in(need)
+    matches!(standing.gate, Gateway::Failed | Gateway::Refusing | Gateway::Draining) || standing.lets_in(need)
 }
 
 /// One line: the phase, since when, how long it usually takes; or how it ended.
@@ -144,6 +144,10 @@ fn line(number: u32, need: usize, standing: &Standing, now: Time) -> String {
         Gateway::Shut | Gateway::Limited | Gateway::Open => {}
         Gateway::Refusing => {
             out.push_str("<p class=now role=alert><b>It serves nobody at the moment</b></p>\n");
+            return out;
+        }
+        Gateway::Draining => {
+            out.push_str("<p class=now role=alert><b>It stops</b></p>\n");
             return out;
         }
         Gateway::Failed => {

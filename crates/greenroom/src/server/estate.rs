@@ -26,7 +26,7 @@ use crate::drains::Drains;
 use crate::driver::{Gateway, Measured, Message};
 use crate::front::{self, Front};
 use crate::listener::{self, Door};
-use crate::registry::{Record, Registry};
+use crate::registry::Registry;
 use crate::relay::Drain;
 use crate::telemetry::{Event, Log};
 use crate::threads::Threads;
@@ -113,6 +113,7 @@ impl Estate {
             reloads,
             configurations: admin::Configurations::default(),
             requests: admin::Requests::default(),
+            doors: std::sync::OnceLock::new(),
         };
         let estate = Arc::new(Self {
             ground,
@@ -161,6 +162,7 @@ impl Estate {
         if before.log_format != config.log_format {
             self.ground.log.set_format(super::format(config.log_format));
         }
+        self.bequeath(&stations).await;
         let is_there = |name: &str| config.backends.iter().any(|backend| backend.name == name);
         if config.backends.len() > 1 || !before.backends.iter().all(|backend| is_there(&backend.name)) {
             self.ground.log.name_backends(); // for as long as it runs: clients of one that goes may stay
@@ -182,19 +184,15 @@ impl Estate {
         Ok(())
     }
 
-    /// Those whose route or backend is not there any more, by name: they stay until they end, or are drained.
-    pub(super) fn orphans(&self) -> Vec<Arc<Record>> {
-        let config = self.config();
-        let is_orphan = |record: &Arc<Record>| {
-            record.asks_for().is_some_and(|asked| {
-                let route = config.routes.iter().find(|route| route.name == asked.route.name);
-                let backend = route.and_then(|route| config.backends.get(route.backend));
-                backend.is_none_or(|backend| backend.name != asked.route.backend().name)
-            })
-        };
-        let mut all = self.ground.registry.all();
-        all.retain(is_orphan);
-        all
+    /// What is set by hand at a backend that is replaced goes over to the one that takes its place: whoever comes from now on is
+    /// under it too.
+    async fn bequeath(&self, stations: &[Arc<Station>]) {
+        for old in self.stations() {
+            let heir = stations.iter().find(|new| new.backend.name == old.backend.name);
+            if let Some(heir) = heir.filter(|heir| !Arc::ptr_eq(heir, &old)) {
+                old.backend.inbox.bequeath(&heir.backend.inbox).await;
+            }
+        }
     }
 
     /// The door of each listener: one that is there, or a new one, bound.

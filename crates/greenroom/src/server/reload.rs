@@ -132,7 +132,7 @@ impl Reloader {
     async fn adopt(&self, answer: Reload, config: Config) -> Reload {
         match self.estate.adopt(Arc::new(config)).await {
             Ok(()) => Reload {
-                orphaned: self.estate.orphans().len(),
+                orphaned: self.estate.asked().orphans().len(),
                 ..answer.with(Outcome::Reloaded)
             },
             Err(error) => answer.refuse(error, GOES_ON),

@@ -192,6 +192,7 @@ pub(super) async fn empty(house: &House, signals: &mut Signals, name: &'static s
     house.drain.send_replace(Some(Drain {
         spread: Duration::ZERO,
         deadline: clock::now(),
+        ends: clock::now() + HURRY_MAX,
         code: manner.code,
     }));
     tokio::select! {
@@ -230,6 +231,7 @@ fn begin(house: &House, manner: &Manner, grace: Duration) -> watch::Sender<bool>
     house.drain.send_replace(Some(Drain {
         spread: longest,
         deadline: now + longest,
+        ends: now + grace.max(QUICK_STOP),
         code: manner.code,
     }));
     let (hurry, hurries) = watch::channel(false);

@@ -216,6 +216,14 @@ fn state(one: &Connection) -> String {
         "opening" => "the head of its next request is not complete",
         "http" => "its plain request is being served",
         "held" => {
+            if let Some(why) = &one.waits_for {
+                let accepted = if is_accepted(one) {
+                    ", with a 101 of greenroom's own"
+                } else {
+                    ""
+                };
+                return format!("it waits for its backend{accepted}: {}", plain(why));
+            }
             return format!(
                 "it waits for its backend{}, `greenroom status{}` says for what",
                 if is_accepted(one) {
@@ -303,6 +311,7 @@ mod tests {
             buffered_down: 70_000,
             ping_ms: Some(12),
             pongs_missed: 2,
+            waits_for: None,
             end: None,
         }
     }

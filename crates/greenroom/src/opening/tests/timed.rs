@@ -265,6 +265,7 @@ async fn a_browser_that_is_kept_back_is_let_go_when_greenroom_stops() {
     let plan = Drain {
         spread: Duration::ZERO,
         deadline: clock::now(),
+        ends: clock::now(),
         code: greenroom_core::wire::CloseCode::GOING_AWAY,
     };
     house.drain.send_replace(Some(plan));
@@ -404,6 +405,7 @@ async fn a_drain_closes_the_accepted_with_1001_each_at_its_seeded_instant() {
     let plan = Drain {
         spread,
         deadline: now + spread,
+        ends: now + spread,
         code: greenroom_core::wire::CloseCode::GOING_AWAY,
     };
     house.drain.send_replace(Some(plan));
@@ -458,6 +460,7 @@ async fn a_grace_that_is_shorter_than_the_first_second_is_kept() {
     house.drain.send_replace(Some(Drain {
         spread,
         deadline: now + spread,
+        ends: now + spread,
         code: greenroom_core::wire::CloseCode::GOING_AWAY,
     }));
     house.inbox.tell(Message::Drain);
@@ -525,6 +528,7 @@ async fn a_stop_amid_a_spread_of_closes_keeps_each_first_second() {
     house.drain.send_replace(Some(Drain {
         spread: Duration::ZERO,
         deadline: clock::now() + Duration::from_secs(10),
+        ends: clock::now() + Duration::from_secs(10),
         code: greenroom_core::wire::CloseCode::GOING_AWAY,
     }));
     for close in closes {

@@ -86,8 +86,10 @@ pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
         let told = notifier.map_or(Ok(()), |notifier| notifier.send("READY=1"));
         say(&json!({"event": "ready", "at": clock::now(), "told": told.is_ok()}));
     });
-    while arguments.forever {
-        std::thread::park();
+    if arguments.forever {
+        loop {
+            std::thread::park(); // until it is killed
+        }
     }
     for line in io::stdin().lock().lines() {
         match line?.as_str() {

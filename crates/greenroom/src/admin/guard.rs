@@ -369,7 +369,12 @@ mod tests {
             });
             let target = target.parse().unwrap();
             rule()
-                .judge(&headers.into_iter().collect(), Some(&target), None)
+                .judge(
+                    Some(&Secret("sesame".into())),
+                    &headers.into_iter().collect(),
+                    Some(&target),
+                    None,
+                )
                 .is_ok()
         };
         assert!(absolute("localhost:9090", "evil.test"), "the target counts");

@@ -278,14 +278,14 @@ impl Inbox {
     }
 
     /// The owner task ends. Who waits for an answer of it hears that there is none.
-    pub(super) fn shut(&self, heir: Option<Arc<Self>>) {
+    pub(super) fn shut(&self, heir: Option<&Arc<Self>>) {
         let mut queue = self.queue();
         queue.is_shut = true;
-        queue.heir.clone_from(&heir);
+        queue.heir = heir.cloned();
         queue.free = Needs::default();
         let unheard = std::mem::take(&mut queue.messages);
         drop(queue);
-        pass_on(heir.as_deref(), unheard);
+        pass_on(heir.map(|heir| &**heir), unheard);
     }
 
     /// Takes all that was told, into an empty `into`.

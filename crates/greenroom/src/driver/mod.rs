@@ -325,7 +325,7 @@ impl Driver {
             self.turn(&mut messages);
             if self.is_over {
                 self.pool.clear();
-                return self.inbox.shut(self.heir.take());
+                return self.inbox.shut(self.heir.as_ref());
             }
             if !self.due.is_empty() && !self.launcher.is_resolving() {
                 tokio::task::yield_now().await; // those let in already get their turn between the dials

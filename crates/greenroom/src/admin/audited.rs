@@ -105,7 +105,7 @@ pub(super) async fn audited(
 fn action(method: &Method, path: &str) -> Option<&'static str> {
     let last = path.rsplit('/').next().unwrap_or_default();
     match (method.as_str(), last) {
-        ("DELETE", _) => Some("cancel"),
+        ("DELETE", _) if path.starts_with("/v1/drains/") => Some("cancel"),
         ("POST", "phases") => Some("phase"),
         ("POST", "gate") => Some("gate"),
         ("POST", "close") => Some("close"),

@@ -119,6 +119,10 @@ fn at_term_a_thousand_clients_are_closed_evenly_over_the_window_each_with_code_a
                 clients.push(one.await.unwrap());
             }
         }
+        // Nobody is closed in its first second: who is younger would stand in the later fifths.
+        until("all have had their first second", || {
+            rig.told(&["ps", "--older-than", "1500ms", "--limit", "1"])["total"] == CLIENTS
+        });
         rig.greenroom.signal(Signal::TERM);
         let closes: Vec<_> = clients.into_iter().map(|client| tokio::spawn(seen(client))).collect();
         let mut all = Vec::new();

@@ -61,7 +61,11 @@ fn while_greenroom_stops_status_says_so_and_who_is_left() {
     let before = report(&rig);
     assert!(before["greenroom"]["stop"].is_null(), "{before}");
     let socket = before["greenroom"]["admin_socket"].as_str().unwrap();
-    assert_eq!(socket, rig.socket().to_str().unwrap(), "whoever asks with curl knows where");
+    assert_eq!(
+        socket,
+        rig.socket().to_str().unwrap(),
+        "whoever asks with curl knows where"
+    );
     let _client = relayed(&rig, &stub, "/ws");
     rig.greenroom.signal(Signal::TERM);
     rig.greenroom.wait_for_event("stopping", SOON);
@@ -94,7 +98,9 @@ fn a_drain_has_told_only_those_who_were_still_there() {
     }
     rig.are(0, "relaying");
     let told = |drains: &Value| drains["drains"][0]["told"].as_u64().unwrap();
-    until("it is over", || rig.told(&["drain", "--list"])["drains"][0]["state"] != "draining");
+    until("it is over", || {
+        rig.told(&["drain", "--list"])["drains"][0]["state"] != "draining"
+    });
     let drains = rig.told(&["drain", "--list"]);
     assert_eq!(told(&drains) + closed, 4, "{drains}");
 }

@@ -15,7 +15,7 @@ use common::{
 };
 use greenroom_core::limits::DRAINS_MAX;
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -175,48 +175,6 @@ fn serve(stub: &Stub, top: &str, more: &str) -> Rig {
     );
     rig.until("it is ready", |status| status["condition"] == "ready");
     rig
-}
-
-/// The same is what has the same filter, not what reads the same.
-#[test]
-fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
-    let stub = Stub::listen();
-    let rig = serve(
-        &stub,
-        "",
-        "[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-B\"]",
-    );
-    let come = |fields: &str| {
-        let mut client = Raw::connect(&rig.address);
-        client.send(common::raw::upgrade(fields));
-        let (mut backend, _) = stub.request();
-        backend.send(switching(""));
-        assert!(client.head().starts_with("HTTP/1.1 101 "));
-        (client, backend)
-    };
-    let _clients = (come("X-User: a\r\nX-B: 1\r\n"), come("X-User: a tag=x-b\r\n"));
-    until("both are relayed", || {
-        rig.told(&["ps", "--state", "relaying"])["total"] == 2
-    });
-    let drain = |filter: Value| {
-        let (status, drain) = rig.post("/v1/drain", &json!({"filter": filter, "window": "1h"}));
-        assert_eq!(drain["matching"], 1, "{filter}: {drain}");
-        (status, drain["id"].as_u64().unwrap(), drain["of"].clone())
-    };
-    let (one, two) = (json!({"user": "a", "tag": "x-b"}), json!({"user": "a tag=x-b"}));
-    let first = drain(one.clone());
-    let second = drain(two.clone());
-    assert_eq!((first.0, second.0), (201, 201));
-    assert_ne!(first.1, second.1);
-    assert_ne!(first.2, second.2, "for people they read otherwise too");
-    assert_eq!(drain(one), (200, first.1, first.2));
-    assert_eq!(drain(two), (200, second.1, second.2));
-    rig.tell(&["drain", "--cancel", &first.1.to_string()]);
-    let again = drain(json!({"user": "a", "tag": "x-b"}));
-    assert!(
-        again.0 == 201 && again.1 > second.1,
-        "one that is over is no more the same: {again:?}"
-    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use greenroom_core::limits::{ACCEPT_REST, WAITING_EVERY, WAITING_GATHER};
 use greenroom_core::time::Time;
 
 use super::inbox::{Arrival, Order};
-use super::{Client, Driver, Event, Stay, WaitEnd};
+use super::{Driver, Event, Stay, WaitEnd};
 use crate::config::Shed;
 
 /// When accepted clients hear again how long they will wait.
@@ -68,39 +68,20 @@ impl Telling {
 impl Driver {
     pub(super) fn arrived(&mut self, now: Time, id: SessionId, arrived: Time, arrival: Arrival) {
         let Arrival {
-            connection,
             deadline,
             may_wait,
             class,
-            request,
-            route,
-            peer,
-            accept,
             who,
-            trace,
-            order,
+            mut client,
         } = arrival;
-        let need = route.need;
-        if route.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
+        client.arrived = arrived;
+        let (need, accept) = (client.route.need, client.accept);
+        if client.route.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
             self.tally.over(Stay::default(), arrived, now, WaitEnd::Refused);
-            let _ = order.send(Order::Refuse(Refusal::Shed, 1)); // it may have left: then it is gone anyway
+            let _ = client.order.send(Order::Refuse(Refusal::Shed, 1)); // it may have left: then it is gone anyway
             return;
         }
-        let client = Client {
-            connection,
-            request,
-            route,
-            peer,
-            arrived,
-            waited: false,
-            accept,
-            order,
-            dial: (0, false),
-            place: None,
-            stay: Stay::default(),
-            trace,
-        };
-        self.clients.insert(id, Box::new(client));
+        self.clients.insert(id, client);
         let arrived = Input::Arrived {
             id,
             deadline,
@@ -129,7 +110,7 @@ impl Driver {
         client.accept = Accept::Done;
         let is_told = client.route.waiting_message.is_some();
         self.log.say(Event::Accepted {
-            connection: client.connection,
+            connection: client.record.number,
             session: id.0,
         });
         self.order(id, |next| Order::Accept { next });

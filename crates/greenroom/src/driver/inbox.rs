@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use greenroom_core::backend;
 use greenroom_core::event::{Refusal, SessionId};
-use greenroom_core::gate::{Accept, Class, Hand, Who};
+use greenroom_core::gate::{Class, Hand, Who};
 use greenroom_core::readiness::{Input, Needs};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
@@ -21,10 +21,9 @@ use tokio::sync::{Notify, oneshot};
 use super::hand::{Inherited, SetBy};
 use super::standing::LastVerdict;
 use super::status::{Measured, Status};
-use crate::config::{Config, RouteOf};
+use super::client::Client;
+use crate::config::Config;
 use crate::dial::Dialled;
-use crate::head::Kind;
-use crate::trace::Sent;
 
 /// Who tells that a relay was lost.
 pub(crate) const RELAY: &str = "relay";
@@ -71,28 +70,16 @@ pub enum Order {
 /// A client at the gate, as it arrives.
 #[derive(Debug)]
 pub struct Arrival {
-    /// The number of its connection.
-    pub connection: u64,
     /// When its hold is over.
     pub deadline: Time,
     /// Whether it may wait at all.
     pub may_wait: bool,
     /// What it is, for the gate.
     pub class: Class,
-    /// Its request.
-    pub request: Arc<Kind>,
-    /// Its route.
-    pub route: RouteOf,
-    /// Its address.
-    pub peer: std::net::IpAddr,
-    /// When it is accepted, if it has to wait.
-    pub accept: Accept,
     /// Who it is, for the gate.
     pub who: Who,
-    /// What its backend hears of its trace.
-    pub trace: Option<Box<Sent>>,
-    /// Where to tell it.
-    pub order: oneshot::Sender<Order>,
+    /// The rest of it.
+    pub client: Box<Client>,
 }
 
 /// One message to the owner task.
@@ -317,8 +304,13 @@ fn pass_on(heir: Option<&Inbox>, unheard: Vec<Message>) {
 
 #[cfg(test)]
 mod tests {
+    use greenroom_core::gate::Accept;
+
     use super::*;
+    use crate::config::RouteOf;
     use crate::head::parse_head;
+    use crate::registry::Registry;
+    use crate::telemetry::{Format, Log};
 
     fn config() -> Arc<crate::config::Config> {
         let layers = crate::config::Layers {
@@ -333,18 +325,16 @@ mod tests {
 
     fn arrival() -> Arrival {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let registry = Registry::new(Log::start(Format::Json), 64, &config().limits);
+        let entry = registry.accept([127, 0, 0, 1].into()).unwrap();
+        let request = Arc::new(parse_head(head).unwrap());
+        let route = RouteOf::new(&config(), 0);
         Arrival {
-            connection: 1,
             deadline: Time::NEVER,
             may_wait: true,
             class: Class::WebSocket,
-            request: Arc::new(parse_head(head).unwrap()),
-            route: RouteOf::new(&config(), 0),
-            peer: [127, 0, 0, 1].into(),
-            accept: Accept::Never,
             who: Who::default(),
-            trace: None,
-            order: oneshot::channel().0,
+            client: Client::new(entry.record(), &request, route, Accept::Never, oneshot::channel().0),
         }
     }
 

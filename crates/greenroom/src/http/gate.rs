@@ -4,7 +4,6 @@
 //! which is the backend's to give. A client that leaves frees its place at once.
 //! A person in front of a browser is shown a page after `PAGE_AFTER`.
 
-use std::sync::Arc;
 
 use greenroom_core::event::Refusal;
 use greenroom_core::gate::{Accept, Class};
@@ -16,7 +15,7 @@ use super::Request;
 use crate::clock;
 use crate::config::HttpMode;
 use crate::dial::Dialled;
-use crate::driver::{Arrival, Order};
+use crate::driver::{Arrival, Client, Order};
 use crate::head::Http;
 use crate::opening::{Place, refuse};
 use crate::registry::{Close, Entry};
@@ -48,19 +47,19 @@ impl<'r> Wait<'r> {
         let (order, next) = oneshot::channel();
         let may_wait = request.route.http != HttpMode::Refuse;
         let arrival = Arrival {
-            connection: entry.record().number,
             deadline: now + request.route.http_hold,
             may_wait,
             class: Class::Http {
                 is_safe: request.is_safe(),
             },
-            request: Arc::clone(&request.kind),
-            route: request.front.route_of(request.route_index),
-            peer: request.peer,
-            accept: Accept::Never,
-            trace: None, // its own passes
             who: (request.front).who(&request.kind, request.peer, request.route_index),
-            order,
+            client: Client::new(
+                entry.record(),
+                &request.kind,
+                request.front.route_of(request.route_index),
+                Accept::Never,
+                order,
+            ), // a trace of its own passes
         };
         let place = Place::take(&request.backend.inbox, arrival);
         entry.set_session(place.id);

@@ -15,7 +15,9 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use greenroom_core::buffer::{Early, End};
 use greenroom_core::event::{Refusal, Unsent};
@@ -29,6 +31,7 @@ use greenroom_core::wire::{
 use rustix::net::RecvFlags;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until};
 
 use super::refuse::linger;
 use super::template::Selected;
@@ -80,6 +83,8 @@ pub(super) struct Accepted {
     /// The answer to its last Ping, when `out` is written.
     pong: Option<Box<ControlFrame>>,
     ping_at: Time,
+    /// For what is due.
+    timer: Option<Pin<Box<Sleep>>>,
     /// Own Pings since it was last heard.
     missed: u32,
     /// Since when it is not read, as data comes next and there is no room.
@@ -115,6 +120,7 @@ impl Accepted {
             out: head,
             pong: None,
             ping_at: now + HOLD_PING_EVERY,
+            timer: None,
             missed: 0,
             full: None,
         };
@@ -153,49 +159,66 @@ impl Accepted {
         }
     }
 
-    /// Keeps it until it is gone. Dropped and called again it goes on.
-    pub(super) async fn gone(&mut self, record: &Record) -> Gone {
+    /// Keeps it until it is gone.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, record: &Record) -> Poll<Gone> {
         loop {
             // The poller may have told before, while nobody listened: its word is used up by the look itself.
             let turn = self.read();
-            let is_full = self.full.is_some();
             let is_starved = matches!(turn, Turn::Wait) && self.full.is_some_and(|full| full.by_budget);
             if is_starved {
                 self.share.got_none();
             } else {
                 self.share.pass_on();
             }
-            let has_more = match turn {
-                Turn::Wait => false,
-                Turn::More => true,
-                Turn::Gone(gone) => return gone,
-            };
+            if let Turn::Gone(gone) = turn {
+                return Poll::Ready(gone);
+            }
             self.write();
             // Whoever never stops sending is told to leave, pinged and answered like all others.
-            tokio::select! {
-                biased;
-                () = self.share.told_to_leave() => return Gone::Refused(Refusal::EarlyBudget),
-                notice = record.mailbox.next() => match notice {
-                    Notice::Close(close) => return Gone::Told(Box::new(close)),
-                    Notice::Send(message) => self.send(message, record),
-                    Notice::Watch(_) => {} // relays only are watched
-                },
-                () = clock::until(Some(self.due())) => {
-                    if let Some(gone) = self.passes(clock::now()) {
-                        return gone;
-                    }
+            if self.share.poll_told_to_leave(cx).is_ready() {
+                return Poll::Ready(Gone::Refused(Refusal::EarlyBudget));
+            }
+            match record.mailbox.poll_next(cx) {
+                Poll::Ready(Notice::Close(close)) => return Poll::Ready(Gone::Told(Box::new(close))),
+                Poll::Ready(Notice::Send(message)) => {
+                    self.send(message, record);
+                    continue;
                 }
-                () = tokio::task::yield_now(), if has_more => {}
-                () = readable(&self.client, !is_full), if !has_more => {
-                    if is_full {
-                        return Gone::Left;
-                    }
+                Poll::Ready(Notice::Watch(_)) => continue, // relays only are watched
+                Poll::Pending => {}
+            }
+            if self.poll_due(cx).is_ready() {
+                match self.passes(clock::now()) {
+                    Some(gone) => return Poll::Ready(gone),
+                    None => continue,
                 }
-                _ = poll_fn(|cx| self.client.socket().poll_write_ready(cx)), if !self.out.is_empty() => {}
-                // Its own bound is the same whatever others free.
-                () = async { Box::pin(self.share.freed()).await }, if is_starved => self.share.was_told(),
+            }
+            if matches!(turn, Turn::More) {
+                let _ = pin!(tokio::task::yield_now()).poll(cx); // others have their turn first
+                return Poll::Pending;
+            }
+            let reads = self.full.is_none();
+            match poll_readable(cx, &self.client, reads) {
+                Poll::Ready(()) if reads => continue,
+                Poll::Ready(()) => return Poll::Ready(Gone::Left),
+                Poll::Pending => {}
+            }
+            let writes = !self.out.is_empty() && self.client.socket().poll_write_ready(cx).is_ready();
+            // Its own bound is the same whatever others free.
+            if !(writes || is_starved && self.share.poll_freed(cx).is_ready()) {
+                return Poll::Pending;
             }
         }
+    }
+
+    /// Ready when time alone makes something of it.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = clock::instant(self.due());
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx)
     }
 
     /// When time alone makes something of it.
@@ -352,7 +375,7 @@ impl Accepted {
             if let Some(seen) = self.early.closes(&[]) {
                 return Some(seen); // behind what ended its hold, in the same read
             }
-            readable(&self.client, true).await;
+            poll_fn(|cx| poll_readable(cx, &self.client, true)).await;
             self.client.use_up();
             let mut reads = 0..READS_PER_TURN;
             while reads.next().is_some() {
@@ -445,14 +468,12 @@ async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
 }
 
 /// Waits for bytes, or only for the client's end where they are not to be read.
-fn readable(client: &Watched, reads: bool) -> impl Future<Output = ()> {
-    poll_fn(move |cx| {
-        if reads {
-            client.socket().poll_read_ready(cx).map(drop) // an error shows at the read
-        } else {
-            client.poll_gone(cx)
-        }
-    })
+fn poll_readable(cx: &mut Context<'_>, client: &Watched, reads: bool) -> Poll<()> {
+    if reads {
+        client.socket().poll_read_ready(cx).map(drop) // an error shows at the read
+    } else {
+        client.poll_gone(cx)
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Rig {
 
 /// The next that a connection is told, and how long after `began`.
 async fn told(entry: &Entry, began: Time) -> (Word, Duration) {
-    match entry.record().mailbox.next().await {
+    match std::future::poll_fn(|cx| entry.record().mailbox.poll_next(cx)).await {
         Notice::Watch(word) => (word, clock::now().since(began)),
         other => panic!("{other:?}"),
     }

@@ -129,7 +129,9 @@ const LARGE: usize = 3;
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn memory(options: &Options, budgets: &mut Budgets) -> Result<(), Failure> {
     let (small, large) = (options.clients, options.clients * LARGE);
-    println!("\nAnonymous memory of greenroom, in bytes per client of {small} and of {large}, per further one, and fixed");
+    println!(
+        "\nAnonymous memory of greenroom, in bytes per client of {small} and of {large}, per further one, and fixed"
+    );
     println!("                        of {small:>5}   of {large:>5}   each more     fixed");
     for hold in HOLDS {
         let of_small = of_crowd(options, hold, small)?;

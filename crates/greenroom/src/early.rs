@@ -270,7 +270,10 @@ mod tests {
         assert!(holder.grow(950) && !first.grow(100) && !second.grow(100));
         assert!(first.poll_freed(cx).is_pending() && second.poll_freed(cx).is_pending());
         drop(holder);
-        assert!(first.poll_freed(cx).is_ready() && second.poll_freed(cx).is_pending(), "one");
+        assert!(
+            first.poll_freed(cx).is_ready() && second.poll_freed(cx).is_pending(),
+            "one"
+        );
         assert!(first.grow(600));
         first.pass_on();
         assert!(second.poll_freed(cx).is_ready(), "there may be more");

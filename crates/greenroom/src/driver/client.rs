@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use greenroom_core::gate::{Accept, Place};
 use greenroom_core::time::Time;
-use tokio::sync::oneshot;
 
-use super::inbox::Order;
+use super::orders::Teller;
 use super::tally::Stay;
 use crate::config::RouteOf;
 use crate::head::Kind;
@@ -28,7 +27,7 @@ pub struct Client {
     pub(super) waited: bool,
     /// When it is accepted, if it has to wait.
     pub(super) accept: Accept,
-    pub(super) order: oneshot::Sender<Order>,
+    pub(super) orders: Teller,
     /// Its dial under way: which one, and whether it is a canary.
     pub(super) dial: (u32, bool),
     /// Its place when that was ordered.
@@ -40,13 +39,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// One that arrives for this route with this request, and is told at `order`.
+    /// One that arrives for this route with this request, and is told by `orders`.
     pub(crate) fn new(
         record: &Arc<Record>,
         request: &Arc<Kind>,
         route: RouteOf,
         accept: Accept,
-        order: oneshot::Sender<Order>,
+        orders: Teller,
     ) -> Box<Self> {
         Box::new(Self {
             record: Arc::clone(record),
@@ -55,7 +54,7 @@ impl Client {
             arrived: Time::ZERO, // the owner task says when
             waited: false,
             accept,
-            order,
+            orders,
             dial: (0, false),
             place: None,
             stay: Stay::default(),

@@ -12,7 +12,8 @@ use greenroom_core::gate::{Accept, Input};
 use greenroom_core::limits::{ACCEPT_REST, WAITING_EVERY, WAITING_GATHER};
 use greenroom_core::time::Time;
 
-use super::inbox::{Arrival, Order};
+use super::inbox::Arrival;
+use super::orders::Order;
 use super::{Driver, Event, Stay, WaitEnd};
 use crate::config::Shed;
 
@@ -78,7 +79,7 @@ impl Driver {
         let (need, accept) = (client.route.need, client.accept);
         if client.route.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
             self.tally.over(Stay::default(), arrived, now, WaitEnd::Refused);
-            let _ = client.order.send(Order::Refuse(Refusal::Shed, 1)); // it may have left: then it is gone anyway
+            client.orders.tell(Order::Refuse(Refusal::Shed, 1));
             return;
         }
         self.clients.insert(id, client);
@@ -113,7 +114,7 @@ impl Driver {
             connection: client.record.number,
             session: id.0,
         });
-        self.order(id, |next| Order::Accept { next });
+        self.order(id, Order::Accept);
         if is_told {
             self.waiting.new.insert(id); // told with all who are accepted at about the same time
         }
@@ -142,7 +143,7 @@ impl Driver {
         let together = self.together.add(now, waited);
         for (client, refusal) in self.sent_away.drain(..) {
             let together = if client.waited { together } else { 1 };
-            let _ = client.order.send(Order::Refuse(refusal, together)); // it may have left: then it is gone anyway
+            client.orders.tell(Order::Refuse(refusal, together));
         }
     }
 
@@ -172,7 +173,7 @@ impl Driver {
                 .is_some_and(|client| client.accept == Accept::Done && client.route.waiting_message.is_some());
             are_there |= is_told;
             if is_told && (tells_all || new.contains(&id)) {
-                self.order(id, |next| Order::Tell { position, next });
+                self.order(id, Order::Tell { position });
             }
         }
         self.waiting.phase = phase;

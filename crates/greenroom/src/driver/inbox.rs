@@ -11,61 +11,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use greenroom_core::backend;
-use greenroom_core::event::{Refusal, SessionId};
+use greenroom_core::event::SessionId;
 use greenroom_core::gate::{Class, Hand, Who};
 use greenroom_core::readiness::{Input, Needs};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot};
 
+use super::client::Client;
 use super::hand::{Inherited, SetBy};
 use super::standing::LastVerdict;
 use super::status::{Measured, Status};
-use super::client::Client;
 use crate::config::Config;
-use crate::dial::Dialled;
 
 /// Who tells that a relay was lost.
 pub(crate) const RELAY: &str = "relay";
-
-/// What a session is told by the gate. Where it stays at the gate, it is given
-/// the ear for the next word.
-#[derive(Debug)]
-pub enum Order {
-    /// Give the client a 101 of its own; it stays at the gate.
-    Accept {
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// Tell an accepted client how long it will take; it stays at the gate.
-    Tell {
-        /// How many go before it.
-        position: usize,
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// Let in: its head is written. Wait for the answer, and tell it.
-    Dialled {
-        /// The connection.
-        dialled: Dialled,
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// The 101 has settled: look once more at the connection, and tell what lies there.
-    Look {
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// Give the client what the backend said.
-    Forward,
-    /// Drop the backend connection and wait again.
-    Requeued {
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// Send the client away, as one of so many that had to wait and are sent away together.
-    Refuse(Refusal, usize),
-}
 
 /// A client at the gate, as it arrives.
 #[derive(Debug)]
@@ -308,6 +268,7 @@ mod tests {
 
     use super::*;
     use crate::config::RouteOf;
+    use crate::driver::line;
     use crate::head::parse_head;
     use crate::registry::Registry;
     use crate::telemetry::{Format, Log};
@@ -334,7 +295,7 @@ mod tests {
             may_wait: true,
             class: Class::WebSocket,
             who: Who::default(),
-            client: Client::new(entry.record(), &request, route, Accept::Never, oneshot::channel().0),
+            client: Client::new(entry.record(), &request, route, Accept::Never, line().0),
         }
     }
 

@@ -77,7 +77,7 @@ impl Driver {
             .clients
             .get(&id)
             .is_some_and(|client| matches!(*client.request, Kind::Http(_)));
-        self.order(id, |next| Order::Dialled { dialled, next });
+        self.order(id, Order::Dialled(dialled));
         if is_http {
             self.answered(now, id, Answer::Sent);
         }

@@ -21,6 +21,7 @@ mod hand;
 mod hearing;
 mod inbox;
 mod launching;
+mod orders;
 mod standing;
 mod status;
 mod tally;
@@ -38,12 +39,14 @@ use greenroom_core::readiness::{Needs, Plan, Readiness};
 use greenroom_core::session::Answer;
 use greenroom_core::starts::Starts;
 use greenroom_core::time::Time;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 pub use client::Client;
 pub use hand::{HandStatus, SetBy};
 pub(crate) use inbox::RELAY;
-pub use inbox::{Arrival, Inbox, Message, Order};
+pub use inbox::{Arrival, Inbox, Message};
+pub use orders::Order;
+pub(crate) use orders::{Orders, line};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
 pub use status::{CheckStatus, HeldStatus, Measured, PhaseStatus, StartsStatus, Status};
 pub use tally::{Tally, WaitEnd};
@@ -498,11 +501,11 @@ impl Driver {
                     self.tally.holds += 1;
                 }
                 Output::Accept(id) => self.accept(id),
-                Output::Look(id) => self.order(id, |next| Order::Look { next }),
+                Output::Look(id) => self.order(id, Order::Look),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {
                         self.tally.over(client.stay, client.arrived, now, WaitEnd::LetIn);
-                        let _ = client.order.send(Order::Forward); // it may have left: then it is gone anyway
+                        client.orders.tell(Order::Forward);
                     }
                 }
                 Output::Requeue(id, answer) => {
@@ -520,7 +523,7 @@ impl Driver {
                     if answer == Answer::GivenUp {
                         self.forget(id, place); // its head may not be written yet
                     }
-                    self.order(id, |next| Order::Requeued { next });
+                    self.order(id, Order::Requeued);
                 }
                 Output::Refuse(id, refusal) => {
                     let client = self.clients.remove(&id);
@@ -540,11 +543,10 @@ impl Driver {
         }
     }
 
-    /// Tells a session that stays at the gate, and keeps the line open.
-    fn order(&mut self, id: SessionId, order: impl FnOnce(oneshot::Receiver<Order>) -> Order) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            let (sender, next) = oneshot::channel();
-            let _ = std::mem::replace(&mut client.order, sender).send(order(next)); // gone: its Left is on the way
+    /// Tells a session that stays at the gate.
+    fn order(&self, id: SessionId, order: Order) {
+        if let Some(client) = self.clients.get(&id) {
+            client.orders.tell(order);
         }
     }
 }

@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 use greenroom_core::buffer::{Early, End};
 use greenroom_core::event::{Refusal, Unsent};
 use greenroom_core::limits::{
-    CLOSE_HANDSHAKE, EARLY_LOOK, EARLY_PATIENCE, HOLD_PING_EVERY, HOLD_PINGS_MISSED, READS_PER_TURN, RELAY_BUFFER,
+    CLOSE_HANDSHAKE, EARLY_LOOK, EARLY_PATIENCE, HOLD_PINGS_MISSED, READS_PER_TURN, RELAY_BUFFER,
 };
 use greenroom_core::time::Time;
 use greenroom_core::wire::{
@@ -40,6 +40,7 @@ use crate::clock;
 use crate::early::{EarlyRoom, Share};
 use crate::registry::{Close, Notice, OwnMessage, Record};
 use crate::scratch::with_scratch;
+use crate::watch::Word;
 
 /// Why an accepted client is held no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,18 +83,16 @@ pub(super) struct Accepted {
     out: Vec<u8>,
     /// The answer to its last Ping, when `out` is written.
     pong: Option<Box<ControlFrame>>,
-    ping_at: Time,
-    /// For what is due.
-    timer: Option<Pin<Box<Sleep>>>,
     /// Own Pings since it was last heard.
     missed: u32,
-    /// Since when it is not read, as data comes next and there is no room.
-    full: Option<Full>,
+    /// It is not read, as data comes next and there is no room.
+    full: Option<Box<Full>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Full {
-    since: Time,
+    /// When it has waited long enough.
+    until: Pin<Box<Sleep>>,
     /// It is the house's budget that is used up, not its own.
     by_budget: bool,
 }
@@ -119,8 +118,6 @@ impl Accepted {
             since: now,
             out: head,
             pong: None,
-            ping_at: now + HOLD_PING_EVERY,
-            timer: None,
             missed: 0,
             full: None,
         };
@@ -164,7 +161,7 @@ impl Accepted {
         loop {
             // The poller may have told before, while nobody listened: its word is used up by the look itself.
             let turn = self.read();
-            let is_starved = matches!(turn, Turn::Wait) && self.full.is_some_and(|full| full.by_budget);
+            let is_starved = matches!(turn, Turn::Wait) && self.is_full_by_budget();
             if is_starved {
                 self.share.got_none();
             } else {
@@ -184,14 +181,21 @@ impl Accepted {
                     self.send(message, record);
                     continue;
                 }
-                Poll::Ready(Notice::Watch(_)) => continue, // relays only are watched
-                Poll::Pending => {}
-            }
-            if self.poll_due(cx).is_ready() {
-                match self.passes(clock::now()) {
+                Poll::Ready(Notice::Watch(Word::Ping(_))) => match self.ping() {
                     Some(gone) => return Poll::Ready(gone),
                     None => continue,
-                }
+                },
+                Poll::Ready(Notice::Watch(Word::Close(_))) => continue, // relays only are closed by the watch
+                Poll::Pending => {}
+            }
+            if let Some(full) = &mut self.full
+                && full.until.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Gone::Refused(if full.by_budget {
+                    Refusal::EarlyBudget
+                } else {
+                    Refusal::EarlyTooMuch
+                }));
             }
             if matches!(turn, Turn::More) {
                 let _ = pin!(tokio::task::yield_now()).poll(cx); // others have their turn first
@@ -211,44 +215,20 @@ impl Accepted {
         }
     }
 
-    /// Ready when time alone makes something of it.
-    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let due = clock::instant(self.due());
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
-        }
-        timer.as_mut().poll(cx)
+    fn is_full_by_budget(&self) -> bool {
+        self.full.as_ref().is_some_and(|full| full.by_budget)
     }
 
-    /// When time alone makes something of it.
-    fn due(&self) -> Time {
-        let full = self.full.map(|full| full.since + EARLY_PATIENCE);
-        full.map_or(self.ping_at, |at| at.min(self.ping_at))
-    }
-
-    fn passes(&mut self, now: Time) -> Option<Gone> {
-        if let Some(full) = self.full
-            && now >= full.since + EARLY_PATIENCE
-        {
-            let refusal = if full.by_budget {
-                Refusal::EarlyBudget
-            } else {
-                Refusal::EarlyTooMuch
-            };
-            return Some(Gone::Refused(refusal));
+    /// It is time for a Ping, or to take it for gone.
+    fn ping(&mut self) -> Option<Gone> {
+        if self.full.is_none() {
+            self.missed += 1; // unread, its Pong may lie there
         }
-        if now >= self.ping_at {
-            self.ping_at = now + HOLD_PING_EVERY;
-            if self.full.is_none() {
-                self.missed += 1; // unread, its Pong may lie there
-            }
-            if self.missed > HOLD_PINGS_MISSED {
-                return Some(Gone::Left);
-            }
-            if self.out.is_empty() {
-                self.out.extend_from_slice(&ping_frame(b"greenroom", None));
-            }
+        if self.missed > HOLD_PINGS_MISSED {
+            return Some(Gone::Left);
+        }
+        if self.out.is_empty() {
+            self.out.extend_from_slice(&ping_frame(b"greenroom", None));
         }
         None
     }
@@ -283,7 +263,10 @@ impl Accepted {
                 Read::End => return Turn::Gone(Gone::Left),
                 Read::Full { by_budget } => {
                     // The reason stays the same until it is read on.
-                    self.full.get_or_insert(Full { since: now, by_budget });
+                    self.full.get_or_insert_with(|| {
+                        let until = Box::pin(sleep_until(clock::instant(now + EARLY_PATIENCE)));
+                        Box::new(Full { until, by_budget })
+                    });
                     return Turn::Wait;
                 }
             }

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,7 +12,6 @@ use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::gate::{Accept, Class};
 use greenroom_core::session::Answer;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use super::accepted::{Accepted, Before, Gone};
 use super::answer::{self, Outcome, Received};
@@ -25,7 +23,7 @@ use super::{Switched101, refuse, traced};
 use crate::clock;
 use crate::config::Hold;
 use crate::dial::Dialled;
-use crate::driver::{Arrival, Client, Inbox, Message, Order};
+use crate::driver::{Arrival, Client, Inbox, Message, Order, Orders, line};
 use crate::front::Front;
 use crate::head::{Edits, Kind};
 use crate::registry::{Entry, Record};
@@ -98,8 +96,8 @@ struct Waiting {
     selected: Option<Selected>,
     request: Arc<Kind>,
     route: usize,
-    /// Where the gate's next word comes.
-    next: oneshot::Receiver<Order>,
+    /// Where the gate's words come.
+    orders: Orders,
     /// Its span, if it is traced.
     trace: Option<Box<Begun>>,
 }
@@ -138,14 +136,14 @@ pub(super) fn wait<'a>(
     let who = front.who(&request, peer, route);
     // From here on all that is allocated is free again when the wait is over: one piece.
     let request = Arc::new(request);
-    let (order, next) = oneshot::channel();
+    let (teller, orders) = line();
     let of_route = front.route_of(route);
     let arrival = Arrival {
         deadline: clock::now() + settings.hold_timeout,
         may_wait: settings.hold != Hold::Refuse,
         class: Class::WebSocket,
         who,
-        client: Client::new(entry.record(), &request, of_route, accept, order)
+        client: Client::new(entry.record(), &request, of_route, accept, teller)
             .traced(trace.as_ref().map(|begun| begun.sent())),
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
@@ -156,7 +154,7 @@ pub(super) fn wait<'a>(
         selected,
         request,
         route,
-        next,
+        orders,
         trace,
     };
     Box::pin(finish(front, waiting, entry))
@@ -288,8 +286,8 @@ async fn unanswered(
 impl Waiting {
     /// The gate's next order, or how the client left.
     fn poll_word(&mut self, cx: &mut Context<'_>, record: &Record) -> Poll<Word> {
-        if let Poll::Ready(order) = Pin::new(&mut self.next).poll(cx) {
-            return Poll::Ready(Word::Order(order.ok()));
+        if let Poll::Ready(order) = self.orders.poll_next(cx) {
+            return Poll::Ready(Word::Order(order));
         }
         self.guest.poll_gone(cx, record).map(Word::Gone)
     }
@@ -301,25 +299,19 @@ impl Waiting {
             Word::Gone(gone) => return Some(Box::new(Done::Left(gone))),
         };
         let done = match order {
-            Some(Order::Dialled { dialled, next }) => return self.dialled(dialled, next, front, entry).await,
-            Some(Order::Accept { next }) => {
-                self.next = next;
+            Some(Order::Dialled(dialled)) => return self.dialled(dialled, front, entry).await,
+            Some(Order::Accept) => {
                 self.accept(front);
                 entry.accepted();
                 return None;
             }
-            Some(Order::Tell { position, next }) => {
-                self.next = next;
+            Some(Order::Tell { position }) => {
                 self.tell(front, position);
                 return None;
             }
-            Some(Order::Requeued { next }) => {
-                self.next = next; // its dial failed before it heard of it
-                return None;
-            }
+            Some(Order::Requeued) => return None, // its dial failed before it heard of it
             // Never without a 101; the gate would wait for the answer.
-            Some(Order::Look { next }) => {
-                self.next = next;
+            Some(Order::Look) => {
                 self.place.tell(Message::Answered(self.place.id, Answer::LostEarly));
                 return None;
             }
@@ -332,13 +324,7 @@ impl Waiting {
     }
 
     /// Its head is with the backend: what becomes of that.
-    async fn dialled(
-        &mut self,
-        dialled: Dialled,
-        next: oneshot::Receiver<Order>,
-        front: &Front,
-        entry: &mut Entry,
-    ) -> Option<Box<Done>> {
+    async fn dialled(&mut self, dialled: Dialled, front: &Front, entry: &mut Entry) -> Option<Box<Done>> {
         entry.enter(State::Dialing);
         let record = Arc::clone(entry.record());
         record.dialled(dialled.generation);
@@ -349,12 +335,12 @@ impl Waiting {
             degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
         };
         let asked = self.guest.asked(&self.request);
-        let outcome = answer::receive(&self.place, (&mut self.guest, &record), asked, edits, dialled, next).await;
+        let gate = (&self.place, &mut self.orders);
+        let outcome = answer::receive(gate, (&mut self.guest, &record), asked, edits, dialled).await;
         Some(Box::new(match outcome {
             Outcome::Forward(received) => Done::Answered(received),
-            Outcome::Requeued(next) => {
+            Outcome::Requeued => {
                 entry.enter(State::Held);
-                self.next = next;
                 return None;
             }
             Outcome::Refused(refusal, together) => Done::Refused(refusal, refuse::why(refusal), together),

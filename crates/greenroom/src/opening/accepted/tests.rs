@@ -128,7 +128,7 @@ async fn a_ping_before_data_that_has_no_memory_is_answered_and_the_data_stays_un
         assert!(!matches!(accepted.read(), Turn::Gone(_)));
         tokio::task::yield_now().await;
     }
-    assert!(accepted.pong.is_some() && accepted.full.is_some_and(|full| full.by_budget));
+    assert!(accepted.pong.is_some() && accepted.is_full_by_budget());
     let unread = rustix::io::ioctl_fionread(accepted.client.socket()).unwrap();
     assert_eq!((unread, room.used()), (data.len() as u64, 9_500));
 }
@@ -141,12 +141,15 @@ async fn who_is_read_on_is_not_full_and_waits_anew_for_another_reason() {
     let mut other = room.share();
     assert!(other.grow(9_500));
     let mut accepted = Accepted::new(ours, Vec::new(), None, 1_000, &room);
-    let since = |accepted: &Accepted| accepted.full.map(|full| (full.since, full.by_budget));
+    let since = |accepted: &Accepted| {
+        let full = accepted.full.as_ref()?;
+        Some((full.until.deadline() - EARLY_PATIENCE, full.by_budget))
+    };
     client.write_all(&frame(0x82, &[7; 2_000])).unwrap();
     while accepted.full.is_none() {
         accepted.read();
     }
-    let begun = clock::now();
+    let begun = clock::instant(clock::now());
     assert_eq!(since(&accepted), Some((begun, true)));
     tokio::time::advance(EARLY_PATIENCE / 2).await;
     accepted.read();
@@ -279,7 +282,7 @@ async fn who_only_waits_carries_little_for_it() {
         size_of::<Accepted>(),
         size_of_val(&Guest::Accepted(Box::new(accepted)).gone(&record)),
     ];
-    let most = [16, 328, 16];
+    let most = [16, 328, 16]; // a chunk of 336 in all
     assert!(
         sizes.iter().zip(most).all(|(size, most)| *size <= most),
         "{sizes:?}, at most {most:?}"

@@ -13,6 +13,7 @@ use super::finding::Finding;
 use super::judge::Outcome;
 use super::restart::RestartReport;
 use super::side::Side;
+use super::stage::Way;
 use super::stats::Quantiles;
 use super::strategy::Waited;
 use super::text::span;
@@ -81,14 +82,28 @@ pub struct Said {
     pub finding: Finding,
 }
 
-impl From<Finding> for Said {
-    fn from(finding: Finding) -> Self {
-        Self {
+impl Said {
+    /// Each in words, for a server that was met this way.
+    #[must_use]
+    pub fn all(findings: Vec<Finding>, way: Way) -> Vec<Self> {
+        let said = |finding: Finding| Self {
             code: finding.code().to_owned(),
             sentence: finding.sentence(),
-            advice: finding.advice(),
+            advice: finding.advice(way),
             finding,
-        }
+        };
+        findings.into_iter().map(said).collect()
+    }
+}
+
+/// What all of it is called where something is wrong: a server that is only overrun has no race.
+#[must_use]
+pub fn title(findings: &[Said]) -> &'static str {
+    let overrun = |said: &Said| matches!(said.finding, Finding::Overrun { .. });
+    if findings.iter().all(overrun) {
+        "Overrun"
+    } else {
+        "Race"
     }
 }
 

@@ -174,6 +174,33 @@ mod tests {
         assert_eq!(met(&seen), (vec![0], Vec::new()));
     }
 
+    #[test]
+    fn who_was_answered_or_has_gone_is_met_no_more() {
+        let client = |number, at: u64, ended: u64, answered: Option<u64>| {
+            let mut client = ClientRecord::new(number, at * MS);
+            client.ended_at = ended * MS;
+            client.messages.extend(answered.map(|answered| Sent {
+                at: at * MS,
+                answered_at: Some(answered * MS),
+                copies: 1,
+            }));
+            client
+        };
+        let (quick, slow) = (client(0, 0, 400, Some(5)), client(1, 10, 400, Some(60)));
+        let (hung, last) = (client(2, 20, 40, None), client(3, 50, 450, Some(51)));
+        let seen = [
+            (&quick, Outcome::Answered, Zone::Ready),
+            (&slow, Outcome::Answered, Zone::Ready),
+            (&hung, Outcome::Hung, Zone::Ready),
+            (&last, Outcome::Answered, Zone::Ready),
+        ];
+        assert_eq!(
+            met(&seen),
+            (vec![0, 0, 1], vec![1]),
+            "the last meets the slow one alone"
+        );
+    }
+
     proptest! {
         /// Who is failed at random met as many as the others.
         #[test]

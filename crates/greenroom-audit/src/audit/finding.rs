@@ -329,15 +329,7 @@ impl Finding {
                 outcomes,
                 failed,
                 crowd,
-            } => format!(
-                "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
-                ways(outcomes),
-                failed.hits,
-                failed.of,
-                percent(*failed),
-                crowd.failed_met.saturating_sub(1),
-                crowd.answered_met
-            ),
+            } => crowded(outcomes, *failed, *crowd),
             Self::HangsWhenMet { never, runs, outcomes } => format!(
                 "does not become ready when clients come while it starts ({never} of {runs} starts; alone it does): it {}",
                 ways(outcomes)
@@ -351,6 +343,18 @@ impl Finding {
             }
         }
     }
+}
+
+fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
+    format!(
+        "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
+        ways(outcomes),
+        failed.hits,
+        failed.of,
+        percent(failed),
+        crowd.failed_met.saturating_sub(1),
+        crowd.answered_met
+    )
 }
 
 fn late(handler: LateHandler) -> String {

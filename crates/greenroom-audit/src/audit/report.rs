@@ -287,12 +287,27 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::crowd::Crowd;
+    use crate::audit::stats::Share;
 
     #[test]
     fn dates_are_civil() {
         assert_eq!(date(0), "1970-01-01T00:00:00Z");
         assert_eq!(date(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(date(1_795_695_299), "2026-11-26T12:14:59Z");
+    }
+
+    #[test]
+    fn a_server_that_is_only_overrun_has_no_race() {
+        let failed = Share::new(3, 9);
+        let overrun = Finding::Overrun {
+            outcomes: vec![(Outcome::Hung, 3)],
+            failed,
+            crowd: Crowd::of(vec![0, 1], vec![7, 8]).unwrap(),
+        };
+        let doubles = Finding::Doubles { clients: failed };
+        assert_eq!(title(&Said::all(vec![overrun.clone()], Way::Plain)), "Overrun");
+        assert_eq!(title(&Said::all(vec![overrun, doubles], Way::Plain)), "Race");
     }
 
     #[test]

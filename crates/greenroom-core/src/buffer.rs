@@ -71,7 +71,7 @@ pub struct Early {
     /// Where the data frame in progress begins.
     begun: usize,
     /// What has come of the control frame in progress; no memory between two of them.
-    control: Vec<u8>,
+    control: Option<Box<Control>>,
     /// The frame in progress is a control frame. Its first byte tells.
     is_control: bool,
     frames: usize,
@@ -90,7 +90,7 @@ impl Early {
             scanner: Scanner::new(Sender::Client, false),
             bytes: Vec::new(),
             begun: 0,
-            control: Vec::new(),
+            control: None,
             is_control: false,
             frames: 0,
             unheard: 0,
@@ -222,16 +222,18 @@ impl Early {
             self.bytes.extend_from_slice(piece);
             return;
         }
-        let room = CONTROL_FRAME_MAX - self.control.len();
-        self.control.reserve_exact(room);
-        self.control.extend_from_slice(&piece[..piece.len().min(room)]); // all: what is longer is a violation by its second byte
+        let control = self.control.get_or_insert_default();
+        if let Some(place) = control.bytes.get_mut(control.len..control.len + piece.len()) {
+            place.copy_from_slice(piece); // always: what is longer is a violation by its second byte
+            control.len += piece.len();
+        }
     }
 
     /// Drops what is kept: its client is not let in any more. See [`Early::closes`].
     pub fn forget(&mut self) {
         self.bytes = Vec::new();
         self.begun = 0;
-        self.control = Vec::new();
+        self.control = None;
     }
 
     /// Looks for the client's Close in what is not taken any more. Without bytes: whether it was seen already.
@@ -263,13 +265,14 @@ impl Early {
             return;
         }
         if self.scanner.is_in(Opcode::Ping) {
-            let payload: Vec<u8> = Frame::of(&self.control).unmasked().collect();
+            let control = self.control.as_deref().map(Control::bytes).unwrap_or_default();
+            let payload: Vec<u8> = Frame::of(control).unmasked().collect();
             taken.pong = pong_frame(&payload, None);
             if !self.pings.admits(now) {
                 taken.end = Some(End::Refused(Refusal::EarlyPings));
             }
         }
-        self.control = Vec::new();
+        self.control = None;
     }
 }
 
@@ -285,6 +288,28 @@ fn piece_of<'b>(scanner: &Scanner, is_control: &mut bool, bytes: &'b [u8]) -> Op
         None => 1,
     };
     Some(&bytes[..here.min(bytes.len())])
+}
+
+/// A control frame that is not whole yet.
+#[derive(Debug)]
+struct Control {
+    bytes: [u8; CONTROL_FRAME_MAX],
+    len: usize,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            bytes: [0; CONTROL_FRAME_MAX],
+            len: 0,
+        }
+    }
+}
+
+impl Control {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// A client's whole frame.
@@ -324,7 +349,7 @@ struct Text {
     is_open: bool,
     /// The beginning of a character that the last frame cut.
     cut: [u8; 3],
-    cut_len: usize,
+    cut_len: u8,
 }
 
 impl Text {
@@ -337,15 +362,19 @@ impl Text {
         if !self.is_open {
             return true;
         }
-        let mut whole = self.cut[..self.cut_len].to_vec();
+        let mut whole = self.cut[..self.cut_len.into()].to_vec();
         whole.extend(frame.unmasked());
         let rest = match core::str::from_utf8(&whole) {
             Ok(_) => &[],
             Err(error) if error.error_len().is_none() && !is_last => &whole[error.valid_up_to()..],
             Err(_) => return false,
         };
-        self.cut_len = rest.len(); // less than a character: at most 3
-        self.cut[..rest.len()].copy_from_slice(rest);
+        self.cut = [0; 3];
+        self.cut_len = 0;
+        for (place, byte) in self.cut.iter_mut().zip(rest) {
+            *place = *byte;
+            self.cut_len += 1; // less than a character: at most 3
+        }
         true
     }
 }

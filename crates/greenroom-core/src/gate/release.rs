@@ -3,6 +3,8 @@
 //! `release` dials whoever may go now, as `pace` allows; the others take a
 //! trial that is over. Bounded by the dial window and the spare descriptors.
 
+use std::collections::BTreeMap;
+
 use super::settle::Way;
 use super::{Change, Dialing, Gate, Output, Place, Stage, Trial, Waiting};
 use crate::event::SessionId;
@@ -106,8 +108,8 @@ impl Gate {
 
     /// Whether nobody waits who can go first on trial.
     fn only_unable_wait(&self) -> bool {
-        let able = |waiting: &Box<Waiting>| waiting.class.repeats();
-        !self.waiting.values().any(able) && !self.bench.values().any(able)
+        let able = |map: &BTreeMap<SessionId, Box<Waiting>>| map.values().any(|waiting| waiting.class.repeats());
+        !able(&self.waiting) && !able(&self.bench)
     }
 
     /// When the next canary may go, if one waits.

@@ -138,7 +138,7 @@ impl<'r> Exchange<'r> {
                         entry.enter(State::Http);
                     }
                 }
-                First::Word(word) => return worded(word),
+                First::Word(word) => return worded(word.as_ref()),
                 First::Dropped => break Err(Answer::Dropped),
                 First::Nonsense(why) => {
                     return self.refused(place.filter(|_| orders.is_some()), Refusal::BadAnswer, why);
@@ -163,7 +163,7 @@ impl<'r> Exchange<'r> {
                 () = self.request.client.gone(), if self.upload.reader.is_done() => return Outcome::Left,
             };
             if !matches!(word, Some(Order::Forward)) {
-                return worded(word);
+                return worded(word.as_ref());
             }
         }
         if let Some(entry) = entry {
@@ -362,12 +362,12 @@ fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind
 }
 
 /// A word of the gate that is not "forward".
-fn worded(word: Option<Order>) -> Outcome {
+fn worded(word: Option<&Order>) -> Outcome {
     match word {
         Some(Order::Requeued | Order::Dialled(_) | Order::Look | Order::Accept | Order::Tell { .. }) => {
             Outcome::Requeued
         }
-        Some(Order::Refuse(refusal, _)) => Outcome::Refused(refusal, refuse::why(refusal)),
+        Some(Order::Refuse(refusal, _)) => Outcome::Refused(*refusal, refuse::why(*refusal)),
         Some(Order::Forward) => Outcome::Refused(Refusal::BadAnswer, None), // taken before
         None => Outcome::Refused(Refusal::Draining, None),
     }

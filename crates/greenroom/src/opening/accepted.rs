@@ -78,7 +78,6 @@ pub(super) struct Accepted {
     share: Share,
     /// The subprotocol that it was accepted with.
     selected: Selected,
-    since: Time,
     /// Own frames that are being written.
     out: Vec<u8>,
     /// The answer to its last Ping, when `out` is written.
@@ -109,13 +108,11 @@ enum Turn {
 impl Accepted {
     /// Accepts a client: `head` is its 101.
     pub(super) fn new(client: Watched, head: Vec<u8>, selected: Selected, max: usize, room: &Arc<EarlyRoom>) -> Self {
-        let now = clock::now();
         let mut accepted = Self {
             client,
             early: Early::new(max),
             share: room.share(),
             selected,
-            since: now,
             out: head,
             pong: None,
             missed: 0,
@@ -125,14 +122,9 @@ impl Accepted {
         accepted
     }
 
-    /// When it was accepted.
-    pub(super) fn since(&self) -> Time {
-        self.since
-    }
-
     /// The subprotocol that it was accepted with.
     pub(super) fn selected(&self) -> Option<&str> {
-        self.selected.as_deref()
+        self.selected.protocol()
     }
 
     /// Tells it something. Not while an earlier word is on its way: it will hear the next.

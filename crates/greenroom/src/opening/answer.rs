@@ -87,11 +87,11 @@ pub(super) async fn receive(
     let Ok(mut stream) = stream.watched() else {
         // The kernel has no memory for it: as if there were no descriptor.
         place.tell(Message::Answered(place.id, Answer::NoDescriptor));
-        return outcome(orders.next().await, None);
+        return outcome(orders.next().await.as_ref(), None);
     };
     let (answer, parsed) = tokio::select! {
         biased;
-        word = orders.next() => return outcome(word, None),
+        word = orders.next() => return outcome(word.as_ref(), None),
         gone = client.gone(record) => return Outcome::Left(gone),
         read = read_answer(&mut stream, &rest, asked, edits) => read,
     };
@@ -114,7 +114,7 @@ pub(super) async fn receive(
         };
         match (word, &mut received) {
             (Some(Order::Look), Received::Switched { switched, .. }) => look(place, switched, &mut told),
-            (word, _) => return outcome(word, Some(received)),
+            (word, _) => return outcome(word.as_ref(), Some(received)),
         }
     }
 }
@@ -162,11 +162,11 @@ fn received(parsed: Parsed, stream: Stream, descriptor: Descriptor) -> Received 
     }
 }
 
-fn outcome(word: Option<Order>, received: Option<Received>) -> Outcome {
+fn outcome(word: Option<&Order>, received: Option<Received>) -> Outcome {
     match word {
         Some(Order::Forward) => Outcome::Forward(received.unwrap_or_else(|| Received::Nothing("no answer".into()))),
         Some(Order::Requeued) => Outcome::Requeued,
-        Some(Order::Refuse(refusal, together)) => Outcome::Refused(refusal, together),
+        Some(&Order::Refuse(refusal, together)) => Outcome::Refused(refusal, together),
         // Never: not while a dial is under way, and not without a 101.
         Some(Order::Dialled(_) | Order::Look | Order::Accept | Order::Tell { .. }) => Outcome::Requeued,
         None => Outcome::Refused(Refusal::Draining, 1),

@@ -359,7 +359,7 @@ impl Waiting {
             degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
         };
         let mut head = Vec::new();
-        upgrade.accept(selected.as_deref(), edits, &mut head);
+        upgrade.accept(selected.protocol(), edits, &mut head);
         self.guest = match std::mem::replace(&mut self.guest, Guest::Away) {
             Guest::Unanswered(watched) => {
                 let max = front.config.limits.early_max;

@@ -120,7 +120,8 @@ impl Parting<'_> {
 
     /// Waits for the instant at which it is closed, or until it ends itself. A stop brings that instant nearer, and a second signal too.
     async fn its_turn(&self, accepted: &mut Accepted, together: usize) -> Turn {
-        let mut at = self.close_at(accepted.since(), together);
+        let since = self.entry.record().accepted().unwrap_or(Time::ZERO); // it has a 101
+        let mut at = self.close_at(since, together);
         let mut drain = self.front.drain.clone();
         drain.borrow_and_update();
         let mut is_open = true;
@@ -131,7 +132,7 @@ impl Parting<'_> {
                 changed = drain.changed(), if is_open => is_open = changed.is_ok(),
                 seen = accepted.leaves() => return seen.map_or(Turn::Left, Turn::Closed),
             }
-            at = at.min(self.close_at(accepted.since(), together));
+            at = at.min(self.close_at(since, together));
         }
     }
 

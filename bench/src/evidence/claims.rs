@@ -103,12 +103,10 @@ pub(crate) const CLAIMS: [Claim; 15] = [
     },
     Claim {
         about: About::Documentation,
-        title: "Documentation",
+        title: "Documentation with metrics",
         quotes: &[
             "Complete Documentation: Thorough fix documentation with before/after metrics",
-            "**Excellent documentation** complete",
             "Complete fix analysis: ISSUE_UNTANGLE_1171_20250116_1115_claude.md",
-            "The existing documentation serves as a reference for any future similar issues.",
         ],
     },
     Claim {
@@ -131,6 +129,8 @@ pub(crate) const CLAIMS: [Claim; 15] = [
         about: About::Example,
         title: "A model",
         quotes: &[
+            "**Excellent documentation** complete",
+            "The existing documentation serves as a reference for any future similar issues.",
             "This issue represents a model example of proper issue resolution with clear problem identification, effective solution, comprehensive testing, and excellent documentation.",
         ],
     },

@@ -49,6 +49,7 @@ const VERSIONS: [(Way, Poll); 4] = [
 /// Everything.
 pub(crate) fn all(arguments: &Arguments, began_busy: Option<f64>, suite: &Suite) -> Result<Evidence, Failure> {
     let (began, machine) = (Instant::now(), Machine::here());
+    let revision = Revision::of(&arguments.root);
     let mut watch = Watch::start()?;
     let waits = watch.part(What::Waits, |note| waits(arguments, note))?;
     let script = watch.part(What::Script, |_| script(arguments.quick))?;
@@ -63,7 +64,7 @@ pub(crate) fn all(arguments: &Arguments, began_busy: Option<f64>, suite: &Suite)
     Ok(Evidence {
         schema: SCHEMA,
         quick: arguments.quick,
-        revision: Revision::of(&arguments.root),
+        revision,
         built: arguments.built.clone(),
         programs: origin::programs(&arguments.greenroom)?,
         version,

@@ -89,14 +89,15 @@ pub(crate) fn programs(greenroom: &Path) -> Result<Vec<Program>, Failure> {
     ])
 }
 
-/// A command as one types it, programs and files without their folders.
+/// A command as one types it, programs and absolute files without their folders.
 pub(crate) fn shown(command: &Command) -> String {
     let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
     let set =
         set.map(|(name, value)| format!("{}={}", name.to_string_lossy(), quoted(&bare(&value.to_string_lossy()))));
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let words = words.map(|word| quoted(&bare(&word.to_string_lossy())));
-    set.chain(words).collect::<Vec<_>>().join(" ")
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(command.get_program());
+    let words = command.get_args().map(|word| quoted(&bare(&word.to_string_lossy())));
+    set.chain([program.to_string_lossy().into_owned()]).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// Without the folders of an absolute path.
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_command_is_shown_with_its_variables_and_without_folders() {
-        let mut command = Command::new("/somewhere/target/release/greenroom");
+        let mut command = Command::new("target/release/greenroom");
         command
             .env("GREENROOM__ADMIN__SOCKET", "/tmp/x/admin")
             .env_remove("PORT");

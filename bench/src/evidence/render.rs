@@ -64,15 +64,14 @@ pub(crate) fn summary(evidence: &Evidence) -> String {
 
 fn run(text: &mut String, evidence: &Evidence) {
     let machine = &evidence.machine;
-    let (quick, busy) = (
-        if evidence.quick { " --quick" } else { "" },
-        if evidence.began_busy.is_some() { " --busy" } else { "" },
-    );
+    let program = if evidence.built.is_some() { "cargo xtask" } else { "bench" };
+    let quick = if evidence.quick { " --quick" } else { "" };
+    let busy = if evidence.began_busy.is_some() { " --busy" } else { "" };
     text.push_str("| | |\n|---|---|\n");
     let mut rows = vec![
         (
             "command",
-            format!("`cargo xtask evidence{quick}{busy} --seed {}`", evidence.seed),
+            format!("`{program} evidence{quick}{busy} --seed {}`", evidence.seed),
         ),
         ("date", machine.date.clone()),
         ("revision", evidence.revision.told()),
@@ -190,18 +189,10 @@ fn disturbance(touched: &[&Part]) -> String {
     if touched.is_empty() {
         return String::new();
     }
-    let told = |part: &&Part| {
-        format!(
-            "{}, others used {:.1} % and the machine stood still for up to {}",
-            part.what.name(),
-            part.others_percent,
-            ms(part.longest_stall_ms)
-        )
-    };
-    let told: Vec<String> = touched.iter().map(told).collect();
+    let names: Vec<&str> = touched.iter().map(|part| part.what.name()).collect();
     format!(
         " – **measured while the machine was disturbed** ({}): it may be otherwise where it is quiet",
-        told.join("; ")
+        names.join("; ")
     )
 }
 
@@ -312,7 +303,7 @@ mod tests {
             assert_eq!(is_touched, rests.contains(&claim.about), "{row}");
         }
         assert!(
-            busy.contains("was disturbed** (waits for random ready times, others used 43.2 %"),
+            busy.contains("was disturbed** (waits for random ready times): "),
             "{busy}"
         );
         let last = summary(&evidence);

@@ -128,7 +128,7 @@ fn interval(evidence: &Evidence) -> String {
     if let Some(fixed) = fixed.filter(|fixed| gate.early_ms > fixed.max) {
         let _ = writeln!(
             text,
-            "Who was let in first by the reference was {} before it was ready, and D releases at most {} late: a shorter interval lets in no later.\n",
+            "The first whom the reference let in was {} before it was ready. D is never later than {}, so it is not the interval that lets them in too early.\n",
             ms(gate.early_ms),
             ms(fixed.max)
         );
@@ -274,7 +274,7 @@ fn documentation(evidence: &Evidence) -> String {
         "but not the revision that they are of"
     };
     format!(
-        "Of greenroom this page is what has metrics of before and after: those of 1, with {} commands, the machine and the date, {source}. Whether documentation is excellent is not measured.\n\n",
+        "Of greenroom this page is what has metrics of before and after: those of 1, with {} commands, the machine and the date, {source}.\n\n",
         evidence.part(What::Waits).map_or(0, |part| part.commands.len())
     )
 }

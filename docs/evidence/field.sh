@@ -3,7 +3,9 @@
 #
 #     docs/evidence/field.sh            # greenroom, python3 and node in PATH; installs into a folder of its own, which it removes
 #
-# Everything that is measured is in the audit's own words; typed by hand are what a server is and what it is asked.
+# Everything that is measured is in the audit's own words; typed by hand are what a server is and what it is asked, and what a method like
+# this does not show. What came out is never typed here: conclusions stand in field-notes.md, with their date. All sections are made in one
+# run, in this order, so that a part of an older run never stands among those of a newer one.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 greenroom=$(command -v greenroom)
@@ -61,14 +63,10 @@ What this does not show:
   database to wait for or a cold disk, there is more between *listen* and *ready* than here.
 - Six starts show what a server does at each start. Of what it does at one start in 20 they see nothing with a probability of three in four.
 - One request each was asked, as the section says; what other paths and messages of the same server do is not known.
-- Why Streamlit never answers some is not known. By itself it answered all with ten clients a start and not with a hundred; behind greenroom, which lets all that it held in
-  together, some were never answered with ten too (the first start has one each 10 ms). That looks like many at once and not like its start, but it was not examined, nor was `release_rate`;
-  what the audit advises there may not help: it does not tell a server that is overrun from one that is not ready. Here greenroom in front is no cure.
-- "No race" means that nobody whom a listener took was failed. Clients that come before anybody listens are refused by every one of them: see "refused".
-- The machine was shared while this was measured: its load stands in each section. Waits are longer for it, by up to the longest stall.
+- "No race" means that nobody whom a listener took was failed. Clients that came before anybody listened are counted as "refused", and are no part of it.
+- Each section has the load of the machine while it was measured. Waits are longer for it, by up to the longest stall.
 
-Left out: `mosquitto` 2.0.11 of Debian, whose WebSocket listener did not open when it was unpacked without being installed, and `@hocuspocus/cli`
-2.15.3, which needs a native module that was not built. Neither could be started.
+What we conclude from it, and what was left out: [field-notes.md](field-notes.md).
 HEAD
 
 audit 'y-websocket-server (Node, npm `y-websocket` 1.5.4)' \

@@ -171,4 +171,21 @@ mod tests {
         let again: data::Evidence = serde_json::from_str(&serde_json::to_string(&evidence).unwrap()).unwrap();
         assert_eq!(again, evidence);
     }
+
+    #[test]
+    fn the_field_report_has_the_head_of_its_script_and_its_sections_in_order() {
+        let (script, report) = (read("field.sh"), read("field.md"));
+        let (_, rest) = script.split_once("<<'HEAD'\n").unwrap();
+        let (head, rest) = rest.split_once("\nHEAD\n").unwrap();
+        assert!(
+            report.starts_with(head),
+            "field.md is what field.sh writes: run it, all of it"
+        );
+        let titles: Vec<&str> = rest
+            .lines()
+            .filter_map(|line| line.split_once("audit '")?.1.strip_suffix("' \\"))
+            .collect();
+        let sections: Vec<&str> = report.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert!(titles.len() > 3 && titles == sections, "{titles:?} {sections:?}");
+    }
 }

@@ -97,7 +97,10 @@ pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(command.get_program());
     let words = command.get_args().map(|word| quoted(&bare(&word.to_string_lossy())));
-    set.chain([program.to_string_lossy().into_owned()]).chain(words).collect::<Vec<_>>().join(" ")
+    set.chain([program.to_string_lossy().into_owned()])
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Without the folders of an absolute path.

@@ -64,7 +64,11 @@ pub(crate) fn summary(evidence: &Evidence) -> String {
 
 fn run(text: &mut String, evidence: &Evidence) {
     let machine = &evidence.machine;
-    let program = if evidence.built.is_some() { "cargo xtask" } else { "bench" };
+    let program = if evidence.built.is_some() {
+        "cargo xtask"
+    } else {
+        "bench"
+    };
     let quick = if evidence.quick { " --quick" } else { "" };
     let busy = if evidence.began_busy.is_some() { " --busy" } else { "" };
     text.push_str("| | |\n|---|---|\n");

@@ -249,6 +249,23 @@ pub(crate) fn machine() -> Result<(f64, usize), Failure> {
     Ok((busy as f64 / rustix::param::clock_ticks_per_second() as f64, cores))
 }
 
+/// CPU seconds that nobody used since the machine started, of all cores, and how many these are. The kernel counts idle time where a core
+/// goes to sleep and wakes; what is busy it only samples, which is wrong by much where many wake for a moment.
+pub(crate) fn idle() -> Result<(f64, usize), Failure> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let first = stat.lines().next().ok_or("unreadable /proc/stat")?;
+    let fields = first.split_whitespace().skip(1);
+    // user nice system idle iowait
+    let ticks: u64 = fields
+        .skip(3)
+        .take(2)
+        .map_while(|field| field.parse::<u64>().ok())
+        .sum();
+    let (_, cores) = machine()?;
+    #[allow(clippy::cast_precision_loss)]
+    Ok((ticks as f64 / rustix::param::clock_ticks_per_second() as f64, cores))
+}
+
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {

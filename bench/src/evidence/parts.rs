@@ -1,6 +1,6 @@
 //! What the machine did beside each part of a measurement: who else used its processors, and whether it stood still.
 //!
-//! Of the CPU time of the whole machine, what this program and all that it started have used is taken off; the rest is of
+//! Of the time of all processors, what was idle and what this program and all that it started have used is taken off; the rest is of
 //! others: other programs, the kernel on nobody's behalf, and the host of a virtual machine. Stalls are found as `greenroom audit` finds
 //! them. Each part is tried at most twice, and is bounded by what it does.
 
@@ -86,7 +86,7 @@ impl Watch {
             let (mut note, load, began) = (Note::default(), Machine::here().load, Usage::now()?);
             match work(&mut note) {
                 Ok(done) => {
-                    self.parts.push(self.seen(what, note, load, began, attempt)?);
+                    self.parts.push(self.seen(what, note, load, &began, attempt)?);
                     return Ok(done);
                 }
                 Err(error) if attempt == TRIES => return Err(format!("{}: {error}", what.name()).into()),
@@ -96,7 +96,7 @@ impl Watch {
         Err("nothing was tried".into())
     }
 
-    fn seen(&self, what: What, note: Note, load: String, began: Usage, tries: u32) -> Result<Part, Failure> {
+    fn seen(&self, what: What, note: Note, load: String, began: &Usage, tries: u32) -> Result<Part, Failure> {
         let ended = Usage::now()?;
         let windows = match note.windows.as_slice() {
             [] => vec![(began.at, ended.at)],
@@ -145,17 +145,17 @@ struct Usage {
     at: u64,
     /// Of this program, and of all that it started and that has ended.
     ours: f64,
-    machine: f64,
+    idle: f64,
     processors: usize,
 }
 
 impl Usage {
     fn now() -> Result<Self, Failure> {
-        let (machine, processors) = process::machine()?;
+        let (idle, processors) = process::idle()?;
         Ok(Self {
             at: clock::now(),
             ours: process::cpu_of_all()?,
-            machine,
+            idle,
             processors,
         })
     }
@@ -164,7 +164,7 @@ impl Usage {
     #[allow(clippy::cast_precision_loss)]
     fn others(&self, later: &Self) -> f64 {
         let wall = clock::between(self.at, later.at).as_secs_f64() * self.processors.max(1) as f64;
-        let others = (later.machine - self.machine) - (later.ours - self.ours);
+        let others = wall - (later.idle - self.idle) - (later.ours - self.ours);
         (others / wall * 100.0).clamp(0.0, 100.0)
     }
 }
@@ -175,17 +175,18 @@ mod tests {
 
     #[test]
     fn what_this_program_and_its_children_used_is_not_of_others() {
-        let usage = |at, ours, machine| Usage {
+        let usage = |at, ours, idle| Usage {
             at,
             ours,
-            machine,
+            idle,
             processors: 2,
         };
         let before = usage(0, 1.0, 10.0);
         let others = |later: &Usage| before.others(later);
-        assert!((others(&usage(1_000_000_000, 2.0, 11.5)) - 25.0).abs() < 1e-9);
+        // Of two processors for a second: one second ours, half a one idle, half a one of others.
+        assert!((others(&usage(1_000_000_000, 2.0, 10.5)) - 25.0).abs() < 1e-9);
         assert!(
-            others(&usage(1_000_000_000, 3.0, 11.5)) == 0.0,
+            others(&usage(1_000_000_000, 2.0, 11.1)) <= 0.0,
             "the kernel counts in steps"
         );
         let used = process::cpu_of_all().unwrap();

@@ -32,8 +32,8 @@ pub(crate) struct Program {
     pub(crate) name: String,
     /// Cargo's name for how it was built: `release` or `debug`.
     pub(crate) profile: String,
-    /// SHA-1 of its file.
-    pub(crate) sha1: String,
+    /// SHA-1 of its file; a debug build is not worth the time that one takes for it.
+    pub(crate) sha1: Option<String>,
 }
 
 impl Revision {
@@ -77,10 +77,11 @@ pub(crate) fn programs(greenroom: &Path) -> Result<Vec<Program>, Failure> {
     let beside = folder(greenroom).is_some() && folder(greenroom) == folder(&this);
     let program = |name: &str, path: &Path, profile: &str| {
         let bytes = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let sha1 = (profile == RELEASE).then(|| Sha1::digest(bytes));
         Ok::<Program, Failure>(Program {
             name: name.to_owned(),
             profile: profile.to_owned(),
-            sha1: Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha1: sha1.map(|sha1| sha1.iter().map(|byte| format!("{byte:02x}")).collect()),
         })
     };
     Ok(vec![

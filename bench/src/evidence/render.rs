@@ -93,10 +93,9 @@ fn run(text: &mut String, evidence: &Evidence) {
         } else {
             format!("`{}`, which measures", program.name)
         };
-        rows.push((
-            "program",
-            format!("{name}: profile {}, SHA-1 {}", program.profile, program.sha1),
-        ));
+        let sha1 = program.sha1.as_ref().map(|sha1| format!(", SHA-1 {sha1}"));
+        let sha1 = sha1.unwrap_or_default();
+        rows.push(("program", format!("{name}: profile {}{sha1}", program.profile)));
     }
     rows.extend([
         (

@@ -9,23 +9,19 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a harness of its own, which clippy does not know as a test
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use greenroom_audit::audit::edges::Edges;
 use greenroom_audit::audit::finding::Finding;
 use greenroom_audit::audit::judge::Outcome;
 use greenroom_audit::audit::record::Interval;
-use greenroom_audit::audit::report::{FailOn, Machine, Report, Verdict};
+use greenroom_audit::audit::report::{FailOn, Report, Verdict};
 use greenroom_audit::audit::run::Manner;
 use greenroom_audit::audit::target::{Expect, Target, Words};
 use greenroom_audit::audit::text::span;
 use greenroom_audit::audit::{Options, audit, html, junit, markdown, sarif, terminal};
 use greenroom_audit::planted::{Early, Planted, Stamp, planted_main};
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
 const MS: Duration = Duration::from_millis(1);
@@ -60,26 +56,35 @@ fn tests(wanted: &str) {
     println!("running {} tests", tests.len());
     let (began, mut failed) = (Instant::now(), 0);
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    record(&json!({"part": "begin", "machine": Machine::here(), "profile": profile, "long": either(1, 0) == 1}));
+    record(&serde_json::json!({"part": "begin", "machine": machine(), "profile": profile, "long": either(1, 0) == 1}));
     for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(wanted)) {
         let began = Instant::now();
         let passed = std::panic::catch_unwind(test).is_ok();
         let took_s = (began.elapsed().as_secs_f64() * 1e3).round() / 1e3;
-        record(&json!({"part": "test", "name": name, "passed": passed, "took_s": took_s}));
+        record(&serde_json::json!({"part": "test", "name": name, "passed": passed, "took_s": took_s}));
         println!(
             "test {name} ... {} ({took_s:.1} s)",
             if passed { "ok" } else { "FAILED" }
         );
         failed += u32::from(!passed);
     }
-    record(&json!({"part": "end", "load": Machine::here().load, "took_s": began.elapsed().as_secs()}));
+    record(&serde_json::json!({"part": "end", "load": machine().load, "took_s": began.elapsed().as_secs()}));
     assert!(failed == 0, "{failed} failed");
 }
 
+fn machine() -> greenroom_audit::audit::report::Machine {
+    greenroom_audit::audit::report::Machine::here()
+}
+
 /// Tells what came out to whoever asked for it.
-fn record(line: &Value) {
+fn record(line: &serde_json::Value) {
+    use std::io::Write as _;
     if let Some(path) = std::env::var_os("GREENROOM_AUDIT_TRUTH_RESULTS") {
-        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
         writeln!(file, "{line}").unwrap();
     }
 }
@@ -116,7 +121,9 @@ fn edges() {
     });
     let ready = of(|stamp| if let Stamp::Ready(at) = stamp { Some(*at) } else { None });
     assert_eq!((listening.len(), ready.len()), (runs as usize, runs as usize));
-    let in_order = |edge: &str, pick: fn(&Edges) -> Option<Interval>, truth: Vec<Interval>| {
+    let in_order = |edge: &str,
+                    pick: fn(&greenroom_audit::audit::edges::Edges) -> Option<Interval>,
+                    truth: Vec<Interval>| {
         let found = report.plain.runs.iter().map(|run| pick(&run.edges).unwrap());
         let pairs: Vec<(Interval, Interval)> = found.zip(truth).collect();
         let holds =
@@ -131,7 +138,7 @@ fn edges() {
             span(median),
             span(greatest)
         );
-        record(&json!({
+        record(&serde_json::json!({
             "part": "edges", "edge": edge, "starts": runs, "within": within, "width_p50_ns": median, "width_max_ns": greatest,
         }));
         let missed = pairs.iter().find(|pair| !holds(pair));
@@ -179,7 +186,7 @@ fn late_handler() {
         span(found.high_ns),
         span(handler.lost_within_ns)
     );
-    record(&json!({
+    record(&serde_json::json!({
         "part": "late_handler", "starts": runs, "truth_ns": [typical.low_ns, typical.high_ns], "found_ns": [found.low_ns, found.high_ns],
     }));
     assert!(
@@ -211,7 +218,7 @@ fn loss() {
         share.low * 100.0,
         share.high * 100.0
     );
-    record(&json!({
+    record(&serde_json::json!({
         "part": "loss", "starts": runs, "planted_percent": server.loses_first * 100.0, "lost": share.hits, "of": share.of,
         "low_percent": share.low * 100.0, "high_percent": share.high * 100.0, "server_lost": lost,
         "early_lost": report.plain.early_first_lost.hits,
@@ -248,7 +255,7 @@ fn no_false_alarm() {
         verdicts.push(report.verdict);
     }
     let codes: Vec<&str> = alarms.iter().map(|said| said.code.as_str()).collect();
-    record(&json!({
+    record(&serde_json::json!({
         "part": "alarms", "starts": runs, "findings": codes, "clients": clients, "unknown": unknown, "busy": burning.len(),
         "processors": processors,
     }));

@@ -53,23 +53,7 @@ fn tests(wanted: &str) {
         ("an_interrupted_audit_reports_what_there_is", interrupted),
         ("no_format_lets_text_of_others_through_or_is_too_wide", formats),
     ];
-    println!("running {} tests", tests.len());
-    let (began, mut failed) = (Instant::now(), 0);
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    record(&serde_json::json!({"part": "begin", "machine": machine(), "profile": profile, "long": either(1, 0) == 1}));
-    for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(wanted)) {
-        let began = Instant::now();
-        let passed = std::panic::catch_unwind(test).is_ok();
-        let took_s = (began.elapsed().as_secs_f64() * 1e3).round() / 1e3;
-        record(&serde_json::json!({"part": "test", "name": name, "passed": passed, "took_s": took_s}));
-        println!(
-            "test {name} ... {} ({took_s:.1} s)",
-            if passed { "ok" } else { "FAILED" }
-        );
-        failed += u32::from(!passed);
-    }
-    record(&serde_json::json!({"part": "end", "load": machine().load, "took_s": began.elapsed().as_secs()}));
-    assert!(failed == 0, "{failed} failed");
+    all(tests.into_iter().filter(|(name, _)| name.contains(wanted)).collect());
 }
 
 fn machine() -> greenroom_audit::audit::report::Machine {
@@ -87,6 +71,27 @@ fn record(line: &serde_json::Value) {
             .unwrap();
         writeln!(file, "{line}").unwrap();
     }
+}
+
+/// Runs these, and tells whoever asked for it what came out of each.
+fn all(tests: Vec<(&str, fn())>) {
+    println!("running {} tests", tests.len());
+    let (began, mut failed) = (Instant::now(), 0);
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    record(&serde_json::json!({"part": "begin", "machine": machine(), "profile": profile, "long": either(1, 0) == 1}));
+    for (name, test) in tests {
+        let began = Instant::now();
+        let passed = std::panic::catch_unwind(test).is_ok();
+        let took_s = (began.elapsed().as_secs_f64() * 1e3).round() / 1e3;
+        record(&serde_json::json!({"part": "test", "name": name, "passed": passed, "took_s": took_s}));
+        println!(
+            "test {name} ... {} ({took_s:.1} s)",
+            if passed { "ok" } else { "FAILED" }
+        );
+        failed += u32::from(!passed);
+    }
+    record(&serde_json::json!({"part": "end", "load": machine().load, "took_s": began.elapsed().as_secs()}));
+    assert!(failed == 0, "{failed} failed");
 }
 
 /// So many in the long form, so many else.

@@ -271,13 +271,11 @@ pub(crate) fn idle() -> Result<(f64, usize), Failure> {
 pub(crate) struct Memory {
     pub(crate) resident: u64,
     pub(crate) anonymous: u64,
-    pub(crate) data: u64,
 }
 
 /// What the kernel says of a process's memory.
 pub(crate) fn memory(pid: u32) -> Result<Memory, Failure> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |text: &str, name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value
@@ -288,7 +286,6 @@ pub(crate) fn memory(pid: u32) -> Result<Memory, Failure> {
     Ok(Memory {
         resident: field(&rollup, "Rss"),
         anonymous: field(&rollup, "Anonymous"),
-        data: field(&status, "VmData"),
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use greenroom_audit::clock;
 use serde_json::Value;
 
-use crate::process::{Memory, Stream, memory as memory_of, quiet};
+use crate::process::{Stream, memory as memory_of, quiet};
 use crate::site::{PATIENCE, Site, Target, targets};
 use crate::table::Budgets;
 use crate::{Failure, Options, rivals};
@@ -117,63 +117,80 @@ pub(crate) fn latency(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Memory of greenroom per held client, with a 101 of greenroom's own and without, and per idle relayed one.
+/// greenroom gives memory of a mass release back a second later; this is enough on a busy machine.
+const GIVEN_BACK: Duration = Duration::from_secs(3);
+/// A crowd of the memory benchmark is so many times the small one.
+const LARGE: usize = 3;
+
+/// Memory of greenroom per client, held with a 101 of greenroom's own and without, and then relayed and idle.
+///
+/// Of two crowds, one [`LARGE`] times the other, each before a greenroom of its own: their difference is what clients take, and
+/// the rest is what greenroom takes once for any number of them, such as the last events that it keeps.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn memory(options: &Options, budgets: &mut Budgets) -> Result<(), Failure> {
-    let clients = options.clients;
-    println!("\nMemory of greenroom per client, {clients} clients (bytes)");
-    println!("                    resident  anonymous     VmData");
+    let (small, large) = (options.clients, options.clients * LARGE);
+    println!(
+        "\nAnonymous memory of greenroom, in bytes per client of {small} and of {large}, per further one, and fixed"
+    );
+    println!("                        of {small:>5}   of {large:>5}   each more     fixed");
     for hold in HOLDS {
-        let settings = [("ROUTE__0__HOLD", hold.to_owned())];
-        let mut site = Site::start_with(Target::Greenroom(&options.greenroom), true, &settings)?;
-        let pid = site.gateway().ok_or("no gateway")?;
-        quiet(pid)?;
-        let before = memory_of(pid)?;
-        let mut words = vec![("connections", clients.to_string())];
-        if hold == "accept" {
-            words.extend([("accepted", String::new()), ("silent", String::new())]);
-        }
-        let mut load = site.part("clients", &words)?;
-        let head = load.event(Stream::Out, "sent", PATIENCE)?["head_bytes"]
-            .as_f64()
-            .unwrap_or(0.0);
-        quiet(pid)?;
-        let held = per_client(before, memory_of(pid)?, clients);
-        site.tell("ready")?;
-        if hold == "accept" {
-            load.tell("go")?;
-        }
-        check_all_in(&load.event(Stream::Out, "result", PATIENCE)?, clients)?;
-        quiet(pid)?;
-        let relayed = per_client(before, memory_of(pid)?, clients);
-        for (name, [resident, anonymous, data]) in [("held", held), ("then relayed", relayed)] {
-            println!("  {hold:<10} {name:<12} {resident:>9.0}  {anonymous:>9.0}  {data:>9.0}");
+        let of_small = of_crowd(options, hold, small)?;
+        let of_large = of_crowd(options, hold, large)?;
+        let head = of_small.head;
+        for (index, name) in ["held", "then relayed"].into_iter().enumerate() {
+            let (few, many) = (of_small.bytes[index], of_large.bytes[index]);
+            let each = (many - few) / (large - small) as f64;
+            let (of_few, of_many, fixed) = (few / small as f64, many / large as f64, few - each * small as f64);
+            println!("  {hold:<10} {name:<12} {of_few:>8.0}   {of_many:>8.0}   {each:>9.0}  {fixed:>8.0}");
+            let (name, bytes, most) = match index {
+                0 => ("held client, without its head", each - head, 2.0),
+                _ => ("idle relayed client", each, 2.5),
+            };
+            budgets.at_most(format!("memory per {name} ({hold})"), bytes / 1024.0, most, "KiB");
         }
         println!("  (the head of each is {head} bytes as the client sends it)");
-        budgets.at_most(
-            format!("memory per held client ({hold}), without its head"),
-            (held[1] - head) / 1024.0,
-            2.0,
-            "KiB",
-        );
-        budgets.at_most(
-            format!("memory per idle relayed client ({hold})"),
-            relayed[1] / 1024.0,
-            2.5,
-            "KiB",
-        );
     }
     Ok(())
 }
 
+/// What a crowd takes: while it is held, and when it is relayed and idle.
+struct OfCrowd {
+    bytes: [f64; 2],
+    head: f64,
+}
+
 #[allow(clippy::cast_precision_loss)]
-fn per_client(before: Memory, after: Memory, clients: usize) -> [f64; 3] {
-    [
-        (before.resident, after.resident),
-        (before.anonymous, after.anonymous),
-        (before.data, after.data),
-    ]
-    .map(|(before, after)| (after as f64 - before as f64) / clients as f64)
+fn of_crowd(options: &Options, hold: &str, clients: usize) -> Result<OfCrowd, Failure> {
+    let settings = [
+        ("ROUTE__0__HOLD", hold.to_owned()),
+        ("BACKEND__APP__HELD_MAX", clients.to_string()),
+    ];
+    let mut site = Site::start_with(Target::Greenroom(&options.greenroom), true, &settings)?;
+    let pid = site.gateway().ok_or("no gateway")?;
+    quiet(pid)?;
+    let before = memory_of(pid)?.anonymous;
+    let more = || Ok::<f64, Failure>(memory_of(pid)?.anonymous as f64 - before as f64);
+    let mut words = vec![("connections", clients.to_string())];
+    if hold == "accept" {
+        words.extend([("accepted", String::new()), ("silent", String::new())]);
+    }
+    let mut load = site.part("clients", &words)?;
+    let head = load.event(Stream::Out, "sent", PATIENCE)?["head_bytes"]
+        .as_f64()
+        .unwrap_or(0.0);
+    quiet(pid)?;
+    let held = more()?;
+    site.tell("ready")?;
+    if hold == "accept" {
+        load.tell("go")?;
+    }
+    check_all_in(&load.event(Stream::Out, "result", PATIENCE)?, clients)?;
+    quiet(pid)?;
+    std::thread::sleep(GIVEN_BACK);
+    Ok(OfCrowd {
+        bytes: [held, more()?],
+        head,
+    })
 }
 
 /// N held clients from READY to the last echo, beside the same N that connect to a ready backend.

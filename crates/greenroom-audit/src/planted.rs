@@ -17,7 +17,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex as Turn, Notify, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_websockets::{CloseCode, Message, ServerBuilder, WebSocketStream};
 
@@ -61,6 +61,8 @@ pub struct Planted {
     pub loses_first: f64,
     /// The probability with which a message is answered twice.
     pub doubles: f64,
+    /// What each client costs at its first message: so long nobody else is answered for the first time.
+    pub works: Duration,
     /// Chooses those.
     pub seed: u64,
     /// Where stamps go.
@@ -78,6 +80,7 @@ impl Planted {
             handler_after: Duration::ZERO,
             loses_first: 0.0,
             doubles: 0.0,
+            works: Duration::ZERO,
             seed: 1,
             stamps: None,
         }
@@ -126,6 +129,7 @@ pub fn planted_main(description: &str) -> Result<(), BackendError> {
         ready: AtomicBool::new(false),
         stuck: AtomicBool::new(false),
         is_ready: Notify::new(),
+        turn: Turn::new(()),
     };
     // One process, one server, until it is killed.
     runtime.block_on(serve(Box::leak(Box::new(server)), address))?;
@@ -138,6 +142,7 @@ struct Server {
     ready: AtomicBool,
     stuck: AtomicBool,
     is_ready: Notify,
+    turn: Turn<()>,
 }
 
 impl Server {
@@ -298,10 +303,16 @@ async fn handle(
     mut dice: Dice,
 ) -> Result<(), tokio_websockets::Error> {
     server.stamp(if loses { Stamp::Lost } else { Stamp::Kept });
+    let mut works = server.planted.works;
     while let Some(message) = socket.next().await {
         let message = message?;
         if !message.is_text() && !message.is_binary() {
             continue;
+        }
+        // Also for who has gone meanwhile: it does not look.
+        if !works.is_zero() {
+            let _turn = server.turn.lock().await;
+            sleep(std::mem::take(&mut works)).await;
         }
         if std::mem::take(&mut loses) {
             continue;

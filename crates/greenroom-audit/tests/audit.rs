@@ -41,12 +41,13 @@ fn main() -> ExitCode {
 }
 
 fn tests(wanted: &str) {
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 11] = [
         ("planted_edges_lie_in_the_reported_intervals", edges),
         ("a_planted_late_handler_lies_in_the_reported_interval", late_handler),
         ("a_planted_loss_lies_in_its_interval", loss),
         ("good_servers_under_load_raise_no_alarm", no_false_alarm),
         ("each_planted_fault_is_named", faults),
+        ("a_server_that_many_overrun_is_told_from_one_that_is_not_ready", overrun),
         ("a_server_that_is_deaf_until_it_is_ready_loses_early", deaf),
         ("a_server_that_never_answers_is_not_measured", never),
         ("a_server_that_ends_is_not_measured_and_its_words_are_told", ends),
@@ -269,6 +270,34 @@ fn no_false_alarm() {
         "no false alarm: {runs} starts of good servers, {clients} clients, {unknown} unknown, with {} busy processes on {processors} processors",
         burning.len()
     );
+}
+
+/// 33 clients a second are all that it can do: it fails many of those that come at 100 a second, and nobody where few are asked for.
+fn overrun() {
+    let server = Planted {
+        works: 30 * MS,
+        ..Planted::good(60 * MS)
+    };
+    let asked = |clients| {
+        let mut options = options(&server, 3, clients);
+        options.manner.patience = 700 * MS;
+        play(options)
+    };
+    let many = asked(60);
+    let Finding::Overrun { failed, crowd, .. } = only(&many) else {
+        panic!("{:#?}", many.findings)
+    };
+    assert!(
+        failed.hits > 10 && crowd.failed_met > crowd.answered_met,
+        "{failed:?} {crowd:?}"
+    );
+    assert!(
+        many.findings[0].advice.contains("fewer --clients"),
+        "{:#?}",
+        many.findings
+    );
+    let few = asked(10);
+    assert_eq!(few.verdict, Verdict::Sound, "{:#?}", few.findings);
 }
 
 fn faults() {

@@ -13,9 +13,9 @@
 //! ```
 //!
 //! **Bounds.** `max` bytes and [`EARLY_FRAMES_MAX`] frames: then [`Early::room`] is 0, and the client is read only as
-//! far as control frames come next. A control frame is gathered in a place of its own, so that it takes neither room
-//! nor memory. Which bytes may be read is said before, by a look at them: [`Early::takes`]. Nothing is allocated from
-//! a declared length. An [`Early`] that was sent no data has no buffer.
+//! far as control frames come next. A control frame is gathered in a place of its own, of 131 bytes and only until it is
+//! whole, so that it takes no room. Which bytes may be read is said before, by a look at them: [`Early::takes`]. Nothing is
+//! allocated from a declared length. An [`Early`] that was sent nothing has no buffer.
 
 mod budget;
 
@@ -70,9 +70,8 @@ pub struct Early {
     bytes: Vec<u8>,
     /// Where the data frame in progress begins.
     begun: usize,
-    /// What has come of the control frame in progress.
-    control: [u8; CONTROL_FRAME_MAX],
-    control_len: usize,
+    /// What has come of the control frame in progress; no memory between two of them.
+    control: Vec<u8>,
     /// The frame in progress is a control frame. Its first byte tells.
     is_control: bool,
     frames: usize,
@@ -91,8 +90,7 @@ impl Early {
             scanner: Scanner::new(Sender::Client, false),
             bytes: Vec::new(),
             begun: 0,
-            control: [0; CONTROL_FRAME_MAX],
-            control_len: 0,
+            control: Vec::new(),
             is_control: false,
             frames: 0,
             unheard: 0,
@@ -222,17 +220,18 @@ impl Early {
     fn gather(&mut self, piece: &[u8]) {
         if !self.is_control {
             self.bytes.extend_from_slice(piece);
-        } else if let Some(place) = self.control.get_mut(self.control_len..self.control_len + piece.len()) {
-            place.copy_from_slice(piece); // always: what is longer is a violation by its second byte
-            self.control_len += piece.len();
+            return;
         }
+        let room = CONTROL_FRAME_MAX - self.control.len();
+        self.control.reserve_exact(room);
+        self.control.extend_from_slice(&piece[..piece.len().min(room)]); // all: what is longer is a violation by its second byte
     }
 
     /// Drops what is kept: its client is not let in any more. See [`Early::closes`].
     pub fn forget(&mut self) {
         self.bytes = Vec::new();
         self.begun = 0;
-        self.control_len = 0;
+        self.control = Vec::new();
     }
 
     /// Looks for the client's Close in what is not taken any more. Without bytes: whether it was seen already.
@@ -264,13 +263,13 @@ impl Early {
             return;
         }
         if self.scanner.is_in(Opcode::Ping) {
-            let payload: Vec<u8> = Frame::of(&self.control[..self.control_len]).unmasked().collect();
+            let payload: Vec<u8> = Frame::of(&self.control).unmasked().collect();
             taken.pong = pong_frame(&payload, None);
             if !self.pings.admits(now) {
                 taken.end = Some(End::Refused(Refusal::EarlyPings));
             }
         }
-        self.control_len = 0;
+        self.control = Vec::new();
     }
 }
 

@@ -398,7 +398,7 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the first keepalive probe, and the time between two.
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
-/// Connections that are a crowd: when three quarters of so many have gone, memory is given back to the system.
+/// Connections that are a crowd: when three quarters of so many have gone, or have gone in, memory is given back to the system.
 pub const CROWD_LEAST: usize = 1_000;
 /// The same of bytes that accepted clients have sent early.
 pub const CROWD_LEAST_BYTES: usize = 16 * 1024 * KIB;

@@ -5,12 +5,15 @@
 //! part in it once its backend has taken what was kept. Bounded by `early_budget`.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use greenroom_core::buffer::Budget;
 use greenroom_core::limits::CROWD_LEAST_BYTES;
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::memory::Crowd;
 
@@ -28,7 +31,7 @@ struct House {
     tickets: AtomicU64,
     /// Tells one of those who wait for memory, the first, that some came free; who got some tells the next. Were all told at
     /// once, thousands would look for what is enough for a few, and other clients of their thread would wait.
-    freed: Notify,
+    freed: Arc<Notify>,
     /// How much there was, so that it is given back when it is gone.
     crowd: Crowd,
 }
@@ -50,7 +53,7 @@ impl EarlyRoom {
                 holders: HashMap::new(),
             }),
             tickets: AtomicU64::new(1),
-            freed: Notify::new(),
+            freed: Arc::default(),
             crowd: Crowd::new(CROWD_LEAST_BYTES, gone),
         };
         Arc::new(Self {
@@ -102,6 +105,7 @@ impl EarlyRoom {
             room: Arc::clone(self),
             ticket: self.house.tickets.fetch_add(1, Ordering::Relaxed),
             leave: None,
+            freed: None,
             is_told: false,
         }
     }
@@ -125,14 +129,16 @@ impl EarlyRoom {
 pub(crate) struct Share {
     room: Arc<EarlyRoom>,
     ticket: u64,
-    /// How it is told to go, once it keeps something.
-    leave: Option<Arc<Notify>>,
+    /// How it is told to go, once it keeps something: most keep nothing, and carry nothing for this.
+    leave: Option<Pin<Box<OwnedNotified>>>,
+    /// Its place in the line of those who wait for memory, while it does.
+    freed: Option<Pin<Box<OwnedNotified>>>,
     /// It heard that memory came free, and has not told the next.
     is_told: bool,
 }
 
 impl Share {
-    /// Takes `more` bytes; `false`: there are none, see [`Share::freed`].
+    /// Takes `more` bytes; `false`: there are none, see [`Share::poll_freed`].
     pub(crate) fn grow(&mut self, more: usize) -> bool {
         if more == 0 {
             return true;
@@ -144,8 +150,9 @@ impl Share {
         }
         self.room.house.crowd.grows(books.budget.used());
         if granted && self.leave.is_none() {
-            let leave = self.leave.insert(Arc::default());
-            books.holders.insert(self.ticket, Arc::clone(leave));
+            let leave: Arc<Notify> = Arc::default();
+            self.leave = Some(Box::pin(Arc::clone(&leave).notified_owned()));
+            books.holders.insert(self.ticket, leave);
         }
         EarlyRoom::tell(&mut books);
         granted
@@ -176,27 +183,28 @@ impl Share {
         }
     }
 
-    /// Ends when this client is to go, to make room.
-    pub(crate) async fn told_to_leave(&self) {
-        match &self.leave {
-            Some(leave) => Box::pin(leave.notified()).await, // most keep nothing, and carry nothing for this
-            None => std::future::pending().await,
+    /// Ready when this client is to go, to make room.
+    pub(crate) fn poll_told_to_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.leave {
+            Some(leave) => leave.as_mut().poll(cx),
+            None => Poll::Pending,
         }
     }
 
-    /// Ends when memory may have come free, for one of those who wait at a time: then it says [`Share::was_told`], tries, and
-    /// says what came of it. Dropped before, another is told.
-    pub(crate) async fn freed(&self) {
-        self.room.house.freed.notified().await;
-    }
-
-    /// It will try.
-    pub(crate) fn was_told(&mut self) {
+    /// Ready when memory may have come free, for one of those who wait at a time: it tries then, and says what came of it. One
+    /// that leaves the line before, another is told.
+    pub(crate) fn poll_freed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let house = &self.room.house;
+        let line = || Box::pin(Arc::clone(&house.freed).notified_owned());
+        ready!(self.freed.get_or_insert_with(line).as_mut().poll(cx));
+        self.freed = None;
         self.is_told = true;
+        Poll::Ready(())
     }
 
     /// It got what it wanted, or wants none any more: there may be some for the next.
     pub(crate) fn pass_on(&mut self) {
+        self.freed = None;
         if std::mem::take(&mut self.is_told) {
             self.room.house.freed.notify_one();
         }
@@ -218,25 +226,19 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    type Freed<'s> = std::pin::Pin<Box<dyn Future<Output = ()> + 's>>;
-
-    #[tokio::test]
-    async fn the_newest_is_told_to_leave_and_who_waits_for_memory_hears_that_some_is_free() {
+    #[test]
+    fn the_newest_is_told_to_leave_and_who_waits_for_memory_hears_that_some_is_free() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
         let room = EarlyRoom::new(1000, &Arc::default());
         let (mut old, mut new) = (room.share(), room.share());
         assert!(old.grow(500) && new.grow(399) && room.used() == 899);
         assert!(!room.admits());
         assert!(old.grow(1));
-        new.told_to_leave().await;
+        assert!(new.poll_told_to_leave(cx).is_ready() && old.poll_told_to_leave(cx).is_pending());
         assert!(!old.grow(500));
-        let freed = {
-            let mut freed = Box::pin(old.freed());
-            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-            assert!(freed.as_mut().poll(&mut cx).is_pending());
-            drop(new);
-            freed.as_mut().poll(&mut cx).is_ready()
-        };
-        assert!(freed);
+        assert!(old.poll_freed(cx).is_pending());
+        drop(new);
+        assert!(old.poll_freed(cx).is_ready());
         assert_eq!(room.used(), 501);
         drop(old);
         assert_eq!(room.used(), 0);
@@ -259,39 +261,37 @@ mod tests {
         assert_eq!((one.used_here(), other.used_here(), room.used()), (0, 0, 0));
     }
 
-    #[tokio::test]
-    async fn one_who_waits_is_told_at_a_time_and_tells_the_next_unless_there_was_none() {
+    #[test]
+    fn one_who_waits_is_told_at_a_time_and_tells_the_next_unless_there_was_none() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
         let room = EarlyRoom::new(1000, &Arc::default());
         let (mut first, mut second, mut third) = (room.share(), room.share(), room.share());
         let mut holder = room.share();
         assert!(holder.grow(950) && !first.grow(100) && !second.grow(100));
-        let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
-        let is_told = |freed: &mut Freed<'_>, cx: &mut _| freed.as_mut().poll(cx).is_ready();
-        {
-            let mut of_first: Freed<'_> = Box::pin(first.freed());
-            let mut of_second: Freed<'_> = Box::pin(second.freed());
-            assert!(!is_told(&mut of_first, cx) && !is_told(&mut of_second, cx));
-            drop(holder);
-            assert!(is_told(&mut of_first, cx) && !is_told(&mut of_second, cx), "one");
-        }
-        let mut of_second: Freed<'_> = Box::pin(second.freed());
-        assert!(!is_told(&mut of_second, cx));
-        first.was_told();
+        assert!(first.poll_freed(cx).is_pending() && second.poll_freed(cx).is_pending());
+        drop(holder);
+        assert!(
+            first.poll_freed(cx).is_ready() && second.poll_freed(cx).is_pending(),
+            "one"
+        );
         assert!(first.grow(600));
         first.pass_on();
-        assert!(is_told(&mut of_second, cx), "there may be more");
-        drop(of_second);
-        second.was_told();
+        assert!(second.poll_freed(cx).is_ready(), "there may be more");
         assert!(!second.grow(600));
         second.got_none();
+        assert!(second.poll_freed(cx).is_pending(), "it waits anew");
         drop(second);
-        let mut of_third: Freed<'_> = Box::pin(third.freed());
-        assert!(!is_told(&mut of_third, cx), "there was none");
-        drop(of_third);
-        third.was_told();
+        assert!(third.poll_freed(cx).is_pending(), "there was none");
+        room.house.freed.notify_one();
+        assert!(third.poll_freed(cx).is_ready());
         drop(third);
-        let fourth = room.share();
-        let mut of_fourth: Freed<'_> = Box::pin(fourth.freed());
-        assert!(is_told(&mut of_fourth, cx), "who was told and left tells the next");
+        let mut fourth = room.share();
+        assert!(fourth.poll_freed(cx).is_ready(), "who was told and left tells the next");
+        fourth.got_none();
+        let mut fifth = room.share();
+        assert!(fourth.poll_freed(cx).is_pending() && fifth.poll_freed(cx).is_pending());
+        room.house.freed.notify_one();
+        fourth.pass_on(); // it was to hear of it, and wants none any more
+        assert!(fifth.poll_freed(cx).is_ready(), "who leaves the line tells the next");
     }
 }

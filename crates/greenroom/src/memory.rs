@@ -1,7 +1,8 @@
 //! Memory that a crowd has used goes back to the system when the crowd has gone.
 //!
 //! The allocator keeps what was freed, in pieces between what is still used, and gives back little by itself: after ten
-//! thousand clients a house of ten would look as large as one of ten thousand. [`Crowd`] remembers how many there were;
+//! thousand clients a house of ten would look as large as one of ten thousand, and after a mass release those who are relayed
+//! as large as those who waited. [`Crowd`] remembers how many there were;
 //! when three quarters of them have gone, a task asks the allocator once to give back all that it can, a moment
 //! later, away from the threads that clients live on. Costs an atomic maximum for each that comes, and no timer.
 //!

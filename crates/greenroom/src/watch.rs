@@ -1,4 +1,5 @@
-//! The watch over relayed connections whose routes ask for it: who is silent, idle, old or slow.
+//! The watch over relayed connections whose routes ask for it: who is silent, idle, old or slow; and over those who are
+//! held with a 101 of greenroom's own (`held`).
 //!
 //! One task of the house looks at all of them once per [`WATCH_EVERY`], so that no connection has a timer and no
 //! message costs anything for it. It reads what the books know of a connection and its `Pulse`, asks core
@@ -13,6 +14,8 @@
 //! Bounded by the connections that there can be; each costs some 300 bytes here. A look is made in pieces of
 //! [`WATCH_PIECE`], between which others have their turn.
 
+mod held;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +26,8 @@ use greenroom_core::watch::{Asks, Over, Peer, Rule, Seen, Watch, lifetime};
 use greenroom_core::wire::Sender;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use held::Held;
 
 use crate::clock;
 use crate::config::RouteOf;
@@ -148,6 +153,7 @@ fn moment(at: &AtomicU64) -> Option<Time> {
 #[derive(Debug, Default)]
 pub(crate) struct Newcomers {
     pulses: Mutex<Vec<Arc<Pulse>>>,
+    held: Mutex<Vec<Held>>,
     came: Notify,
 }
 
@@ -160,9 +166,18 @@ impl Newcomers {
         self.came.notify_one();
     }
 
-    fn take(&self) -> Vec<Arc<Pulse>> {
+    /// It has a 101 of greenroom's own, and is pinged from now on, until it is let in or gone.
+    pub(crate) fn join_held(&self, record: &Arc<Record>, accepted: Time) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push(Held::new(record, accepted));
+        drop(held);
+        self.came.notify_one();
+    }
+
+    fn take(&self) -> (Vec<Arc<Pulse>>, Vec<Held>) {
         let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *pulses)
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut *pulses), std::mem::take(&mut *held))
     }
 }
 
@@ -211,27 +226,29 @@ pub async fn run(registry: Arc<Registry>) {
         registry.newcomers.came.notified().await;
         let mut grid = interval_at(Instant::now() + WATCH_EVERY, WATCH_EVERY);
         grid.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut lines: Vec<Line> = Vec::new();
+        let (mut lines, mut held) = (Vec::<Line>::new(), Vec::new());
         loop {
             grid.tick().await;
             let now = clock::now();
-            let newcomers = registry.newcomers.take().into_iter();
-            lines.extend(newcomers.map(|pulse| Line::new(pulse, now)));
-            if lines.is_empty() {
+            let (pulses, accepted) = registry.newcomers.take();
+            lines.extend(pulses.into_iter().map(|pulse| Line::new(pulse, now)));
+            held.extend(accepted);
+            if lines.is_empty() && held.is_empty() {
                 break;
             }
-            look(&mut lines).await;
+            look(&mut lines, Line::look).await;
+            look(&mut held, Held::look).await;
         }
     }
 }
 
-/// Looks at all, and drops those whose relays are over.
-async fn look(lines: &mut Vec<Line>) {
+/// Looks at all, and drops those that need no more.
+async fn look<L>(lines: &mut Vec<L>, at_one: impl Fn(&mut L, Time) -> bool) {
     let mut at = 0;
     while at < lines.len() {
         let now = clock::now();
         for _ in 0..WATCH_PIECE.min(lines.len() - at) {
-            if lines[at].look(now) {
+            if at_one(&mut lines[at], now) {
                 at += 1;
             } else {
                 lines.swap_remove(at);

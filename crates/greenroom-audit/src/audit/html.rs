@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::edges::Zone;
 use super::judge::Outcome;
 use super::junit::escaped;
-use super::report::{Report, Said, Verdict};
+use super::report::{Report, Said, Verdict, title};
 use super::side::{Edge, Side};
 use super::stage::Way;
 use super::stats::Quantiles;
@@ -63,7 +63,7 @@ fn verdict(page: &mut String, report: &Report) {
             "No race",
             &format!("<p>{}</p>", escaped(&sound(&report.plain))),
         ),
-        Verdict::Race => card(page, "wrong", "Race", &said(&report.findings)),
+        Verdict::Race => card(page, "wrong", title(&report.findings), &said(&report.findings)),
         Verdict::NotMeasured(why) => card(
             page,
             "none",

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::edges::Zone;
 use super::finding::Finding;
 use super::judge::Outcome;
-use super::report::{Report, Said, Verdict};
+use super::report::{Report, Said, Verdict, title};
 use super::side::{Edge, Side};
 use super::stage::Way;
 use super::stats::Quantiles;
@@ -84,7 +84,7 @@ fn verdict(text: &mut String, report: &Report) {
             let _ = writeln!(text, "**No race.** {}\n", sound(&report.plain));
         }
         Verdict::Race => {
-            text.push_str("**Race.** This server:\n\n");
+            let _ = writeln!(text, "**{}.** This server:\n", title(&report.findings));
             said(text, &report.findings);
         }
         Verdict::NotMeasured(why) => {
@@ -275,6 +275,7 @@ fn happened(finding: &Finding) -> Option<String> {
         | Finding::Doubles { .. }
         | Finding::Reorders { .. }
         | Finding::FailsWhenReady { .. }
+        | Finding::Overrun { .. }
         | Finding::StartsFail { .. } => None,
     }
 }

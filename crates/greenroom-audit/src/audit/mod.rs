@@ -22,7 +22,9 @@
 //! | [`restart`] | what a restart does |
 //! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
 
+pub mod advice;
 pub mod client;
+pub mod crowd;
 pub mod edges;
 pub mod finding;
 pub mod html;
@@ -237,6 +239,7 @@ impl Auditor<'_> {
         let port = self.stage.port(&manner.target, way).await?;
         let run = Run {
             number,
+            clients: self.options.clients,
             program: self.stage.program(way, &manner.target, port.number),
             port: port.number,
             notify: way == Way::Plain,
@@ -391,9 +394,9 @@ impl Auditor<'_> {
             },
             verdict,
             waits: strategy::compare(&plain.runs, &options.strategies),
-            findings: findings.into_iter().map(Said::from).collect(),
+            findings: Said::all(findings, Way::Plain),
             plain,
-            greenroom_findings: behind.into_iter().map(Said::from).collect(),
+            greenroom_findings: Said::all(behind, Way::Greenroom),
             greenroom,
             restarts,
             failed_by,

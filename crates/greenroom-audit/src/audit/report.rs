@@ -13,6 +13,7 @@ use super::finding::Finding;
 use super::judge::Outcome;
 use super::restart::RestartReport;
 use super::side::Side;
+use super::stage::Way;
 use super::stats::Quantiles;
 use super::strategy::Waited;
 use super::text::span;
@@ -81,14 +82,28 @@ pub struct Said {
     pub finding: Finding,
 }
 
-impl From<Finding> for Said {
-    fn from(finding: Finding) -> Self {
-        Self {
+impl Said {
+    /// Each in words, for a server that was met this way.
+    #[must_use]
+    pub fn all(findings: Vec<Finding>, way: Way) -> Vec<Self> {
+        let said = |finding: Finding| Self {
             code: finding.code().to_owned(),
             sentence: finding.sentence(),
-            advice: finding.advice(),
+            advice: finding.advice(way),
             finding,
-        }
+        };
+        findings.into_iter().map(said).collect()
+    }
+}
+
+/// What all of it is called where something is wrong: a server that is only overrun has no race.
+#[must_use]
+pub fn title(findings: &[Said]) -> &'static str {
+    let overrun = |said: &Said| matches!(said.finding, Finding::Overrun { .. });
+    if findings.iter().all(overrun) {
+        "Overrun"
+    } else {
+        "Race"
     }
 }
 
@@ -272,12 +287,27 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::crowd::Crowd;
+    use crate::audit::stats::Share;
 
     #[test]
     fn dates_are_civil() {
         assert_eq!(date(0), "1970-01-01T00:00:00Z");
         assert_eq!(date(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(date(1_795_695_299), "2026-11-26T12:14:59Z");
+    }
+
+    #[test]
+    fn a_server_that_is_only_overrun_has_no_race() {
+        let failed = Share::new(3, 9);
+        let overrun = Finding::Overrun {
+            outcomes: vec![(Outcome::Hung, 3)],
+            failed,
+            crowd: Crowd::of(vec![0, 1], vec![7, 8]).unwrap(),
+        };
+        let doubles = Finding::Doubles { clients: failed };
+        assert_eq!(title(&Said::all(vec![overrun.clone()], Way::Plain)), "Overrun");
+        assert_eq!(title(&Said::all(vec![overrun, doubles], Way::Plain)), "Race");
     }
 
     #[test]

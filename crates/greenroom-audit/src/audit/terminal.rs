@@ -9,7 +9,7 @@ use super::edges::Zone;
 use super::judge::Outcome;
 use super::plan::nanos;
 use super::record::Cause;
-use super::report::{Report, Said, Verdict};
+use super::report::{Report, Said, Verdict, title};
 use super::restart::RestartReport;
 use super::side::{Column, Edge, Side};
 use super::stage::Way;
@@ -152,7 +152,7 @@ impl Page {
                 self.wrapped(&sound(&report.plain), 2);
             }
             Verdict::Race => {
-                let title = self.paint("1;31", "✗ Race");
+                let title = self.paint("1;31", &format!("✗ {}", title(&report.findings)));
                 self.line(&title);
                 self.said(&report.findings, "It");
             }
@@ -426,10 +426,10 @@ pub fn rows(plain: &Side, behind: &Side) -> Vec<(&'static str, String, String)> 
         ("refused: nobody listened", |side| {
             grouped(side.count(Zone::Cold, |outcome| outcome == Outcome::Refused))
         }),
-        ("taken too early, and failed", |side| {
+        ("came before it was ready, and failed", |side| {
             grouped(side.count(Zone::Race, |outcome| !outcome.is_good() && outcome != Outcome::Unknown))
         }),
-        ("failed when it was ready", |side| {
+        ("came when it was ready, and failed", |side| {
             grouped(side.count(Zone::Ready, |outcome| !outcome.is_good() && outcome != Outcome::Unknown))
         }),
         ("first messages lost", |side| {

@@ -221,5 +221,6 @@ impl Gate {
         (self.waiting.get_mut(&id))
             .or_else(|| self.bench.get_mut(&id))
             .or_else(|| self.aside.get_mut(&id))
+            .map(|waiting| &mut **waiting)
     }
 }

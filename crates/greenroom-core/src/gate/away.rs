@@ -31,7 +31,7 @@ impl Gate {
 
     /// Those who may not wait are refused as soon as they would have to.
     pub(super) fn refuse_impatient(&mut self) {
-        let impatient = |map: &BTreeMap<SessionId, Waiting>| -> Vec<SessionId> {
+        let impatient = |map: &BTreeMap<SessionId, Box<Waiting>>| -> Vec<SessionId> {
             map.iter().filter(|(_, w)| !w.may_wait).map(|(&id, _)| id).collect()
         };
         for id in impatient(&self.waiting).into_iter().chain(impatient(&self.bench)) {

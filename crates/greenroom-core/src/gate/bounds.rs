@@ -90,9 +90,9 @@ impl Gate {
             ..
         } = self;
         let mut all: BTreeMap<SessionId, (&mut Waiting, bool)> = BTreeMap::new();
-        all.extend(waiting.iter_mut().map(|(&id, waiting)| (id, (waiting, true))));
+        all.extend(waiting.iter_mut().map(|(&id, waiting)| (id, (&mut **waiting, true))));
         let others = bench.iter_mut().chain(aside.iter_mut());
-        all.extend(others.map(|(&id, waiting)| (id, (waiting, false))));
+        all.extend(others.map(|(&id, waiting)| (id, (&mut **waiting, false))));
         let away = dialing.iter_mut();
         all.extend(away.map(|(&id, dialing)| (id, (&mut dialing.waiting, false))));
         for (id, (waiting, is_in_line)) in all {

@@ -261,7 +261,7 @@ impl Gate {
     pub fn place(&self, id: SessionId) -> Place {
         let in_line = |waiting: &Waiting| self.turns.turn_of(id, waiting.who.key);
         let carried = || self.dialing.get(&id).and_then(|dialing| dialing.waiting.turn);
-        let turn = self.waiting.get(&id).map_or_else(carried, in_line);
+        let turn = self.waiting.get(&id).map_or_else(carried, |waiting| in_line(waiting));
         Place::of(turn, id)
     }
 }

@@ -286,11 +286,12 @@ struct Dialing {
 pub struct Gate {
     limits: GateLimits,
     stage: Stage,
-    waiting: BTreeMap<SessionId, Waiting>,
+    /// Each by itself: of a tree that grows at its end nearly half the places stay empty.
+    waiting: BTreeMap<SessionId, Box<Waiting>>,
     /// Rejected too often: they wait until the trial is over.
-    bench: BTreeMap<SessionId, Waiting>,
+    bench: BTreeMap<SessionId, Box<Waiting>>,
     /// The backend is not ready for what they need.
-    aside: BTreeMap<SessionId, Waiting>,
+    aside: BTreeMap<SessionId, Box<Waiting>>,
     met: Needs,
     refused: Needs,
     dialing: BTreeMap<SessionId, Dialing>,

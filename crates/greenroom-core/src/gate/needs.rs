@@ -27,9 +27,9 @@ impl Gate {
     pub(super) fn needs(&mut self, met: Needs, refused: Needs) {
         (self.met, self.refused) = (met, refused);
         let is_met = |waiting: &Waiting| met.has(waiting.need.into());
-        let those = |map: &BTreeMap<SessionId, Waiting>, met: bool| -> Vec<(SessionId, Waiting)> {
+        let those = |map: &BTreeMap<SessionId, Box<Waiting>>, met: bool| -> Vec<(SessionId, Waiting)> {
             let all = map.iter().filter(|(_, waiting)| is_met(waiting) == met);
-            all.map(|(&id, &waiting)| (id, waiting)).collect()
+            all.map(|(&id, waiting)| (id, **waiting)).collect()
         };
         // Those who come back come first: whoever goes aside then leaves them its turn.
         for (id, waiting) in those(&self.aside, true) {
@@ -39,11 +39,11 @@ impl Gate {
         for (id, mut waiting) in those(&self.waiting, false) {
             self.waiting.remove(&id);
             waiting.turn = self.turns.leave(id, waiting.who.key);
-            self.aside.insert(id, waiting);
+            self.aside.insert(id, Box::new(waiting));
         }
         for (id, waiting) in those(&self.bench, false) {
             self.bench.remove(&id);
-            self.aside.insert(id, waiting);
+            self.aside.insert(id, Box::new(waiting));
         }
         self.remember_due();
         let sent_away: Vec<_> = (self.aside.iter())
@@ -113,7 +113,7 @@ impl Gate {
     /// Who waits longest.
     #[must_use]
     pub fn first_held(&self) -> Option<SessionId> {
-        let first = |map: &BTreeMap<SessionId, Waiting>| map.first_key_value().map(|(&id, _)| id);
+        let first = |map: &BTreeMap<SessionId, Box<Waiting>>| map.first_key_value().map(|(&id, _)| id);
         [first(&self.waiting), first(&self.bench), first(&self.aside)]
             .into_iter()
             .flatten()

@@ -18,8 +18,8 @@ impl Gate {
         self.crowd.enters(&self.limits, &waiting);
         self.wants_accept(id, &mut waiting);
         match (self.met.has(waiting.need.into()), benched) {
-            (false, _) => drop(self.aside.insert(id, waiting)),
-            (true, true) => drop(self.bench.insert(id, waiting)),
+            (false, _) => drop(self.aside.insert(id, Box::new(waiting))),
+            (true, true) => drop(self.bench.insert(id, Box::new(waiting))),
             (true, false) => self.line_up(id, waiting),
         }
     }
@@ -27,7 +27,7 @@ impl Gate {
     /// Into the line.
     pub(super) fn line_up(&mut self, id: SessionId, mut waiting: Waiting) {
         self.turns.join(id, waiting.who.key, waiting.turn.take());
-        self.waiting.insert(id, waiting);
+        self.waiting.insert(id, Box::new(waiting));
     }
 
     /// Takes a session out of its place, to be let in or not.
@@ -43,7 +43,8 @@ impl Gate {
         });
         let mut waiting = in_line
             .or_else(|| self.bench.remove(&id))
-            .or_else(|| self.aside.remove(&id))?;
+            .or_else(|| self.aside.remove(&id))
+            .map(|waiting| *waiting)?;
         self.deadlines.remove(&(waiting.deadline, id));
         self.http_held -= usize::from(waiting.class.is_http());
         self.crowd.leaves(&self.limits, &waiting);

@@ -106,7 +106,7 @@ impl Gate {
 
     /// Whether nobody waits who can go first on trial.
     fn only_unable_wait(&self) -> bool {
-        let able = |waiting: &Waiting| waiting.class.repeats();
+        let able = |waiting: &Box<Waiting>| waiting.class.repeats();
         !self.waiting.values().any(able) && !self.bench.values().any(able)
     }
 
@@ -161,7 +161,7 @@ impl Gate {
         if over {
             self.stage = Stage::Open(Trial::Over);
             for (id, waiting) in std::mem::take(&mut self.bench) {
-                self.line_up(id, waiting);
+                self.line_up(id, *waiting);
             }
             self.lessons.turn_over();
             self.outputs.push_back(Output::Changed(Change::Trusted));

@@ -12,8 +12,9 @@ use greenroom_core::gate::{Accept, Input};
 use greenroom_core::limits::{ACCEPT_REST, WAITING_EVERY, WAITING_GATHER};
 use greenroom_core::time::Time;
 
-use super::inbox::{Arrival, Order};
-use super::{Client, Driver, Event, Stay, WaitEnd};
+use super::inbox::Arrival;
+use super::orders::Order;
+use super::{Driver, Event, Stay, WaitEnd};
 use crate::config::Shed;
 
 /// When accepted clients hear again how long they will wait.
@@ -68,39 +69,20 @@ impl Telling {
 impl Driver {
     pub(super) fn arrived(&mut self, now: Time, id: SessionId, arrived: Time, arrival: Arrival) {
         let Arrival {
-            connection,
             deadline,
             may_wait,
             class,
-            request,
-            route,
-            peer,
-            accept,
             who,
-            trace,
-            order,
+            mut client,
         } = arrival;
-        let need = route.need;
-        if route.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
+        client.arrived = arrived;
+        let (need, accept) = (client.route.need, client.accept);
+        if client.route.shed == Shed::Early && !self.gate.is_open_for(need) && self.is_hopeless(now, deadline) {
             self.tally.over(Stay::default(), arrived, now, WaitEnd::Refused);
-            let _ = order.send(Order::Refuse(Refusal::Shed, 1)); // it may have left: then it is gone anyway
+            client.orders.tell(Order::Refuse(Refusal::Shed, 1));
             return;
         }
-        let client = Client {
-            connection,
-            request,
-            route,
-            peer,
-            arrived,
-            waited: false,
-            accept,
-            order,
-            dial: (0, false),
-            place: None,
-            stay: Stay::default(),
-            trace,
-        };
-        self.clients.insert(id, Box::new(client));
+        self.clients.insert(id, client);
         let arrived = Input::Arrived {
             id,
             deadline,
@@ -129,10 +111,10 @@ impl Driver {
         client.accept = Accept::Done;
         let is_told = client.route.waiting_message.is_some();
         self.log.say(Event::Accepted {
-            connection: client.connection,
+            connection: client.record.number,
             session: id.0,
         });
-        self.order(id, |next| Order::Accept { next });
+        self.order(id, Order::Accept);
         if is_told {
             self.waiting.new.insert(id); // told with all who are accepted at about the same time
         }
@@ -161,7 +143,7 @@ impl Driver {
         let together = self.together.add(now, waited);
         for (client, refusal) in self.sent_away.drain(..) {
             let together = if client.waited { together } else { 1 };
-            let _ = client.order.send(Order::Refuse(refusal, together)); // it may have left: then it is gone anyway
+            client.orders.tell(Order::Refuse(refusal, together));
         }
     }
 
@@ -191,7 +173,7 @@ impl Driver {
                 .is_some_and(|client| client.accept == Accept::Done && client.route.waiting_message.is_some());
             are_there |= is_told;
             if is_told && (tells_all || new.contains(&id)) {
-                self.order(id, |next| Order::Tell { position, next });
+                self.order(id, Order::Tell { position });
             }
         }
         self.waiting.phase = phase;

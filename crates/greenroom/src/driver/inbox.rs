@@ -11,88 +11,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use greenroom_core::backend;
-use greenroom_core::event::{Refusal, SessionId};
-use greenroom_core::gate::{Accept, Class, Hand, Who};
+use greenroom_core::event::SessionId;
+use greenroom_core::gate::{Class, Hand, Who};
 use greenroom_core::readiness::{Input, Needs};
 use greenroom_core::session::Answer;
 use greenroom_core::time::Time;
 use tokio::sync::{Notify, oneshot};
 
+use super::client::Client;
 use super::hand::{Inherited, SetBy};
 use super::standing::LastVerdict;
 use super::status::{Measured, Status};
-use crate::config::{Config, RouteOf};
-use crate::dial::Dialled;
-use crate::head::Kind;
-use crate::trace::Sent;
+use crate::config::Config;
 
 /// Who tells that a relay was lost.
 pub(crate) const RELAY: &str = "relay";
 
-/// What a session is told by the gate. Where it stays at the gate, it is given
-/// the ear for the next word.
-#[derive(Debug)]
-pub enum Order {
-    /// Give the client a 101 of its own; it stays at the gate.
-    Accept {
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// Tell an accepted client how long it will take; it stays at the gate.
-    Tell {
-        /// How many go before it.
-        position: usize,
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// Let in: its head is written. Wait for the answer, and tell it.
-    Dialled {
-        /// The connection.
-        dialled: Dialled,
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// The 101 has settled: look once more at the connection, and tell what lies there.
-    Look {
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// Give the client what the backend said.
-    Forward,
-    /// Drop the backend connection and wait again.
-    Requeued {
-        /// The next word.
-        next: oneshot::Receiver<Order>,
-    },
-    /// Send the client away, as one of so many that had to wait and are sent away together.
-    Refuse(Refusal, usize),
-}
-
 /// A client at the gate, as it arrives.
 #[derive(Debug)]
 pub struct Arrival {
-    /// The number of its connection.
-    pub connection: u64,
     /// When its hold is over.
     pub deadline: Time,
     /// Whether it may wait at all.
     pub may_wait: bool,
     /// What it is, for the gate.
     pub class: Class,
-    /// Its request.
-    pub request: Arc<Kind>,
-    /// Its route.
-    pub route: RouteOf,
-    /// Its address.
-    pub peer: std::net::IpAddr,
-    /// When it is accepted, if it has to wait.
-    pub accept: Accept,
     /// Who it is, for the gate.
     pub who: Who,
-    /// What its backend hears of its trace.
-    pub trace: Option<Box<Sent>>,
-    /// Where to tell it.
-    pub order: oneshot::Sender<Order>,
+    /// The rest of it.
+    pub client: Box<Client>,
 }
 
 /// One message to the owner task.
@@ -317,8 +264,14 @@ fn pass_on(heir: Option<&Inbox>, unheard: Vec<Message>) {
 
 #[cfg(test)]
 mod tests {
+    use greenroom_core::gate::Accept;
+
     use super::*;
+    use crate::config::RouteOf;
+    use crate::driver::line;
     use crate::head::parse_head;
+    use crate::registry::Registry;
+    use crate::telemetry::{Format, Log};
 
     fn config() -> Arc<crate::config::Config> {
         let layers = crate::config::Layers {
@@ -333,18 +286,16 @@ mod tests {
 
     fn arrival() -> Arrival {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let registry = Registry::new(Log::start(Format::Json), 64, &config().limits);
+        let entry = registry.accept([127, 0, 0, 1].into()).unwrap();
+        let request = Arc::new(parse_head(head).unwrap());
+        let route = RouteOf::new(&config(), 0);
         Arrival {
-            connection: 1,
             deadline: Time::NEVER,
             may_wait: true,
             class: Class::WebSocket,
-            request: Arc::new(parse_head(head).unwrap()),
-            route: RouteOf::new(&config(), 0),
-            peer: [127, 0, 0, 1].into(),
-            accept: Accept::Never,
             who: Who::default(),
-            trace: None,
-            order: oneshot::channel().0,
+            client: Client::new(entry.record(), &request, route, Accept::Never, line().0),
         }
     }
 

@@ -29,7 +29,7 @@ impl Driver {
                 continue;
             };
             client.dial = (attempt, canary);
-            let (route, request, peer) = (&client.route, &client.request, client.peer);
+            let (route, request, peer) = (&client.route, &client.request, client.record.peer);
             let degraded = self.standing.borrow().degraded.clone();
             let mut forward = front::forward(route, request, &self.authority, peer, id, attempt, degraded.as_deref());
             (forward.is_accepted, forward.trace) = (client.accept == Accept::Done, client.trace.as_deref().copied());
@@ -65,7 +65,7 @@ impl Driver {
             self.tally.released(&mut client.stay, now, canary);
             let held_ms = u64::try_from(now.since(client.arrived).as_millis()).unwrap_or(u64::MAX);
             self.log.say(Event::Released {
-                connection: client.connection,
+                connection: client.record.number,
                 session: id.0,
                 attempt,
                 held_ms,
@@ -77,7 +77,7 @@ impl Driver {
             .clients
             .get(&id)
             .is_some_and(|client| matches!(*client.request, Kind::Http(_)));
-        self.order(id, |next| Order::Dialled { dialled, next });
+        self.order(id, Order::Dialled(dialled));
         if is_http {
             self.answered(now, id, Answer::Sent);
         }

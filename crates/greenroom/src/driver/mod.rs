@@ -14,12 +14,14 @@
 
 mod bounds;
 mod change;
+mod client;
 mod flaps;
 mod guests;
 mod hand;
 mod hearing;
 mod inbox;
 mod launching;
+mod orders;
 mod standing;
 mod status;
 mod tally;
@@ -29,19 +31,22 @@ use std::sync::Arc;
 
 use greenroom_core::drain::Together;
 use greenroom_core::event::{Generation, Refusal, SessionId};
-use greenroom_core::gate::{Accept, Gate, Hand, Input, Output, Place};
-use greenroom_core::limits::ACCEPT_REST;
+use greenroom_core::gate::{Gate, Hand, Input, Output, Place};
+use greenroom_core::limits::{ACCEPT_REST, CROWD_LEAST};
 use greenroom_core::look::LastLook;
 use greenroom_core::phase::Reason;
 use greenroom_core::readiness::{Needs, Plan, Readiness};
 use greenroom_core::session::Answer;
 use greenroom_core::starts::Starts;
 use greenroom_core::time::Time;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
+pub use client::Client;
 pub use hand::{HandStatus, SetBy};
 pub(crate) use inbox::RELAY;
-pub use inbox::{Arrival, Inbox, Message, Order};
+pub use inbox::{Arrival, Inbox, Message};
+pub use orders::Order;
+pub(crate) use orders::{Orders, line};
 pub use standing::{Degraded, Gateway, LastVerdict, Standing};
 pub use status::{CheckStatus, HeldStatus, Measured, PhaseStatus, StartsStatus, Status};
 pub use tally::{Tally, WaitEnd};
@@ -51,42 +56,18 @@ use guests::{Room, Telling};
 use tally::Stay;
 
 use crate::clock;
-use crate::config::{self, Address, Config, RouteOf};
+use crate::config::{self, Address, Config};
 use crate::dial::Launcher;
 use crate::front;
 use crate::head::Kind;
 use crate::http::Pool;
+use crate::memory::Crowd;
 use crate::registry::Registry;
 use crate::resolve::Names;
 use crate::telemetry::{Event, Log};
-use crate::trace::Sent;
 
 /// Entries for which room is kept when nobody needs it.
 const ROOM_KEPT: usize = 64;
-
-/// A session in the gate's care.
-#[derive(Debug)]
-struct Client {
-    /// The number of its connection.
-    connection: u64,
-    request: Arc<Kind>,
-    route: RouteOf,
-    peer: std::net::IpAddr,
-    arrived: Time,
-    /// It had to wait at the gate.
-    waited: bool,
-    /// When it is accepted, if it has to wait.
-    accept: Accept,
-    order: oneshot::Sender<Order>,
-    /// Its dial under way: which one, and whether it is a canary.
-    dial: (u32, bool),
-    /// Its place when that was ordered.
-    place: Option<Place>,
-    /// For what is counted of it.
-    stay: Stay,
-    /// What its backend hears of its trace.
-    trace: Option<Box<Sent>>,
-}
 
 /// See the module's head.
 #[derive(Debug)]
@@ -125,6 +106,8 @@ pub struct Driver {
     launcher: Launcher,
     /// Each by itself: a table that holds them has room for half as many again.
     clients: HashMap<SessionId, Box<Client>>,
+    /// How many of them there were, so that their memory is given back when they have gone in.
+    crowd: Crowd,
     /// Dials that the gate has ordered and that are not begun, in order: which dial, and whether it is a canary.
     due: BTreeMap<Place, (u32, bool)>,
     /// Since when nobody may be let in, and since when somebody may.
@@ -242,6 +225,7 @@ impl Driver {
             end: ends,
             learned,
         };
+        let crowd = Crowd::new(CROWD_LEAST, &parts.registry.crowd_gone);
         let mut driver = Self {
             inbox,
             launcher: Launcher::new(parts.names, Arc::clone(&parts.registry)),
@@ -265,6 +249,7 @@ impl Driver {
             wishes: hand::Wishes::default(),
             heir: None,
             clients: HashMap::new(),
+            crowd,
             due: BTreeMap::new(),
             away_since: clock::now(),
             ready_since: Time::ZERO,
@@ -426,8 +411,10 @@ impl Driver {
         (gate, met)
     }
 
-    /// A crowd that has gone in leaves no room kept for it.
+    /// A crowd that has gone in leaves no room kept for it, nor memory of what it took to hold it.
     fn give_back(&mut self, messages: &mut Vec<Message>) {
+        self.crowd.grows(self.clients.len());
+        self.crowd.shrinks(self.clients.len());
         messages.shrink_to(ROOM_KEPT);
         if self.clients.len() < self.clients.capacity() / 4 {
             self.clients.shrink_to(self.clients.len().max(ROOM_KEPT));
@@ -477,7 +464,7 @@ impl Driver {
             Message::Inherit(inherited) => self.inherit(now, inherited),
             Message::CaresFor(connection, answer) => {
                 let mut all = self.clients.values();
-                let _ = answer.send(all.any(|client| client.connection == connection)); // as above
+                let _ = answer.send(all.any(|client| client.record.number == connection)); // as above
             }
             Message::Hand { hand, until, by } => self.hear_hand(now, hand, until, by),
             Message::Adopt(config, index) => self.adopt(now, config, index),
@@ -506,7 +493,7 @@ impl Driver {
                     if let Some(client) = self.clients.get_mut(&id) {
                         client.waited = true;
                         self.log.say(Event::Held {
-                            connection: client.connection,
+                            connection: client.record.number,
                             session: id.0,
                             count,
                         });
@@ -514,11 +501,11 @@ impl Driver {
                     self.tally.holds += 1;
                 }
                 Output::Accept(id) => self.accept(id),
-                Output::Look(id) => self.order(id, |next| Order::Look { next }),
+                Output::Look(id) => self.order(id, Order::Look),
                 Output::Forward(id) => {
                     if let Some(client) = self.clients.remove(&id) {
                         self.tally.over(client.stay, client.arrived, now, WaitEnd::LetIn);
-                        let _ = client.order.send(Order::Forward); // it may have left: then it is gone anyway
+                        client.orders.tell(Order::Forward);
                     }
                 }
                 Output::Requeue(id, answer) => {
@@ -526,7 +513,7 @@ impl Driver {
                     let place = self.clients.get_mut(&id).and_then(|client| {
                         self.tally.answered(&mut client.stay, answer); // the gate may have given the dial up by itself
                         self.log.say(Event::Requeued {
-                            connection: client.connection,
+                            connection: client.record.number,
                             session: id.0,
                             answer: answer.word(),
                         });
@@ -536,7 +523,7 @@ impl Driver {
                     if answer == Answer::GivenUp {
                         self.forget(id, place); // its head may not be written yet
                     }
-                    self.order(id, |next| Order::Requeued { next });
+                    self.order(id, Order::Requeued);
                 }
                 Output::Refuse(id, refusal) => {
                     let client = self.clients.remove(&id);
@@ -556,11 +543,10 @@ impl Driver {
         }
     }
 
-    /// Tells a session that stays at the gate, and keeps the line open.
-    fn order(&mut self, id: SessionId, order: impl FnOnce(oneshot::Receiver<Order>) -> Order) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            let (sender, next) = oneshot::channel();
-            let _ = std::mem::replace(&mut client.order, sender).send(order(next)); // gone: its Left is on the way
+    /// Tells a session that stays at the gate.
+    fn order(&self, id: SessionId, order: Order) {
+        if let Some(client) = self.clients.get(&id) {
+            client.orders.tell(order);
         }
     }
 }

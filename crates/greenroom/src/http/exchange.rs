@@ -17,11 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use greenroom_core::event::{CloseCause, Refusal, State};
 use greenroom_core::limits::{HTTP_ANSWER, HTTP_IDLE, INTERIM_MAX};
 use greenroom_core::session::Answer;
-use tokio::sync::oneshot;
 
 use super::flow::{Cut, Download, Upload, write_to_client};
 use super::{Connection, Request};
-use crate::driver::{Message, Order};
+use crate::driver::{Message, Order, Orders};
 use crate::head::{self, After, BodyFraming, BodyReader, Edits, Http};
 use crate::opening::{NoHead, Place, next_head, refuse};
 use crate::registry::Entry;
@@ -34,7 +33,7 @@ pub(super) enum Outcome {
     /// The backend closed the connection without a byte. `untouched`: nothing of a body was sent.
     Dropped { untouched: bool },
     /// Back to its place, unseen by the client.
-    Requeued(oneshot::Receiver<Order>),
+    Requeued,
     /// Nothing of an answer was sent.
     Refused(Refusal, Option<String>),
     /// The client left.
@@ -49,8 +48,8 @@ pub(super) enum Outcome {
 pub(super) struct Trial<'p> {
     /// Where to tell the answer.
     pub(super) place: &'p Place,
-    /// Where its word comes.
-    pub(super) order: oneshot::Receiver<Order>,
+    /// Where its words come.
+    pub(super) orders: &'p mut Orders,
     /// The books, where the request is on its way until the gate lets go of it.
     pub(super) entry: &'p mut Entry,
 }
@@ -98,7 +97,7 @@ enum First {
     Nonsense(String),
     Cut(Cut),
     Left,
-    Word(Result<Order, oneshot::error::RecvError>),
+    Word(Option<Order>),
     Late,
 }
 
@@ -125,26 +124,28 @@ impl<'r> Exchange<'r> {
 
     /// Runs to the end of the answer. With a trial the gate is told the answer first, and has the word.
     pub(super) async fn run(mut self, trial: Option<Trial<'_>>) -> Outcome {
-        let (place, mut order, mut entry) = match trial {
-            Some(Trial { place, order, entry }) => (Some(place), Some(order), Some(entry)),
+        let (place, mut orders, mut entry) = match trial {
+            Some(Trial { place, orders, entry }) => (Some(place), Some(orders), Some(entry)),
             None => (None, None, None),
         };
         let begun = loop {
-            match self.first(&mut order).await {
+            match self.first(orders.as_deref_mut()).await {
                 First::Begun(begun) => break Ok(begun),
                 // The gate is sure: it needs no answer.
-                First::Word(Ok(Order::Forward)) => {
-                    order = None;
+                First::Word(Some(Order::Forward)) => {
+                    orders = None;
                     if let Some(entry) = entry.take() {
                         entry.enter(State::Http);
                     }
                 }
                 First::Word(word) => return worded(word),
                 First::Dropped => break Err(Answer::Dropped),
-                First::Nonsense(why) => return self.refused(place, order, Refusal::BadAnswer, why),
+                First::Nonsense(why) => {
+                    return self.refused(place.filter(|_| orders.is_some()), Refusal::BadAnswer, why);
+                }
                 First::Late => {
                     let why = "the backend did not answer in time".to_owned();
-                    return self.refused(place, order, Refusal::Unanswered, why);
+                    return self.refused(place.filter(|_| orders.is_some()), Refusal::Unanswered, why);
                 }
                 First::Cut(cut) => return cut_before(cut),
                 First::Left => return Outcome::Left,
@@ -154,14 +155,14 @@ impl<'r> Exchange<'r> {
             Ok(begun) => begun.answer,
             Err(answer) => *answer,
         };
-        if let (Some(place), Some(order)) = (place, &mut order) {
+        if let (Some(place), Some(orders)) = (place, orders) {
             place.tell(Message::Answered(place.id, answer));
             let word = tokio::select! {
                 biased;
-                word = order => word,
+                word = orders.next() => word,
                 () = self.request.client.gone(), if self.upload.reader.is_done() => return Outcome::Left,
             };
-            if !matches!(word, Ok(Order::Forward)) {
+            if !matches!(word, Some(Order::Forward)) {
                 return worded(word);
             }
         }
@@ -176,22 +177,16 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// A fault of the backend: the gate hears that it says nothing about readiness.
-    fn refused(
-        &self,
-        place: Option<&Place>,
-        order: Option<oneshot::Receiver<Order>>,
-        refusal: Refusal,
-        why: String,
-    ) -> Outcome {
-        if let (Some(place), Some(_)) = (place, order) {
+    /// A fault of the backend: the gate, where it waits for an answer, hears that it says nothing about readiness.
+    fn refused(&self, place: Option<&Place>, refusal: Refusal, why: String) -> Outcome {
+        if let Some(place) = place {
             place.tell(Message::Answered(place.id, Answer::Nonsense));
         }
         Outcome::Refused(refusal, Some(why))
     }
 
     /// Writes the head, lets the body go up, and waits for the answer's head.
-    async fn first(&mut self, order: &mut Option<oneshot::Receiver<Order>>) -> First {
+    async fn first(&mut self, orders: Option<&mut Orders>) -> First {
         let Self {
             request,
             http,
@@ -220,8 +215,8 @@ impl<'r> Exchange<'r> {
             }
         };
         let word = async {
-            match order {
-                Some(order) => order.await,
+            match orders {
+                Some(orders) => orders.next().await,
                 None => std::future::pending().await,
             }
         };
@@ -367,18 +362,14 @@ fn started(request: &Request<'_>, http: &Http, status: &head::Status<'_>, behind
 }
 
 /// A word of the gate that is not "forward".
-fn worded(word: Result<Order, oneshot::error::RecvError>) -> Outcome {
+fn worded(word: Option<Order>) -> Outcome {
     match word {
-        Ok(
-            Order::Requeued { next }
-            | Order::Dialled { next, .. }
-            | Order::Look { next }
-            | Order::Accept { next }
-            | Order::Tell { next, .. },
-        ) => Outcome::Requeued(next),
-        Ok(Order::Refuse(refusal, _)) => Outcome::Refused(refusal, refuse::why(refusal)),
-        Ok(Order::Forward) => Outcome::Refused(Refusal::BadAnswer, None), // taken before
-        Err(_) => Outcome::Refused(Refusal::Draining, None),
+        Some(Order::Requeued | Order::Dialled(_) | Order::Look | Order::Accept | Order::Tell { .. }) => {
+            Outcome::Requeued
+        }
+        Some(Order::Refuse(refusal, _)) => Outcome::Refused(refusal, refuse::why(refusal)),
+        Some(Order::Forward) => Outcome::Refused(Refusal::BadAnswer, None), // taken before
+        None => Outcome::Refused(Refusal::Draining, None),
     }
 }
 

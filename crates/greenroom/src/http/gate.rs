@@ -4,26 +4,24 @@
 //! which is the backend's to give. A client that leaves frees its place at once.
 //! A person in front of a browser is shown a page after `PAGE_AFTER`.
 
-use std::sync::Arc;
-
 use greenroom_core::event::Refusal;
 use greenroom_core::gate::{Accept, Class};
 use greenroom_core::limits::PAGE_AFTER;
 use greenroom_core::time::Time;
-use tokio::sync::oneshot;
 
 use super::Request;
+use super::exchange::Trial;
 use crate::clock;
 use crate::config::HttpMode;
 use crate::dial::Dialled;
-use crate::driver::{Arrival, Order};
+use crate::driver::{Arrival, Client, Order, Orders, line};
 use crate::head::Http;
 use crate::opening::{Place, refuse};
 use crate::registry::{Close, Entry};
 
 /// What the gate said, or the client did.
 pub(super) enum Gated {
-    Dialled(Dialled, oneshot::Receiver<Order>),
+    Dialled(Dialled),
     Refused(Refusal, Option<String>),
     Left,
     /// It is to be closed.
@@ -35,8 +33,8 @@ pub(super) enum Gated {
 pub(super) struct Wait<'r> {
     request: &'r Request<'r>,
     place: Place,
-    /// Where the gate's next word comes.
-    next: oneshot::Receiver<Order>,
+    /// Where the gate's words come.
+    orders: Orders,
     /// When a browser is shown a page instead.
     page_at: Option<Time>,
 }
@@ -45,22 +43,22 @@ impl<'r> Wait<'r> {
     /// Arrives: its place is behind all that arrived before.
     pub(super) fn arrive(request: &'r Request<'r>, entry: &mut Entry) -> Self {
         let now = clock::now();
-        let (order, next) = oneshot::channel();
+        let (teller, orders) = line();
         let may_wait = request.route.http != HttpMode::Refuse;
         let arrival = Arrival {
-            connection: entry.record().number,
             deadline: now + request.route.http_hold,
             may_wait,
             class: Class::Http {
                 is_safe: request.is_safe(),
             },
-            request: Arc::clone(&request.kind),
-            route: request.front.route_of(request.route_index),
-            peer: request.peer,
-            accept: Accept::Never,
-            trace: None, // its own passes
             who: (request.front).who(&request.kind, request.peer, request.route_index),
-            order,
+            client: Client::new(
+                entry.record(),
+                &request.kind,
+                request.front.route_of(request.route_index),
+                Accept::Never,
+                teller,
+            ), // a trace of its own passes
         };
         let place = Place::take(&request.backend.inbox, arrival);
         entry.set_session(place.id);
@@ -68,7 +66,7 @@ impl<'r> Wait<'r> {
         Self {
             request,
             place,
-            next,
+            orders,
             page_at: shows_page.then(|| now + PAGE_AFTER),
         }
     }
@@ -78,18 +76,16 @@ impl<'r> Wait<'r> {
         loop {
             let order = tokio::select! {
                 biased;
-                order = &mut self.next => order,
+                order = self.orders.next() => order,
                 () = self.request.client.gone() => return Gated::Left,
                 close = self.request.record.mailbox.to_close() => return Gated::Told(close),
                 () = clock::until(self.page_at) => return Gated::ShowPage,
             };
             match order {
-                Ok(Order::Dialled { dialled, next }) => return Gated::Dialled(dialled, next),
+                Some(Order::Dialled(dialled)) => return Gated::Dialled(dialled),
                 // Its dial failed before it heard of it; and only WebSockets are accepted and looked at.
-                Ok(
-                    Order::Requeued { next } | Order::Look { next } | Order::Accept { next } | Order::Tell { next, .. },
-                ) => self.next = next,
-                Ok(Order::Refuse(refusal, together)) => {
+                Some(Order::Requeued | Order::Look | Order::Accept | Order::Tell { .. }) => {}
+                Some(Order::Refuse(refusal, together)) => {
                     self.place.settle();
                     let held_back = refuse::hold_back(self.request.front, (refusal, self.place.id), together, false);
                     tokio::select! {
@@ -99,11 +95,11 @@ impl<'r> Wait<'r> {
                     return Gated::Refused(refusal, refuse::why(refusal));
                 }
                 // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
-                Ok(Order::Forward) => {
+                Some(Order::Forward) => {
                     self.place.settle();
                     return Gated::Refused(Refusal::BadAnswer, Some(refuse::DROPPED_EACH_TIME.to_owned()));
                 }
-                Err(_) => return Gated::Refused(Refusal::Draining, None), // the owner task is gone: greenroom ends
+                None => return Gated::Refused(Refusal::Draining, None), // the owner task is gone: greenroom ends
             }
         }
     }
@@ -112,9 +108,13 @@ impl<'r> Wait<'r> {
         &self.place
     }
 
-    /// Back in its place.
-    pub(super) fn again(&mut self, next: oneshot::Receiver<Order>) {
-        self.next = next;
+    /// What an exchange has of the gate while it is on trial.
+    pub(super) fn trial<'t>(&'t mut self, entry: &'t mut Entry) -> Trial<'t> {
+        Trial {
+            place: &self.place,
+            orders: &mut self.orders,
+            entry,
+        }
     }
 
     /// Gives its place up. Where the gate has let go of it already, this says nothing new.

@@ -53,7 +53,7 @@ use crate::opening::{Watched, say};
 use crate::registry::{Descriptor, Entry, Record};
 use crate::stream::Stream;
 
-use exchange::{Exchange, Outcome, Trial};
+use exchange::{Exchange, Outcome};
 use gate::{Gated, Wait};
 pub(crate) use health::{asks_health, tell_health};
 pub(crate) use pool::Pool;
@@ -217,10 +217,10 @@ impl Request<'_> {
             place.tell(Message::DroppedPast(place.id));
         }
         loop {
-            let (dialled, order) = match wait.next().await {
-                Gated::Dialled(dialled, order) => {
+            let dialled = match wait.next().await {
+                Gated::Dialled(dialled) => {
                     entry.record().dialled(dialled.generation);
-                    (dialled, order)
+                    dialled
                 }
                 Gated::Refused(refusal, why) => return End::Refused(refusal, why),
                 Gated::Left => return End::Over(CloseCause::LeftHeld, None),
@@ -235,7 +235,6 @@ impl Request<'_> {
                 // The kernel has no memory for it: as if there were no descriptor.
                 let place = wait.place();
                 place.tell(Message::Answered(place.id, Answer::NoDescriptor));
-                wait.again(order);
                 continue;
             };
             entry.enter(State::Dialing);
@@ -246,16 +245,8 @@ impl Request<'_> {
                 era: self.backend.pool.era(),
             };
             let exchange = Exchange::new(self, connection, dialled.rest);
-            let trial = Trial {
-                place: wait.place(),
-                order,
-                entry: &mut *entry,
-            };
-            match exchange.run(Some(trial)).await {
-                Outcome::Requeued(order) => {
-                    entry.enter(State::Held);
-                    wait.again(order);
-                }
+            match exchange.run(Some(wait.trial(entry))).await {
+                Outcome::Requeued => entry.enter(State::Held),
                 outcome => {
                     wait.leave(); // where the gate waited for its answer, it need not any more
                     if entry.state() == State::Dialing {
@@ -280,7 +271,7 @@ impl Request<'_> {
                 End::Refused(Refusal::BadAnswer, Some(detail.into()))
             }
             Outcome::Left => End::Over(CloseCause::ClientLost, None),
-            Outcome::Requeued(_) => End::Refused(Refusal::Draining, None), // never past the gate
+            Outcome::Requeued => End::Refused(Refusal::Draining, None), // never past the gate
         }
     }
 

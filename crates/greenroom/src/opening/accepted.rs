@@ -15,12 +15,14 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use greenroom_core::buffer::{Early, End};
 use greenroom_core::event::{Refusal, Unsent};
 use greenroom_core::limits::{
-    CLOSE_HANDSHAKE, EARLY_LOOK, EARLY_PATIENCE, HOLD_PING_EVERY, HOLD_PINGS_MISSED, READS_PER_TURN, RELAY_BUFFER,
+    CLOSE_HANDSHAKE, EARLY_LOOK, EARLY_PATIENCE, HOLD_PINGS_MISSED, READS_PER_TURN, RELAY_BUFFER,
 };
 use greenroom_core::time::Time;
 use greenroom_core::wire::{
@@ -29,6 +31,7 @@ use greenroom_core::wire::{
 use rustix::net::RecvFlags;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until};
 
 use super::refuse::linger;
 use super::template::Selected;
@@ -37,6 +40,7 @@ use crate::clock;
 use crate::early::{EarlyRoom, Share};
 use crate::registry::{Close, Notice, OwnMessage, Record};
 use crate::scratch::with_scratch;
+use crate::watch::Word;
 
 /// Why an accepted client is held no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,16 +83,16 @@ pub(super) struct Accepted {
     out: Vec<u8>,
     /// The answer to its last Ping, when `out` is written.
     pong: Option<Box<ControlFrame>>,
-    ping_at: Time,
     /// Own Pings since it was last heard.
     missed: u32,
-    /// Since when it is not read, as data comes next and there is no room.
-    full: Option<Full>,
+    /// It is not read, as data comes next and there is no room.
+    full: Option<Box<Full>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Full {
-    since: Time,
+    /// When it has waited long enough.
+    until: Pin<Box<Sleep>>,
     /// It is the house's budget that is used up, not its own.
     by_budget: bool,
 }
@@ -114,7 +118,6 @@ impl Accepted {
             since: now,
             out: head,
             pong: None,
-            ping_at: now + HOLD_PING_EVERY,
             missed: 0,
             full: None,
         };
@@ -153,79 +156,79 @@ impl Accepted {
         }
     }
 
-    /// Keeps it until it is gone. Dropped and called again it goes on.
-    pub(super) async fn gone(&mut self, record: &Record) -> Gone {
+    /// Keeps it until it is gone.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, record: &Record) -> Poll<Gone> {
         loop {
             // The poller may have told before, while nobody listened: its word is used up by the look itself.
             let turn = self.read();
-            let is_full = self.full.is_some();
-            let is_starved = matches!(turn, Turn::Wait) && self.full.is_some_and(|full| full.by_budget);
+            let is_starved = matches!(turn, Turn::Wait) && self.is_full_by_budget();
             if is_starved {
                 self.share.got_none();
             } else {
                 self.share.pass_on();
             }
-            let has_more = match turn {
-                Turn::Wait => false,
-                Turn::More => true,
-                Turn::Gone(gone) => return gone,
-            };
+            if let Turn::Gone(gone) = turn {
+                return Poll::Ready(gone);
+            }
             self.write();
             // Whoever never stops sending is told to leave, pinged and answered like all others.
-            tokio::select! {
-                biased;
-                () = self.share.told_to_leave() => return Gone::Refused(Refusal::EarlyBudget),
-                notice = record.mailbox.next() => match notice {
-                    Notice::Close(close) => return Gone::Told(Box::new(close)),
-                    Notice::Send(message) => self.send(message, record),
-                    Notice::Watch(_) => {} // relays only are watched
+            if self.share.poll_told_to_leave(cx).is_ready() {
+                return Poll::Ready(Gone::Refused(Refusal::EarlyBudget));
+            }
+            match record.mailbox.poll_next(cx) {
+                Poll::Ready(Notice::Close(close)) => return Poll::Ready(Gone::Told(Box::new(close))),
+                Poll::Ready(Notice::Send(message)) => {
+                    self.send(message, record);
+                    continue;
+                }
+                Poll::Ready(Notice::Watch(Word::Ping(_))) => match self.ping() {
+                    Some(gone) => return Poll::Ready(gone),
+                    None => continue,
                 },
-                () = clock::until(Some(self.due())) => {
-                    if let Some(gone) = self.passes(clock::now()) {
-                        return gone;
-                    }
-                }
-                () = tokio::task::yield_now(), if has_more => {}
-                () = readable(&self.client, !is_full), if !has_more => {
-                    if is_full {
-                        return Gone::Left;
-                    }
-                }
-                _ = poll_fn(|cx| self.client.socket().poll_write_ready(cx)), if !self.out.is_empty() => {}
-                // Its own bound is the same whatever others free.
-                () = async { Box::pin(self.share.freed()).await }, if is_starved => self.share.was_told(),
+                Poll::Ready(Notice::Watch(Word::Close(_))) => continue, // relays only are closed by the watch
+                Poll::Pending => {}
+            }
+            if let Some(full) = &mut self.full
+                && full.until.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Gone::Refused(if full.by_budget {
+                    Refusal::EarlyBudget
+                } else {
+                    Refusal::EarlyTooMuch
+                }));
+            }
+            if matches!(turn, Turn::More) {
+                let _ = pin!(tokio::task::yield_now()).poll(cx); // others have their turn first
+                return Poll::Pending;
+            }
+            let reads = self.full.is_none();
+            match poll_readable(cx, &self.client, reads) {
+                Poll::Ready(()) if reads => continue,
+                Poll::Ready(()) => return Poll::Ready(Gone::Left),
+                Poll::Pending => {}
+            }
+            let writes = !self.out.is_empty() && self.client.socket().poll_write_ready(cx).is_ready();
+            // Its own bound is the same whatever others free.
+            if !(writes || is_starved && self.share.poll_freed(cx).is_ready()) {
+                return Poll::Pending;
             }
         }
     }
 
-    /// When time alone makes something of it.
-    fn due(&self) -> Time {
-        let full = self.full.map(|full| full.since + EARLY_PATIENCE);
-        full.map_or(self.ping_at, |at| at.min(self.ping_at))
+    fn is_full_by_budget(&self) -> bool {
+        self.full.as_ref().is_some_and(|full| full.by_budget)
     }
 
-    fn passes(&mut self, now: Time) -> Option<Gone> {
-        if let Some(full) = self.full
-            && now >= full.since + EARLY_PATIENCE
-        {
-            let refusal = if full.by_budget {
-                Refusal::EarlyBudget
-            } else {
-                Refusal::EarlyTooMuch
-            };
-            return Some(Gone::Refused(refusal));
+    /// It is time for a Ping, or to take it for gone.
+    fn ping(&mut self) -> Option<Gone> {
+        if self.full.is_none() {
+            self.missed += 1; // unread, its Pong may lie there
         }
-        if now >= self.ping_at {
-            self.ping_at = now + HOLD_PING_EVERY;
-            if self.full.is_none() {
-                self.missed += 1; // unread, its Pong may lie there
-            }
-            if self.missed > HOLD_PINGS_MISSED {
-                return Some(Gone::Left);
-            }
-            if self.out.is_empty() {
-                self.out.extend_from_slice(&ping_frame(b"greenroom", None));
-            }
+        if self.missed > HOLD_PINGS_MISSED {
+            return Some(Gone::Left);
+        }
+        if self.out.is_empty() {
+            self.out.extend_from_slice(&ping_frame(b"greenroom", None));
         }
         None
     }
@@ -260,7 +263,10 @@ impl Accepted {
                 Read::End => return Turn::Gone(Gone::Left),
                 Read::Full { by_budget } => {
                     // The reason stays the same until it is read on.
-                    self.full.get_or_insert(Full { since: now, by_budget });
+                    self.full.get_or_insert_with(|| {
+                        let until = Box::pin(sleep_until(clock::instant(now + EARLY_PATIENCE)));
+                        Box::new(Full { until, by_budget })
+                    });
                     return Turn::Wait;
                 }
             }
@@ -352,7 +358,7 @@ impl Accepted {
             if let Some(seen) = self.early.closes(&[]) {
                 return Some(seen); // behind what ended its hold, in the same read
             }
-            readable(&self.client, true).await;
+            poll_fn(|cx| poll_readable(cx, &self.client, true)).await;
             self.client.use_up();
             let mut reads = 0..READS_PER_TURN;
             while reads.next().is_some() {
@@ -445,14 +451,12 @@ async fn await_close(client: &TcpStream, early: &mut Early) -> io::Result<()> {
 }
 
 /// Waits for bytes, or only for the client's end where they are not to be read.
-fn readable(client: &Watched, reads: bool) -> impl Future<Output = ()> {
-    poll_fn(move |cx| {
-        if reads {
-            client.socket().poll_read_ready(cx).map(drop) // an error shows at the read
-        } else {
-            client.poll_gone(cx)
-        }
-    })
+fn poll_readable(cx: &mut Context<'_>, client: &Watched, reads: bool) -> Poll<()> {
+    if reads {
+        client.socket().poll_read_ready(cx).map(drop) // an error shows at the read
+    } else {
+        client.poll_gone(cx)
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use super::accepted::Gone;
 use super::guest::Guest;
@@ -17,7 +16,7 @@ use super::hold::Place;
 use super::refuse;
 use crate::clock;
 use crate::dial::Dialled;
-use crate::driver::{Message, Order};
+use crate::driver::{Message, Order, Orders};
 use crate::head::{self, After, Asked, BodyFraming, BodyReader, Edits, With};
 use crate::registry::{Descriptor, Entry, Record};
 use crate::scratch::with_scratch;
@@ -39,7 +38,7 @@ pub(crate) struct Switched101 {
 /// What became of a dial.
 pub(super) enum Outcome {
     Forward(Received),
-    Requeued(oneshot::Receiver<Order>),
+    Requeued,
     Refused(Refusal, usize),
     Left(Gone),
 }
@@ -73,12 +72,11 @@ pub(super) struct Said {
 
 /// Reads the backend's answer, tells the gate, and waits for its word.
 pub(super) async fn receive(
-    place: &Place,
+    (place, orders): (&Place, &mut Orders),
     (client, record): (&mut Guest, &Record),
     asked: Asked<'_>,
     edits: Edits<'_>,
     dialled: Dialled,
-    mut order: oneshot::Receiver<Order>,
 ) -> Outcome {
     let Dialled {
         stream,
@@ -89,11 +87,11 @@ pub(super) async fn receive(
     let Ok(mut stream) = stream.watched() else {
         // The kernel has no memory for it: as if there were no descriptor.
         place.tell(Message::Answered(place.id, Answer::NoDescriptor));
-        return outcome(order.await, None);
+        return outcome(orders.next().await, None);
     };
     let (answer, parsed) = tokio::select! {
         biased;
-        word = &mut order => return outcome(word, None),
+        word = orders.next() => return outcome(word, None),
         gone = client.gone(record) => return Outcome::Left(gone),
         read = read_answer(&mut stream, &rest, asked, edits) => read,
     };
@@ -110,15 +108,12 @@ pub(super) async fn receive(
         };
         let word = tokio::select! {
             biased;
-            word = &mut order => word,
+            word = orders.next() => word,
             gone = client.gone(record) => return Outcome::Left(gone),
             () = settling => return Outcome::Left(Gone::Left), // never: it does not end
         };
         match (word, &mut received) {
-            (Ok(Order::Look { next }), Received::Switched { switched, .. }) => {
-                order = next;
-                look(place, switched, &mut told);
-            }
+            (Some(Order::Look), Received::Switched { switched, .. }) => look(place, switched, &mut told),
             (word, _) => return outcome(word, Some(received)),
         }
     }
@@ -167,16 +162,14 @@ fn received(parsed: Parsed, stream: Stream, descriptor: Descriptor) -> Received 
     }
 }
 
-fn outcome(word: Result<Order, oneshot::error::RecvError>, received: Option<Received>) -> Outcome {
+fn outcome(word: Option<Order>, received: Option<Received>) -> Outcome {
     match word {
-        Ok(Order::Forward) => Outcome::Forward(received.unwrap_or_else(|| Received::Nothing("no answer".into()))),
-        Ok(Order::Requeued { next }) => Outcome::Requeued(next),
-        Ok(Order::Refuse(refusal, together)) => Outcome::Refused(refusal, together),
+        Some(Order::Forward) => Outcome::Forward(received.unwrap_or_else(|| Received::Nothing("no answer".into()))),
+        Some(Order::Requeued) => Outcome::Requeued,
+        Some(Order::Refuse(refusal, together)) => Outcome::Refused(refusal, together),
         // Never: not while a dial is under way, and not without a 101.
-        Ok(Order::Dialled { next, .. } | Order::Look { next } | Order::Accept { next } | Order::Tell { next, .. }) => {
-            Outcome::Requeued(next)
-        }
-        Err(_) => Outcome::Refused(Refusal::Draining, 1),
+        Some(Order::Dialled(_) | Order::Look | Order::Accept | Order::Tell { .. }) => Outcome::Requeued,
+        None => Outcome::Refused(Refusal::Draining, 1),
     }
 }
 

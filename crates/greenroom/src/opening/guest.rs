@@ -1,7 +1,7 @@
 //! A client at the gate: without an answer yet, or with a 101 of greenroom's own.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::accepted::{Accepted, Gone};
 use super::watched::Watched;
@@ -20,20 +20,21 @@ pub(super) enum Guest {
 }
 
 impl Guest {
-    /// Keeps the client until it is gone, or is told to go. Before the 101 a FIN counts as leaving.
-    pub(super) async fn gone(&mut self, record: &Record) -> Gone {
+    /// Keeps the client until it is gone, or is told to go. Before the 101 a FIN counts as leaving. Given up, it goes on when
+    /// it is called again.
+    pub(super) fn gone<'g>(&'g mut self, record: &'g Record) -> impl Future<Output = Gone> + use<'g> {
+        poll_fn(|cx| self.poll_gone(cx, record))
+    }
+
+    /// The same for who waits for several things.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, record: &Record) -> Poll<Gone> {
         match self {
-            Self::Unanswered(watched) => {
-                let watched = &*watched;
-                poll_fn(|cx| match watched.poll_gone(cx) {
-                    Poll::Ready(()) => Poll::Ready(Gone::Left),
-                    Poll::Pending => record.mailbox.poll_close(cx).map(|close| Gone::Told(Box::new(close))),
-                })
-                .await
-            }
-            // On its own: who has no 101 does not carry what it takes to hear one who has.
-            Self::Accepted(accepted) => Box::pin(accepted.gone(record)).await,
-            Self::Away => Gone::Left,
+            Self::Unanswered(watched) => match watched.poll_gone(cx) {
+                Poll::Ready(()) => Poll::Ready(Gone::Left),
+                Poll::Pending => record.mailbox.poll_close(cx).map(|close| Gone::Told(Box::new(close))),
+            },
+            Self::Accepted(accepted) => accepted.poll_gone(cx, record),
+            Self::Away => Poll::Ready(Gone::Left),
         }
     }
 

@@ -3,14 +3,15 @@
 //! The client is watched all the while: a FIN or a reset before the 101 counts as
 //! leaving, also behind bytes that nobody has read, and frees its place at once.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::gate::{Accept, Class};
 use greenroom_core::session::Answer;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use super::accepted::{Accepted, Before, Gone};
 use super::answer::{self, Outcome, Received};
@@ -21,10 +22,11 @@ use super::watched::Watched;
 use super::{Switched101, refuse, traced};
 use crate::clock;
 use crate::config::Hold;
-use crate::driver::{Arrival, Inbox, Message, Order};
+use crate::dial::Dialled;
+use crate::driver::{Arrival, Client, Inbox, Message, Order, Orders, line};
 use crate::front::Front;
 use crate::head::{Edits, Kind};
-use crate::registry::Entry;
+use crate::registry::{Entry, Record};
 use crate::trace::Begun;
 
 /// A session in the gate's care. Dropped before its time, it says that it left.
@@ -94,10 +96,18 @@ struct Waiting {
     selected: Option<Selected>,
     request: Arc<Kind>,
     route: usize,
-    /// Where the gate's next word comes.
-    next: oneshot::Receiver<Order>,
+    /// Where the gate's words come.
+    orders: Orders,
     /// Its span, if it is traced.
     trace: Option<Box<Begun>>,
+}
+
+/// What ends a wait at the gate, or goes on with it.
+enum Word {
+    /// The gate's; `None`: there is nobody who would say another.
+    Order(Option<Order>),
+    /// The client is gone, or told to go.
+    Gone(Gone),
 }
 
 /// Waits at the gate until the client may be relayed. `None`: it was refused,
@@ -110,7 +120,6 @@ pub(super) fn wait<'a>(
     (request, route): (Kind, usize),
     entry: &'a mut Entry,
 ) -> impl Future<Output = Option<Relayed>> + use<'a> {
-    let (order, next) = oneshot::channel();
     let settings = &front.config.routes[route];
     let selected = match &request {
         Kind::Upgrade(upgrade) => template::select(upgrade, settings, front.backend(route)),
@@ -119,23 +128,23 @@ pub(super) fn wait<'a>(
     // Before it arrives: the owner task may tell of it from then on.
     entry.asks(Some((front.backend(route), front.route_of(route))), &request);
     let trace = front.registry.tracer().and_then(|tracer| tracer.begin(&request));
+    let accept = match settings.hold {
+        Hold::Accept if selected.is_some() => Accept::AtOnce,
+        Hold::Auto if selected.is_some() => Accept::After(settings.accept_after),
+        Hold::Accept | Hold::Auto | Hold::Handshake | Hold::Refuse => Accept::Never,
+    };
+    let who = front.who(&request, peer, route);
+    // From here on all that is allocated is free again when the wait is over: one piece.
     let request = Arc::new(request);
+    let (teller, orders) = line();
+    let of_route = front.route_of(route);
     let arrival = Arrival {
-        connection: entry.record().number,
         deadline: clock::now() + settings.hold_timeout,
         may_wait: settings.hold != Hold::Refuse,
         class: Class::WebSocket,
-        request: Arc::clone(&request),
-        route: front.route_of(route),
-        peer,
-        accept: match settings.hold {
-            Hold::Accept if selected.is_some() => Accept::AtOnce,
-            Hold::Auto if selected.is_some() => Accept::After(settings.accept_after),
-            Hold::Accept | Hold::Auto | Hold::Handshake | Hold::Refuse => Accept::Never,
-        },
-        who: front.who(&request, peer, route),
-        trace: trace.as_ref().map(|begun| Box::new(begun.sent())),
-        order,
+        who,
+        client: Client::new(entry.record(), &request, of_route, accept, teller)
+            .traced(trace.as_ref().map(|begun| begun.sent())),
     };
     let place = Place::take(&front.backend(route).inbox, arrival);
     entry.set_session(place.id);
@@ -145,24 +154,30 @@ pub(super) fn wait<'a>(
         selected,
         request,
         route,
-        next,
+        orders,
         trace,
     };
-    Box::pin(finish(front, Box::new(waiting), entry))
+    Box::pin(finish(front, waiting, entry))
 }
 
-/// Waits, and only then carries what it takes to part.
+/// Waits, and only then carries what it takes to follow an order, or to part.
 #[allow(
     clippy::manual_async_fn,
     reason = "an async fn keeps its arguments twice: where they came, and where they are used"
 )]
 fn finish<'a>(
     front: &'a Front,
-    mut waiting: Box<Waiting>,
+    mut waiting: Waiting,
     entry: &'a mut Entry,
 ) -> impl Future<Output = Option<Relayed>> + use<'a> {
     async move {
-        let done = waiting.done(front, entry).await;
+        let done = loop {
+            let record = entry.record();
+            let word = poll_fn(|cx| waiting.poll_word(cx, record)).await;
+            if let Some(done) = Box::pin(waiting.follow(word, front, entry)).await {
+                break done;
+            }
+        };
         if let (Some(begun), Some(tracer)) = (waiting.trace.take(), front.registry.tracer()) {
             traced::end(tracer, &begun, &done, &front.route_of(waiting.route), entry.record());
         }
@@ -171,21 +186,21 @@ fn finish<'a>(
 }
 
 /// How the hold of a client ends.
-async fn part(front: &Front, waiting: Box<Waiting>, done: Done, entry: &mut Entry) -> Option<Relayed> {
+async fn part(front: &Front, waiting: Waiting, done: Box<Done>, entry: &mut Entry) -> Option<Relayed> {
     let Waiting {
         mut place,
         guest,
         request,
         route,
         ..
-    } = *waiting;
+    } = waiting;
     let id = place.id;
-    if !matches!(done, Done::Left(_)) {
+    if !matches!(*done, Done::Left(_)) {
         place.settle(); // the gate has let go of it
     }
     drop(place); // else it hears that the client left: the place is free before anything is said
     let backend = front.backend(route);
-    if let (Done::Answered(Received::Switched { said, .. }), Kind::Upgrade(upgrade)) = (&done, &*request) {
+    if let (Done::Answered(Received::Switched { said, .. }), Kind::Upgrade(upgrade)) = (&*done, &*request) {
         backend.learn_protocol(
             &front.config.routes[route].name,
             &upgrade.protocols(),
@@ -193,7 +208,7 @@ async fn part(front: &Front, waiting: Box<Waiting>, done: Done, entry: &mut Entr
         );
     }
     match guest {
-        Guest::Unanswered(watched) => Box::pin(unanswered(front, watched, done, (id, route, request), entry)).await,
+        Guest::Unanswered(watched) => Box::pin(unanswered(front, watched, *done, (id, route, request), entry)).await,
         Guest::Accepted(accepted) => {
             let parting = Parting {
                 front,
@@ -203,7 +218,7 @@ async fn part(front: &Front, waiting: Box<Waiting>, done: Done, entry: &mut Entr
                 request: &request,
             };
             let parting = async {
-                match done {
+                match *done {
                     Done::Answered(received) => return parting.answered(accepted, received).await,
                     Done::Refused(refusal, why, together) => parting.refused(accepted, refusal, why, together).await,
                     Done::Left(gone) => parting.gone(accepted, gone).await,
@@ -269,62 +284,68 @@ async fn unanswered(
 }
 
 impl Waiting {
-    /// Follows the gate's orders until one of them is the last.
-    async fn done(&mut self, front: &Front, entry: &mut Entry) -> Done {
-        let record = Arc::clone(entry.record());
-        loop {
-            let order = tokio::select! {
-                biased;
-                order = &mut self.next => order,
-                gone = self.guest.gone(&record) => return Done::Left(gone),
-            };
-            match order {
-                Ok(Order::Dialled { dialled, next }) => {
-                    entry.enter(State::Dialing);
-                    entry.record().dialled(dialled.generation);
-                    let route = &front.config.routes[self.route];
-                    let degraded = front.degraded_field(self.route);
-                    let edits = Edits {
-                        route: &route.response_headers,
-                        degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
-                    };
-                    let asked = self.guest.asked(&self.request);
-                    let receive = answer::receive(&self.place, (&mut self.guest, &record), asked, edits, dialled, next);
-                    match Box::pin(receive).await {
-                        Outcome::Forward(received) => return Done::Answered(received),
-                        Outcome::Requeued(next) => {
-                            entry.enter(State::Held);
-                            self.next = next;
-                        }
-                        Outcome::Refused(refusal, together) => {
-                            return Done::Refused(refusal, refuse::why(refusal), together);
-                        }
-                        Outcome::Left(gone) => return Done::Left(gone),
-                    }
-                }
-                Ok(Order::Accept { next }) => {
-                    self.next = next;
-                    self.accept(front);
-                    entry.accepted();
-                }
-                Ok(Order::Tell { position, next }) => {
-                    self.next = next;
-                    self.tell(front, position);
-                }
-                Ok(Order::Requeued { next }) => self.next = next, // its dial failed before it heard of it
-                // Never without a 101; the gate would wait for the answer.
-                Ok(Order::Look { next }) => {
-                    self.next = next;
-                    self.place.tell(Message::Answered(self.place.id, Answer::LostEarly));
-                }
-                Ok(Order::Refuse(refusal, together)) => return Done::Refused(refusal, refuse::why(refusal), together),
-                // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
-                Ok(Order::Forward) => {
-                    return Done::Refused(Refusal::BadAnswer, Some(refuse::DROPPED_EACH_TIME.to_owned()), 1);
-                }
-                Err(_) => return Done::Refused(Refusal::Draining, None, 1), // the owner task is gone: greenroom ends
-            }
+    /// The gate's next order, or how the client left.
+    fn poll_word(&mut self, cx: &mut Context<'_>, record: &Record) -> Poll<Word> {
+        if let Poll::Ready(order) = self.orders.poll_next(cx) {
+            return Poll::Ready(Word::Order(order));
         }
+        self.guest.poll_gone(cx, record).map(Word::Gone)
+    }
+
+    /// Does what the gate says; how the wait ended, if it has.
+    async fn follow(&mut self, word: Word, front: &Front, entry: &mut Entry) -> Option<Box<Done>> {
+        let order = match word {
+            Word::Order(order) => order,
+            Word::Gone(gone) => return Some(Box::new(Done::Left(gone))),
+        };
+        let done = match order {
+            Some(Order::Dialled(dialled)) => return self.dialled(dialled, front, entry).await,
+            Some(Order::Accept) => {
+                self.accept(front);
+                entry.accepted();
+                return None;
+            }
+            Some(Order::Tell { position }) => {
+                self.tell(front, position);
+                return None;
+            }
+            Some(Order::Requeued) => return None, // its dial failed before it heard of it
+            // Never without a 101; the gate would wait for the answer.
+            Some(Order::Look) => {
+                self.place.tell(Message::Answered(self.place.id, Answer::LostEarly));
+                return None;
+            }
+            Some(Order::Refuse(refusal, together)) => Done::Refused(refusal, refuse::why(refusal), together),
+            // The gate passes on what the backend said, and it said nothing: it dropped this request each time.
+            Some(Order::Forward) => Done::Refused(Refusal::BadAnswer, Some(refuse::DROPPED_EACH_TIME.to_owned()), 1),
+            None => Done::Refused(Refusal::Draining, None, 1), // the owner task is gone: greenroom ends
+        };
+        Some(Box::new(done))
+    }
+
+    /// Its head is with the backend: what becomes of that.
+    async fn dialled(&mut self, dialled: Dialled, front: &Front, entry: &mut Entry) -> Option<Box<Done>> {
+        entry.enter(State::Dialing);
+        let record = Arc::clone(entry.record());
+        record.dialled(dialled.generation);
+        let route = &front.config.routes[self.route];
+        let degraded = front.degraded_field(self.route);
+        let edits = Edits {
+            route: &route.response_headers,
+            degraded: degraded.as_deref().map(|degraded| degraded.field.as_str()),
+        };
+        let asked = self.guest.asked(&self.request);
+        let gate = (&self.place, &mut self.orders);
+        let outcome = answer::receive(gate, (&mut self.guest, &record), asked, edits, dialled).await;
+        Some(Box::new(match outcome {
+            Outcome::Forward(received) => Done::Answered(received),
+            Outcome::Requeued => {
+                entry.enter(State::Held);
+                return None;
+            }
+            Outcome::Refused(refusal, together) => Done::Refused(refusal, refuse::why(refusal), together),
+            Outcome::Left(gone) => Done::Left(gone),
+        }))
     }
 
     /// Gives the client its 101, and keeps it from now on.

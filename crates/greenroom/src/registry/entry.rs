@@ -154,7 +154,9 @@ impl Entry {
 
     /// It has a 101 of greenroom's own.
     pub(crate) fn accepted(&self) {
-        self.record.accept(clock::now());
+        let now = clock::now();
+        self.record.accept(now);
+        self.registry.newcomers.join_held(&self.record, now);
         self.is_let_in();
     }
 

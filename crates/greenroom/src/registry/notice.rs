@@ -125,11 +125,6 @@ impl Mailbox {
     }
 
     /// Waits for the next notice. Given up, it loses none.
-    pub(crate) async fn next(&self) -> Notice {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// The same for who waits for several things.
     pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Notice> {
         self.listen(cx.waker()); // before looking, so that none is missed
         self.take().map_or(Poll::Pending, Poll::Ready)
@@ -204,7 +199,10 @@ mod tests {
         assert!(mailbox.take().is_none());
         let waits = tokio::spawn({
             let mailbox = std::sync::Arc::clone(&mailbox);
-            async move { (detail(Some(mailbox.next().await)), detail(Some(mailbox.next().await))) }
+            async move {
+                let next = || poll_fn(|cx| mailbox.poll_next(cx));
+                (detail(Some(next().await)), detail(Some(next().await)))
+            }
         });
         tokio::task::yield_now().await;
         mailbox.tell(Notice::Watch(PING)).unwrap();

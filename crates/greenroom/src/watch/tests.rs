@@ -43,7 +43,7 @@ impl Rig {
 
 /// The next that a connection is told, and how long after `began`.
 async fn told(entry: &Entry, began: Time) -> (Word, Duration) {
-    match entry.record().mailbox.next().await {
+    match std::future::poll_fn(|cx| entry.record().mailbox.poll_next(cx)).await {
         Notice::Watch(word) => (word, clock::now().since(began)),
         other => panic!("{other:?}"),
     }
@@ -92,11 +92,11 @@ async fn the_cost_of_a_look_is_some_nanoseconds_for_each() {
     const COUNT: usize = if cfg!(debug_assertions) { 5_000 } else { 100_000 };
     let rig = Rig::new("ping_interval = \"25s\"\nidle_timeout = \"1h\"\nmax_lifetime = \"12h\"\nslow = \"close\"");
     let entries: Vec<_> = (0..COUNT).map(|_| rig.relayed().0).collect();
-    let pulses = rig.registry.newcomers.take();
+    let (pulses, _) = rig.registry.newcomers.take();
     let mut lines: Vec<Line> = pulses.into_iter().map(|pulse| Line::new(pulse, clock::now())).collect();
-    look(&mut lines).await;
+    look(&mut lines, Line::look).await;
     let began = std::time::Instant::now();
-    look(&mut lines).await;
+    look(&mut lines, Line::look).await;
     let took = began.elapsed();
     println!(
         "a look at {COUNT} connections takes {took:?}; each has a line of {} bytes and a pulse of {}",
@@ -106,6 +106,6 @@ async fn the_cost_of_a_look_is_some_nanoseconds_for_each() {
     assert_eq!(lines.len(), COUNT);
     assert!(took < WATCH_EVERY, "{took:?}");
     drop(entries);
-    look(&mut lines).await;
+    look(&mut lines, Line::look).await;
     assert!(lines.is_empty());
 }

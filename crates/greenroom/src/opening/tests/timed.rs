@@ -12,6 +12,7 @@ use greenroom_core::event::{CloseCause, Generation, Refusal, State};
 use greenroom_core::gate::Trust;
 use greenroom_core::limits::{
     CLOSE_HANDSHAKE, EARLY_PATIENCE, FIRST_SECOND, HOLD_PING_EVERY, HOLD_PINGS_MISSED, SPREAD_EACH, TARPIT, TARPIT_MAX,
+    WATCH_EVERY,
 };
 use greenroom_core::readiness::Plan;
 use greenroom_core::starts::Starts;
@@ -91,6 +92,7 @@ impl House {
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = door.local_addr().unwrap();
         tokio::spawn(driver.run());
+        tokio::spawn(crate::watch::run(Arc::clone(&registry)));
         tokio::spawn(listener::accept(
             door,
             Arc::new(Threads::here()),
@@ -201,6 +203,15 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 fn is_at(at: Time, from: Time, after: Duration) {
     let due = from + after;
     assert!(at + A_TICK >= due && at <= due + A_TICK, "{at}, not {due}");
+}
+
+/// What the watch does, it does at its next look.
+fn is_looked_at(at: Time, from: Time, after: Duration) {
+    let due = from + after;
+    assert!(
+        at + A_TICK >= due && at <= due + WATCH_EVERY + A_TICK,
+        "{at}, not {due}"
+    );
 }
 
 fn retry_after_ms(reason: &str) -> u64 {
@@ -345,11 +356,11 @@ async fn a42_a_client_that_answers_no_ping_is_gone_and_its_place_is_free() {
         let (first, payload, at) = alive.frame().await;
         pings += 1;
         assert_eq!(first, 0x89);
-        is_at(at, since, HOLD_PING_EVERY * pings);
+        is_looked_at(at, since, HOLD_PING_EVERY * pings);
         alive.send(&frame(0x8a, &payload)).await;
         tokio::task::yield_now().await;
     }
-    is_at(clock::now(), since, HOLD_PING_EVERY * (HOLD_PINGS_MISSED + 1));
+    is_looked_at(clock::now(), since, HOLD_PING_EVERY * (HOLD_PINGS_MISSED + 1));
     assert_eq!(house.closed("left_held"), 1);
     for _ in 0..3 {
         let (first, payload, _) = alive.frame().await;

@@ -51,6 +51,9 @@ struct Arguments {
 enum Part {
     /// Measures what the founding report claims, and writes the pages of docs/evidence.
     Evidence(evidence::Arguments),
+    /// (internal) Writes the page of what `cargo xtask audit-truth` has found.
+    #[command(hide = true)]
+    Truth(evidence::truth::Arguments),
     /// (internal) The reference algorithm: a server that polls its phase, and its queue.
     #[command(hide = true)]
     Reference(evidence::reference::Arguments),
@@ -161,6 +164,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.part {
         Some(Part::Evidence(arguments)) => evidence::main(&arguments).map(|()| true),
+        Some(Part::Truth(arguments)) => evidence::truth::main(&arguments).map(|()| true),
         Some(Part::Reference(arguments)) => evidence::reference::main(&arguments).map(|()| true),
         Some(Part::Backend(arguments)) => backend::main(&arguments).map(|()| true),
         Some(Part::Load(arguments)) => load::main(&arguments).map(|()| true),

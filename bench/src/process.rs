@@ -207,13 +207,23 @@ pub(crate) fn raise_descriptors() {
 
 /// CPU seconds that a process used, user and system, without its children.
 pub(crate) fn cpu(pid: u32) -> Result<f64, Failure> {
+    used(pid, 2)
+}
+
+/// The same of this process, with all that it started and that has ended, and theirs.
+pub(crate) fn cpu_of_all() -> Result<f64, Failure> {
+    used(std::process::id(), 4)
+}
+
+/// The first of utime, stime, cutime and cstime.
+fn used(pid: u32, fields_of_time: usize) -> Result<f64, Failure> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold anything; the fields begin behind its last parenthesis.
     let (_, fields) = stat.rsplit_once(')').ok_or("unreadable /proc stat")?;
     let ticks: u64 = fields
         .split_whitespace()
         .skip(11)
-        .take(2)
+        .take(fields_of_time)
         .map_while(|field| field.parse::<u64>().ok())
         .sum();
     #[allow(clippy::cast_precision_loss)]
@@ -237,6 +247,23 @@ pub(crate) fn machine() -> Result<(f64, usize), Failure> {
         .count();
     #[allow(clippy::cast_precision_loss)]
     Ok((busy as f64 / rustix::param::clock_ticks_per_second() as f64, cores))
+}
+
+/// CPU seconds that nobody used since the machine started, of all cores, and how many these are. The kernel counts idle time where a core
+/// goes to sleep and wakes; what is busy it only samples, which is wrong by much where many wake for a moment.
+pub(crate) fn idle() -> Result<(f64, usize), Failure> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let first = stat.lines().next().ok_or("unreadable /proc/stat")?;
+    let fields = first.split_whitespace().skip(1);
+    // user nice system idle iowait
+    let ticks: u64 = fields
+        .skip(3)
+        .take(2)
+        .map_while(|field| field.parse::<u64>().ok())
+        .sum();
+    let (_, cores) = machine()?;
+    #[allow(clippy::cast_precision_loss)]
+    Ok((ticks as f64 / rustix::param::clock_ticks_per_second() as f64, cores))
 }
 
 /// Memory of a process, in bytes.

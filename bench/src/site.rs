@@ -184,6 +184,16 @@ pub(crate) fn greenroom_with(
     part: &[String],
     settings: &[(&str, String)],
 ) -> Result<Process, Failure> {
+    Process::start("greenroom", greenroom_command(program, ready, part, settings)?)
+}
+
+/// What starts it.
+pub(crate) fn greenroom_command(
+    program: &Path,
+    ready: &str,
+    part: &[String],
+    settings: &[(&str, String)],
+) -> Result<Command, Failure> {
     let mut command = Command::new(program);
     command.envs(
         settings
@@ -201,7 +211,7 @@ pub(crate) fn greenroom_with(
         "--",
     ]);
     command.arg(std::env::current_exe()?).args(part);
-    Process::start("greenroom", command)
+    Ok(command)
 }
 
 /// All that stands to be measured.

@@ -15,6 +15,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::process::Command;
 
 use greenroom_audit::clock;
 use greenroom_core::drain::seed_for;
@@ -22,7 +23,7 @@ use greenroom_core::drain::seed_for;
 use crate::frames::request;
 use crate::polls::{self, Poll};
 use crate::process::{Process, Stream, cpu, machine};
-use crate::site::{PATIENCE, address, greenroom};
+use crate::site::{PATIENCE, address, greenroom_command};
 use crate::table::Budgets;
 use crate::{Failure, Options};
 
@@ -112,6 +113,8 @@ pub(crate) struct Measured {
     pub(crate) delays: Vec<u64>,
     /// How late the machine woke who was to become ready.
     pub(crate) late: Vec<u64>,
+    /// When that was measured: between these moments nobody was started or ended.
+    pub(crate) windows: Vec<(u64, u64)>,
     wall: f64,
     ours: f64,
     machine: f64,
@@ -152,6 +155,11 @@ pub(crate) fn held(program: &Path, ready: &str, by: &str, times: &[u64], at_once
         measured.batch(program, ready, by, times)?;
     }
     Ok(measured)
+}
+
+/// A greenroom whose backend becomes ready in one of the ways.
+pub(crate) fn command(program: &Path, ready: &str, by: &str) -> Result<Command, Failure> {
+    greenroom_command(program, ready, &["stub".to_owned(), "--by".into(), by.into()], &[])
 }
 
 /// The ready times, in nanoseconds from the begin of the waiting.
@@ -217,8 +225,7 @@ struct Wait {
 
 impl Wait {
     fn start(program: &Path, ready: &str, by: &str) -> Result<Self, Failure> {
-        let part = ["stub".to_owned(), "--by".into(), by.into()];
-        let greenroom = greenroom(program, ready, &part)?;
+        let greenroom = Process::start("greenroom", command(program, ready, by)?)?;
         let address = address(&greenroom.event(Stream::Err, "listening", PATIENCE)?)?;
         let begun = greenroom.event(Stream::Out, "begun", PATIENCE)?;
         let stub = begun["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
@@ -272,7 +279,9 @@ impl Meter {
     fn stop(self, into: &mut Measured) -> Result<(), Failure> {
         into.ours += all(&self.pids)? - self.ours;
         into.machine += machine()?.0 - self.machine;
-        into.wall += clock::between(self.began, clock::now()).as_secs_f64();
+        let now = clock::now();
+        into.wall += clock::between(self.began, now).as_secs_f64();
+        into.windows.push((self.began, now));
         Ok(())
     }
 }

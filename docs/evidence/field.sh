@@ -2,11 +2,11 @@
 # Audits public WebSocket servers that nobody of this project wrote, and writes field.md from what the audit says.
 #
 #     docs/evidence/field.sh            # greenroom, python3 and node in PATH; installs into a folder of its own, which it removes
-#     docs/evidence/field.sh Streamlit  # only sections whose title has this word; the others stay as they are
 #
-# Everything that is measured is in the audit's own words; typed by hand are what a server is and what it is asked, and the head.
+# Everything that is measured is in the audit's own words; typed by hand are what a server is and what it is asked, and what a method like
+# this does not show. What came out is never typed here: conclusions stand in field-notes.md, with their date. All sections are made in one
+# run, in this order, so that a part of an older run never stands among those of a newer one.
 set -euo pipefail
-only=${1:-}
 here=$(cd "$(dirname "$0")" && pwd)
 greenroom=$(command -v greenroom)
 work=$(mktemp -d)
@@ -36,10 +36,6 @@ NATS
 audit() {
     local title=$1 what=$2
     shift 2
-    if [[ $title != *"$only"* ]]; then
-        printf '\n%s\n\n' "$(awk -v title="## $title" '/^## / { on = $0 == title } on' "$here/field.md")" >> field.md
-        return
-    fi
     local flags=(--runs "${RUNS:-6}" --clients "${CLIENTS:-100}" --compare)
     local code=0
     "$greenroom" audit "${flags[@]}" --format markdown "$@" > report.md || code=$?
@@ -67,15 +63,10 @@ What this does not show:
   database to wait for or a cold disk, there is more between *listen* and *ready* than here.
 - Six starts show what a server does at each start. Of what it does at one start in 20 they see nothing with a probability of three in four.
 - One request each was asked, as the section says; what other paths and messages of the same server do is not known.
-- Streamlit is overrun where it fails clients, by itself and behind greenroom; what each client costs it is mostly the collection of all garbage after each run of a page, while everybody else waits
-  (`runner.postScriptGC`). With that off, in its last section, more were answered and still not all, at that load. On a processor that was all its own but slow, a client that was not answered in its 10 s would have
-  been later: given minutes, all were. Between greenroom and Streamlit every message was seen as it was sent; none was lost. Where only a few failed, the audit is not sure and does not say `overrun`. Behind greenroom
-  there are more clients, as those are held whom Streamlit refuses before it listens; greenroom makes nothing faster, and is no cure. See [holding.md](../holding.md#when-a-crowd-is-too-much-for-the-server).
-- "No race" means that nobody whom a listener took was failed. Clients that come before anybody listens are refused by every one of them: see "refused".
-- The machine was shared while this was measured: its load stands in each section. Waits are longer for it, by up to the longest stall.
+- "No race" means that nobody whom a listener took was failed. Clients that came before anybody listened are counted as "refused", and are no part of it.
+- Each section has the load of the machine while it was measured. Waits are longer for it, by up to the longest stall.
 
-Left out: `mosquitto` 2.0.11 of Debian, whose WebSocket listener did not open when it was unpacked without being installed, and `@hocuspocus/cli`
-2.15.3, which needs a native module that was not built. Neither could be started.
+What we conclude from it, and what was left out: [field-notes.md](field-notes.md).
 HEAD
 
 audit 'y-websocket-server (Node, npm `y-websocket` 1.5.4)' \

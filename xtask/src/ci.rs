@@ -45,7 +45,13 @@ pub(crate) fn ci() -> Result<(), String> {
             target_dir().join("evidence-quick"),
         );
         let evidence = ["run", "--locked", "--quiet", "-p", "bench", "--", "evidence", "--quick"];
-        run(cargo(evidence).arg("--greenroom").arg(greenroom).arg("--out").arg(out))
+        run(cargo(evidence)
+            .arg("--greenroom")
+            .arg(greenroom)
+            .arg("--root")
+            .arg(root())
+            .arg("--out")
+            .arg(out))
     })?;
     steps.step("manual pages", generated::man)?;
     steps.step("fuzz targets", || {
@@ -78,21 +84,93 @@ pub(crate) fn bench(args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// `cargo xtask evidence ARGS`: a part of the benchmark, which writes `docs/evidence`.
+/// `cargo xtask evidence ARGS`: a part of the benchmark, which writes `docs/evidence`. Its line is the last.
 pub(crate) fn evidence(args: &[String]) -> Result<(), String> {
-    let greenroom = target_dir().join("release/greenroom").display().to_string();
-    let root = root().display().to_string();
-    let mut words: Vec<String> = ["evidence", "--greenroom", &greenroom, "--root", &root]
-        .map(String::from)
-        .into();
-    words.extend(args.iter().cloned());
-    bench(&words)
+    let mut steps = Steps::default();
+    steps.step("setup", setup::setup)?;
+    let build = [
+        "build",
+        "--locked",
+        "--release",
+        "-p",
+        "greenroom-cli",
+        "-p",
+        "bench",
+        "--bins",
+    ];
+    steps.step("build", || run(&mut cargo(build)))?;
+    print!("{}", steps.summary());
+    // What was built, and not what cargo would build again.
+    let programs = target_dir().join("release");
+    let mut bench = std::process::Command::new(programs.join("bench"));
+    bench.arg("evidence").arg("--greenroom").arg(programs.join("greenroom"));
+    bench
+        .arg("--root")
+        .arg(root())
+        .args(["--built", &format!("cargo {}", build.join(" "))]);
+    if !args
+        .iter()
+        .any(|arg| arg == "--out" || arg.starts_with("--out=") || arg == "--quick")
+    {
+        bench.arg("--out").arg(root().join("docs/evidence"));
+    }
+    bench
+        .args(args)
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", target_dir());
+    run(&mut bench)
 }
 
-/// `cargo xtask audit-truth`: what `cargo test` does in short. Some ten minutes.
-pub(crate) fn audit_truth() -> Result<(), String> {
+/// `cargo xtask audit-truth ARGS`: what `cargo test` does in short, in the long form, as a page of `docs/evidence`. With `--short` it is
+/// the short form, in `target`, to see that everything works. The page is written when the test fails, too.
+pub(crate) fn audit_truth(args: &[String]) -> Result<(), String> {
+    let short = match args {
+        [] => false,
+        [short] if short == "--short" => true,
+        [argument, ..] => {
+            return Err(format!(
+                "`audit-truth` takes --short and nothing else, found `{argument}`"
+            ));
+        }
+    };
+    let (form, folder, command) = if short {
+        (
+            "short",
+            target_dir().join("audit-truth"),
+            "cargo xtask audit-truth --short",
+        )
+    } else {
+        ("long", root().join("docs/evidence"), "cargo xtask audit-truth")
+    };
+    let results = target_dir().join("audit-truth.jsonl");
+    if let Err(error) = std::fs::remove_file(&results)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(format!("cannot remove {}: {error}", results.display()));
+    }
     let test = ["test", "--locked", "-p", "greenroom-audit", "--test", "audit"];
-    run(cargo(test).env("GREENROOM_AUDIT_TRUTH", "long"))
+    let tested = run(cargo(test)
+        .env("GREENROOM_AUDIT_TRUTH", form)
+        .env("GREENROOM_AUDIT_TRUTH_RESULTS", &results));
+    let page = [
+        "run",
+        "--locked",
+        "--quiet",
+        "-p",
+        "bench",
+        "--",
+        "truth",
+        "--command",
+        command,
+    ];
+    let written = run(cargo(page)
+        .arg("--results")
+        .arg(&results)
+        .arg("--root")
+        .arg(root())
+        .arg("--out")
+        .arg(folder));
+    tested.and(written)
 }
 
 /// A minimal toolchain has neither rustfmt nor clippy: they are added where rustup can.

@@ -18,8 +18,10 @@ cargo xtask tidy           the rules that no compiler checks: sizes, words, path
 cargo xtask docs           writes docs/configuration.md and docs/greenroom.schema.json from the program
 cargo xtask man            builds, and writes manual pages and completions to target/man and target/completions
 cargo xtask bench [ARGS]   builds in release mode and measures; ARGS go to the benchmark
-cargo xtask evidence [ARGS] builds in release mode, measures the founding report's claims, and writes docs/evidence (some five minutes)
-cargo xtask audit-truth    holds `greenroom audit` against planted faults, in the long form that figures are quoted from
+cargo xtask evidence [ARGS] builds in release mode, waits for a quiet machine, measures the founding report's claims, and writes docs/evidence
+                           (how long that took: docs/evidence/README.md; --quick --out FOLDER: in short; --busy: on a busy machine too)
+cargo xtask audit-truth    holds `greenroom audit` against planted faults, in the long form that figures are quoted from, and writes
+                           docs/evidence/truth.md (--short: in short, to target/audit-truth)
 cargo xtask help           this text
 ";
 
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
     let mut args = env::args().skip(1);
     let command = args.next().unwrap_or_else(|| "help".to_owned());
     let rest: Vec<String> = args.collect();
-    if !rest.is_empty() && !["bench", "evidence"].contains(&command.as_str()) {
+    if !rest.is_empty() && !["bench", "evidence", "audit-truth"].contains(&command.as_str()) {
         return fail(&format!(
             "`{command}` takes no arguments, found `{}`\n\n{HELP}",
             rest.join(" ")
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         "man" => generated::man(),
         "bench" => ci::bench(&rest),
         "evidence" => ci::evidence(&rest),
-        "audit-truth" => ci::audit_truth(),
+        "audit-truth" => ci::audit_truth(&rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

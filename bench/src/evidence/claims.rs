@@ -1,4 +1,4 @@
-//! The claims of the founding report, quoted. The only place where their words stand.
+//! The claims of the founding report, quoted: every one that it makes. The only place where their words stand.
 
 /// What is claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,11 @@ pub(crate) enum About {
     Reliability,
     Diagrams,
     Production,
+    Resolved,
+    Documentation,
+    GoldenPath,
+    NothingLeft,
+    Example,
 }
 
 /// A claim.
@@ -23,7 +28,7 @@ pub(crate) struct Claim {
     pub(crate) quotes: &'static [&'static str],
 }
 
-pub(crate) const CLAIMS: [Claim; 10] = [
+pub(crate) const CLAIMS: [Claim; 15] = [
     Claim {
         about: About::Variance,
         title: "Variance of the wait",
@@ -71,10 +76,7 @@ pub(crate) const CLAIMS: [Claim; 10] = [
     Claim {
         about: About::Reliability,
         title: "End-to-end reliability",
-        quotes: &[
-            "End-to-end WebSocket connectivity reliable",
-            "this WebSocket startup race condition has been comprehensively fixed",
-        ],
+        quotes: &["End-to-end WebSocket connectivity reliable"],
     },
     Claim {
         about: About::Diagrams,
@@ -87,6 +89,49 @@ pub(crate) const CLAIMS: [Claim; 10] = [
         quotes: &[
             "**Production validated** with fixed interval timing solution",
             "P0 issue affecting $500K+ ARR fully resolved",
+        ],
+    },
+    Claim {
+        about: About::Resolved,
+        title: "The race is gone",
+        quotes: &[
+            "Issue #1171 has been **FULLY RESOLVED** and should be closed immediately.",
+            "Status: FULLY RESOLVED - This WebSocket startup race condition has been comprehensively fixed.",
+            "Problem definitively solved",
+            "Solution implemented and tested",
+        ],
+    },
+    Claim {
+        about: About::Documentation,
+        title: "Documentation with metrics",
+        quotes: &[
+            "Complete Documentation: Thorough fix documentation with before/after metrics",
+            "Complete fix analysis: ISSUE_UNTANGLE_1171_20250116_1115_claude.md",
+        ],
+    },
+    Claim {
+        about: About::GoldenPath,
+        title: "Golden Path",
+        quotes: &["Critical Golden Path infrastructure now stable"],
+    },
+    Claim {
+        about: About::NothingLeft,
+        title: "Nothing is left",
+        quotes: &[
+            "**No remaining work** or blockers",
+            "No further action needed - closing as resolved.",
+            "**Recommendation:** CLOSE IMMEDIATELY",
+            "This issue meets ALL criteria for closure",
+            "Since issue #1171 is completely resolved, no new issues need to be created.",
+        ],
+    },
+    Claim {
+        about: About::Example,
+        title: "A model",
+        quotes: &[
+            "**Excellent documentation** complete",
+            "The existing documentation serves as a reference for any future similar issues.",
+            "This issue represents a model example of proper issue resolution with clear problem identification, effective solution, comprehensive testing, and excellent documentation.",
         ],
     },
 ];

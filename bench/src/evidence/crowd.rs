@@ -6,17 +6,19 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use greenroom_audit::clock;
 use serde_json::Value;
 
 use super::data::{Crowd, Registry, Sides};
+use super::parts::Note;
 use super::rounded;
 use crate::frames::{client_frame, is_101, request, server_frame};
 use crate::process::{Process, Stream};
 use crate::rivals::Files;
-use crate::site::{PATIENCE, address, greenroom_with};
+use crate::site::{PATIENCE, address, greenroom_command};
 use crate::stub::{read_head, sleep_until};
 use crate::{Failure, admin};
 
@@ -53,15 +55,18 @@ struct Client {
 }
 
 /// The same scene with both.
-pub(crate) fn both(program: &Path, scene: Scene) -> Result<Sides<Crowd>, Failure> {
+pub(crate) fn both(program: &Path, scene: Scene, note: &mut Note) -> Result<Sides<Crowd>, Failure> {
     Ok(Sides {
-        reference: alone(scene)?,
-        greenroom: behind(program, scene)?.0,
+        reference: alone(scene, note)?,
+        greenroom: behind(program, scene, note)?.0,
     })
 }
 
-pub(crate) fn alone(scene: Scene) -> Result<Crowd, Failure> {
-    let mut server = Process::part(&words(scene))?;
+pub(crate) fn alone(scene: Scene, note: &mut Note) -> Result<Crowd, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(words(scene));
+    note.runs(&command);
+    let mut server = Process::start("the reference", command)?;
     let listening = server.event(Stream::Out, "listening", PATIENCE)?;
     let clients = come(scene, address(&listening)?, || Ok(()))?;
     let report = report(scene, &mut server)?;
@@ -69,13 +74,15 @@ pub(crate) fn alone(scene: Scene) -> Result<Crowd, Failure> {
 }
 
 /// Behind greenroom, with what its registry had of them meanwhile.
-pub(crate) fn behind(program: &Path, scene: Scene) -> Result<(Crowd, Registry), Failure> {
+pub(crate) fn behind(program: &Path, scene: Scene, note: &mut Note) -> Result<(Crowd, Registry), Failure> {
     let files = Files::new(&format!("evidence-{}", scene.clients))?;
     let socket = files.path("admin");
     let mut settings = vec![("ADMIN__SOCKET", socket.display().to_string())];
     let timeout = scene.hold_timeout.map(|millis| format!("{millis}ms"));
     settings.extend(timeout.map(|timeout| ("ROUTE__0__HOLD_TIMEOUT", timeout)));
-    let mut greenroom = greenroom_with(program, "notify", &words(scene), &settings)?;
+    let command = greenroom_command(program, "notify", &words(scene), &settings)?;
+    note.runs(&command);
+    let mut greenroom = Process::start("greenroom", command)?;
     let listening = greenroom.event(Stream::Err, "listening", PATIENCE)?;
     greenroom.event(Stream::Out, "listening", PATIENCE)?;
     let mut held = 0;
@@ -205,6 +212,7 @@ fn counted(scene: Scene, budget: u64, clients: &[Client], report: &Value) -> Cro
     let those = |what: fn(&&Client) -> bool| clients.iter().filter(what).count() as u64;
     let mut crowd = Crowd {
         clients: scene.clients as u64,
+        over_ms: scene.over as f64,
         budget_ms: budget as f64,
         retry_after: those(|client| client.retry_after && client.status != Some(101)),
         answered: those(|client| client.answered),

@@ -7,16 +7,20 @@ use std::collections::BTreeMap;
 use greenroom_audit::audit::report::Machine;
 use serde::{Deserialize, Serialize};
 
+use super::origin::{Program, Revision};
+
 /// The version of this form.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Evidence {
     pub(crate) schema: u32,
     /// A short run, which only shows that everything works.
     pub(crate) quick: bool,
-    /// The measuring program was built in release mode.
-    pub(crate) release: bool,
+    pub(crate) revision: Revision,
+    /// The command that built the programs, where one did it for this run.
+    pub(crate) built: Option<String>,
+    pub(crate) programs: Vec<Program>,
     /// Of greenroom.
     pub(crate) version: String,
     pub(crate) seed: u64,
@@ -24,6 +28,9 @@ pub(crate) struct Evidence {
     /// Where and when; its load is that of the beginning.
     pub(crate) machine: Machine,
     pub(crate) load_after: String,
+    /// Measured although others used so much of the processors before it began, in percent.
+    pub(crate) began_busy: Option<f64>,
+    pub(crate) parts: Vec<Part>,
     pub(crate) waits: Vec<Wait>,
     pub(crate) script: Vec<Script>,
     pub(crate) log_lines: Vec<Budget>,
@@ -35,8 +42,74 @@ pub(crate) struct Evidence {
     pub(crate) away: Sides<Crowd>,
     pub(crate) registry: Registry,
     pub(crate) audit: Sides<Audited>,
-    /// Tests of this repository, by what they are about.
-    pub(crate) tests: BTreeMap<String, u64>,
+    pub(crate) tests: Vec<Tested>,
+}
+
+/// What is measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    Waits,
+    Script,
+    Gate,
+    Queue,
+    Away,
+    Audit,
+    Tests,
+}
+
+impl What {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Waits => "waits for random ready times",
+            Self::Script => "waits as the report measured them",
+            Self::Gate => "clients all through a start",
+            Self::Queue => "clients at once",
+            Self::Away => "a server that never is ready",
+            Self::Audit => "the audit",
+            Self::Tests => "tests of the phases",
+        }
+    }
+}
+
+/// How a part was measured, and what the machine did beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) what: What,
+    /// What was started for it, with its environment.
+    pub(crate) commands: Vec<String>,
+    pub(crate) took_s: f64,
+    /// Load average of a minute, before and after.
+    pub(crate) load: String,
+    pub(crate) load_after: String,
+    /// What others used of all processors meanwhile.
+    pub(crate) others_percent: f64,
+    /// How often the machine stood still for 20 ms or longer while something was measured, and the longest of these.
+    pub(crate) stalls: u64,
+    pub(crate) longest_stall_ms: f64,
+    pub(crate) tries: u32,
+}
+
+/// A test of this repository that was run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Tested {
+    /// Of a start.
+    pub(crate) phase: String,
+    /// The crate or file that it is in, and its name.
+    pub(crate) place: String,
+    pub(crate) test: String,
+    pub(crate) ended: Ended,
+    pub(crate) took_s: f64,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ended {
+    Passed,
+    Failed,
+    /// There is no test of that name.
+    NotFound,
 }
 
 /// The same of both.
@@ -99,6 +172,8 @@ pub(crate) struct Budget {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Crowd {
     pub(crate) clients: u64,
+    /// They came evenly over so many milliseconds.
+    pub(crate) over_ms: f64,
     /// The longest wait that the server, or greenroom, was set to.
     pub(crate) budget_ms: f64,
     /// Answers to the handshake, by status; `none` where there was none.
@@ -159,6 +234,10 @@ impl Audited {
 }
 
 impl Evidence {
+    pub(crate) fn part(&self, what: What) -> Option<&Part> {
+        self.parts.iter().find(|part| part.what == what)
+    }
+
     pub(crate) fn wait(&self, way: Way) -> Option<&Wait> {
         self.waits.iter().find(|wait| wait.way == way)
     }

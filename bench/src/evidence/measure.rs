@@ -1,7 +1,6 @@
-//! Runs all that is measured for the pages, one after another: some four minutes, or one when it is quick.
+//! Runs all that is measured for the page, one part after another.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,13 +8,17 @@ use greenroom_audit::audit::edges::Zone;
 use greenroom_audit::audit::judge::Outcome;
 use greenroom_audit::audit::report::{Machine, Report, Said};
 use greenroom_audit::audit::side::Side;
+use greenroom_audit::clock;
 
 use super::crowd::{self, Scene};
-use super::data::{Audited, Budget, Evidence, SCHEMA, Script, Sides, Wait, Way};
+use super::data::{Audited, Budget, Crowd, Evidence, Registry, SCHEMA, Script, Sides, Wait, Way, What};
+use super::origin::{self, Revision};
+use super::parts::{Note, Watch};
+use super::suite::Suite;
 use super::{Arguments, rounded};
 use crate::Failure;
 use crate::polls::{self, Poll};
-use crate::waits::{self, Measured, Quantiles};
+use crate::waits::{self, Quantiles};
 
 /// Random ready times of each way to wait.
 const TIMES: u16 = 100;
@@ -30,6 +33,10 @@ const BUDGET: [f64; 3] = [6.0, 1.05, 1.1];
 const SHARES: [f64; 2] = [30.0, 40.0];
 /// The budget of its wait in the settings without a floor, in milliseconds.
 const WAIT: u64 = 890;
+/// From its start to the begin of its last phase, and to the end of that, in milliseconds; and an hour, for one that never is ready.
+const SERVICES: u64 = 1_500;
+const READY: u64 = 3_000;
+const NEVER: u64 = 3_600_000;
 
 /// The four versions: two of them are the same algorithm.
 const VERSIONS: [(Way, Poll); 4] = [
@@ -39,77 +46,31 @@ const VERSIONS: [(Way, Poll); 4] = [
     (Way::D, Poll::Fixed),
 ];
 
-/// What a test is about, and the files of this repository that hold those tests.
-const TESTS: [(&str, &[&str]); 6] = [
-    (
-        "clients that come too early",
-        &[
-            "crates/greenroom-cli/tests/start_race.rs",
-            "crates/greenroom-cli/tests/clients.rs",
-        ],
-    ),
-    ("starts that fail", &["crates/greenroom-cli/tests/start_fails.rs"]),
-    (
-        "when a server is ready",
-        &[
-            "crates/greenroom-cli/tests/readiness.rs",
-            "crates/greenroom-cli/tests/trial.rs",
-        ],
-    ),
-    (
-        "handlers that are attached late",
-        &["crates/greenroom-cli/tests/handler_ready.rs"],
-    ),
-    ("restarts", &["crates/greenroom-cli/tests/restart.rs"]),
-    (
-        "the end",
-        &[
-            "crates/greenroom-cli/tests/stopping.rs",
-            "crates/greenroom-cli/tests/draining.rs",
-        ],
-    ),
-];
-
 /// Everything.
-pub(crate) fn all(arguments: &Arguments) -> Result<Evidence, Failure> {
+pub(crate) fn all(arguments: &Arguments, began_busy: Option<f64>, suite: &Suite) -> Result<Evidence, Failure> {
     let (began, machine) = (Instant::now(), Machine::here());
-    let program = &arguments.greenroom;
-    say("waits, of the reference and of greenroom");
-    let waits = waits(arguments)?;
-    say("the report's own measurement");
-    let script = script(arguments.quick)?;
-    say("clients during a start");
-    let clients = if arguments.quick { 12 } else { 60 };
-    let scene = Scene {
-        budget: WAIT,
-        services: 1_500,
-        ready: 3_000,
-        over: 3_200,
-        clients,
-        hold_timeout: None,
-    };
-    let gate = crowd::both(program, scene)?;
-    let crowd = Scene { over: 0, ..scene };
-    let (held, registry) = crowd::behind(program, crowd)?;
-    let queue = Sides {
-        reference: crowd::alone(crowd)?,
-        greenroom: held,
-    };
-    let never = Scene {
-        services: 3_600_000,
-        ready: 3_600_000,
-        hold_timeout: Some(WAIT),
-        ..crowd
-    };
-    let away = crowd::both(program, never)?;
-    say("`greenroom audit --compare` of the reference");
-    let (version, audit) = audit(arguments)?;
+    let revision = Revision::of(&arguments.root);
+    let mut watch = Watch::start()?;
+    let waits = watch.part(What::Waits, |note| waits(arguments, note))?;
+    let script = watch.part(What::Script, |_| script(arguments.quick))?;
+    let Scenes {
+        gate,
+        queue,
+        away,
+        registry,
+    } = scenes(arguments, &mut watch)?;
+    let (version, audit) = watch.part(What::Audit, |note| audit(arguments, note))?;
+    let tests = watch.part(What::Tests, |note| suite.run(note))?;
     Ok(Evidence {
         schema: SCHEMA,
         quick: arguments.quick,
-        release: !cfg!(debug_assertions),
+        revision,
+        built: arguments.built.clone(),
+        programs: origin::programs(&arguments.greenroom)?,
         version,
         seed: arguments.seed,
+        began_busy: began_busy.map(rounded),
+        parts: watch.into_parts(),
         waits,
         script,
         log_lines: SHARES.map(budget).to_vec(),
@@ -118,15 +79,51 @@ pub(crate) fn all(arguments: &Arguments) -> Result<Evidence, Failure> {
         away,
         registry,
         audit,
-        tests: tests(&arguments.root)?,
+        tests,
         load_after: Machine::here().load,
         machine,
         took_s: rounded(began.elapsed().as_secs_f64()),
     })
 }
 
-fn say(what: &str) {
-    eprintln!("evidence: {what}");
+/// Clients of the reference and of greenroom.
+struct Scenes {
+    gate: Sides<Crowd>,
+    queue: Sides<Crowd>,
+    away: Sides<Crowd>,
+    registry: Registry,
+}
+
+fn scenes(arguments: &Arguments, watch: &mut Watch) -> Result<Scenes, Failure> {
+    let program = &arguments.greenroom;
+    let scene = Scene {
+        budget: WAIT,
+        services: SERVICES,
+        ready: READY,
+        over: 3_200,
+        clients: if arguments.quick { 12 } else { 60 },
+        hold_timeout: None,
+    };
+    let gate = watch.part(What::Gate, |note| crowd::both(program, scene, note))?;
+    let at_once = Scene { over: 0, ..scene };
+    let (queue, registry) = watch.part(What::Queue, |note| {
+        let reference = crowd::alone(at_once, note)?;
+        let (greenroom, registry) = crowd::behind(program, at_once, note)?;
+        Ok((Sides { reference, greenroom }, registry))
+    })?;
+    let never = Scene {
+        services: NEVER,
+        ready: NEVER,
+        hold_timeout: Some(WAIT),
+        ..at_once
+    };
+    let away = watch.part(What::Away, |note| crowd::both(program, never, note))?;
+    Ok(Scenes {
+        gate,
+        queue,
+        away,
+        registry,
+    })
 }
 
 fn budget(share_percent: f64) -> Budget {
@@ -136,22 +133,29 @@ fn budget(share_percent: f64) -> Budget {
     }
 }
 
-fn waits(arguments: &Arguments) -> Result<Vec<Wait>, Failure> {
+fn waits(arguments: &Arguments, note: &mut Note) -> Result<Vec<Wait>, Failure> {
     let mut times = waits::ready_times(arguments.seed, if arguments.quick { 8 } else { TIMES });
     if arguments.quick {
         times.iter_mut().for_each(|time| *time /= 4);
     }
     let mut all = Vec::new();
     for (way, poll) in VERSIONS {
+        let began = clock::now();
         let waited = polls::run(poll, &times)?;
+        note.measured(began, clock::now());
         all.push(wait(way, waited.delays, waited.late));
     }
     for (way, ready, by) in [
         (Way::GreenroomHttp, "http:/ready", "http"),
         (Way::GreenroomPushed, "notify", "notify"),
     ] {
-        let Measured { delays, late, .. } = waits::held(&arguments.greenroom, ready, by, &times, AT_ONCE)?;
-        all.push(wait(way, delays, late));
+        let program = &arguments.greenroom;
+        note.runs(&waits::command(program, ready, by)?);
+        let measured = waits::held(program, ready, by, &times, AT_ONCE)?;
+        for (from, to) in measured.windows {
+            note.measured(from, to);
+        }
+        all.push(wait(way, measured.delays, measured.late));
     }
     Ok(all)
 }
@@ -196,35 +200,22 @@ fn script(quick: bool) -> Result<Vec<Script>, Failure> {
 }
 
 /// The reference, and the same behind greenroom that is told when it is ready; by the program that users have.
-fn audit(arguments: &Arguments) -> Result<(String, Sides<Audited>), Failure> {
-    let (runs, clients) = if arguments.quick { ("1", "20") } else { ("4", "60") };
-    let reference = std::env::current_exe()?;
+fn audit(arguments: &Arguments, note: &mut Note) -> Result<(String, Sides<Audited>), Failure> {
+    let (runs, clients) = if arguments.quick { (1, 20) } else { (4, 60) };
     let mut command = Command::new(&arguments.greenroom);
     command.env("GREENROOM__BACKEND__APP__READY", "notify");
-    command.args([
-        "audit",
-        "--compare",
-        "--format",
-        "json",
-        "--runs",
-        runs,
-        "--clients",
-        clients,
-    ]);
+    command.args(["audit", "--compare", "--format", "json"]);
+    for (name, value) in [("runs", runs), ("clients", clients), ("seed", arguments.seed)] {
+        command.args([format!("--{name}"), value.to_string()]);
+    }
     command
-        .args(["--seed", &arguments.seed.to_string(), "--"])
-        .arg(reference);
-    let (wait, services, ready) = (WAIT.to_string(), "1500", "3000");
-    command.args([
-        "reference",
-        "--forever",
-        "--budget",
-        &wait,
-        "--services",
-        services,
-        "--ready",
-        ready,
-    ]);
+        .arg("--")
+        .arg(std::env::current_exe()?)
+        .args(["reference", "--forever"]);
+    for (name, value) in [("budget", WAIT), ("services", SERVICES), ("ready", READY)] {
+        command.args([format!("--{name}"), value.to_string()]);
+    }
+    note.runs(&command);
     let output = command.output()?;
     let report: Report = serde_json::from_slice(&output.stdout).map_err(|error| {
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -264,19 +255,4 @@ fn audited(side: &Side, findings: &[Said]) -> Audited {
         }
     }
     audited
-}
-
-/// Tests in these files, by their attribute.
-fn tests(root: &Path) -> Result<BTreeMap<String, u64>, Failure> {
-    let count = |file: &&str| {
-        let path: PathBuf = root.join(file);
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {file}: {error}"))?;
-        let is_test = |line: &&str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-        Ok::<u64, Failure>(text.lines().map(str::trim_start).filter(is_test).count() as u64)
-    };
-    let topic = |(about, files): &(&str, &[&str])| {
-        let counts: Result<Vec<u64>, Failure> = files.iter().map(count).collect();
-        Ok(((*about).to_owned(), counts?.iter().sum()))
-    };
-    TESTS.iter().map(topic).collect()
 }

@@ -1,25 +1,28 @@
 //! The page of `docs/evidence/`, from what was measured. Pure: the same evidence gives the same text.
 //!
-//! Every figure and date in it comes from the [`Evidence`]; words are here, quotes in `claims`, verdicts in `verdict`.
+//! Every figure and date in it comes from the [`Evidence`]; words are here and in `sections`, quotes in `claims`, verdicts in `verdict`.
 
 use std::fmt::Write as _;
 
-use super::claims::{About, CLAIMS, Claim};
-use super::data::{Audited, Crowd, Evidence, Way};
-use super::diagrams;
-use super::verdict::{SCRIPT_LIMIT, Verdict, judge};
+use super::claims::{CLAIMS, Claim};
+use super::data::{Crowd, Evidence, Part};
+use super::parts::QUIET;
+use super::sections;
+use super::verdict::{STALL, STALL_OF_WAITS, Verdict, disturbed, is_disturbed, judge};
 
 /// The page, which is also the index of the folder.
 pub(crate) fn page(evidence: &Evidence) -> String {
     let mut text = String::from(
         "# Evidence\n\nWhat the founding report claims, what we measured of it, and whether it holds. Written by `cargo xtask evidence` from\n\
          [evidence.json](evidence.json); nothing here is typed by hand, and a test fails when this page is not what the program makes of that file.\n\
-         What servers of others do: [field.md](field.md).\n\n",
+         How the audit itself stands against planted faults: [truth.md](truth.md). What servers of others do: [field.md](field.md), and what we think of\n\
+         that: [field-notes.md](field-notes.md).\n\n",
     );
     if evidence.quick {
         text.push_str("**A quick run: it shows that everything works, and its figures mean nothing.**\n\n");
     }
     run(&mut text, evidence);
+    parts(&mut text, evidence);
     index(&mut text, evidence);
     for (number, claim) in (1..).zip(&CLAIMS) {
         section(&mut text, number, claim, evidence);
@@ -27,17 +30,74 @@ pub(crate) fn page(evidence: &Evidence) -> String {
     text
 }
 
+/// The whole in a line, for whoever started it.
+pub(crate) fn summary(evidence: &Evidence) -> String {
+    let verdicts = CLAIMS.iter().map(|claim| judge(claim.about, evidence));
+    let [mut reference, mut greenroom] = [[0_usize; 4]; 2];
+    for both in verdicts {
+        for (count, verdict) in [&mut reference, &mut greenroom].into_iter().zip(both) {
+            count[verdict.rank()] += 1;
+        }
+    }
+    let told = |[holds, in_part, not, cannot]: [usize; 4]| {
+        format!("{holds} hold, {in_part} in part, {not} do not, {cannot} cannot be measured")
+    };
+    let touched: Vec<&str> = evidence
+        .parts
+        .iter()
+        .filter(|part| is_disturbed(part))
+        .map(|part| part.what.name())
+        .collect();
+    let machine = if touched.is_empty() {
+        "the machine was quiet".to_owned()
+    } else {
+        format!("DISTURBED: {}; measure again where it is quieter", touched.join(", "))
+    };
+    format!(
+        "of {} claims, of the reference {}, of greenroom {}; {:.0} s; {machine}",
+        CLAIMS.len(),
+        told(reference),
+        told(greenroom),
+        evidence.took_s
+    )
+}
+
 fn run(text: &mut String, evidence: &Evidence) {
     let machine = &evidence.machine;
-    let built = if evidence.release { "release" } else { "debug" };
+    let program = if evidence.built.is_some() {
+        "cargo xtask"
+    } else {
+        "bench"
+    };
     let quick = if evidence.quick { " --quick" } else { "" };
+    let busy = if evidence.began_busy.is_some() { " --busy" } else { "" };
     text.push_str("| | |\n|---|---|\n");
-    for (name, value) in [
+    let mut rows = vec![
         (
             "command",
-            format!("`cargo xtask evidence{quick} --seed {}`", evidence.seed),
+            format!("`{program} evidence{quick}{busy} --seed {}`", evidence.seed),
         ),
         ("date", machine.date.clone()),
+        ("revision", evidence.revision.told()),
+        (
+            "built by",
+            evidence
+                .built
+                .as_ref()
+                .map_or_else(|| "not for this run".to_owned(), |built| format!("`{built}`")),
+        ),
+    ];
+    for program in &evidence.programs {
+        let name = if program.name == "greenroom" {
+            format!("`greenroom` {}", evidence.version)
+        } else {
+            format!("`{}`, which measures", program.name)
+        };
+        let sha1 = program.sha1.as_ref().map(|sha1| format!(", SHA-1 {sha1}"));
+        let sha1 = sha1.unwrap_or_default();
+        rows.push(("program", format!("{name}: profile {}{sha1}", program.profile)));
+    }
+    rows.extend([
         (
             "machine",
             format!("{} × {}, {}", machine.processors, machine.processor, machine.kernel),
@@ -47,22 +107,59 @@ fn run(text: &mut String, evidence: &Evidence) {
             format!("{} at the beginning, {} at the end", machine.load, evidence.load_after),
         ),
         ("took", format!("{:.0} s", evidence.took_s)),
-        ("greenroom", evidence.version.clone()),
-        ("the measuring program", format!("a {built} build")),
-    ] {
+    ]);
+    for (name, value) in rows {
         let _ = writeln!(text, "| {name} | {value} |");
     }
     text.push_str(
         "\nThe *reference* is our own re-implementation of the service that the report is about, by what was measured of the original: the waits of its four\n\
          versions, A to D in the order of their making (`bench/src/polls.rs`; the report is about C and D), and its gate and queue (`bench/src/evidence/reference.rs`). Where the original could\n\
-         not be measured, it is kind. The machine was not idle, so ratios and spreads say more than single times.\n\n",
+         not be measured, it is kind. `greenroom` and `bench` in the commands below are the programs above, both in one folder of `target`; files are shown without their folders.\n\n",
     );
+}
+
+/// How it was measured, and whether the machine let it be.
+fn parts(text: &mut String, evidence: &Evidence) {
+    text.push_str(
+        "| part | took | load, before and after | others, of all processors | stalls | longest | tries | |\n|---|---:|---|---:|---:|---:|---:|---|\n",
+    );
+    for part in &evidence.parts {
+        let _ = writeln!(
+            text,
+            "| {} | {:.0} s | {}, {} | {:.1} % | {} | {} | {} | {} |",
+            part.what.name(),
+            part.took_s,
+            part.load,
+            part.load_after,
+            part.others_percent,
+            part.stalls,
+            ms(part.longest_stall_ms),
+            part.tries,
+            if is_disturbed(part) { "**disturbed**" } else { "" }
+        );
+    }
+    let _ = write!(
+        text,
+        "\n*Others* is the CPU time that neither the measuring program used nor what it started; stalls are counted from 20 ms on, while something was measured. *Disturbed* is a part in which\n\
+         others used {QUIET:.0} % or more, or the machine stood still for {STALL_OF_WAITS:.0} ms (waits) or {STALL:.0} ms (all else); every verdict that rests on such a part says so.\n\n"
+    );
+    if let Some(others) = evidence.began_busy {
+        let _ = writeln!(
+            text,
+            "**It was begun although others used {others:.0} % of the processors.**\n"
+        );
+    }
 }
 
 fn index(text: &mut String, evidence: &Evidence) {
     text.push_str("| | claim | of the reference | of greenroom |\n|---:|---|---|---|\n");
     for (number, claim) in (1..).zip(&CLAIMS) {
-        let [reference, greenroom] = judge(claim.about, evidence).map(Verdict::name);
+        let is_touched = !disturbed(claim.about, evidence).is_empty();
+        let [reference, greenroom] = judge(claim.about, evidence).map(|verdict| match verdict {
+            Verdict::CannotBeMeasured(_) => verdict.name().to_owned(),
+            _ if is_touched => format!("{}, **disturbed**", verdict.name()),
+            _ => verdict.name().to_owned(),
+        });
         let _ = writeln!(text, "| {number} | {} | {reference} | {greenroom} |", claim.title);
     }
     text.push('\n');
@@ -73,23 +170,12 @@ fn section(text: &mut String, number: usize, claim: &Claim, evidence: &Evidence)
     for quote in claim.quotes {
         let _ = writeln!(text, "> {quote}\n");
     }
-    let body = match claim.about {
-        About::Variance => variance(evidence),
-        About::Interval => interval(evidence),
-        About::Queueing => queueing(evidence),
-        About::Degradation => degradation(evidence),
-        About::OneManager => one_manager(evidence),
-        About::NoFallback => no_fallback(evidence),
-        About::Tests => tests(evidence),
-        About::Reliability => reliability(evidence),
-        About::Diagrams => drawn(evidence),
-        About::Production => String::new(),
-    };
-    text.push_str(&body);
+    text.push_str(&sections::body(claim.about, evidence));
+    let touched = disturbed(claim.about, evidence);
     for (who, verdict) in ["reference", "greenroom"].into_iter().zip(judge(claim.about, evidence)) {
         let why = match verdict {
-            Verdict::CannotBeTested(why) => format!(": {why}"),
-            Verdict::Holds | Verdict::InPart | Verdict::DoesNotHold => String::new(),
+            Verdict::CannotBeMeasured(why) => format!(", because {why}"),
+            Verdict::Holds | Verdict::InPart | Verdict::DoesNotHold => disturbance(&touched),
         };
         let _ = writeln!(
             text,
@@ -101,219 +187,16 @@ fn section(text: &mut String, number: usize, claim: &Claim, evidence: &Evidence)
     text.push('\n');
 }
 
-const fn named(way: Way) -> &'static str {
-    match way {
-        Way::A => "reference A: 0.1 s",
-        Way::B => "reference B: 0.05 to 1 s",
-        Way::C => "reference C: 0.05 to 2 s (*before*)",
-        Way::D => "reference D: 0.1 s (*after*)",
-        Way::GreenroomHttp => "greenroom, asks each 100 ms",
-        Way::GreenroomPushed => "greenroom, told (READY=1)",
+/// What a verdict of disturbed parts says of that.
+fn disturbance(touched: &[&Part]) -> String {
+    if touched.is_empty() {
+        return String::new();
     }
-}
-
-fn variance(evidence: &Evidence) -> String {
-    let mut text = String::new();
-    let times = evidence.waits.first().map_or(0, |wait| wait.times);
-    let _ = writeln!(
-        text,
-        "From *ready* to *released*, for the same {times} random ready times:\n\n\
-         | | min | p50 | p99 | max | max − min | machine late, at most |\n|---|---:|---:|---:|---:|---:|---:|"
-    );
-    for wait in &evidence.waits {
-        let [min, p50, p99, max, spread, late] =
-            [wait.min, wait.p50, wait.p99, wait.max, wait.spread(), wait.late_max].map(ms);
-        let _ = writeln!(
-            text,
-            "| {} | {min} | {p50} | {p99} | {max} | {spread} | {late} |",
-            named(wait.way)
-        );
-    }
-    text.push_str("\nThe report's own measurement, a few waits one after another where ready comes always at the same moment, of all four versions:\n\n| | runs | ready at | mean | max − min |\n|---|---:|---:|---:|---:|\n");
-    for script in &evidence.script {
-        let [at, mean, spread] = [script.ready_at, script.mean, script.spread].map(ms);
-        let _ = writeln!(
-            text,
-            "| {} | {} | {at} | {mean} | {spread} |",
-            named(script.way),
-            script.runs
-        );
-    }
-    let of = |way| evidence.wait(way).map(super::data::Wait::spread);
-    if let (Some(a), Some(c), Some(d), Some(pushed)) = (of(Way::A), of(Way::C), of(Way::D), of(Way::GreenroomPushed)) {
-        let _ = writeln!(
-            text,
-            "\nC to D is {} → {}, {} less; A, which came before both, has {}. greenroom that is told has {}, {} less than C.",
-            ms(c),
-            ms(d),
-            percent_less(c, d),
-            ms(a),
-            ms(pushed),
-            percent_less(c, pushed),
-        );
-    }
-    let lines = evidence.log_lines.iter();
-    let lines: Vec<String> = lines
-        .map(|line| {
-            format!(
-                "{:.3} s where the phase gets {:.0} % of it",
-                line.seconds, line.share_percent
-            )
-        })
-        .collect();
-    let _ = writeln!(
-        text,
-        "The 2.8 s of the claim are no spread: the reference's formula for the longest wait gives {}, whatever a start does.\n",
-        lines.join(", ")
-    );
-    text
-}
-
-fn interval(evidence: &Evidence) -> String {
-    let mut text = String::new();
-    if let (Some(fixed), Some(asks)) = (evidence.wait(Way::D), evidence.wait(Way::GreenroomHttp)) {
-        let _ = writeln!(
-            text,
-            "The interval is fixed: D releases {} at the median and {} at the 99th percentile after ready, greenroom that asks each 100 ms {} and {}.\n\
-             Whether the race is gone, clients that come all through a start tell, whose last phase takes a while:\n",
-            ms(fixed.p50),
-            ms(fixed.p99),
-            ms(asks.p50),
-            ms(asks.p99)
-        );
-    }
-    text.push_str(&crowds(&evidence.gate.reference, &evidence.gate.greenroom));
-    text.push_str("The gate of the reference waits for the beginning of that phase, which no interval mends.\n\n");
-    text
-}
-
-fn queueing(evidence: &Evidence) -> String {
+    let names: Vec<&str> = touched.iter().map(|part| part.what.name()).collect();
     format!(
-        "All clients come at once, early in the start:\n\n{}",
-        crowds(&evidence.queue.reference, &evidence.queue.greenroom)
+        " – **measured while the machine was disturbed** ({}): it may be otherwise where it is quiet",
+        names.join("; ")
     )
-}
-
-fn degradation(evidence: &Evidence) -> String {
-    format!(
-        "The server never becomes ready. What clients hear who have waited for so long as the reference, or the route, has it:\n\n{}",
-        crowds(&evidence.away.reference, &evidence.away.greenroom)
-    )
-}
-
-fn one_manager(evidence: &Evidence) -> String {
-    let registry = &evidence.registry;
-    format!(
-        "{} clients, of whom greenroom's registry lists {} while they wait and {} when they are in, the server has seen {}, and {} are listed when all have gone.\n\n",
-        registry.clients, registry.held, registry.relayed, registry.at_the_server, registry.afterwards
-    )
-}
-
-fn no_fallback(evidence: &Evidence) -> String {
-    let [reference, greenroom] = [&evidence.gate.reference, &evidence.gate.greenroom];
-    format!(
-        "A way past the gate would show as clients whom the server gets before it is ready: {} of {} behind greenroom. (With the reference {} of {}, by its gate itself; the way past it \
-         that its source has is not in our re-implementation.)\n\n",
-        greenroom.early, greenroom.clients, reference.early, reference.clients
-    )
-}
-
-fn tests(evidence: &Evidence) -> String {
-    let mut text = String::new();
-    if let (Some(script), Some(wait)) = (evidence.scripted(Way::C), evidence.wait(Way::C)) {
-        let _ = writeln!(
-            text,
-            "The report's test of the spread has a limit of {}. C, whose spread is {}, scores {}.\n",
-            ms(SCRIPT_LIMIT),
-            ms(wait.spread()),
-            ms(script.spread)
-        );
-    }
-    text.push_str("Tests of greenroom against its own program, each with a real server, by what they are about:\n\n| about | tests |\n|---|---:|\n");
-    for (about, count) in &evidence.tests {
-        let _ = writeln!(text, "| {about} | {count} |");
-    }
-    let said = |side: &Audited| match side.findings.as_slice() {
-        [] => "nothing".to_owned(),
-        findings => findings
-            .iter()
-            .map(|code| format!("`{code}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
-    };
-    let _ = writeln!(
-        text,
-        "\n`greenroom audit` of the reference finds {}, of the same server behind greenroom {}.\n",
-        said(&evidence.audit.reference),
-        said(&evidence.audit.greenroom)
-    );
-    text
-}
-
-fn reliability(evidence: &Evidence) -> String {
-    let mut text = String::from(
-        "`greenroom audit --compare` of the reference: clients at swept and random offsets, whom a listener took.\n\n\
-         | | starts | clients | answered | otherwise | unknown |\n|---|---:|---:|---:|---|---:|\n",
-    );
-    for (name, side) in [
-        ("by itself", &evidence.audit.reference),
-        ("behind greenroom", &evidence.audit.greenroom),
-    ] {
-        let others = side
-            .outcomes
-            .iter()
-            .filter(|(name, _)| !["answered", "late", "unknown"].contains(&name.as_str()));
-        let others: Vec<String> = others.map(|(name, count)| format!("{name}: {count}")).collect();
-        let _ = writeln!(
-            text,
-            "| {name} | {} | {} | {} | {} | {} |",
-            side.starts,
-            side.known() + side.unknown,
-            side.answered,
-            if others.is_empty() {
-                "–".to_owned()
-            } else {
-                others.join(", ")
-            },
-            side.unknown
-        );
-    }
-    text.push('\n');
-    text
-}
-
-fn drawn(evidence: &Evidence) -> String {
-    let mut text = String::new();
-    for diagram in diagrams::all(evidence) {
-        let _ = writeln!(text, "{}:\n\n```mermaid\n{}```\n", diagram.title, diagram.text);
-    }
-    text
-}
-
-/// What became of the same clients with both.
-fn crowds(reference: &Crowd, greenroom: &Crowd) -> String {
-    let mut text = String::from("| | reference | greenroom |\n|---|---:|---:|\n");
-    let mut row = |name: &str, of: &dyn Fn(&Crowd) -> String| {
-        let _ = writeln!(text, "| {name} | {} | {} |", of(reference), of(greenroom));
-    };
-    row("clients", &|crowd| crowd.clients.to_string());
-    row("may wait for", &|crowd| ms(crowd.budget_ms));
-    row("answers to the handshake", &statuses);
-    row("… of refusals with Retry-After", &|crowd| {
-        crowd.retry_after.to_string()
-    });
-    row("messages answered", &|crowd| crowd.answered.to_string());
-    row("let in before it was ready", &|crowd| match crowd.early {
-        0 => "0".to_owned(),
-        early => format!("{early}, by up to {}", ms(crowd.early_ms)),
-    });
-    row("in the server's own queue, alive at the end", &|crowd| {
-        format!("{}, {}", crowd.queued, crowd.alive)
-    });
-    row("overtaken", &|crowd| crowd.inversions.to_string());
-    row("longest time to an answer", &|crowd| ms(crowd.answer_ms));
-    text.push('\n');
-    text
 }
 
 /// `57 × 500, 3 × 101`.
@@ -337,13 +220,14 @@ pub(crate) fn ms(millis: f64) -> String {
 }
 
 /// By how much the second is less, such as `95.0 %`.
-fn percent_less(before: f64, after: f64) -> String {
+pub(crate) fn percent_less(before: f64, after: f64) -> String {
     format!("{:.2} %", (1.0 - after / before) * 100.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::claims::About;
     use crate::evidence::committed;
 
     #[test]
@@ -367,7 +251,7 @@ mod tests {
         assert!(other.contains("7777") && other.contains("a date of its own"));
         assert_eq!(judge(About::NoFallback, &evidence)[1], Verdict::DoesNotHold);
         assert!(
-            other.contains("| 6 | No legacy fallback | cannot be tested here | does not hold |"),
+            other.contains("| 6 | No legacy fallback | cannot be measured | does not hold"),
             "{other}"
         );
     }
@@ -384,6 +268,51 @@ mod tests {
         }
         assert_eq!(page.matches("\n- Of reference algorithm: **").count(), CLAIMS.len());
         assert_eq!(page.matches("\n- Of greenroom: **").count(), CLAIMS.len());
-        assert!(!page.contains("cannot be tested here**."));
+        assert!(page.contains("cannot be measured**, because ") && !page.contains("cannot be measured**."));
+    }
+
+    #[test]
+    fn a_disturbed_run_says_so_in_its_table_in_each_verdict_that_it_touches_and_in_its_last_line() {
+        let mut evidence = committed();
+        for part in &mut evidence.parts {
+            (part.others_percent, part.longest_stall_ms) = (0.0, 0.0);
+        }
+        let quiet = page(&evidence);
+        assert!(
+            !quiet.contains("**disturbed**") && !quiet.contains("was disturbed**"),
+            "{quiet}"
+        );
+        assert!(
+            summary(&evidence).ends_with("the machine was quiet"),
+            "{}",
+            summary(&evidence)
+        );
+        evidence.parts[0].others_percent = 43.21;
+        evidence.began_busy = Some(55.4);
+        let busy = page(&evidence);
+        assert!(busy.contains("| 43.2 % |") && busy.contains("others used 55 %") && busy.contains(" --busy "));
+        for (number, claim) in (1..).zip(&CLAIMS) {
+            let row = format!("| {number} | {} | ", claim.title);
+            let row = busy.lines().find(|line| line.starts_with(&row)).unwrap();
+            let is_touched = row.contains("**disturbed**");
+            let rests = [
+                About::Variance,
+                About::Interval,
+                About::Tests,
+                About::Diagrams,
+                About::Documentation,
+                About::NothingLeft,
+            ];
+            assert_eq!(is_touched, rests.contains(&claim.about), "{row}");
+        }
+        assert!(
+            busy.contains("was disturbed** (waits for random ready times): "),
+            "{busy}"
+        );
+        let last = summary(&evidence);
+        assert!(
+            last.contains("DISTURBED: waits for random ready times; measure again"),
+            "{last}"
+        );
     }
 }

@@ -1,10 +1,12 @@
 //! Whether a claim holds, by rules over measured numbers. Pure.
 //!
 //! The rules say what the words of a claim promise, and nothing of who is measured: the reference and greenroom go through the
-//! same ones. What is not a number, or was not measured, never holds.
+//! same ones. What is not a number, or was not measured, never holds. So is whether the machine let it be measured: what a disturbed part
+//! has to say is told with that.
 
-use super::claims::About;
-use super::data::{Crowd, Evidence, Registry, Way};
+use super::claims::{About, CLAIMS};
+use super::data::{Audited, Crowd, Ended, Evidence, Part, Registry, Tested, Way, What};
+use super::parts::QUIET;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -12,7 +14,7 @@ pub(crate) enum Verdict {
     InPart,
     DoesNotHold,
     /// For this reason.
-    CannotBeTested(&'static str),
+    CannotBeMeasured(&'static str),
 }
 
 impl Verdict {
@@ -21,7 +23,19 @@ impl Verdict {
             Self::Holds => "holds",
             Self::InPart => "holds in part",
             Self::DoesNotHold => "does not hold",
-            Self::CannotBeTested(_) => "cannot be tested here",
+            Self::CannotBeMeasured(_) => "cannot be measured",
+        }
+    }
+}
+
+impl Verdict {
+    /// The better, the less.
+    pub(crate) const fn rank(self) -> usize {
+        match self {
+            Self::Holds => 0,
+            Self::InPart => 1,
+            Self::DoesNotHold => 2,
+            Self::CannotBeMeasured(_) => 3,
         }
     }
 }
@@ -39,14 +53,67 @@ pub(crate) const SCRIPT_LIMIT: f64 = 200.0;
 /// From which part of all on a connectivity is reliable in part.
 const NEARLY_ALL: f64 = 0.99;
 
-const NOT_MEASURED: Verdict = Verdict::CannotBeTested("it was not measured in this run");
+const NOT_MEASURED: Verdict = Verdict::CannotBeMeasured("it was not measured in this run");
 const SOURCE: Verdict =
-    Verdict::CannotBeTested("it is about the source of another service, which is no part of this repository");
+    Verdict::CannotBeMeasured("it is about the source of another service, which is no part of this repository");
 const DOCUMENT: Verdict =
-    Verdict::CannotBeTested("it is about a document of another service, which is no part of this repository");
-const SERVICE: Verdict = Verdict::CannotBeTested(
+    Verdict::CannotBeMeasured("it is about a document of another service, which is no part of this repository");
+const SERVICE: Verdict = Verdict::CannotBeMeasured(
     "it is about a service in production and its business; no measurement of either is given, and none can be made here",
 );
+const ITS_PATH: Verdict = Verdict::CannotBeMeasured(
+    "it is about how the other parts of a service behave in production, which are no part of this repository",
+);
+const JUDGEMENT: Verdict = Verdict::CannotBeMeasured("it is praise; what can be measured of its parts stands above");
+const NOTHING_AGAINST_IT: Verdict = Verdict::CannotBeMeasured(
+    "no measurement shows that nothing is left to do; none of the verdicts above speaks against it",
+);
+
+/// From when on a stall touches what is measured, in milliseconds: waits are judged by milliseconds, all else by who got in and who
+/// did not, with a patience of seconds.
+pub(crate) const STALL_OF_WAITS: f64 = 20.0;
+pub(crate) const STALL: f64 = 250.0;
+
+/// The parts that the verdicts about a claim rest on.
+const fn rests_on(about: About) -> &'static [What] {
+    match about {
+        About::Variance => &[What::Waits, What::Script],
+        About::Interval => &[What::Waits, What::Gate],
+        About::Queueing | About::OneManager => &[What::Queue],
+        About::Degradation => &[What::Away],
+        About::NoFallback => &[What::Gate],
+        About::Tests => &[What::Waits, What::Script, What::Audit, What::Tests],
+        About::Reliability | About::Resolved => &[What::Audit],
+        About::Diagrams => &[What::Waits, What::Gate, What::Queue],
+        About::Documentation => &[What::Waits],
+        About::NothingLeft => &[
+            What::Waits,
+            What::Script,
+            What::Gate,
+            What::Queue,
+            What::Away,
+            What::Audit,
+            What::Tests,
+        ],
+        About::Production | About::GoldenPath | About::Example => &[],
+    }
+}
+
+/// Others used the processors meanwhile, or the machine stood still.
+pub(crate) fn is_disturbed(part: &Part) -> bool {
+    let most = if matches!(part.what, What::Waits | What::Script) {
+        STALL_OF_WAITS
+    } else {
+        STALL
+    };
+    part.others_percent >= QUIET || part.longest_stall_ms >= most
+}
+
+/// The disturbed parts that a claim's verdicts rest on.
+pub(crate) fn disturbed(about: About, evidence: &Evidence) -> Vec<&Part> {
+    let of = |part: &&Part| rests_on(about).contains(&part.what) && is_disturbed(part);
+    evidence.parts.iter().filter(of).collect()
+}
 
 pub(crate) fn judge(about: About, evidence: &Evidence) -> Both {
     let (gate, queue, away) = (&evidence.gate, &evidence.queue, &evidence.away);
@@ -70,14 +137,37 @@ pub(crate) fn judge(about: About, evidence: &Evidence) -> Both {
             let found = [&evidence.audit.reference, &evidence.audit.greenroom].map(|side| side.findings.is_empty());
             let spread = evidence.wait(Way::C).map_or(f64::NAN, super::data::Wait::spread);
             let scored = evidence.scripted(Way::C).map_or(f64::NAN, |script| script.spread);
-            [tells_apart(scored, spread), covered(evidence.tests.values(), found)]
+            [tells_apart(scored, spread), covered(&evidence.tests, found)]
         }
         About::Reliability => {
             [&evidence.audit.reference, &evidence.audit.greenroom].map(|side| reliable(side.answered, side.known()))
         }
         About::Diagrams => [DOCUMENT, drawn(super::diagrams::all(evidence).len())],
         About::Production => [SERVICE, SERVICE],
+        About::Resolved => {
+            let of = |side: &Audited| resolved(side.findings.len(), side.known());
+            [of(&evidence.audit.reference), of(&evidence.audit.greenroom)]
+        }
+        About::Documentation => [DOCUMENT, documented(evidence)],
+        About::GoldenPath => [ITS_PATH, ITS_PATH],
+        About::NothingLeft => against(evidence).map(|against| nothing_left(against.len())),
+        About::Example => [JUDGEMENT, JUDGEMENT],
     }
+}
+
+/// The numbers of the other claims that do not hold, or only in part.
+pub(crate) fn against(evidence: &Evidence) -> [Vec<usize>; 2] {
+    let others = (1..)
+        .zip(&CLAIMS)
+        .filter(|(_, claim)| claim.about != About::NothingLeft);
+    let verdicts: Vec<(usize, Both)> = others
+        .map(|(number, claim)| (number, judge(claim.about, evidence)))
+        .collect();
+    [0, 1].map(|side| {
+        let fails = |both: &Both| matches!(both[side], Verdict::InPart | Verdict::DoesNotHold);
+        let failing = verdicts.iter().filter(|(_, both)| fails(both));
+        failing.map(|(number, _)| *number).collect()
+    })
 }
 
 /// 99.9 % less, and not more than 3 ms.
@@ -162,15 +252,47 @@ fn tells_apart(scored: f64, spread: f64) -> Verdict {
     }
 }
 
-/// All topics have tests, and the audit finds the fault where there is one, and only there.
-fn covered<'a>(mut tests: impl ExactSizeIterator<Item = &'a u64>, without_findings: [bool; 2]) -> Verdict {
-    if tests.len() == 0 {
+/// All tests of the phases pass, and the audit finds the fault where there is one, and only there.
+fn covered(tests: &[Tested], without_findings: [bool; 2]) -> Verdict {
+    if tests.is_empty() {
         return NOT_MEASURED;
     }
-    match (tests.all(|&count| count > 0), without_findings == [false, true]) {
+    let pass = tests.iter().all(|test| test.ended == Ended::Passed);
+    match (pass, without_findings == [false, true]) {
         (true, true) => Verdict::Holds,
         (true, false) | (false, true) => Verdict::InPart,
         (false, false) => Verdict::DoesNotHold,
+    }
+}
+
+/// The audit finds nothing.
+fn resolved(findings: usize, known: u64) -> Verdict {
+    match (known, findings) {
+        (0, _) => NOT_MEASURED,
+        (_, 0) => Verdict::Holds,
+        _ => Verdict::DoesNotHold,
+    }
+}
+
+/// There are metrics of before and after, with the command and the source that they are of.
+fn documented(evidence: &Evidence) -> Verdict {
+    let measured = |way| evidence.wait(way).is_some_and(|wait| wait.spread().is_finite());
+    let metrics = measured(Way::C) && measured(Way::GreenroomPushed);
+    let commands = evidence.part(What::Waits).is_some_and(|part| !part.commands.is_empty());
+    let source = evidence.revision.is_known() && !evidence.revision.dirty;
+    match (metrics, commands && source) {
+        (true, true) => Verdict::Holds,
+        (true, false) => Verdict::InPart,
+        (false, _) => NOT_MEASURED,
+    }
+}
+
+/// Nothing that was measured speaks against it.
+fn nothing_left(against: usize) -> Verdict {
+    if against == 0 {
+        NOTHING_AGAINST_IT
+    } else {
+        Verdict::DoesNotHold
     }
 }
 
@@ -197,6 +319,7 @@ fn drawn(diagrams: usize) -> Verdict {
 mod tests {
     use super::Verdict::{DoesNotHold, Holds, InPart};
     use super::*;
+    use crate::evidence::committed;
 
     /// So many clients, of whom so many got a 101, an answer, or went in early.
     fn crowd(clients: u64, opened: u64, answered: u64, early: u64) -> Crowd {
@@ -301,15 +424,81 @@ mod tests {
         assert_eq!(tells_apart(5.0, 2_000.0), DoesNotHold);
         assert_eq!(tells_apart(5.0, 100.0), NOT_MEASURED);
         assert_eq!(tells_apart(f64::NAN, 2_000.0), NOT_MEASURED);
-        assert_eq!(covered([1, 2].iter(), [false, true]), Holds);
-        assert_eq!(covered([1, 0].iter(), [false, true]), InPart);
-        assert_eq!(covered([1, 2].iter(), [true, true]), InPart);
-        assert_eq!(covered([1, 0].iter(), [false, false]), DoesNotHold);
-        assert_eq!(covered([].iter(), [false, true]), NOT_MEASURED);
+        let tests = |ends: &[Ended]| -> Vec<Tested> {
+            let test = |&ended| Tested {
+                phase: String::new(),
+                place: String::new(),
+                test: String::new(),
+                ended,
+                took_s: 1.0,
+            };
+            ends.iter().map(test).collect()
+        };
+        let (pass, fail) = ([Ended::Passed; 2], [Ended::Passed, Ended::Failed]);
+        assert_eq!(covered(&tests(&pass), [false, true]), Holds);
+        assert_eq!(covered(&tests(&fail), [false, true]), InPart);
+        assert_eq!(covered(&tests(&[Ended::NotFound]), [false, true]), InPart);
+        assert_eq!(covered(&tests(&pass), [true, true]), InPart);
+        assert_eq!(covered(&tests(&fail), [false, false]), DoesNotHold);
+        assert_eq!(covered(&[], [false, true]), NOT_MEASURED);
+        assert_eq!(
+            [(0, 9), (1, 9), (0, 0)].map(|(found, known)| resolved(found, known)),
+            [Holds, DoesNotHold, NOT_MEASURED]
+        );
+        assert_eq!([nothing_left(0), nothing_left(1)], [NOTHING_AGAINST_IT, DoesNotHold]);
         assert_eq!(reliable(1_000, 1_000), Holds);
         assert_eq!(reliable(999, 1_000), InPart);
         assert_eq!(reliable(989, 1_000), DoesNotHold);
         assert_eq!(reliable(0, 0), NOT_MEASURED);
         assert_eq!([0, 1, 2].map(drawn), [DoesNotHold, InPart, Holds]);
+    }
+    #[test]
+    fn metrics_without_their_source_are_half_a_documentation() {
+        let mut evidence = committed();
+        evidence.revision.dirty = false;
+        assert_eq!(documented(&evidence), Holds);
+        evidence.revision.dirty = true;
+        assert_eq!(documented(&evidence), InPart);
+        evidence.waits.retain(|wait| wait.way != Way::C);
+        assert_eq!(documented(&evidence), NOT_MEASURED);
+    }
+
+    #[test]
+    fn a_busy_machine_and_a_stall_touch_the_verdicts_that_rest_on_them_and_no_other() {
+        let mut evidence = committed();
+        for part in &mut evidence.parts {
+            (part.others_percent, part.longest_stall_ms) = (QUIET - 0.001, STALL_OF_WAITS - 0.001);
+        }
+        let touched = |evidence: &Evidence| -> Vec<About> {
+            let claims = CLAIMS.iter().map(|claim| claim.about);
+            claims.filter(|&about| !disturbed(about, evidence).is_empty()).collect()
+        };
+        assert_eq!(touched(&evidence), []);
+        let of = |what: What, others: f64, stall: f64| {
+            let mut evidence = evidence.clone();
+            let part = evidence.parts.iter_mut().find(|part| part.what == what).unwrap();
+            (part.others_percent, part.longest_stall_ms) = (others, stall);
+            touched(&evidence)
+        };
+        let queue = [About::Queueing, About::OneManager, About::Diagrams, About::NothingLeft];
+        assert_eq!(of(What::Queue, QUIET, 0.0), queue);
+        assert_eq!(of(What::Queue, 0.0, STALL), queue);
+        assert_eq!(of(What::Queue, 0.0, STALL - 1.0), []);
+        let script = [About::Variance, About::Tests, About::NothingLeft];
+        assert_eq!(of(What::Script, 0.0, STALL_OF_WAITS), script);
+    }
+
+    #[test]
+    fn something_is_left_as_long_as_one_claim_does_not_hold() {
+        let mut evidence = committed();
+        let [reference, before] = against(&evidence);
+        assert!(
+            reference.contains(&3),
+            "the reference's queue holds nothing: {reference:?}"
+        );
+        evidence.gate.greenroom.early = 1;
+        let [_, after] = against(&evidence);
+        assert!(after.contains(&6) && !before.contains(&6), "{before:?} {after:?}");
+        assert_eq!(judge(About::NothingLeft, &evidence)[1], DoesNotHold);
     }
 }

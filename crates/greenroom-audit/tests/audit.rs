@@ -2,7 +2,9 @@
 //!
 //! This test is its own server (`planted`) and its own load (`burn`), so it decides by itself what to do with its arguments.
 //! `GREENROOM_AUDIT_TRUTH=long` (`cargo xtask audit-truth`) makes it what the figures are quoted from: 50 starts for the edges, 100
-//! for false alarms; without it, in `cargo test`, each is shorter and none is left out.
+//! for false alarms; without it, in `cargo test`, each is shorter and none is left out. What came out is appended to the file that
+//! `GREENROOM_AUDIT_TRUTH_RESULTS` names, a line of JSON for each thing, before it is held against what it should be: `docs/evidence/truth.md` is
+//! made of that.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a harness of its own, which clippy does not know as a test
 
@@ -52,12 +54,45 @@ fn tests(wanted: &str) {
         ("an_interrupted_audit_reports_what_there_is", interrupted),
         ("no_format_lets_text_of_others_through_or_is_too_wide", formats),
     ];
-    println!("running {} tests", tests.len());
-    for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(wanted)) {
-        let began = Instant::now();
-        test();
-        println!("test {name} ... ok ({:.1} s)", began.elapsed().as_secs_f64());
+    all(tests.into_iter().filter(|(name, _)| name.contains(wanted)).collect());
+}
+
+fn machine() -> greenroom_audit::audit::report::Machine {
+    greenroom_audit::audit::report::Machine::here()
+}
+
+/// Tells what came out to whoever asked for it.
+fn record(line: &serde_json::Value) {
+    use std::io::Write as _;
+    if let Some(path) = std::env::var_os("GREENROOM_AUDIT_TRUTH_RESULTS") {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        writeln!(file, "{line}").unwrap();
     }
+}
+
+/// Runs these, and tells whoever asked for it what came out of each.
+fn all(tests: Vec<(&str, fn())>) {
+    println!("running {} tests", tests.len());
+    let (began, mut failed) = (Instant::now(), 0);
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    record(&serde_json::json!({"part": "begin", "machine": machine(), "profile": profile, "long": either(1, 0) == 1}));
+    for (name, test) in tests {
+        let began = Instant::now();
+        let passed = std::panic::catch_unwind(test).is_ok();
+        let took_s = (began.elapsed().as_secs_f64() * 1e3).round() / 1e3;
+        record(&serde_json::json!({"part": "test", "name": name, "passed": passed, "took_s": took_s}));
+        println!(
+            "test {name} ... {} ({took_s:.1} s)",
+            if passed { "ok" } else { "FAILED" }
+        );
+        failed += u32::from(!passed);
+    }
+    record(&serde_json::json!({"part": "end", "load": machine().load, "took_s": began.elapsed().as_secs()}));
+    assert!(failed == 0, "{failed} failed");
 }
 
 /// So many in the long form, so many else.
@@ -92,30 +127,33 @@ fn edges() {
     });
     let ready = of(|stamp| if let Stamp::Ready(at) = stamp { Some(*at) } else { None });
     assert_eq!((listening.len(), ready.len()), (runs as usize, runs as usize));
-    let (mut listen_widths, mut ready_widths) = (Vec::new(), Vec::new());
-    for ((run, listening), ready) in report.plain.runs.iter().zip(listening).zip(ready) {
-        for (name, found, truth, widths) in [
-            ("listen", run.edges.listen.unwrap(), listening, &mut listen_widths),
-            ("ready", run.edges.ready.unwrap(), ready, &mut ready_widths),
-        ] {
-            let holds = found.low_ns <= truth.high_ns && truth.low_ns <= found.high_ns;
-            assert!(holds, "run {}, {name}: {truth:?} is not in {found:?}", run.run);
-            widths.push(found.high_ns - found.low_ns);
-        }
-    }
-    // An interval that is as wide as the start would hold the truth as well.
-    let [listen, ready] = [&mut listen_widths, &mut ready_widths].map(|widths| {
+    let in_order = |edge: &str,
+                    pick: fn(&greenroom_audit::audit::edges::Edges) -> Option<Interval>,
+                    truth: Vec<Interval>| {
+        let found = report.plain.runs.iter().map(|run| pick(&run.edges).unwrap());
+        let pairs: Vec<(Interval, Interval)> = found.zip(truth).collect();
+        let holds =
+            |(found, truth): &&(Interval, Interval)| found.low_ns <= truth.high_ns && truth.low_ns <= found.high_ns;
+        // An interval that is as wide as the start would hold the truth as well.
+        let mut widths: Vec<u64> = pairs.iter().map(|(found, _)| found.high_ns - found.low_ns).collect();
         widths.sort_unstable();
-        (widths[widths.len() / 2], widths[widths.len() - 1])
-    });
-    println!(
-        "edges: all {runs} planted listen and ready edges lie in their intervals; widths, median and greatest: listen {} and {}, ready {} and {}",
-        span(listen.0),
-        span(listen.1),
-        span(ready.0),
-        span(ready.1)
-    );
-    assert!(listen.0 < 20_000_000 && ready.0 < 40_000_000, "{listen:?} {ready:?}");
+        let (median, greatest) = (widths[widths.len() / 2], widths[widths.len() - 1]);
+        let within = pairs.iter().filter(holds).count();
+        println!(
+            "edges: {within} of {runs} planted {edge} lie in their intervals; widths {} and {}",
+            span(median),
+            span(greatest)
+        );
+        record(&serde_json::json!({
+            "part": "edges", "edge": edge, "starts": runs, "within": within, "width_p50_ns": median, "width_max_ns": greatest,
+        }));
+        let missed = pairs.iter().find(|pair| !holds(pair));
+        assert!(missed.is_none(), "{edge}: found and truth: {missed:?}");
+        median
+    };
+    let listen = in_order("listen", |edges| edges.listen, listening);
+    let ready = in_order("ready", |edges| edges.ready, ready);
+    assert!(listen < 20_000_000 && ready < 40_000_000, "{listen:?} {ready:?}");
     let Finding::AcceptsEarly { outcomes, settle, .. } = only(&report) else {
         panic!("{:?}", report.findings)
     };
@@ -131,7 +169,8 @@ fn late_handler() {
         stamps: Some(folder.file()),
         ..Planted::good(100 * MS)
     };
-    let report = play(options(&server, either(10, 3), 80));
+    let runs = either(10, 3);
+    let report = play(options(&server, runs, 80));
     let Finding::HandlerLate { handler } = only(&report) else {
         panic!("{:?}", report.findings)
     };
@@ -153,6 +192,9 @@ fn late_handler() {
         span(found.high_ns),
         span(handler.lost_within_ns)
     );
+    record(&serde_json::json!({
+        "part": "late_handler", "starts": runs, "truth_ns": [typical.low_ns, typical.high_ns], "found_ns": [found.low_ns, found.high_ns],
+    }));
     assert!(
         found.low_ns <= typical.high_ns && typical.low_ns <= found.high_ns,
         "{found:?} {typical:?}"
@@ -170,7 +212,8 @@ fn loss() {
         stamps: Some(folder.file()),
         ..Planted::good(60 * MS)
     };
-    let report = play(options(&server, either(20, 6), 200));
+    let runs = either(20, 6);
+    let report = play(options(&server, runs, 200));
     let share = report.plain.first_lost;
     let stamps = stamps(&folder.file());
     let lost = stamps.iter().filter(|stamp| **stamp == Stamp::Lost).count();
@@ -181,6 +224,11 @@ fn loss() {
         share.low * 100.0,
         share.high * 100.0
     );
+    record(&serde_json::json!({
+        "part": "loss", "starts": runs, "planted_percent": server.loses_first * 100.0, "lost": share.hits, "of": share.of,
+        "low_percent": share.low * 100.0, "high_percent": share.high * 100.0, "server_lost": lost,
+        "early_lost": report.plain.early_first_lost.hits,
+    }));
     assert!(share.low <= 0.02 && 0.02 <= share.high, "{share:?}");
     assert!(share.of >= 400 && share.high - share.low < 0.12, "{share:?}");
     // Every loss that was planted was seen: there are a few among clients that came before it was ready for sure.
@@ -203,13 +251,21 @@ fn no_false_alarm() {
         ..Planted::good(250 * MS)
     };
     let (mut runs, mut clients, mut unknown) = (0, 0, 0);
+    let (mut alarms, mut verdicts) = (Vec::new(), Vec::new());
     for server in [Planted::good(150 * MS), waits] {
         let report = play(options(&server, either(50, 3), 80));
-        assert_eq!(report.verdict, Verdict::Sound, "{:#?}", report.findings);
         runs += report.plain.runs.len();
         clients += report.plain.clients;
         unknown += report.plain.unknown;
+        alarms.extend(report.findings);
+        verdicts.push(report.verdict);
     }
+    let codes: Vec<&str> = alarms.iter().map(|said| said.code.as_str()).collect();
+    record(&serde_json::json!({
+        "part": "alarms", "starts": runs, "findings": codes, "clients": clients, "unknown": unknown, "busy": burning.len(),
+        "processors": processors,
+    }));
+    assert_eq!(verdicts, [Verdict::Sound, Verdict::Sound], "{alarms:#?}");
     println!(
         "no false alarm: {runs} starts of good servers, {clients} clients, {unknown} unknown, with {} busy processes on {processors} processors",
         burning.len()

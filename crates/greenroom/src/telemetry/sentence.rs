@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
+use greenroom_core::event::CloseCause;
+
 use super::Event;
 
 /// One story for each backend, where there are several, and one for the house.
@@ -88,11 +90,18 @@ impl Story {
                 self.longest_ms = self.longest_ms.max(*held_ms);
                 self.held_told = 0;
             }
-            Event::Closed { detail, cause, .. } => {
+            // Lost backends are told of once for all of their clients.
+            Event::Closed {
+                detail,
+                cause,
+                connection,
+                ..
+            } if *cause != CloseCause::BackendLost.word() => {
                 if let Some(detail) = detail {
-                    line.write(&format!("a connection was closed ({cause}): {detail}"));
+                    line.write(&format!("connection {connection} was closed ({cause}): {detail}"));
                 }
             }
+            Event::Closed { .. } => {}
             Event::Requeued { .. } | Event::Opened { .. } | Event::Relaying { .. } | Event::Missed { .. } => {}
             other => {
                 self.pause(line);

@@ -379,7 +379,7 @@ fn while_a_drain_lasts_new_clients_are_held_and_the_end_of_it_lets_them_in() {
 }
 
 #[test]
-fn a_gate_is_held_shut_and_opened_by_hand() {
+fn a_gate_holds_refuses_and_opens_by_hand_by_one_word_each() {
     let stub = Stub::listen();
     let rig = serve(&stub, "", "");
     rig.tell(&["hold", "--for", "1h"]);
@@ -417,8 +417,13 @@ fn a_gate_is_held_shut_and_opened_by_hand() {
         client.frame();
     }
 
-    rig.tell(&["shut"]);
+    rig.tell(&["refuse"]);
     rig.until("it refuses", |status| status["gate"] == "refusing");
+    let gate = (rig.greenroom).wait_for(
+        |event| event["event"] == "gate" && event["why"] == "clients are refused by hand",
+        SOON,
+    );
+    assert_eq!(gate["gate"], "refusing", "the log has the word of `status`");
     let mut refused = rig.knock("/ws");
     let head = refused.head();
     assert!(
@@ -472,6 +477,15 @@ fn a_stop_that_does_not_fit_into_the_time_there_is_is_said_before_it_comes() {
     );
     let message = rig.greenroom.warns("Kubernetes", SOON);
     assert!(message.contains("30s") && message.contains("31s"), "{message}");
+
+    let file = rig.folder.join("greenroom.toml");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_greenroom"));
+    let command = command
+        .arg("check")
+        .arg(file)
+        .env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(said.contains(&message), "`check` says what the start says: {said}");
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub mod platform;
 mod process;
 mod reload;
 pub mod report;
+mod said;
 pub mod socket;
 mod stay;
 

@@ -16,35 +16,11 @@ use common::{
 };
 use serde_json::{Value, json};
 
-/// Clients and their backend's ends.
-fn crowd(rig: &Rig, stub: &Stub, count: usize) -> Vec<(Raw, Raw)> {
-    let one = |_| {
-        let mut client = rig.knock("/ws");
-        let (mut backend, _) = stub.request();
-        backend.send(switching(""));
-        assert!(client.head().starts_with("HTTP/1.1 101 "));
-        (client, backend)
-    };
-    (0..count).map(one).collect()
-}
-
-fn serve(stub: &Stub, top: &str, more: &str) -> Rig {
-    let rig = Rig::start(
-        "serve",
-        &format!(
-            "{top}\n[backend.app]\naddress = \"{}\"\nready = \"listen\"\n{more}\n",
-            stub.address()
-        ),
-    );
-    rig.until("it is ready", |status| status["condition"] == "ready");
-    rig
-}
-
 /// The same is what has the same filter, not what reads the same.
 #[test]
 fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
     let stub = Stub::listen();
-    let rig = serve(
+    let rig = Rig::ready(
         &stub,
         "",
         "[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-B\"]",
@@ -86,8 +62,8 @@ fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
 #[test]
 fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say_so() {
     let stub = Stub::listen();
-    let rig = serve(&stub, "", "");
-    let clients = crowd(&rig, &stub, 2);
+    let rig = Rig::ready(&stub, "", "");
+    let clients = rig.crowd(&stub, 2);
     let drain =
         |percent: &str, new: &str| rig.told(&["drain", "--all", "--window", "1h", "--percent", percent, "--new", new]);
     let gate = |hand: &str, by: &str| {
@@ -160,7 +136,7 @@ fn a_gate_is_opened_by_hand_before_a_backend_that_never_says_that_it_is_ready() 
 #[test]
 fn a_gate_is_told_by_the_words_of_the_command_line() {
     let stub = Stub::listen();
-    let rig = serve(&stub, "", "");
+    let rig = Rig::ready(&stub, "", "");
     let told = |order: Value| rig.post("/v1/backends/app/gate", &order);
     for (order, by_hand) in [
         (json!({"gate": "hold"}), json!("hold")),
@@ -205,8 +181,8 @@ fn a_gate_is_told_by_the_words_of_the_command_line() {
 #[test]
 fn who_waits_for_a_drain_hears_of_a_stop_and_ends_with_the_code_for_it() {
     let stub = Stub::listen();
-    let mut rig = serve(&stub, "grace = \"1s\"", "");
-    let clients = crowd(&rig, &stub, 2);
+    let mut rig = Rig::ready(&stub, "grace = \"1s\"", "");
+    let clients = rig.crowd(&stub, 2);
     rig.are(2, "relaying");
     let folder = rig.folder.clone();
     let waits = std::thread::spawn(move || {

@@ -20,14 +20,7 @@ use common::{
 
 /// Clients and their backend's ends, each older than a second.
 fn relayed(rig: &Rig, stub: &Stub, count: usize) -> (Vec<Raw>, Vec<Raw>) {
-    let one = |_| {
-        let mut client = rig.knock("/ws");
-        let (mut backend, _) = stub.request();
-        backend.send(switching(""));
-        client.head();
-        (client, backend)
-    };
-    let both = (0..count).map(one).unzip();
+    let both = rig.crowd(stub, count).into_iter().unzip();
     rig.are(count, "relaying");
     until("their first second is over", || {
         let fit = rig.told(&["ps", "--state", "relaying", "--older-than", "1100ms"]);

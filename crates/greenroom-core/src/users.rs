@@ -346,7 +346,7 @@ mod tests {
             Arc::<str>::from(ANN),
             std::cell::RefCell::new(Vec::new()),
         );
-        let mut comes = |users: &mut Users<u64>, ms: u64, most: usize, on_limit: OnLimit| {
+        let comes = |users: &mut Users<u64>, ms: u64, most: usize, on_limit: OnLimit| {
             let switched = |&since: &u64| Some(at(since));
             let come = users.come(at(ms), &ann, rule(most, on_limit), ms, switched, |&it| {
                 told.borrow_mut().push(it);

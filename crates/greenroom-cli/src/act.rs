@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use greenroom::admin::client::{Client, ClientError, CloseThese, Closing, Filter, SendThese};
 use greenroom::admin::report::{closing, sending};
+use greenroom::config::units;
 use greenroom_core::limits::SEND_MAX;
 
 use crate::args::USAGE;
@@ -87,8 +88,8 @@ pub(crate) struct Send {
     /// A file that holds the message; - for standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Send the file as a binary message; without it the file is text in UTF-8
-    #[arg(long, requires = "file")]
+    /// Send it as a binary message; without it, it is text in UTF-8
+    #[arg(long)]
     binary: bool,
     /// Only say how many are meant
     #[arg(long)]
@@ -141,7 +142,7 @@ fn try_close(said: &Close) -> Result<Option<Closing>, ClientError> {
 /// Asks whoever sits at the terminal.
 fn agrees(count: usize) -> bool {
     let mut out = io::stderr();
-    let _ = write!(out, "close {count} connections? [y/N] ");
+    let _ = write!(out, "close {}? [y/N] ", units::count(count, "connection"));
     let _ = out.flush();
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);
@@ -154,24 +155,24 @@ pub(crate) fn send(said: &Send) -> u8 {
         numbers: said.meant.numbers.clone(),
         filter: said.meant.filter(),
         all: said.meant.all,
-        text: said.text.clone(),
         dry_run: said.dry_run,
         ..SendThese::default()
     };
-    if let Some(file) = &said.file {
-        let bytes = match read(file) {
+    let bytes = match (&said.file, &said.text) {
+        (Some(file), _) => match read(file) {
             Ok(bytes) => bytes,
             Err(error) => return complain(&format!("cannot read {}: {error}", file.display())),
+        },
+        (None, text) => text.clone().unwrap_or_default().into_bytes(),
+    };
+    if said.binary {
+        these = these.binary(&bytes);
+    } else {
+        let Ok(text) = String::from_utf8(bytes) else {
+            let file = said.file.as_deref().unwrap_or(Path::new("-")).display();
+            return complain(&format!("{file} is no UTF-8, as a text must be: send it with --binary"));
         };
-        if said.binary {
-            these = these.binary(&bytes);
-        } else {
-            let Ok(text) = String::from_utf8(bytes) else {
-                let file = file.display();
-                return complain(&format!("{file} is no UTF-8, as a text must be: send it with --binary"));
-            };
-            these.text = Some(text);
-        }
+        these.text = Some(text);
     }
     match Client::find(said.admin.as_deref()).and_then(|client| client.send(&these)) {
         Ok(done) => print(said.json, &done, sending(&done), !done.refused.is_empty()),

@@ -75,10 +75,10 @@ pub(crate) enum Command {
     Drain(crate::drain::DrainArgs),
     /// Hold all clients of a backend, though it is ready, until `open`
     Hold(crate::drain::HoldArgs),
+    /// Refuse all clients of a backend, those who wait too, until `open`
+    Refuse(crate::drain::HoldArgs),
     /// Let the backend's readiness decide again; with --force let all in, whatever it says
     Open(crate::drain::OpenArgs),
-    /// Refuse all clients of a backend, those who wait too, until `open`
-    Shut(crate::drain::HoldArgs),
     /// Take the configuration file again without a restart: show what changes, and change it as a whole or not at all
     Reload(Reload),
     /// Start CMD again and again with clients all through its start: what they see, what is wrong, what to do

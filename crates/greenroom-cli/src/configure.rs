@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+use greenroom::admin::platform::too_little_time;
 use greenroom::config::{Invalid, Layers, Loaded, Secrets, load, reference, schema, summary, to_toml};
 
 use crate::args::{Check, Cli, USAGE};
@@ -37,7 +38,7 @@ pub(crate) fn check(check: &Check) -> u8 {
             return WRONG;
         }
     };
-    for note in &loaded.notes {
+    for note in loaded.notes.iter().chain(&too_little_time(&loaded.config)) {
         let _ = writeln!(io::stderr(), "note: {note}");
     }
     let secrets = if check.show_secrets {

@@ -1,19 +1,21 @@
-//! The commands that close and keep out the clients of a greenroom that runs: `drain`, `hold`, `open`, `shut`.
+//! The commands that close and keep out the clients of a greenroom that runs: `drain`, `hold`, `refuse`, `open`.
 //!
 //! Bounded: `drain --wait` asks every `DRAIN_LOOK` how far it has come, until it is over.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use greenroom::admin::client::{Client, ClientError, DrainOrder, DrainReport, GateOrder, Status};
 use greenroom::admin::report;
+use greenroom::config::units::count;
 use greenroom_core::limits::DRAIN_LOOK;
 
 use crate::ask::json;
 use crate::which::Which;
 use crate::{configure, fail};
 
-/// Exit code where a drain was ended early.
+/// Exit code where a drain was ended early, by somebody or by a stop.
 const CANCELLED: u8 = 3;
 
 #[derive(Debug, Args)]
@@ -48,7 +50,7 @@ pub(crate) struct DrainArgs {
     /// What becomes of those who come meanwhile: serve, hold or refuse; the last two with --all or --backend [default: serve]
     #[arg(long, value_name = "WHAT")]
     new: Option<String>,
-    /// Wait until it is over; end with code 3 if it was ended early
+    /// Wait until it is over; end with code 3 if it was ended early, or greenroom has stopped
     #[arg(long)]
     wait: bool,
     /// End the drain of this number, instead: who was not told to close stays
@@ -121,7 +123,10 @@ fn try_drain(asked: &DrainArgs) -> Result<u8, ClientError> {
     };
     while asked.wait && found.state == "draining" {
         std::thread::sleep(DRAIN_LOOK);
-        found = client.drain_report(found.id)?;
+        found = match client.drain_report(found.id) {
+            Err(ClientError::Unreachable(..)) => return Ok(stopped(&found)),
+            found => found?,
+        };
     }
     let printed = configure::print(&if asked.json { json(&found) } else { line(&found) });
     let was_cut_short = asked.wait && found.state == "cancelled";
@@ -130,6 +135,18 @@ fn try_drain(asked: &DrainArgs) -> Result<u8, ClientError> {
     } else {
         printed
     })
+}
+
+/// greenroom has ended while the drain was waited for: no connection is left, but none was closed at the drain's pace any more.
+fn stopped(last: &DrainReport) -> u8 {
+    let _ = writeln!(
+        std::io::stderr(),
+        "error: greenroom has stopped before drain {} was over, and closed all connections by itself; when it was asked last, {} of {} were closed",
+        last.id,
+        last.closed,
+        last.connections
+    );
+    CANCELLED
 }
 
 fn order(asked: &DrainArgs) -> DrainOrder {
@@ -157,8 +174,16 @@ fn line(drain: &DrainReport) -> String {
         names => format!("; set by hand, and left as it is: the gate of {}", names.join(", ")),
     };
     report::safe_line(&format!(
-        "drain {} ({}) of {}: {}; of {} connections {} are chosen, {} told to close, {} closed{left}{alone}",
-        drain.id, drain.kind, drain.of, drain.state, drain.matching, drain.connections, drain.told, drain.closed,
+        "drain {} ({}) of {}: {}; of {} {} {} chosen, {} told to close, {} closed{left}{alone}",
+        drain.id,
+        drain.kind,
+        drain.of,
+        drain.state,
+        count(drain.matching, "connection"),
+        drain.connections,
+        if drain.connections == 1 { "is" } else { "are" },
+        drain.told,
+        drain.closed,
     ))
 }
 
@@ -167,14 +192,15 @@ pub(crate) fn hold(asked: &HoldArgs) -> u8 {
     by_hand(asked, "hold")
 }
 
-/// `greenroom shut`.
-pub(crate) fn shut(asked: &HoldArgs) -> u8 {
+/// `greenroom refuse`.
+pub(crate) fn refuse(asked: &HoldArgs) -> u8 {
     by_hand(asked, "refuse")
 }
 
 fn by_hand(asked: &HoldArgs, gate: &str) -> u8 {
     let order = GateOrder {
         gate: gate.into(),
+        force: false,
         lasts: asked.lasts.clone(),
     };
     let client = Client::find(asked.admin.as_deref());
@@ -185,7 +211,8 @@ fn by_hand(asked: &HoldArgs, gate: &str) -> u8 {
 /// `greenroom open`.
 pub(crate) fn open(asked: &OpenArgs) -> u8 {
     let order = GateOrder {
-        gate: if asked.force { "open" } else { "auto" }.into(),
+        gate: "open".into(),
+        force: asked.force,
         lasts: asked.lasts.clone(),
     };
     let client = Client::find(asked.admin.as_deref());

@@ -68,8 +68,11 @@ fn tell(said: Said, as_json: bool) -> io::Result<()> {
     match said {
         Said::Event(_, data) if as_json => writeln!(out, "{data}")?,
         Said::Event(_, data) => {
-            let line: String = data.chars().filter(|&c| is_safe(c)).collect();
-            writeln!(out, "{line}")?;
+            // What takes several lines is shown as it is, below its first.
+            for (index, line) in data.split('\n').enumerate() {
+                let line: String = line.chars().filter(|&c| is_safe(c)).collect();
+                writeln!(out, "{}{line}", if index == 0 { "" } else { "    " })?;
+            }
         }
         Said::Waits => {
             drop(out);

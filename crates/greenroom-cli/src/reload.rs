@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use greenroom::admin::client::{Client, Outcome, Reload};
+use greenroom::config::units::count;
 
 use crate::args;
 use crate::ask::json;
@@ -57,12 +58,10 @@ fn told(answer: &Reload) -> String {
         Outcome::WouldReload => out.push_str("this would be taken (--dry-run)\n"),
         Outcome::Refused => {}
     }
-    match answer.orphaned {
-        0 => {}
-        1 => out.push_str("1 connection stays whose route or backend is gone\n"),
-        count => {
-            let _ = writeln!(out, "{count} connections stay whose route or backend is gone");
-        }
+    if answer.orphaned > 0 {
+        let stay = if answer.orphaned == 1 { "stays" } else { "stay" };
+        let connections = count(answer.orphaned, "connection");
+        let _ = writeln!(out, "{connections} {stay} whose route or backend is gone");
     }
     harmless(&out)
 }

@@ -11,6 +11,7 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{
     api::{Target, targets},
@@ -18,6 +19,7 @@ use common::{
     raw::{Raw, SOON, Stub, field, nobody},
     rig::Rig,
 };
+use greenroom_core::limits::ADMIN_CONNECTIONS_MAX;
 use serde_json::Value;
 
 /// No answer at the address, whatever was asked in which way, gives a page leave to anything.
@@ -350,4 +352,44 @@ fn another_user_neither_enters_the_folder_of_the_socket_nor_is_served_at_it() {
         },
         SOON,
     );
+}
+
+/// A platform takes an answer that does not come for a death. Whoever holds connections, and however many more come from there, a
+/// probe from elsewhere keeps its place.
+#[test]
+fn a_flood_at_the_admin_address_pushes_out_no_probe() {
+    let door = nobody();
+    let rig = Rig::start(
+        "serve",
+        &format!(
+            "[admin]\naddress = \"{door}\"\ntoken = \"0123456789abcdef\"\n[backend.app]\naddress = \"{}\"\nready = \"listen\"\n",
+            nobody()
+        ),
+    );
+    rig.until("it is there", |status| status["backend"] == "app");
+    let ask = |probe: &mut Raw| {
+        probe.send(format!("GET /livez HTTP/1.1\r\nHost: {door}\r\n\r\n"));
+        assert_eq!(probe.answer_with_length().1, "live\n");
+    };
+    let mut slow = Raw::connect_from(2, &door); // it has not asked yet
+    let mut held: Vec<_> = (0..3 * ADMIN_CONNECTIONS_MAX).map(|_| Raw::connect(&door)).collect();
+    held[0].closed(); // its place was needed
+    ask(&mut slow);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                drop(
+                    (0..ADMIN_CONNECTIONS_MAX)
+                        .map(|_| Raw::connect(&door))
+                        .collect::<Vec<_>>(),
+                );
+            }
+        });
+        for _ in 0..5 {
+            ask(&mut slow); // a connection that is kept
+            ask(&mut Raw::connect_from(3, &door));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }

@@ -76,11 +76,11 @@ fn what_chooses_nobody_changes_nobody() {
     let mut client = rig.knock("/ws");
     rig.held(1);
     for (filter, word) in [
-        (json!(["held"]), "an object"),
-        (json!([]), "an object"),
-        (json!([null, "app"]), "an object"),
-        (json!("held"), "an object"),
-        (json!(null), "an object"),
+        (json!(["held"]), "`filter` is a list"),
+        (json!([]), "`filter` is a list"),
+        (json!([null, "app"]), "`filter` is a list"),
+        (json!("held"), "`filter` is \"held\""),
+        (json!(null), "`filter` is null"),
         (json!({}), "nothing says"),
         (json!({"after": 0}), "nothing says"),
     ] {
@@ -324,7 +324,11 @@ fn what_cannot_be_meant_is_refused_with_what_to_do_and_changes_nothing() {
         (json!({}), 422, "\"all\": true"),
         (json!({"filter": {}}), 422, "\"all\": true"),
         (json!({"all": true, "numbers": [1]}), 422, "leave out"),
-        (json!({"filter": {"backnd": "app"}}), 422, "send JSON such as"),
+        (
+            json!({"filter": {"backnd": "app"}}),
+            422,
+            "what can be said in `filter` is address",
+        ),
         (json!({"filter": {"backend": "ap"}}), 422, "the backends are app"),
         (json!({"filter": {"cause": "admin"}}), 422, "dry_run"),
         (json!({"all": true, "code": 1005}), 422, "4000"),

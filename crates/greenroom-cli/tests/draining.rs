@@ -153,35 +153,11 @@ fn at_term_a_thousand_clients_are_closed_evenly_over_the_window_each_with_code_a
     assert!(!socket.exists(), "no socket file is left");
 }
 
-/// Clients and their backend's ends.
-fn crowd(rig: &Rig, stub: &Stub, count: usize) -> Vec<(Raw, Raw)> {
-    let one = |_| {
-        let mut client = rig.knock("/ws");
-        let (mut backend, _) = stub.request();
-        backend.send(switching(""));
-        assert!(client.head().starts_with("HTTP/1.1 101 "));
-        (client, backend)
-    };
-    (0..count).map(one).collect()
-}
-
-fn serve(stub: &Stub, top: &str, more: &str) -> Rig {
-    let rig = Rig::start(
-        "serve",
-        &format!(
-            "{top}\n[backend.app]\naddress = \"{}\"\nready = \"listen\"\n{more}\n",
-            stub.address()
-        ),
-    );
-    rig.until("it is ready", |status| status["condition"] == "ready");
-    rig
-}
-
 #[test]
 fn a_second_signal_closes_the_rest_at_once_each_still_with_its_code_and_its_line_in_the_ledger() {
     let stub = Stub::listen();
-    let mut rig = serve(&stub, "grace = \"1h\"", "[drain]\nwindow = \"1h\"");
-    let mut clients = crowd(&rig, &stub, 50);
+    let mut rig = Rig::ready(&stub, "grace = \"1h\"", "[drain]\nwindow = \"1h\"");
+    let mut clients = rig.crowd(&stub, 50);
     rig.greenroom.signal(Signal::TERM);
     rig.greenroom.wait_for_event("stopping", SOON);
     rig.greenroom.signal(Signal::TERM);
@@ -203,8 +179,8 @@ fn a_second_signal_closes_the_rest_at_once_each_still_with_its_code_and_its_line
 fn who_does_not_answer_its_close_has_its_line_in_the_ledger_all_the_same() {
     for (grace, signals) in [("1s", 1), ("1h", 2)] {
         let stub = Stub::listen();
-        let mut rig = serve(&stub, &format!("grace = \"{grace}\""), "[drain]\nwindow = \"0s\"");
-        let mut clients = crowd(&rig, &stub, 20);
+        let mut rig = Rig::ready(&stub, &format!("grace = \"{grace}\""), "[drain]\nwindow = \"0s\"");
+        let mut clients = rig.crowd(&stub, 20);
         let _says_nothing = Raw::connect(&rig.address);
         until("it is there", || rig.told(&["ps", "--state", "opening"])["total"] == 1);
         for _ in 0..signals {
@@ -277,8 +253,8 @@ fn a_third_signal_ends_all_also_a_child_that_takes_its_time() {
 #[test]
 fn a_share_is_drained_by_command_and_the_others_stay() {
     let stub = Stub::listen();
-    let rig = serve(&stub, "", "[drain.evict]\nreason = \"elsewhere\"");
-    let mut clients = crowd(&rig, &stub, 40);
+    let rig = Rig::ready(&stub, "", "[drain.evict]\nreason = \"elsewhere\"");
+    let mut clients = rig.crowd(&stub, 40);
     let mut closed = 0;
     let drain = std::thread::scope(|scope| {
         let drain = scope.spawn(|| {
@@ -335,8 +311,8 @@ fn a_share_is_drained_by_command_and_the_others_stay() {
 #[test]
 fn while_a_drain_lasts_new_clients_are_held_and_the_end_of_it_lets_them_in() {
     let stub = Stub::listen();
-    let rig = serve(&stub, "", "");
-    let clients = crowd(&rig, &stub, 4);
+    let rig = Rig::ready(&stub, "", "");
+    let clients = rig.crowd(&stub, 4);
     let args = ["drain", "--backend", "app", "--window", "1h", "--new", "hold"];
     let drain = rig.told(&args);
     assert_eq!(
@@ -379,9 +355,9 @@ fn while_a_drain_lasts_new_clients_are_held_and_the_end_of_it_lets_them_in() {
 }
 
 #[test]
-fn a_gate_is_held_shut_and_opened_by_hand() {
+fn a_gate_holds_refuses_and_opens_by_hand_by_one_word_each() {
     let stub = Stub::listen();
-    let rig = serve(&stub, "", "");
+    let rig = Rig::ready(&stub, "", "");
     rig.tell(&["hold", "--for", "1h"]);
     let gate = rig
         .greenroom
@@ -417,8 +393,13 @@ fn a_gate_is_held_shut_and_opened_by_hand() {
         client.frame();
     }
 
-    rig.tell(&["shut"]);
+    rig.tell(&["refuse"]);
     rig.until("it refuses", |status| status["gate"] == "refusing");
+    let gate = (rig.greenroom).wait_for(
+        |event| event["event"] == "gate" && event["why"] == "clients are refused by hand",
+        SOON,
+    );
+    assert_eq!(gate["gate"], "refusing", "the log has the word of `status`");
     let mut refused = rig.knock("/ws");
     let head = refused.head();
     assert!(
@@ -472,13 +453,22 @@ fn a_stop_that_does_not_fit_into_the_time_there_is_is_said_before_it_comes() {
     );
     let message = rig.greenroom.warns("Kubernetes", SOON);
     assert!(message.contains("30s") && message.contains("31s"), "{message}");
+
+    let file = rig.folder.join("greenroom.toml");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_greenroom"));
+    let command = command
+        .arg("check")
+        .arg(file)
+        .env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(said.contains(&message), "`check` says what the start says: {said}");
 }
 
 #[test]
 fn drains_are_bounded_leave_a_gate_by_hand_alone_and_a_stop_takes_over_what_they_have_left() {
     let stub = Stub::listen();
-    let mut rig = serve(&stub, "", "");
-    let mut clients = crowd(&rig, &stub, 2);
+    let mut rig = Rig::ready(&stub, "", "");
+    let mut clients = rig.crowd(&stub, 2);
     rig.tell(&["hold"]);
     let drain = |percent: u64, more: &[&str]| {
         let percent = percent.to_string();

@@ -16,35 +16,11 @@ use common::{
 };
 use serde_json::{Value, json};
 
-/// Clients and their backend's ends.
-fn crowd(rig: &Rig, stub: &Stub, count: usize) -> Vec<(Raw, Raw)> {
-    let one = |_| {
-        let mut client = rig.knock("/ws");
-        let (mut backend, _) = stub.request();
-        backend.send(switching(""));
-        assert!(client.head().starts_with("HTTP/1.1 101 "));
-        (client, backend)
-    };
-    (0..count).map(one).collect()
-}
-
-fn serve(stub: &Stub, top: &str, more: &str) -> Rig {
-    let rig = Rig::start(
-        "serve",
-        &format!(
-            "{top}\n[backend.app]\naddress = \"{}\"\nready = \"listen\"\n{more}\n",
-            stub.address()
-        ),
-    );
-    rig.until("it is ready", |status| status["condition"] == "ready");
-    rig
-}
-
 /// The same is what has the same filter, not what reads the same.
 #[test]
 fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
     let stub = Stub::listen();
-    let rig = serve(
+    let rig = Rig::ready(
         &stub,
         "",
         "[[route]]\nuser = \"header:X-User\"\ntags = [\"header:X-B\"]",
@@ -86,8 +62,8 @@ fn two_drains_are_the_same_by_their_filters_and_not_by_their_words() {
 #[test]
 fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say_so() {
     let stub = Stub::listen();
-    let rig = serve(&stub, "", "");
-    let clients = crowd(&rig, &stub, 2);
+    let rig = Rig::ready(&stub, "", "");
+    let clients = rig.crowd(&stub, 2);
     let drain =
         |percent: &str, new: &str| rig.told(&["drain", "--all", "--window", "1h", "--percent", percent, "--new", new]);
     let gate = |hand: &str, by: &str| {
@@ -109,7 +85,7 @@ fn of_two_drains_with_the_same_gate_both_get_it_and_by_hand_they_lose_it_and_say
     assert_eq!(listed["drains"][0]["left_alone"], json!(["app"]), "{listed}");
     assert_eq!(listed["drains"][1]["left_alone"], Value::Null, "it is over: {listed}");
     assert!(rig.status()["by_hand"].is_null());
-    rig.tell(&["shut"]);
+    rig.tell(&["refuse"]);
     let text = rig.say(&["drain", "--all", "--window", "1h", "--new", "hold"]);
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(
@@ -154,4 +130,84 @@ fn a_gate_is_opened_by_hand_before_a_backend_that_never_says_that_it_is_ready() 
     );
     rig.tell(&["open"]);
     rig.until("its readiness decides again", |status| status["gate"] == "shut");
+}
+
+/// What the command line says, the API says by the same words, and no others.
+#[test]
+fn a_gate_is_told_by_the_words_of_the_command_line() {
+    let stub = Stub::listen();
+    let rig = Rig::ready(&stub, "", "");
+    let told = |order: Value| rig.post("/v1/backends/app/gate", &order);
+    for (order, by_hand) in [
+        (json!({"gate": "hold"}), json!("hold")),
+        (json!({"gate": "refuse"}), json!("refuse")),
+        (json!({"gate": "open", "force": true}), json!("open")),
+        (json!({"gate": "open"}), Value::Null),
+    ] {
+        let (status, backend) = told(order.clone());
+        assert_eq!(
+            (status, &backend["by_hand"]["gate"]),
+            (200, &by_hand),
+            "{order}: {backend}"
+        );
+    }
+    for (order, error, help) in [
+        (
+            json!({"gate": "auto"}),
+            "`gate` is \"auto\"",
+            "write hold, refuse or open",
+        ),
+        (
+            json!({"gate": "hold", "force": true}),
+            "`gate` is \"hold\"",
+            "leave it out",
+        ),
+        (
+            json!({"gate": "open", "for": "5m"}),
+            "`for` is \"5m\"",
+            "\"force\": true",
+        ),
+        (json!({"gate": "hold", "for": "soon"}), "soon", "10m"),
+        (json!({"gate": 5}), "`gate` is 5", "write a string"),
+    ] {
+        let (status, problem) = told(order.clone());
+        assert_eq!(status, 422, "{order}");
+        assert!(problem["error"].as_str().unwrap().contains(error), "{problem}");
+        assert!(problem["help"].as_str().unwrap().contains(help), "{problem}");
+    }
+}
+
+/// Whoever waits for a drain hears that greenroom has stopped meanwhile, and not that a socket is gone.
+#[test]
+fn who_waits_for_a_drain_hears_of_a_stop_and_ends_with_the_code_for_it() {
+    let stub = Stub::listen();
+    let mut rig = Rig::ready(&stub, "grace = \"1s\"", "");
+    let clients = rig.crowd(&stub, 2);
+    rig.are(2, "relaying");
+    let folder = rig.folder.clone();
+    let waits = std::thread::spawn(move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_greenroom"));
+        command
+            .args(["drain", "--all", "--window", "1h", "--wait"])
+            .env("XDG_RUNTIME_DIR", folder)
+            .env_remove("GREENROOM_ADMIN");
+        command.output().unwrap()
+    });
+    until("it drains", || {
+        rig.told(&["drain", "--list"])["drains"][0]["state"] == "draining"
+    });
+    rig.greenroom.signal(rustix::process::Signal::TERM);
+    let said = waits.join().unwrap();
+    assert_eq!(said.status.code(), Some(3), "{said:?}");
+    let text = String::from_utf8(said.stderr).unwrap() + &String::from_utf8(said.stdout).unwrap();
+    assert!(
+        text.contains("greenroom has stopped before drain 1 was over") || text.contains(": cancelled;"),
+        "{text}"
+    );
+    drop(clients);
+    rig.greenroom.wait_exit_code(common::raw::SOON);
+    let gone = rig.say(&["drain", "--all", "--wait"]);
+    assert_eq!(gone.status.code(), Some(1));
+    let error = String::from_utf8(gone.stderr).unwrap();
+    assert!(error.contains("no greenroom of this user is running"), "{error}");
 }

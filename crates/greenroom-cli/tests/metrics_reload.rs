@@ -25,18 +25,18 @@ fn a_gate_is_in_one_state_whoever_has_set_it_and_a_hand_is_seen() {
     let gate = |page: &str, state: &str| value(page, &format!("greenroom_gate{{backend=\"app\",state=\"{state}\"}}"));
     let of_app = |page: &str, name: &str| value(page, &format!("{name}{{backend=\"app\"}}"));
     let sees = |hand: &str, expected: &[&str], lets_in: f64| {
-        assert_eq!(
-            rig.post("/v1/backends/app/gate", &serde_json::json!({ "gate": hand }))
-                .0,
-            200
-        );
+        let order = match hand {
+            "force" => serde_json::json!({ "gate": "open", "force": true }),
+            word => serde_json::json!({ "gate": word }),
+        };
+        assert_eq!(rig.post("/v1/backends/app/gate", &order).0, 200);
         let page = text(&rig);
         let set: Vec<_> = states.into_iter().filter(|state| gate(&page, state) == 1.0).collect();
         assert!(set.len() == 1 && expected.contains(&set[0]), "{hand}: {set:?}");
         assert_eq!(sum(&page, "greenroom_gate"), 1.0, "there is no other state");
         assert_eq!(
             of_app(&page, "greenroom_gate_by_hand"),
-            f64::from(hand != "auto"),
+            f64::from(hand != "open"),
             "{hand}"
         );
         assert_eq!(of_app(&page, "greenroom_backend_ready"), lets_in, "{hand}");
@@ -44,8 +44,8 @@ fn a_gate_is_in_one_state_whoever_has_set_it_and_a_hand_is_seen() {
     for (hand, expected, lets_in) in [
         ("hold", &["shut"][..], 0.0),
         ("refuse", &["refusing"], 0.0),
-        ("open", &["open", "limited"], 1.0), // whatever it is ready for
-        ("auto", &["shut"], 0.0),
+        ("force", &["open", "limited"], 1.0), // whatever it is ready for
+        ("open", &["shut"], 0.0),
     ] {
         sees(hand, expected, lets_in);
     }
@@ -56,8 +56,8 @@ fn a_gate_is_in_one_state_whoever_has_set_it_and_a_hand_is_seen() {
     for (hand, expected, lets_in) in [
         ("refuse", &["refusing"][..], 0.0),
         ("hold", &["shut"], 0.0),
+        ("force", &["open", "limited"], 1.0),
         ("open", &["open", "limited"], 1.0),
-        ("auto", &["open", "limited"], 1.0),
     ] {
         sees(hand, expected, lets_in);
     }

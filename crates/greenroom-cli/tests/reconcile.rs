@@ -133,7 +133,7 @@ impl Play {
     /// All are let in again, whatever has kept them out.
     fn open(&mut self) {
         self.settle();
-        self.gate("auto");
+        self.gate("open");
         self.rig.greenroom.signal(Signal::USR2); // handed on: the process says READY=1, maybe once more
         self.rig.until("it is ready", |status| status["condition"] == "ready");
         self.is_shut = false;

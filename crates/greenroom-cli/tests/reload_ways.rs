@@ -150,6 +150,15 @@ fn without_a_file_it_says_so_kindly_and_a_bad_file_is_told_with_all_its_problems
         failed["problems"].as_str().unwrap().contains("did you mean"),
         "{failed}"
     );
+    let told = rig.say(&["events", "--last", "9", "--event", "reload_failed"]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    let picture: Vec<_> = failed["problems"].as_str().unwrap().trim_end().lines().collect();
+    let shown: Vec<_> = told
+        .lines()
+        .skip(1)
+        .map(|line| line.strip_prefix("    ").unwrap_or(line))
+        .collect();
+    assert_eq!(shown, picture, "line by line, as it is: {told}");
     fs::remove_file(rig.folder.join("greenroom.toml")).unwrap();
     assert_eq!(reload(&rig, &["--dry-run"]).1, 1);
 

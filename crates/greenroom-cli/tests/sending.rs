@@ -384,6 +384,8 @@ fn the_command_sends_a_text_a_file_and_what_it_is_given() {
     assert!(String::from_utf8(no_text.stderr).unwrap().contains("--binary"));
     assert_eq!(rig.told(&["send", "--all", "--file", file, "--binary"])["sent"], 1);
     assert_eq!(client.frame(), (0x82, vec![1, 255]));
+    assert_eq!(rig.told(&["send", "--all", "--text", "a", "--binary"])["sent"], 1);
+    assert_eq!(client.frame(), (0x82, b"a".to_vec()), "binary, as it was asked for");
     assert_eq!(
         rig.say(&["send", "--text", "x"]).status.code(),
         Some(2),

@@ -549,3 +549,20 @@ fn at_an_own_end_half_an_answer_keeps_neither_the_backends_close_back_nor_the_cl
     assert_eq!(client.rest(), b"");
     assert!(since.elapsed() < CLOSE_HANDSHAKE, "its Close was seen");
 }
+
+/// Who has said goodbye is ending, by limits of its own: that nothing goes to and fro meanwhile is no reason to end it otherwise.
+#[test]
+fn who_is_ending_is_not_idle() {
+    let house = house(Rule {
+        idle: Some(SECOND),
+        ..Rule::default()
+    });
+    let (mut client, mut backend) = relayed(&house);
+    client.send(masked(0x88, &close(1000, "")));
+    assert_eq!(backend.frame().0, 0x88);
+    assert!(backend.silent_for(3 * SECOND), "no other end");
+    backend.send(frame(0x88, &close(1000, "")));
+    assert_eq!(client.close_frame().0, 1000);
+    drop((client, backend));
+    assert_eq!(ended(&house, 1).cause, CloseCause::Client);
+}

@@ -83,6 +83,30 @@ pub fn close_at(
     Time::from_nanos(earliest.as_nanos().saturating_add(up_to(seed, room)))
 }
 
+/// Closes ahead of their time, of clients that say something after their backend was lost: what they say is for nobody, and
+/// who hears so loses no more. Those that are silent lose nothing by waiting.
+///
+/// As many go ahead in a second as are closed in a second anyway, so where all talk they are spread as if all were silent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    /// Before this nobody else goes ahead.
+    free_at: Time,
+}
+
+impl Ahead {
+    /// When one of `count` is closed that has said something by `now`, and else would be closed at `own`. Its
+    /// [`limits::FIRST_SECOND`] must be over.
+    pub fn close_at(&mut self, now: Time, own: Time, count: usize) -> Time {
+        let at = self.free_at.max(now);
+        if at >= own {
+            return own; // its own time is no later, so it takes nobody's
+        }
+        let each = spread_of(count, limits::SPREAD_MAX) / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        self.free_at = at + each;
+        at
+    }
+}
+
 /// Counts refusals that fall together: those of clients that had to wait, within [`limits::EXPIRY_SPREAD`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Together {
@@ -194,6 +218,37 @@ mod tests {
         assert!(
             first >= now + Duration::from_millis(300),
             "as late as the spread allows, not {first}"
+        );
+    }
+
+    #[test]
+    fn who_talks_goes_ahead_and_where_all_talk_they_are_spread_no_less() {
+        let now = Time::from_millis(60_000);
+        let own = |n| close_at(now, Time::ZERO, seed_for(7, n), 1_000, SPREAD_MAX, None);
+        let late = now + Duration::from_millis(1_900);
+        let mut ahead = Ahead::default();
+        assert_eq!(ahead.close_at(now, late, 1_000), now, "alone it goes at once");
+        assert_eq!(ahead.close_at(now, late, 1_000), now + SPREAD_EACH);
+        let mut all: Vec<Time> = (0..1_000).map(|n| ahead.close_at(now, own(n), 1_000)).collect();
+        assert!(all.iter().zip(0..).all(|(&at, n)| at <= own(n)), "nobody goes later");
+        all.sort_unstable();
+        let first_tenth = all.iter().filter(|&&at| at < now + SPREAD_MAX / 25).count();
+        assert!(
+            first_tenth <= 200,
+            "{first_tenth} of 1,000 in a tenth of the time: no more than twice their share"
+        );
+        let later = late + SPREAD_MAX;
+        assert_eq!(
+            ahead.close_at(later, later + SPREAD_EACH, 1_000),
+            later,
+            "nothing is left of the last loss"
+        );
+        let crowd = 100_000;
+        assert_eq!(ahead.close_at(later, later + SPREAD_MAX, crowd), later + SPREAD_EACH);
+        assert_eq!(
+            ahead.close_at(later, later + SPREAD_MAX, crowd),
+            later + SPREAD_EACH + SPREAD_MAX / 100_000,
+            "a crowd has no more than the longest spread"
         );
     }
 

@@ -340,6 +340,9 @@ pub const CLOSE_HANDSHAKE: Duration = Duration::from_secs(5);
 pub const HALF_CLOSED: Duration = Duration::from_secs(30);
 /// A connection that greenroom itself chooses to close is not closed before this age.
 pub const FIRST_SECOND: Duration = Duration::from_secs(1);
+/// WebSockets of one user that are told to go when another comes, as they are more than it may have since a reload: others of
+/// them go when the next one comes.
+pub const USER_EXCESS_MAX: usize = 64;
 /// Closes of many are spread over at most this …
 pub const SPREAD_MAX: Duration = Duration::from_secs(5);
 /// … and over this for each of them, if that is less.
@@ -506,7 +509,7 @@ pub const KEYS_MAX: usize = 4;
 
 // ── Admin ──────────────────────────────────────────────────────────────────
 
-/// Connections served at one admin door at a time; for one more the first of them is closed.
+/// Connections served at one admin door at a time; for one more the first from the address with the most of them is closed.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Wrong tokens of one address within [`GUESS_WINDOW`]; then nobody of it is listened to for the rest of that. One a second is no
 /// way to guess 16 letters, and a wrong scraper is let in again soon after it was put right.

@@ -8,13 +8,16 @@
 //! One that is open goes only when the new one is let in ([`Users::let_in`]), as its backend may refuse that; until then the
 //! new one is over the limit, and counted apart too. One that still waits itself has nothing to lose, and goes at once.
 //!
+//! Where it has more than it may, as the limit was higher when they came, the oldest of them go when the next one comes, whether
+//! that is let in or not: at most [`USER_EXCESS_MAX`] at a time, and none within its first second.
+//!
 //! Bounded by the connections that there are: a user without any is forgotten. Under a limit of N a user has at most
-//! N WebSockets that stay, and N that were told to go or are over it.
+//! N WebSockets that stay, and N that were told to go or are over it, beside those that a higher limit has let in.
 
 use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 
-use crate::limits::FIRST_SECOND;
+use crate::limits::{FIRST_SECOND, USER_EXCESS_MAX};
 use crate::time::Time;
 
 /// Who gives way where a user has as many WebSockets as it may.
@@ -56,6 +59,8 @@ struct User<T> {
     open: BTreeMap<Seat, Open<T>>,
     /// So many of them were told to go.
     going: usize,
+    /// So many of these only because the limit is lower than it was.
+    excess: usize,
     /// So many are over the limit until they are let in.
     over: usize,
 }
@@ -76,6 +81,17 @@ enum Stand {
     Over(usize),
     /// It was told to go.
     Going,
+    /// The same, as the limit is lower than it was: it makes room for nobody.
+    Excess,
+}
+
+impl Stand {
+    fn is_going(self) -> bool {
+        match self {
+            Self::Going | Self::Excess => true,
+            Self::Firm | Self::Over(_) => false,
+        }
+    }
 }
 
 impl<T> Default for Users<T> {
@@ -91,19 +107,22 @@ impl<T> Users<T> {
     /// A WebSocket of this user comes. Where it may, its end is told by [`Users::leave`], and before that, once it has its 101,
     /// [`Users::let_in`].
     ///
-    /// `switched` says of another one since when it has its 101, if it has one. `go` tells one that has none to go, and whether
-    /// it heard: one that cannot hear it stays, and the new one is refused.
+    /// `switched` says of another one since when it has its 101, if it has one. `go` tells one to go, and whether
+    /// it heard: one that cannot hear it stays, and where the new one needed its place that is refused.
     pub fn come(
         &mut self,
         now: Time,
         user: &Arc<str>,
         rule: Option<Rule>,
         it: T,
-        switched: impl FnOnce(&T) -> Option<Time>,
-        go: impl FnOnce(&T) -> bool,
+        switched: impl Fn(&T) -> Option<Time>,
+        go: impl Fn(&T) -> bool,
     ) -> Result<Seat, Full> {
         let stand = match (rule, self.known.get_mut(user)) {
-            (Some(rule), Some(known)) => known.make_room(now, rule, switched, go)?,
+            (Some(rule), Some(known)) => {
+                known.keep_to(now, rule, &switched, &go);
+                known.make_room(now, rule, switched, go)?
+            }
             (None, _) | (_, None) => Stand::Firm,
         };
         let seat = Seat(self.next);
@@ -111,6 +130,7 @@ impl<T> Users<T> {
         let known = self.known.entry(Arc::clone(user)).or_insert(User {
             open: BTreeMap::new(),
             going: 0,
+            excess: 0,
             over: 0,
         });
         known.open.insert(seat, Open { since: now, stand, it });
@@ -168,30 +188,50 @@ impl<T> Users<T> {
 }
 
 impl<T> User<T> {
+    /// The oldest go of those that are more than there may be by now.
+    fn keep_to(&mut self, now: Time, rule: Rule, switched: impl Fn(&T) -> Option<Time>, go: impl Fn(&T) -> bool) {
+        let too_many = self.firm().saturating_sub(rule.most).min(USER_EXCESS_MAX);
+        if too_many == 0 || rule.on_limit == OnLimit::RefuseNew {
+            return;
+        }
+        let firm = self.open.values_mut().filter(|open| open.stand == Stand::Firm);
+        let mut told = 0;
+        for open in firm {
+            if told == too_many {
+                break;
+            }
+            let is_young = is_young(now, open.since, switched(&open.it));
+            if !is_young && go(&open.it) {
+                open.stand = Stand::Excess;
+                told += 1;
+            }
+        }
+        self.count();
+    }
+
     /// Makes room for one more, if there is none, or says that there will be.
     fn make_room(
         &mut self,
         now: Time,
         rule: Rule,
-        switched: impl FnOnce(&T) -> Option<Time>,
-        go: impl FnOnce(&T) -> bool,
+        switched: impl Fn(&T) -> Option<Time>,
+        go: impl Fn(&T) -> bool,
     ) -> Result<Stand, Full> {
         let Some(too_many) = (self.open.len() - self.going).checked_sub(rule.most) else {
             return Ok(Stand::Firm);
         };
         match rule.on_limit {
             OnLimit::RefuseNew => return Err(Full),
-            OnLimit::CloseOldest if self.going + too_many >= rule.most => return Err(Full), // they do not go as fast as others come
+            OnLimit::CloseOldest if self.going - self.excess + too_many >= rule.most => return Err(Full), // they do not go as fast as others come
             OnLimit::CloseOldest => {}
         }
         // Before it so many others have come that each will cost an older one its place.
-        let mut staying = self.open.values_mut().filter(|open| open.stand != Stand::Going);
+        let mut staying = self.open.values_mut().filter(|open| !open.stand.is_going());
         let Some(oldest) = staying.nth(too_many) else {
             return Err(Full);
         };
-        let is_young = |since: Time| now.since(since) < FIRST_SECOND;
         let since = switched(&oldest.it);
-        if is_young(oldest.since) || since.is_some_and(is_young) {
+        if is_young(now, oldest.since, since) {
             return Err(Full);
         }
         if since.is_some() {
@@ -212,12 +252,18 @@ impl<T> User<T> {
 
     fn count(&mut self) {
         let count = |is: fn(Stand) -> bool| self.open.values().filter(|open| is(open.stand)).count();
-        let (going, over) = (
-            count(|stand| stand == Stand::Going),
+        (self.going, self.excess, self.over) = (
+            count(Stand::is_going),
+            count(|stand| stand == Stand::Excess),
             count(|stand| matches!(stand, Stand::Over(_))),
         );
-        (self.going, self.over) = (going, over);
     }
+}
+
+/// Whether one that came then, and had its 101 then, is still in the first second of either.
+fn is_young(now: Time, came: Time, switched: Option<Time>) -> bool {
+    let is_new = |since: Time| now.since(since) < FIRST_SECOND;
+    is_new(came) || switched.is_some_and(is_new)
 }
 
 #[cfg(test)]
@@ -291,6 +337,69 @@ mod tests {
             (Err(Full), None),
             "as many as may be are on their way out"
         );
+    }
+
+    #[test]
+    fn after_the_limit_was_lowered_the_next_one_sends_as_many_of_the_oldest_away_as_it_takes() {
+        let (mut users, ann, told) = (
+            Users::default(),
+            Arc::<str>::from(ANN),
+            std::cell::RefCell::new(Vec::new()),
+        );
+        let comes = |users: &mut Users<u64>, ms: u64, most: usize, on_limit: OnLimit| {
+            let switched = |&since: &u64| Some(at(since));
+            let come = users.come(at(ms), &ann, rule(most, on_limit), ms, switched, |&it| {
+                told.borrow_mut().push(it);
+                true
+            });
+            let seat = come.ok();
+            if let Some(seat) = seat {
+                users.let_in(&ann, seat, |&it| told.borrow_mut().push(it));
+            }
+            (seat.is_some(), told.take())
+        };
+        for ms in 0..6 {
+            assert!(comes(&mut users, ms, 8, OnLimit::CloseOldest).0);
+        }
+        let none = Vec::new();
+        assert_eq!(
+            comes(&mut users, 2_000, 2, OnLimit::RefuseNew),
+            (false, none.clone()),
+            "only the new one"
+        );
+        assert_eq!(
+            comes(&mut users, 500, 2, OnLimit::CloseOldest),
+            (false, none),
+            "all are young"
+        );
+        assert_eq!(
+            comes(&mut users, 2_000, 2, OnLimit::CloseOldest),
+            (true, vec![0, 1, 2, 3, 4])
+        );
+        assert_eq!(
+            users.of(ANN),
+            (7, 5, 0),
+            "two stay: the last of the six, and the new one"
+        );
+    }
+
+    #[test]
+    fn how_many_go_at_once_after_a_limit_was_lowered_is_bounded() {
+        let (mut users, ann) = (Users::<u64>::default(), Arc::<str>::from(ANN));
+        let most = 3 * USER_EXCESS_MAX;
+        for ms in 0..most as u64 {
+            assert!(come(&mut users, ms, ANN, rule(most, OnLimit::CloseOldest)).0.is_ok());
+        }
+        let late = |users: &mut Users<u64>| {
+            let switched = |&since: &u64| Some(at(since));
+            let _ = users.come(at(9_000), &ann, rule(1, OnLimit::CloseOldest), 9_000, switched, |_| {
+                true
+            });
+            users.of(ANN).1
+        };
+        assert_eq!(late(&mut users), USER_EXCESS_MAX);
+        assert_eq!(late(&mut users), 2 * USER_EXCESS_MAX);
+        assert_eq!(late(&mut users), most - 1, "one may stay");
     }
 
     #[test]

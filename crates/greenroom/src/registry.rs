@@ -19,9 +19,10 @@ mod traffic;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use greenroom_core::drain::Ahead;
 use greenroom_core::event::{CloseCause, Refusal, State};
 use greenroom_core::limits::{
     CROWD_LEAST, CROWDED_SHARE, DESCRIPTOR_RESERVE, DIALS_MAX, HELD_MAX, TARPIT_MAX, TURNED_AWAY_MAX,
@@ -62,6 +63,10 @@ pub struct Registry {
     refusals: [AtomicU64; Refusal::ALL.len()],
     /// Cookies of backends that their clients never saw, as they had their 101 before.
     cookies_lost: AtomicU64,
+    /// What clients sent that went to nobody, as their backend was lost or their end had begun: bytes, messages.
+    dropped: [AtomicU64; 2],
+    /// Clients of lost backends that are closed ahead of their time.
+    ahead: Mutex<Ahead>,
     /// Connections of clients that are open: one number, as with `engaged`.
     open: AtomicUsize,
     /// How many there were, so that their memory is given back when they have gone.
@@ -114,6 +119,8 @@ impl Registry {
             causes: [const { AtomicU64::new(0) }; CloseCause::ALL.len()],
             refusals: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
             cookies_lost: AtomicU64::new(0),
+            dropped: Default::default(),
+            ahead: Mutex::default(),
             open: AtomicUsize::new(0),
             crowd: Crowd::new(CROWD_LEAST, &crowd_gone),
             descriptors: AtomicUsize::new(0),
@@ -316,6 +323,18 @@ impl Registry {
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// What clients sent that went to nobody, as their backend was lost or their end had begun: bytes, messages.
+    #[must_use]
+    pub fn dropped(&self) -> (u64, u64) {
+        let [bytes, messages] = &self.dropped;
+        (bytes.load(Ordering::Relaxed), messages.load(Ordering::Relaxed))
+    }
+
+    /// Clients of lost backends that are closed ahead of their time.
+    pub(crate) fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many cookies were lost, as their clients had been accepted before.

@@ -132,7 +132,7 @@ pub enum Event {
     },
     /// The gate changed.
     Gate {
-        /// `open`, `limited`, `shut`.
+        /// `open`, `limited`, `shut`, `failed`, `refusing` by hand, or `draining` while greenroom stops.
         gate: &'static str,
         /// Why.
         why: &'static str,

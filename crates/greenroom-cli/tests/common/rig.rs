@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Greenroom, Ledger,
     process::until,
-    raw::{Raw, SOON, upgrade},
+    raw::{Raw, SOON, Stub, switching, upgrade},
 };
 
 /// See the module's head. Its folder is gone when dropped.
@@ -35,6 +35,29 @@ impl Rig {
     pub fn before(backend: &str, route: &str) -> Self {
         let backend = format!("[backend.app]\naddress = \"{backend}\"\nready = \"listen\"\n");
         Self::start("serve", &format!("{backend}[[route]]\n{route}\n"))
+    }
+
+    /// `greenroom serve` before this backend once it is known to listen; what comes first in the file, and behind its table.
+    pub fn ready(stub: &Stub, top: &str, more: &str) -> Self {
+        let address = stub.address();
+        let rig = Self::start(
+            "serve",
+            &format!("{top}\n[backend.app]\naddress = \"{address}\"\nready = \"listen\"\n{more}\n"),
+        );
+        rig.until("it is ready", |status| status["condition"] == "ready");
+        rig
+    }
+
+    /// So many relayed clients, each with its backend's end.
+    pub fn crowd(&self, stub: &Stub, count: usize) -> Vec<(Raw, Raw)> {
+        let one = |_| {
+            let mut client = self.knock("/ws");
+            let (mut backend, _) = stub.request();
+            backend.send(switching(""));
+            assert!(client.head().starts_with("HTTP/1.1 101 "));
+            (client, backend)
+        };
+        (0..count).map(one).collect()
     }
 
     /// The same, with files that are there before and more of an environment.

@@ -22,6 +22,9 @@
 //! Pure; a few dozen bytes a session, no buffer.
 
 mod beat;
+mod dropped;
+
+pub use dropped::Dropped;
 
 use super::meter::Meter;
 use super::{Answer, MessageLimits, Over};

@@ -149,6 +149,11 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Bytes of its header and payload.
+    pub(crate) const fn len(&self) -> u64 {
+        self.total
+    }
+
     /// Bytes of its payload.
     pub(crate) const fn payload(&self) -> u64 {
         match self.opcode {

@@ -17,11 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeError, Engine as _};
 use greenroom_core::event::{CloseCause, Refusal, State as Where, Unsent};
 use greenroom_core::limits::{
     ACT_BODY_MAX, ACT_MATCHED_MAX, ACT_NUMBERS_MAX, ACT_OUTCOMES_MAX, ACTS_MAX, CLOSE_REASON_MAX, SEND_MAX,
@@ -39,8 +38,9 @@ use super::audited;
 use super::by::{By, to_the_end};
 use super::filter::{Filter, breath, object};
 use super::openapi::Api;
+use super::said::{Body, InPath, Sent};
 use crate::clock;
-use crate::config::units::show_size;
+use crate::config::units::{self, show_size};
 use crate::registry::{Close, Notice, Outcome, OwnMessage, Record};
 
 pub(super) fn routes(api: Api) -> Api {
@@ -122,6 +122,22 @@ pub struct SendThese {
     pub base64: Option<String>,
     /// Only count them.
     pub dry_run: bool,
+}
+
+impl Sent for CloseThese {
+    const EXAMPLE: &'static str = r#"{"filter": {"backend": "app"}, "code": 1001, "reason": "maintenance"}"#;
+}
+
+impl Sent for CloseOne {
+    const EXAMPLE: &'static str = r#"{"code": 1001, "reason": "maintenance"}"#;
+
+    fn absent() -> Option<Self> {
+        Some(Self::default())
+    }
+}
+
+impl Sent for SendThese {
+    const EXAMPLE: &'static str = r#"{"filter": {"backend": "app"}, "text": "hello"}"#;
 }
 
 impl SendThese {
@@ -220,7 +236,7 @@ impl Which {
             ([], false, true) => None,
             ([], false, false) => Some("no connections".into()),
             ([one], ..) => Some(format!("connection {one}")),
-            (several, ..) => Some(format!("{} connections by number", several.len())),
+            (several, ..) => Some(format!("{} by number", units::count(several.len(), "connection"))),
         };
         let words: Vec<_> = first.into_iter().chain(self.filter.words()).collect();
         words.join(" ")
@@ -298,24 +314,11 @@ const ALREADY: &str = "already";
 /// Its task has not taken what it was told before.
 const BUSY: &str = "busy";
 
-type Body<T> = Result<Json<T>, JsonRejection>;
-
-fn body<T>(body: Body<T>, example: &str) -> Result<T, Refused> {
-    match body {
-        Ok(Json(body)) => Ok(body),
-        Err(rejection) => refuse(
-            rejection.status(),
-            rejection.body_text(),
-            format!("send JSON such as {example}"),
-        ),
-    }
-}
-
-async fn close(State(asked): State<Arc<Asked>>, by: By, these: Body<CloseThese>) -> Result<Json<Closing>, Refused> {
-    let these = body(
-        these,
-        r#"{"filter": {"backend": "app"}, "code": 1001, "reason": "maintenance"}"#,
-    )?;
+async fn close(
+    State(asked): State<Arc<Asked>>,
+    by: By,
+    Body(these): Body<CloseThese>,
+) -> Result<Json<Closing>, Refused> {
     let which = Which {
         numbers: these.numbers,
         filter: these.filter,
@@ -332,21 +335,9 @@ async fn close(State(asked): State<Arc<Asked>>, by: By, these: Body<CloseThese>)
 async fn close_one(
     State(asked): State<Arc<Asked>>,
     by: By,
-    number: Result<Path<u64>, PathRejection>,
-    one: Result<Option<Json<CloseOne>>, JsonRejection>,
+    InPath(number): InPath<u64>,
+    Body(one): Body<CloseOne>,
 ) -> Result<Json<Closing>, Refused> {
-    let Path(number) = match number {
-        Ok(number) => number,
-        Err(rejection) => {
-            return refuse(
-                rejection.status(),
-                rejection.body_text(),
-                "write the number of a connection",
-            );
-        }
-    };
-    let one = one.map(|one| one.unwrap_or_default()); // without a body: as by default
-    let one = body(one, r#"{"code": 1001, "reason": "maintenance"}"#)?;
     let which = Which {
         numbers: vec![number],
         filter: Filter::default(),
@@ -418,7 +409,7 @@ fn by_hand(one: &CloseOne) -> Result<Close, Refused> {
     if reason.len() > CLOSE_REASON_MAX {
         return refuse(
             StatusCode::UNPROCESSABLE_ENTITY,
-            format!("the reason has {} bytes", reason.len()),
+            format!("the reason has {}", units::count(reason.len(), "byte")),
             format!("a Close has room for {CLOSE_REASON_MAX} (RFC 6455 §5.5)"),
         );
     }
@@ -449,8 +440,7 @@ fn tell(record: &Record, close: &Close) -> Result<(), &'static str> {
     }
 }
 
-async fn send(State(asked): State<Arc<Asked>>, by: By, these: Body<SendThese>) -> Result<Json<Sending>, Refused> {
-    let these = body(these, r#"{"filter": {"backend": "app"}, "text": "hello"}"#)?;
+async fn send(State(asked): State<Arc<Asked>>, by: By, Body(these): Body<SendThese>) -> Result<Json<Sending>, Refused> {
     to_the_end(sends(asked, by, these)).await
 }
 
@@ -474,7 +464,7 @@ async fn sends(asked: Arc<Asked>, by: By, these: SendThese) -> Result<Json<Sendi
         match &answer {
             Ok(sending) => change
                 .count(sending.sent)
-                .detail(format!("{bytes} bytes"))
+                .detail(units::count(bytes, "byte"))
                 .done(&asked.log),
             Err(_) => change.of(&asked.log, &answer),
         }
@@ -490,7 +480,14 @@ fn framed(text: Option<String>, base64: Option<String>) -> Result<Arc<[u8]>, Ref
         (None, Some(base64)) => match STANDARD.decode(base64) {
             Ok(bytes) => (Data::Binary, bytes),
             Err(error) => {
-                let error = format!("`base64` is none: {error}");
+                let error = match error {
+                    DecodeError::InvalidByte(at, byte) => {
+                        format!("byte {at} of `base64` is {byte:#04x}, which stands for nothing")
+                    }
+                    DecodeError::InvalidLength(_)
+                    | DecodeError::InvalidLastSymbol { .. }
+                    | DecodeError::InvalidPadding => "`base64` has an end that stands for nothing".into(),
+                };
                 return refuse(
                     unprocessable,
                     error,

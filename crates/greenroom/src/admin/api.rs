@@ -8,8 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -29,6 +28,7 @@ use super::exposition::Format;
 use super::guard::{self, Rule};
 use super::openapi::{self, Api};
 use super::platform::platform;
+use super::said::{Body, InPath, Sent};
 use super::{about, act, connections, drain, events, gate, health, metrics, reload};
 use crate::clock;
 use crate::config::Admin;
@@ -119,6 +119,10 @@ pub struct Push {
     /// Which life of the process is meant; without it, the present one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub generation: Option<u64>,
+}
+
+impl Sent for Push {
+    const EXAMPLE: &'static str = r#"{"phase": "database"}"#;
 }
 
 /// Why something is refused.
@@ -323,15 +327,11 @@ fn orphaned(asked: &Asked) -> Vec<Orphaned> {
     .collect()
 }
 
-pub(super) type Name = Result<Path<String>, PathRejection>;
+pub(super) type Name = InPath<String>;
 
-pub(super) fn backend(asked: &Asked, name: Name) -> Result<Arc<Backend>, Refused> {
+pub(super) fn backend(asked: &Asked, InPath(name): &Name) -> Result<Arc<Backend>, Refused> {
     let house = asked.house();
-    let Path(name) = match name {
-        Ok(name) => name,
-        Err(rejection) => return refuse(rejection.status(), rejection.body_text(), "write the name of a backend"),
-    };
-    if let Some(found) = house.named(&name).next() {
+    if let Some(found) = house.named(name).next() {
         return Ok(Arc::clone(found));
     }
     let names: Vec<_> = house.backends.iter().map(|backend| backend.name.as_str()).collect();
@@ -355,26 +355,16 @@ pub(super) async fn status(backend: &Backend) -> Result<Json<Status>, Refused> {
 }
 
 async fn one(State(asked): State<Arc<Asked>>, name: Name) -> Result<Json<Status>, Refused> {
-    status(&*backend(&asked, name)?).await
+    status(&*backend(&asked, &name)?).await
 }
 
 async fn push(
     State(asked): State<Arc<Asked>>,
     by: By,
     name: Name,
-    push: Result<Json<Push>, JsonRejection>,
+    Body(push): Body<Push>,
 ) -> Result<Json<Status>, Refused> {
-    let backend = backend(&asked, name)?;
-    let Json(push) = match push {
-        Ok(push) => push,
-        Err(rejection) => {
-            return refuse(
-                rejection.status(),
-                rejection.body_text(),
-                "send JSON such as {\"phase\": \"database\"}",
-            );
-        }
-    };
+    let backend = backend(&asked, &name)?;
     let now = status(&backend).await?.0;
     let input = judge(&asked, &backend, &push, &now);
     let said = by.change("phase", format!("backend {}", backend.name));

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use greenroom_core::limits::CONNECTIONS_SHOWN_MAX;
 use greenroom_core::time::Time;
@@ -19,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use super::api::{Refused, refuse};
-use super::filter::{Filter, OfClosed, Wanted, breath};
+use super::filter::{Filter, OfClosed, breath};
 use super::openapi::Api;
 use super::report;
+use super::said::{InPath, Parameters};
 use crate::clock;
 use crate::known::Known;
 use crate::registry::{Closed, Record};
@@ -140,21 +140,11 @@ pub struct End {
     pub ago_ms: u64,
 }
 
-type Filtered = Result<Query<Filter>, QueryRejection>;
-
-fn wanted(asked: &Asked, filter: Filtered) -> Result<Wanted, Refused> {
-    match filter {
-        Ok(Query(filter)) => filter.checked(asked),
-        Err(rejection) => refuse(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            rejection.body_text(),
-            "filter by state, backend, route, user, tag, address, session, older_than, cause, after and limit",
-        ),
-    }
-}
-
-pub(super) async fn list(State(asked): State<Arc<Asked>>, filter: Filtered) -> Result<Json<Connections>, Refused> {
-    let wanted = wanted(&asked, filter)?;
+pub(super) async fn list(
+    State(asked): State<Arc<Asked>>,
+    Parameters(filter): Parameters<Filter>,
+) -> Result<Json<Connections>, Refused> {
+    let wanted = filter.checked(&asked)?;
     let now = clock::now();
     let fitting = wanted.of_open(asked.registry.all(), now).await;
     let total = fitting.len();
@@ -168,17 +158,16 @@ pub(super) async fn list(State(asked): State<Arc<Asked>>, filter: Filtered) -> R
 
 pub(super) async fn list_closed(
     State(asked): State<Arc<Asked>>,
-    filter: Result<Query<OfClosed>, QueryRejection>,
+    Parameters(OfClosed(filter)): Parameters<OfClosed>,
 ) -> Result<Json<Connections>, Refused> {
-    let filter = filter.map(|Query(OfClosed(filter))| Query(filter));
-    if filter.as_ref().is_ok_and(|Query(filter)| filter.after.is_some()) {
+    if filter.after.is_some() {
         return refuse(
             StatusCode::UNPROCESSABLE_ENTITY,
             "those that ended are in the order of their ends, and `after` is a number",
             format!("leave it out, and ask for up to {CONNECTIONS_SHOWN_MAX} with limit"),
         );
     }
-    let wanted = wanted(&asked, filter)?;
+    let wanted = filter.checked(&asked)?;
     let now = clock::now();
     let fitting = wanted.of_closed(asked.registry.last_closed()).await;
     let total = fitting.len();
@@ -190,19 +179,10 @@ pub(super) async fn list_closed(
     Ok(Json(Connections { connections, total }))
 }
 
-type Number = Result<Path<u64>, PathRejection>;
-
-pub(super) async fn one(State(asked): State<Arc<Asked>>, number: Number) -> Result<Json<Connection>, Refused> {
-    let Path(number) = match number {
-        Ok(number) => number,
-        Err(rejection) => {
-            return refuse(
-                rejection.status(),
-                rejection.body_text(),
-                "write the number of a connection",
-            );
-        }
-    };
+pub(super) async fn one(
+    State(asked): State<Arc<Asked>>,
+    InPath(number): InPath<u64>,
+) -> Result<Json<Connection>, Refused> {
     let now = clock::now();
     let closed = || {
         let all = asked.registry.last_closed();

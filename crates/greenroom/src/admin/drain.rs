@@ -13,12 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use greenroom_core::drain::Pace;
 use greenroom_core::gate::Hand;
-use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_WINDOW_MAX, DRAINS_KEPT, DRAINS_MAX};
+use greenroom_core::limits::{DRAIN_RATE_MAX, DRAIN_WINDOW_MAX, DRAINS_KEPT, DRAINS_MAX, LOG_TEXT_MAX};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
@@ -29,9 +28,11 @@ use super::api::{Refused, refuse};
 use super::by::{By, over, to_the_end};
 use super::filter::{Filter, object};
 use super::openapi::Api;
+use super::said::{Body, InPath, Sent};
 use crate::clock;
 use crate::config::{self, DrainKind, Manner, units};
 use crate::drains::{Ask, Course, TooMany};
+use crate::telemetry::printable;
 
 /// What is to be drained, and how: `all`, or those that fit a filter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -65,6 +66,10 @@ pub struct DrainOrder {
     /// `all` or a `backend` alone, as a gate is a backend's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new: Option<String>,
+}
+
+impl Sent for DrainOrder {
+    const EXAMPLE: &'static str = r#"{"filter": {"backend": "app"}, "kind": "deploy", "window": "30s"}"#;
 }
 
 /// One drain.
@@ -121,18 +126,8 @@ pub(super) fn routes(api: Api) -> Api {
 async fn begin(
     State(asked): State<Arc<Asked>>,
     by: By,
-    order: Result<Json<DrainOrder>, JsonRejection>,
+    Body(order): Body<DrainOrder>,
 ) -> Result<(StatusCode, Json<DrainReport>), Refused> {
-    let order = match order {
-        Ok(Json(order)) => order,
-        Err(rejection) => {
-            return refuse(
-                rejection.status(),
-                rejection.body_text(),
-                "send JSON such as {\"filter\": {\"backend\": \"app\"}, \"kind\": \"deploy\", \"window\": \"30s\"}",
-            );
-        }
-    };
     to_the_end(begins(asked, by, order)).await
 }
 
@@ -206,7 +201,7 @@ impl DrainOrder {
         let Some(kind) = DrainKind::ALL.into_iter().find(|kind| kind.word() == word) else {
             return refuse(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "`kind` is none of the words that it can be",
+                format!("`kind` is {:?}", printable(word, LOG_TEXT_MAX)),
                 "write deploy, reload, scale-down or evict",
             );
         };
@@ -262,10 +257,10 @@ impl DrainOrder {
             None | Some("serve") => return Ok((Hand::Auto, Vec::new())),
             Some("hold") => Hand::Hold,
             Some("refuse") => Hand::Refuse,
-            Some(_) => {
+            Some(other) => {
                 return refuse(
                     StatusCode::UNPROCESSABLE_ENTITY,
-                    "`new` is none of the words that it can be",
+                    format!("`new` is {:?}", printable(other, LOG_TEXT_MAX)),
                     "write serve, hold or refuse",
                 );
             }
@@ -336,13 +331,10 @@ async fn list(State(asked): State<Arc<Asked>>) -> Json<DrainList> {
     Json(DrainList { drains })
 }
 
-type Id = Result<Path<u64>, PathRejection>;
+type Id = InPath<u64>;
 
-fn find(asked: &Asked, id: Id) -> Result<Arc<Course>, Refused> {
-    let Path(id) = match id {
-        Ok(id) => id,
-        Err(rejection) => return refuse(rejection.status(), rejection.body_text(), "write the number of a drain"),
-    };
+fn find(asked: &Asked, InPath(id): &Id) -> Result<Arc<Course>, Refused> {
+    let id = *id;
     match asked.drains.find(id) {
         Some(course) => Ok(course),
         None => refuse(
@@ -354,11 +346,11 @@ fn find(asked: &Asked, id: Id) -> Result<Arc<Course>, Refused> {
 }
 
 async fn one(State(asked): State<Arc<Asked>>, id: Id) -> Result<Json<DrainReport>, Refused> {
-    Ok(Json(report(&*find(&asked, id)?).await))
+    Ok(Json(report(&*find(&asked, &id)?).await))
 }
 
 async fn end(State(asked): State<Arc<Asked>>, by: By, id: Id) -> Result<Json<DrainReport>, Refused> {
-    let found = find(&asked, id);
+    let found = find(&asked, &id);
     let what = found
         .as_ref()
         .map_or_else(|_| "a drain".into(), |course| format!("drain {}", course.id));

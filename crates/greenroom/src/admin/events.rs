@@ -13,8 +13,7 @@ use std::task::{Context, Poll};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Query, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +30,7 @@ use super::Asked;
 use super::api::{Refused, refuse};
 use super::filter::Part;
 use super::openapi::{self, Answer, Api, Input, Operation};
+use super::said::Parameters;
 use super::stay::Stay;
 use crate::telemetry::ring::Ring;
 use crate::telemetry::streamed::{EVENTS, Filter, Form, message, missed};
@@ -121,17 +121,9 @@ async fn stream(
     State(asked): State<Arc<Asked>>,
     stay: Stay,
     LastEventId(last_id): LastEventId,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    Parameters(wanted): Parameters<Wanted>,
 ) -> Result<Stream, Refused> {
     let nonsense = |error: String, help: String| refuse::<Stream>(StatusCode::UNPROCESSABLE_ENTITY, error, help);
-    let wanted = match wanted {
-        Ok(Query(wanted)) => wanted,
-        Err(rejection) => {
-            let help =
-                "choose by event, backend, session and connection; begin with after or last; say follow and form";
-            return nonsense(rejection.body_text(), help.into());
-        }
-    };
     let filter = match filter(&asked, &wanted) {
         Ok(filter) => filter,
         Err((error, help)) => return nonsense(error, help),

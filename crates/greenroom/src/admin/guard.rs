@@ -9,7 +9,7 @@
 //! Who guesses tokens is not listened to for a while (`greenroom_core::guesses`). Health needs no token and no
 //! certain Host, as platforms ask for it by names of their own; to a strange name it says yes or no and no words.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
@@ -121,10 +121,15 @@ fn is_json(kind: &str) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
+/// Where a peer is counted: a client of IPv6 has a network of addresses.
+pub(super) fn network(peer: SocketAddr) -> IpAddr {
+    address_prefix(peer.ip(), ADDRESS_BITS)
+}
+
 /// Where a request comes from.
 fn peer(request: &Request) -> Option<IpAddr> {
     match request.extensions().get::<By>() {
-        Some(By::Address(peer)) => Some(address_prefix(peer.ip(), ADDRESS_BITS)),
+        Some(By::Address(peer)) => Some(network(*peer)),
         _ => None,
     }
 }

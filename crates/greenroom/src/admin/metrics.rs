@@ -137,6 +137,14 @@ fn of_connections(page: &mut Page, books: &Registry, config: &config::Config) {
     for (refusal, count) in books.refused() {
         refused.is(&[("refusal", refusal)], count);
     }
+    let (bytes, messages) = books.dropped();
+    let help =
+        "Bytes of messages that relayed clients sent to nobody, as their backend was lost or their end had begun";
+    page.family(Kind::Counter, "greenroom_dropped_bytes", help)
+        .is(&[], bytes);
+    let help = "Messages that relayed clients sent to nobody, as their backend was lost or their end had begun";
+    page.family(Kind::Counter, "greenroom_dropped_messages", help)
+        .is(&[], messages);
     let help = "Memory for what accepted clients have sent before their backends were ready";
     page.family(Kind::Gauge, "greenroom_early_bytes", help)
         .is(&[], books.early.used());

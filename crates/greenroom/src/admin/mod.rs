@@ -34,11 +34,14 @@ pub mod platform;
 mod process;
 mod reload;
 pub mod report;
+mod said;
 pub mod socket;
 mod stay;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -48,7 +51,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::config::{Address, Admin, Config};
@@ -192,7 +195,7 @@ async fn serve_unix(listener: UnixListener, router: Router, log: Log) {
         match listener.accept().await {
             Ok((stream, _)) if guard::is_ours(&stream) => {
                 let by = By::at_socket(&stream);
-                door.serve(stream, by);
+                door.serve(stream, by).await;
             }
             Ok(_) => door.log.warn("refused a process of another user at the admin socket"),
             Err(error) => door.rest(&error).await,
@@ -206,7 +209,7 @@ async fn serve_tcp(listener: TcpListener, router: Router, log: Log) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 crate::stream::set_up(&stream, peer.ip().is_loopback()); // a reader of events may vanish without a word
-                door.serve(stream, By::Address(peer));
+                door.serve(stream, By::Address(peer)).await;
             }
             Err(error) => door.rest(&error).await,
         }
@@ -217,8 +220,18 @@ async fn serve_tcp(listener: TcpListener, router: Router, log: Log) {
 struct Door {
     router: Router,
     /// Who is served, in the order in which they came.
-    served: VecDeque<(AbortHandle, Stay)>,
+    served: VecDeque<Served>,
     log: Log,
+}
+
+/// Somebody who is served.
+struct Served {
+    task: AbortHandle,
+    stay: Stay,
+    /// From where it comes; `None` at the socket.
+    from: Option<IpAddr>,
+    /// Told when it was looked at: what it had asked by then is answered.
+    looked_at: oneshot::Receiver<()>,
 }
 
 impl Door {
@@ -230,18 +243,27 @@ impl Door {
         }
     }
 
-    /// Serves one more. Where there are too many the one who came first gives way: a platform that asks for health
-    /// has its answer in a moment, and must not wait behind those who hold connections and ask nothing.
-    fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, by: By) {
-        self.served.retain(|(served, _)| !served.is_finished());
-        // Event streams are bounded by themselves, and stay.
-        let first = || self.served.iter().position(|(_, stay)| !stay.is_streaming());
-        if self.served.len() >= ADMIN_CONNECTIONS_MAX
-            && let Some((first, _)) = first().and_then(|first| self.served.remove(first))
-        {
-            first.abort();
+    /// Serves one more. Where there are too many, one gives way ([`gives_way`]), but not before it was looked at: a platform
+    /// that asks for health has its answer at once, whoever else comes, and does not wait behind those who ask nothing.
+    async fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, by: By) {
+        self.served.retain(|served| !served.task.is_finished());
+        if self.served.len() >= ADMIN_CONNECTIONS_MAX {
+            // Event streams are bounded by themselves, and stay.
+            let all = self
+                .served
+                .iter()
+                .map(|served| (served.from, !served.stay.is_streaming()));
+            if let Some(first) = gives_way(all).and_then(|first| self.served.remove(first)) {
+                let _ = first.looked_at.await; // or it has ended
+                first.task.abort();
+            }
         }
         let stay = Stay::default();
+        let from = match by {
+            By::Address(peer) => Some(guard::network(peer)),
+            By::Socket { .. } | By::Signal(_) | By::Unknown => None,
+        };
+        let (looks, looked_at) = oneshot::channel();
         let router = self.router.clone().layer(Extension(by)).layer(Extension(stay.clone()));
         let service = TowerToHyperService::new(router);
         let (stays, places) = (stay.clone(), stay.until_dropped());
@@ -253,16 +275,72 @@ impl Door {
                 .max_buf_size(ADMIN_WRITE_MAX);
             let connection = http.serve_connection(TokioIo::new(stream), service);
             // Whoever is slow or breaks off has chosen so; nobody waits for it.
+            let serving = async {
+                tokio::select! {
+                    biased; // it is looked at first
+                    _ = connection => {}
+                    () = stays.over() => {}
+                }
+            };
+            let first_look = async {
+                let _ = looks.send(()); // who waits for it may have gone
+                std::future::pending::<()>().await;
+            };
             tokio::select! {
-                _ = connection => {}
-                () = stays.over() => {}
+                biased;
+                () = serving => {}
+                () = first_look => {}
             }
         });
-        self.served.push_back((serving.abort_handle(), stay));
+        self.served.push_back(Served {
+            task: serving.abort_handle(),
+            stay,
+            from,
+            looked_at,
+        });
     }
 
     async fn rest(&self, error: &io::Error) {
         self.log.warn(format!("the admin door rests for a moment: {error}"));
         tokio::time::sleep(ADMIN_REST).await;
+    }
+}
+
+/// Whose turn it is to give way, of all in the order in which they came: from where, and whether it may be. It is the first from
+/// where most come, so that nobody from elsewhere loses its place to them.
+fn gives_way(all: impl Iterator<Item = (Option<IpAddr>, bool)>) -> Option<usize> {
+    let mut from: BTreeMap<Option<IpAddr>, (usize, usize)> = BTreeMap::new();
+    for (index, (from_where, _)) in all.enumerate().filter(|(_, (_, may))| *may) {
+        from.entry(from_where).or_insert((0, index)).0 += 1;
+    }
+    let most = from
+        .into_values()
+        .max_by_key(|(count, first)| (*count, Reverse(*first)));
+    most.map(|(_, first)| first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_from_where_most_come_gives_way() {
+        let at = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
+        let gives_way = |all: &[(Option<IpAddr>, bool)]| gives_way(all.iter().copied());
+        assert_eq!(gives_way(&[]), None);
+        assert_eq!(
+            gives_way(&[(None, true), (None, true)]),
+            Some(0),
+            "at the socket all are alike"
+        );
+        assert_eq!(gives_way(&[(at(1), true), (at(2), true), (at(2), true)]), Some(1));
+        assert_eq!(
+            gives_way(&[(at(1), true), (at(2), true)]),
+            Some(0),
+            "else who came first"
+        );
+        let streams = [(at(2), false), (at(2), false), (at(1), true), (at(2), true)];
+        assert_eq!(gives_way(&streams), Some(2), "streams stay, and do not count");
+        assert_eq!(gives_way(&streams[..2]), None);
     }
 }

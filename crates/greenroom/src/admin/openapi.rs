@@ -9,8 +9,7 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::handler::Handler;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn;
@@ -270,10 +269,10 @@ impl Line {
 
 /// One operation of the document, as it is being described.
 pub(super) struct Operation<'s> {
-    path: &'static str,
-    schemas: &'s mut SchemaGenerator,
+    pub(super) path: &'static str,
+    pub(super) schemas: &'s mut SchemaGenerator,
     parameters: Vec<Value>,
-    body: Option<Value>,
+    pub(super) body: Option<Value>,
     answers: Map<String, Value>,
 }
 
@@ -296,7 +295,7 @@ impl Operation<'_> {
     }
 
     /// It may refuse with this status, and a [`Problem`].
-    fn refuses(&mut self, status: u16) {
+    pub(super) fn refuses(&mut self, status: u16) {
         let answer = json!({ "$ref": format!("#/components/responses/{status}") });
         self.answers.insert(status.to_string(), answer);
     }
@@ -346,41 +345,6 @@ impl Input for By {
     fn describe(_: &mut Operation<'_>) {}
 }
 
-/// The fields of a struct are the parameters of the query; what it does not know is refused with 422.
-impl<T: JsonSchema> Input for Result<Query<T>, QueryRejection> {
-    fn describe(operation: &mut Operation<'_>) {
-        let schema = T::json_schema(operation.schemas).to_value();
-        let required: Vec<_> = schema["required"].as_array().into_iter().flatten().cloned().collect();
-        for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
-            let is_required = required.iter().any(|required| required == name);
-            operation.parameter(parameter(name, "query", is_required, schema.clone()));
-        }
-        operation.refuses(422);
-    }
-}
-
-/// The only parameter in the path; one that cannot be read is refused with 400.
-impl<T: JsonSchema> Input for Result<Path<T>, PathRejection> {
-    fn describe(operation: &mut Operation<'_>) {
-        let name = operation.path.split(['{', '}']).nth(1).unwrap_or_default();
-        let schema = T::json_schema(operation.schemas).to_value();
-        operation.parameter(parameter(name, "path", true, schema));
-        operation.refuses(400);
-    }
-}
-
-/// The body.
-impl<T: JsonSchema> Input for Result<Json<T>, JsonRejection> {
-    fn describe(operation: &mut Operation<'_>) {
-        let schema = operation.schema::<T>();
-        let content = json!({ "application/json": { "schema": schema } });
-        operation.body = Some(json!({ "required": true, "content": content }));
-        for status in [400, 413, 415, 422] {
-            operation.refuses(status);
-        }
-    }
-}
-
 /// A parameter of the query, the path or the header.
 pub(super) fn parameter(name: &str, place: &str, is_required: bool, mut schema: Value) -> Value {
     let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
@@ -398,16 +362,6 @@ pub(super) fn parameter(name: &str, place: &str, is_required: bool, mut schema: 
         "description": about.unwrap_or_else(|| format!("The {name}, in the {place}").into()),
         "schema": schema,
     })
-}
-
-/// The body, which may be left out.
-impl<T: JsonSchema> Input for Result<Option<Json<T>>, JsonRejection> {
-    fn describe(operation: &mut Operation<'_>) {
-        <Result<Json<T>, JsonRejection>>::describe(operation);
-        if let Some(body) = &mut operation.body {
-            body["required"] = false.into();
-        }
-    }
 }
 
 /// What a handler answers.

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -25,6 +24,7 @@ use super::api::{Problem, Refused, refuse};
 use super::audited;
 use super::by::By;
 use super::openapi::{Answer, Api, Operation};
+use super::said::{Body, Sent};
 use crate::config::{Change, Config};
 use crate::telemetry::Log;
 
@@ -207,12 +207,21 @@ impl Configurations {
     }
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct How {
     /// Only say what it would do, and what is wrong.
     #[serde(default)]
     dry_run: bool,
+}
+
+impl Sent for How {
+    const EXAMPLE: &'static str = r#"{"dry_run": true}, or nothing"#;
+
+    /// It is taken.
+    fn absent() -> Option<Self> {
+        Some(Self::default())
+    }
 }
 
 /// An answer with its own status.
@@ -255,18 +264,7 @@ pub(super) fn routes(api: Api) -> Api {
     )
 }
 
-async fn post(
-    State(asked): State<Arc<Asked>>,
-    by: By,
-    how: Result<Option<Json<How>>, JsonRejection>,
-) -> Result<Answered, Refused> {
-    let dry_run = match how {
-        Ok(how) => how.is_some_and(|Json(how)| how.dry_run), // without a body: it is taken
-        Err(rejection) => {
-            let help = "send nothing, or JSON such as {\"dry_run\": true}";
-            return refuse(rejection.status(), rejection.body_text(), help);
-        }
-    };
+async fn post(State(asked): State<Arc<Asked>>, by: By, Body(How { dry_run }): Body<How>) -> Result<Answered, Refused> {
     if dry_run {
         audited::told();
     }

@@ -8,6 +8,7 @@ mod lines;
 use std::fmt::Write as _;
 
 use super::api::Report;
+use crate::config::units::count;
 use crate::driver::{CheckStatus, PhaseStatus, Status};
 use crate::telemetry::is_safe;
 
@@ -33,8 +34,8 @@ pub fn text(report: &Report) -> String {
     if let Some(stop) = &own.stop {
         let _ = write!(
             out,
-            ": {} clients are left; the last is told to close in {}, and cut off in {} at the latest",
-            stop.clients,
+            ": {} left; the last is told to close in {}, and cut off in {} at the latest",
+            count(stop.clients, "client"),
             spoken(stop.closes_ms),
             spoken(stop.left_ms)
         );
@@ -82,7 +83,8 @@ pub fn gate(status: &Status) -> String {
     let _ = write!(line, "; {}", why(status));
     let waiting = status.held.websocket + status.held.http;
     if waiting > 0 {
-        let _ = write!(line, "; {waiting} clients wait");
+        let wait = if waiting == 1 { "waits" } else { "wait" };
+        let _ = write!(line, "; {} {wait}", count(waiting, "client"));
     }
     safe_line(&line)
 }

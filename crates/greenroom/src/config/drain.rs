@@ -36,23 +36,13 @@ impl DrainKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Deploy, Self::Reload, Self::ScaleDown, Self::Evict];
 
-    /// Its word on the command line and in the admin API.
+    /// Its word on the command line, in the admin API, and its table below `[drain]`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Deploy => "deploy",
             Self::Reload => "reload",
             Self::ScaleDown => "scale-down",
-            Self::Evict => "evict",
-        }
-    }
-
-    /// Its table below `[drain]`.
-    pub(super) const fn key(self) -> &'static str {
-        match self {
-            Self::Deploy => "deploy",
-            Self::Reload => "reload",
-            Self::ScaleDown => "scale_down",
             Self::Evict => "evict",
         }
     }

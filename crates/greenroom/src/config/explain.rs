@@ -6,6 +6,7 @@ use greenroom_core::limits::CONFIG_MESSAGE_MAX;
 
 use super::model::Config;
 use super::source::Origin;
+use super::units::count;
 use crate::telemetry::printable;
 
 /// A value in effect.
@@ -102,7 +103,6 @@ pub fn explain(config: &Config, effective: &[Effective], secrets: Secrets) -> St
 /// What there is, in a line.
 #[must_use]
 pub fn summary(config: &Config) -> String {
-    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let processes = config
         .backends
         .iter()

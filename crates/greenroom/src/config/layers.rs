@@ -327,9 +327,9 @@ impl Way<'_> {
             let help = format!("name a key of it: {}", listed("or", names.iter().map(String::as_str)));
             return self.refuse(format!("`{}` is a table, not a value", self.variable), Some(help));
         };
-        let lower = first.to_lowercase();
+        let lower = first.to_lowercase().replace('-', "_");
         let known = || keys.iter().map(|(key, _)| *key).filter(|key| *key != "profile");
-        let Some((key, below)) = keys.iter().find(|(key, _)| *key == lower) else {
+        let Some((key, below)) = keys.iter().find(|(key, _)| key.replace('-', "_") == lower) else {
             let meant = closest(first, known());
             let help = match meant {
                 Some(meant) => format!("did you mean `{so_far}{}`?", as_variable(meant)),

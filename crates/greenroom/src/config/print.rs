@@ -116,7 +116,7 @@ impl Page {
             self.line("within", quoted(&show(within)));
         }
         for kind in DrainKind::ALL {
-            self.header(&format!("[drain.{}]", kind.key()));
+            self.header(&format!("[drain.{}]", kind.word()));
             self.manner(drain.of(kind));
         }
     }

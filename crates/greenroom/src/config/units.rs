@@ -44,6 +44,13 @@ pub fn show(duration: Duration) -> String {
         .map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }
 
+/// So many of something, as one would say it: "1 connection", "2 connections".
+#[must_use]
+pub fn count<N: Copy + PartialEq + From<u8> + std::fmt::Display>(number: N, of: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {of}{plural}")
+}
+
 /// Reads a duration and checks it against the range of its setting.
 pub fn duration_in(text: &str, min: Duration, max: Duration) -> Result<Duration, DurationError> {
     let value = duration(text)?;

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use greenroom_core::gate::{Hand, Input, Stage, Trial};
+use greenroom_core::gate::{Hand, Input, Stage};
 use greenroom_core::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::standing::Gateway;
 use super::{Driver, Inbox, Message};
 use crate::clock;
 use crate::telemetry::Event;
@@ -178,11 +179,7 @@ impl Driver {
     }
 }
 
-/// The word for where the gate stands, in the log.
+/// The word for where the gate stands, in the log: the same as in `status`.
 pub(super) fn gate_word(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Open(Trial::Over | Trial::Doubt { .. } | Trial::Proving { .. }) => "open",
-        Stage::Limited { .. } => "limited",
-        Stage::Shut | Stage::Failed | Stage::Refusing | Stage::Draining => "shut",
-    }
+    Gateway::from(stage).word()
 }

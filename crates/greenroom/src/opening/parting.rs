@@ -21,6 +21,7 @@ use super::accepted::{Accepted, Gone};
 use super::answer::Received;
 use super::hold::Relayed;
 use crate::clock;
+use crate::config::units::count;
 use crate::front::Front;
 use crate::head::Kind;
 use crate::registry::{Close, Entry};
@@ -192,5 +193,5 @@ impl Parting<'_> {
 /// What an accepted client has said that nobody will hear, if it has said something.
 fn unheard(accepted: &Accepted) -> Option<String> {
     let unheard = accepted.kept();
-    (unheard > 0).then(|| format!("{unheard} bytes that it had sent went to nobody"))
+    (unheard > 0).then(|| format!("{} that it had sent went to nobody", count(unheard, "byte")))
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use greenroom_core::event::{CloseCause, Refusal, SessionId, State};
 use greenroom_core::limits::LOG_TEXT_MAX;
+use greenroom_core::session::relay::Dropped;
 use greenroom_core::time::Time;
 use greenroom_core::users::{Full, Rule};
 
@@ -15,6 +16,7 @@ use super::{Asked, Closed, Descriptor, Names, Record, Registry, is_engaged, mill
 use crate::addresses::Counted;
 use crate::clock;
 use crate::config::RouteOf;
+use crate::config::units::count;
 use crate::front::Backend;
 use crate::head::Kind;
 use crate::known;
@@ -178,6 +180,11 @@ impl Entry {
         self.record.session().map(SessionId)
     }
 
+    /// When one of `count` clients of a lost backend is closed that has said something, and else would be closed at `own`.
+    pub(crate) fn goes_ahead(&self, own: Time, count: usize) -> Time {
+        self.registry.ahead().close_at(clock::now(), own, count)
+    }
+
     /// How many connections are in a state now.
     #[must_use]
     pub fn peers(&self, state: State) -> u64 {
@@ -211,6 +218,25 @@ impl Entry {
     /// Its backend's 101 sets a cookie, and it has its 101 already.
     pub(crate) fn lost_cookie(&self) {
         self.registry.cookies_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So much of what its client sent went to nobody: `why` is how that came. It is counted, and told with the cause.
+    pub(crate) fn dropped(&mut self, dropped: Dropped, why: &str) {
+        if dropped.is_nothing() {
+            return;
+        }
+        for (sum, more) in self.registry.dropped.iter().zip([dropped.bytes, dropped.messages]) {
+            sum.fetch_add(more, Ordering::Relaxed);
+        }
+        let end = self.end();
+        let before = end
+            .detail
+            .take()
+            .map(|detail| format!("{detail}; "))
+            .unwrap_or_default();
+        let bytes = count(dropped.bytes, "byte");
+        let messages = count(dropped.messages, "message");
+        end.detail = Some(format!("{before}{bytes} ({messages}) that the client sent {why} went to nobody").into());
     }
 
     /// Counts a refusal; the caller writes the answer.

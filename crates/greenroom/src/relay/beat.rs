@@ -25,7 +25,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::ending::mask;
 use super::{End, Session};
 use crate::clock;
-use crate::config::{RouteOf, units::show};
+use crate::config::RouteOf;
+use crate::config::units::{count, show};
 use crate::front::Front;
 use crate::registry::Close;
 use crate::watch::{Pulse, Word};
@@ -227,7 +228,7 @@ impl Session {
                 if kept == 0 || waits < slow.bytes {
                     return None;
                 }
-                let detail = format!("{waits} bytes waited for it for {}", show(slow.after));
+                let detail = format!("{} waited for it for {}", count(waits, "byte"), show(slow.after));
                 (CloseCause::Slow, CloseCode::TRY_LATER, hint(), Some(detail))
             }
         };

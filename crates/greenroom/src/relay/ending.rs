@@ -12,6 +12,9 @@
 //! | told to end (a drain, the admin API, a limit), once a frame over 64 KiB that has begun is whole | as it was told | 1001 |
 //! | the same, where such a frame has no end within `CLOSE_HANDSHAKE` | cut | 1001 |
 //!
+//! What a client sends after its backend was lost goes to nobody. One that does so hears of the loss ahead of those that are silent,
+//! as fast as the spread allows; what it sent until its Close is counted, for the ledger and for `/metrics`.
+//!
 //! After its own Close greenroom waits for the client's, for `CLOSE_HANDSHAKE`; where it could write none, for nothing.
 
 use std::future::poll_fn;
@@ -21,9 +24,9 @@ use std::task::{Poll, ready};
 
 use greenroom_core::drain::{close_at, seed_for, splitmix64};
 use greenroom_core::event::{CloseCause, SessionId, State};
-use greenroom_core::limits::{CLOSE_HANDSHAKE, SPREAD_MAX};
+use greenroom_core::limits::{CLOSE_HANDSHAKE, FIRST_SECOND, SPREAD_MAX};
 use greenroom_core::session::Over;
-use greenroom_core::session::relay::Then;
+use greenroom_core::session::relay::{Dropped, Then};
 use greenroom_core::time::Time;
 use greenroom_core::wire::{CloseCode, ControlFrame, Sender, Violation, close_frame};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
@@ -58,14 +61,16 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             let reason = format!("retry-after-ms={}", front.retry_after_ms(session.route, id));
             session.entry.ends(CloseCause::BackendLost);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
-            let told = session.wait_until(at, front).await;
+            let mut dropped = Dropped::default();
+            let told = session.wait_for_turn((at, lost), front, &mut dropped).await;
             session.entry.enter(State::Closing);
             let (code, reason) = match told {
                 Some(close) => (close.code, close.reason.into()),
                 None if front.drain.borrow().is_some() => (CloseCode::GOING_AWAY, reason),
                 None => (CloseCode::RESTART, reason),
             };
-            session.close_client(code, &reason).await;
+            session.close_client(code, &reason, &mut dropped).await;
+            session.entry.dropped(dropped, "after its backend was lost");
         }
         End::Then(Then::Violation(sender, violation)) => session.violated(sender, violation, seed).await,
         End::Then(Then::Over(over)) => session.over(front, over, seed).await,
@@ -73,7 +78,7 @@ pub(super) async fn finish(front: &Front, mut session: Box<Session>, end: End) {
             session.entry.ends_with(close.cause, close.detail.map(String::from));
             session.entry.enter(State::Closing);
             session.close_backend(CloseCode::GOING_AWAY, seed).await;
-            session.close_client(close.code, &close.reason).await;
+            session.close_client_and_count(close.code, &close.reason).await;
             session.end_backend().await;
         }
         End::Cut(close) => {
@@ -116,7 +121,7 @@ impl Session {
                     linger(&mut self.client).await;
                 }
             }
-            Sender::Backend => self.close_client(to_client, "").await,
+            Sender::Backend => self.close_client_and_count(to_client, "").await,
         }
         self.end_backend().await;
     }
@@ -153,9 +158,16 @@ impl Session {
         }
     }
 
+    /// The same as [`Session::close_client`], where nobody has counted so far what the client sends to nobody.
+    async fn close_client_and_count(&mut self, code: CloseCode, reason: &str) {
+        let mut dropped = Dropped::default();
+        self.close_client(code, reason, &mut dropped).await;
+        self.entry.dropped(dropped, "after its end had begun");
+    }
+
     /// greenroom's own Close to the client, and its answer, or that to the backend's that was passed on already. Where no
     /// frame may stand, only what is left and a FIN.
-    async fn close_client(&mut self, code: CloseCode, reason: &str) {
+    async fn close_client(&mut self, code: CloseCode, reason: &str, dropped: &mut Dropped) {
         let may_close = self.relay.may_close_client();
         if may_close {
             self.down.append(&close_frame(code, reason, None));
@@ -163,7 +175,7 @@ impl Session {
         let is_asked = may_close || self.relay.backend_has_closed();
         let _ = timeout(CLOSE_HANDSHAKE, async {
             self.down.flush(&mut self.client).await?;
-            let answered = !is_asked || self.relay.client_has_closed() || self.await_close().await;
+            let answered = !is_asked || self.relay.client_has_closed() || self.await_close(dropped).await;
             if answered {
                 self.client.shutdown().await?;
             }
@@ -203,26 +215,38 @@ impl Session {
     }
 
     /// Reads and drops what the client sends until its Close. False: it ended without one.
-    async fn await_close(&mut self) -> bool {
+    async fn await_close(&mut self, dropped: &mut Dropped) -> bool {
+        self.read_to_nobody(dropped, |_| false).await;
+        self.relay.client_has_closed()
+    }
+
+    /// The same, until it says anything else. Whether it did.
+    async fn await_word(&mut self, dropped: &mut Dropped) -> bool {
+        self.read_to_nobody(dropped, |dropped| !dropped.is_nothing()).await;
+        !dropped.is_nothing() && !self.relay.client_has_closed()
+    }
+
+    /// Reads and drops what the client sends until its Close or its end, or until that is `enough`.
+    async fn read_to_nobody(&mut self, dropped: &mut Dropped, enough: impl Fn(&Dropped) -> bool) {
         self.let_go_of_beats();
         poll_fn(|cx| {
             loop {
-                if self.relay.client_has_closed() {
-                    return Poll::Ready(true);
+                if self.relay.client_has_closed() || enough(dropped) {
+                    return Poll::Ready(());
                 }
                 let read = with_scratch(|scratch| {
                     let mut buf = ReadBuf::new(scratch);
                     Pin::new(&mut self.client).poll_read(cx, &mut buf).map(|result| {
-                        self.relay.client_bytes(buf.filled()); // only to see its Close go by: nothing passes any more
+                        dropped.add(self.relay.client_dropped(buf.filled()));
                         result.is_ok() && !buf.filled().is_empty()
                     })
                 });
                 if !ready!(read) {
-                    return Poll::Ready(false);
+                    return Poll::Ready(());
                 }
             }
         })
-        .await
+        .await;
     }
 
     /// greenroom's own Close to the backend, masked, where it may stand, and the end
@@ -252,18 +276,43 @@ impl Session {
         self.backend.shutdown().await
     }
 
-    /// Waits for this connection's turn. The client may close or leave before, a drain makes it the turn of all, and
-    /// whoever is told to close does so at once: how, is returned.
-    async fn wait_until(&mut self, at: Time, front: &Front) -> Option<Close> {
+    /// Waits for this connection's turn, one of so many that were lost. The client may close or leave before, a drain makes it
+    /// the turn of all, and whoever is told to close does so at once: how, is returned.
+    async fn wait_for_turn(&mut self, turn: (Time, usize), front: &Front, dropped: &mut Dropped) -> Option<Close> {
         let _ = timeout(CLOSE_HANDSHAKE, self.down.flush(&mut self.client)).await;
         let mut drain = front.drain.clone();
         let record = Arc::clone(self.entry.record());
         tokio::select! {
             biased; // who was told to hears that it was done as it was asked
             close = record.mailbox.to_close() => Some(close),
-            () = clock::until(Some(at)) => None,
             _ = drain.wait_for(Option::is_some) => None,
-            _ = self.await_close() => None,
+            () = self.own_turn(turn, dropped) => None,
+        }
+    }
+
+    /// The same, by the client alone: one that says something goes ahead, once its first second is over.
+    async fn own_turn(&mut self, (own, lost): (Time, usize), dropped: &mut Dropped) {
+        let has_spoken = tokio::select! {
+            biased;
+            () = clock::until(Some(own)) => false,
+            has_spoken = self.await_word(dropped) => has_spoken,
+        };
+        if !has_spoken {
+            return;
+        }
+        let free = own.min(self.established + FIRST_SECOND);
+        if self.is_there_until(free, dropped).await {
+            let ahead = self.entry.goes_ahead(own, lost);
+            self.is_there_until(ahead, dropped).await;
+        }
+    }
+
+    /// Reads and drops what the client sends until then. False: it has closed, or is gone.
+    async fn is_there_until(&mut self, at: Time, dropped: &mut Dropped) -> bool {
+        tokio::select! {
+            biased;
+            () = clock::until(Some(at)) => true,
+            _ = self.await_close(dropped) => false,
         }
     }
 }

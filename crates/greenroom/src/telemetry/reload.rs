@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::config::units::count;
+
 /// Another configuration is in effect, or the same again.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Reloaded {
@@ -35,8 +37,10 @@ impl Reloaded {
         match (self.changed.is_empty(), self.orphaned) {
             (true, _) => "reloaded: nothing changed".into(),
             (false, 0) => format!("reloaded: {keys}"),
-            (false, 1) => format!("reloaded: {keys}; 1 connection stays whose route or backend is gone"),
-            (false, count) => format!("reloaded: {keys}; {count} connections stay whose route or backend is gone"),
+            (false, stay) => {
+                let (connections, stay) = (count(stay, "connection"), if stay == 1 { "stays" } else { "stay" });
+                format!("reloaded: {keys}; {connections} {stay} whose route or backend is gone")
+            }
         }
     }
 }

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
+use greenroom_core::event::CloseCause;
+
 use super::Event;
+use crate::config::units::count as counted;
 
 /// One story for each backend, where there are several, and one for the house.
 #[derive(Debug, Default)]
@@ -75,12 +78,8 @@ impl Story {
             Event::Held { count, .. } => {
                 if *count == 1 || *count >= self.held_told.saturating_mul(2) {
                     self.held_told = *count;
-                    let (clients, wait) = if *count == 1 {
-                        ("client", "waits")
-                    } else {
-                        ("clients", "wait")
-                    };
-                    line.write(&format!("{count} {clients} {wait} at the gate"));
+                    let wait = if *count == 1 { "waits" } else { "wait" };
+                    line.write(&format!("{} {wait} at the gate", counted(*count, "client")));
                 }
             }
             Event::Released { held_ms, waited, .. } => {
@@ -88,11 +87,18 @@ impl Story {
                 self.longest_ms = self.longest_ms.max(*held_ms);
                 self.held_told = 0;
             }
-            Event::Closed { detail, cause, .. } => {
+            // Lost backends are told of once for all of their clients.
+            Event::Closed {
+                detail,
+                cause,
+                connection,
+                ..
+            } if *cause != CloseCause::BackendLost.word() => {
                 if let Some(detail) = detail {
-                    line.write(&format!("a connection was closed ({cause}): {detail}"));
+                    line.write(&format!("connection {connection} was closed ({cause}): {detail}"));
                 }
             }
+            Event::Closed { .. } => {}
             Event::Requeued { .. } | Event::Opened { .. } | Event::Relaying { .. } | Event::Missed { .. } => {}
             other => {
                 self.pause(line);
@@ -114,11 +120,8 @@ impl Story {
 
     fn tell_released(&self, line: &mut Line<'_>) {
         let (n, ms) = (self.released, self.longest_ms);
-        let clients = if n == 1 { "client" } else { "clients" };
-        line.write(&format!(
-            "{n} {clients} let in (longest hold {:.1} s)",
-            ms as f64 / 1000.0
-        ));
+        let clients = counted(n, "client");
+        line.write(&format!("{clients} let in (longest hold {:.1} s)", ms as f64 / 1000.0));
     }
 }
 
@@ -164,11 +167,11 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Event::Admin { .. } => administered(event)?,
         Event::Warning { message } => message.clone(),
         Event::Fatal { code, message } => format!("{message} (exit code {code})"),
-        Event::Stopping { signal, held, relayed } => {
-            format!("stopping on {signal}: {held} waiting are refused, {relayed} relayed are closed")
-        }
+        Event::Stopping { .. } => stopping(event)?,
         Event::Draining { .. } | Event::Drained { .. } => return of_drain(event),
-        Event::Stopped { code, accepted, .. } => format!("stopped with code {code} after {accepted} connections"),
+        Event::Stopped { code, accepted, .. } => {
+            format!("stopped with code {code} after {}", counted(*accepted, "connection"))
+        }
         Event::Reloaded(reloaded) => reloaded.sentence(),
         Event::ReloadFailed(failed) => failed.sentence(),
         Event::Opened { .. }
@@ -182,6 +185,22 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
     })
 }
 
+/// Whom a stop meets.
+fn stopping(event: &Event) -> Option<String> {
+    let Event::Stopping { signal, held, relayed } = event else {
+        return None;
+    };
+    let are = |count: usize, what: &str, end: &str| {
+        let is = if count == 1 { "is" } else { "are" };
+        format!("{} {is} {end}", counted(count, what))
+    };
+    let (held, relayed) = (
+        are(*held, "waiting client", "refused"),
+        are(*relayed, "relayed client", "closed"),
+    );
+    Some(format!("stopping on {signal}: {held}, {relayed}"))
+}
+
 /// How a drain by command begins and ends.
 fn of_drain(event: &Event) -> Option<String> {
     Some(match event {
@@ -191,7 +210,11 @@ fn of_drain(event: &Event) -> Option<String> {
             of,
             connections,
             within,
-        } => format!("drain {drain} ({kind}) of {of}: {connections} connections are closed within {within:.1} s"),
+        } => {
+            let are = if *connections == 1 { "is" } else { "are" };
+            let connections = counted(*connections, "connection");
+            format!("drain {drain} ({kind}) of {of}: {connections} {are} closed within {within:.1} s")
+        }
         Event::Drained {
             drain,
             kind,
@@ -457,6 +480,44 @@ mod tests {
         assert_eq!(
             told(&[fatal, exited(127, None, None), gate, stopping]),
             ["cannot start `x` (exit code 127)"]
+        );
+    }
+
+    #[test]
+    fn a_close_with_more_to_say_names_its_connection_and_those_of_a_lost_backend_are_told_once() {
+        let closed = |cause: CloseCause| Event::Closed {
+            connection: 17,
+            session: None,
+            cause: cause.word(),
+            detail: Some("why".into()),
+            lasted_ms: 9,
+        };
+        let told = told(&[closed(CloseCause::Limit), closed(CloseCause::BackendLost)]);
+        assert_eq!(told, ["connection 17 was closed (limit): why"]);
+    }
+
+    #[test]
+    fn one_of_something_is_no_plural() {
+        let one = told(&[
+            Event::Stopping {
+                signal: "TERM",
+                held: 1,
+                relayed: 1,
+            },
+            Event::Draining {
+                drain: 3,
+                kind: "evict",
+                of: "all".into(),
+                connections: 1,
+                within: 2.0,
+            },
+        ]);
+        assert_eq!(
+            one,
+            [
+                "stopping on TERM: 1 waiting client is refused, 1 relayed client is closed",
+                "drain 3 (evict) of all: 1 connection is closed within 2.0 s",
+            ]
         );
     }
 

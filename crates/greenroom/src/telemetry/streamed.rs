@@ -202,7 +202,8 @@ pub(crate) fn message(out: &mut Vec<u8>, form: Form, id: &str, told: &Told) {
                 let _ = write!(line, "{of}: ");
             }
             line.push_str(&of_itself(&told.event));
-            out.extend_from_slice(line.replace(['\n', '\r'], " ").as_bytes());
+            // Several lines are several of data (WHATWG HTML §9.2.6).
+            out.extend_from_slice(line.trim_end().replace('\r', " ").replace('\n', "\ndata: ").as_bytes());
             out.push(b'\n');
         }
     }
@@ -285,6 +286,7 @@ fn of_itself(event: &Event) -> String {
             )
         }
         Event::Missed { after, count } => match count {
+            Some(1) => format!("1 event behind {after} is missing: it is not kept any more"),
             Some(count) => format!("{count} events behind {after} are missing: they are not kept any more"),
             None => format!("what came behind {after} is missing: that id is of no event of this greenroom's life"),
         },
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_its_id_its_name_and_one_line() {
+    fn a_message_is_its_id_its_name_and_its_data() {
         let mut out = Vec::new();
         message(&mut out, Form::Json, "0-7", &told(held(9, 7), Some("app")));
         let message_text = String::from_utf8(std::mem::take(&mut out)).unwrap();
@@ -423,7 +425,13 @@ mod tests {
         let message_text = String::from_utf8(out).unwrap();
         assert_eq!(
             message_text.lines().collect::<Vec<_>>(),
-            ["id: 0-8", "event: warning", "data: greenroom    0.250s  a id: b   ", ""]
+            [
+                "id: 0-8",
+                "event: warning",
+                "data: greenroom    0.250s  a",
+                "data: id: b",
+                ""
+            ]
         );
     }
 

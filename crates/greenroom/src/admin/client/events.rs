@@ -198,7 +198,13 @@ impl Reading {
             }
             Some(("id", id)) => self.id = Some(id.to_owned()),
             Some(("event", event)) => event.clone_into(&mut self.event),
-            Some(("data", data)) => self.data = Some(data.to_owned()),
+            Some(("data", data)) => match &mut self.data {
+                Some(before) => {
+                    before.push('\n');
+                    before.push_str(data);
+                }
+                None => self.data = Some(data.to_owned()),
+            },
             Some(_) | None => {} // a comment, or when to come again
         }
         ControlFlow::Continue(())
@@ -227,6 +233,26 @@ mod tests {
             ]
         );
         assert_eq!((reading.id.as_deref(), reading.is_over), (Some("a-10"), true));
+    }
+
+    #[test]
+    fn several_lines_of_data_are_one_text() {
+        let (mut reading, mut told) = (Reading::default(), Vec::new());
+        for line in [
+            "event: reload_failed",
+            "data: wrong:",
+            "data:   grace = 5",
+            "data: ",
+            "data:   ^ no unit",
+            "",
+        ] {
+            let _ = reading.line(line, &mut |said| {
+                told.push(said);
+                ControlFlow::Continue(())
+            });
+        }
+        let text = "wrong:\n  grace = 5\n\n  ^ no unit";
+        assert_eq!(told, [Said::Event("reload_failed".into(), text.into())]);
     }
 
     #[test]

@@ -5,18 +5,19 @@ use std::fmt::Write as _;
 
 use super::super::act::{Closing, One, Sending};
 use super::plain;
+use crate::config::units::count;
 
 /// What came of closing.
 #[must_use]
 pub fn closing(closing: &Closing) -> String {
     let mut out = if closing.dry_run {
-        format!("would close {}", connections(closing.matched))
+        format!("would close {}", count(closing.matched, "connection"))
     } else {
-        format!("closed {}", connections(closing.closed))
+        format!("closed {}", count(closing.closed, "connection"))
     };
     if closing.already > 0 {
-        let (count, were) = (closing.already, if closing.already == 1 { "was" } else { "were" });
-        let _ = write!(out, "; {count} {were} closing or closed already"); // writing to a String cannot fail
+        let (already, were) = (closing.already, if closing.already == 1 { "was" } else { "were" });
+        let _ = write!(out, "; {already} {were} closing or closed already"); // writing to a String cannot fail
     }
     rest(&mut out, &closing.refused, &closing.outcomes);
     if closing.left > 0 {
@@ -33,9 +34,13 @@ pub fn closing(closing: &Closing) -> String {
 #[must_use]
 pub fn sending(sending: &Sending) -> String {
     let mut out = if sending.dry_run {
-        format!("would send it to {}", connections(sending.matched))
+        format!("would send it to {}", count(sending.matched, "connection"))
     } else {
-        format!("sent it to {} of {}", sending.sent, connections(sending.matched))
+        format!(
+            "sent it to {} of {}",
+            sending.sent,
+            count(sending.matched, "connection")
+        )
     };
     rest(&mut out, &sending.refused, &sending.outcomes);
     if let Some(after) = sending.after {
@@ -57,13 +62,6 @@ fn rest(out: &mut String, refused: &BTreeMap<String, usize>, outcomes: &[One]) {
     out.push('\n');
     for One { number, outcome } in outcomes {
         let _ = writeln!(out, "  {number}  {}", plain(outcome));
-    }
-}
-
-fn connections(count: usize) -> String {
-    match count {
-        1 => "1 connection".into(),
-        count => format!("{count} connections"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::connections::{Connection, Connections, End};
 use super::{plain, spoken};
+use crate::config::units::count;
 
 /// Columns of the list, and which of them is left out where nobody has a user.
 const COLUMNS: usize = 10;
@@ -141,13 +142,16 @@ pub fn connection(one: &Connection) -> String {
         ("up", one.bytes_up, one.messages_up),
         ("down", one.bytes_down, one.messages_down),
     ] {
-        fact(name, format!("{}, {messages} messages", bytes(size)));
+        fact(name, format!("{}, {}", bytes(size), count(messages, "message")));
     }
     if one.messages_own > 0 {
         let size = bytes(one.bytes_own);
         fact(
             "sent",
-            format!("{size}, {} messages that greenroom was told to send", one.messages_own),
+            format!(
+                "{size}, {} that greenroom was told to send",
+                count(one.messages_own, "message")
+            ),
         );
     }
     kept_and_pinged(one, &mut fact);

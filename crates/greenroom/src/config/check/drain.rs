@@ -55,7 +55,7 @@ impl Checker<'_> {
                 code: kind.code(),
                 reason: &stop.reason,
             };
-            self.manner(&join("drain", kind.key()), table, &usual)
+            self.manner(&join("drain", kind.word()), table, &usual)
         });
         let kinds: Vec<Manner> = kinds.collect();
         let mut drain = Drain {

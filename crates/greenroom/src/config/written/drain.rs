@@ -36,7 +36,8 @@ written! {
         /// Drains for a new configuration. Code 1012 unless it says another.
         reload: Manner,
         /// Drains before this greenroom goes away for good. Code 1001 unless it says another.
-        scale_down: Manner,
+        #[schemars(rename = "scale-down")]
+        scale_down as "scale-down": Manner,
         /// Drains of a part of the clients, which go elsewhere. Code 1012 unless it says another.
         evict: Manner,
     }
@@ -52,7 +53,7 @@ written! {
         #[schemars(extend("x-default" = "as `drain.rate`", "minimum" = 1, "maximum" = DRAIN_RATE_MAX))]
         rate: Number,
         /// The code of the Close.
-        #[schemars(extend("x-default" = "1001 for `scale_down`, else 1012", "minimum" = 1000, "maximum" = 4999))]
+        #[schemars(extend("x-default" = "1001 for `scale-down`, else 1012", "minimum" = 1000, "maximum" = 4999))]
         code: Number,
         /// Words in front of the hint `retry-after-ms=N` in the Close.
         #[schemars(extend("x-default" = "as `drain.reason`", "maxLength" = DRAIN_REASON_MAX))]

@@ -37,9 +37,20 @@ use super::suggest::{closest, listed};
 use super::tree::{Key, Node, Table};
 use super::units::{show, show_size};
 
-/// Declares a table: the struct, its keys, and the reader that knows no others.
+/// The word for a key: its field's, unless another is said.
+macro_rules! word {
+    ($key:ident) => {
+        stringify!($key)
+    };
+    ($key:ident $word:literal) => {
+        $word
+    };
+}
+
+/// Declares a table: the struct, its keys, and the reader that knows no others. A key that is no name in Rust follows its
+/// field: `scale_down as "scale-down": …`, and stands in its schema's `rename` too.
 macro_rules! written {
-    ($(#[$meta:meta])* struct $name:ident { $( $(#[$about:meta])* $key:ident: $kind:ty, )* }) => {
+    ($(#[$meta:meta])* struct $name:ident { $( $(#[$about:meta])* $key:ident $(as $word:literal)?: $kind:ty, )* }) => {
         #[derive(Debug, Default, JsonSchema)]
         #[schemars(deny_unknown_fields, default)]
         $(#[$meta])*
@@ -53,17 +64,17 @@ macro_rules! written {
 
         impl Keys for $name {
             const KEYS: &'static [(&'static str, &'static Shape)] =
-                &[$((stringify!($key), <$kind as Read>::SHAPE)),*];
+                &[$((word!($key $($word)?), <$kind as Read>::SHAPE)),*];
 
             fn read_table(table: Table, path: &str, reader: &mut Reader<'_>) -> Self {
                 let mut read = Self { place: table.place.clone(), ..Self::default() };
                 for (key, node) in table.entries {
                     let path = join(path, &key.name);
                     match key.name.as_str() {
-                        $( stringify!($key) => read.$key = Field::read(node, &path, reader), )*
+                        $( word!($key $($word)?) => read.$key = Field::read(node, &path, reader), )*
                         // Who wrote `adress` has not left out `address`: one slip is one problem.
                         _ => match reader.unknown(&key, &node, &path, Self::KEYS) {
-                            $( Some(stringify!($key)) => read.$key.or_wrong(), )*
+                            $( Some(word!($key $($word)?)) => read.$key.or_wrong(), )*
                             _ => {}
                         },
                     }

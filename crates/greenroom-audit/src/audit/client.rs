@@ -86,7 +86,13 @@ pub(super) async fn open(
 
 async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(u64)) -> Ending {
     let deadline = Instant::now() + visit.patience;
-    let opening = open(visit.address, &visit.uri, &visit.headers, deadline, &mut record.connected_at);
+    let opening = open(
+        visit.address,
+        &visit.uri,
+        &visit.headers,
+        deadline,
+        &mut record.connected_at,
+    );
     let socket = match opening.await {
         Ok(socket) => socket,
         Err(ending) => return ending,

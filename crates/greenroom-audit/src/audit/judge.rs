@@ -336,6 +336,9 @@ mod tests {
         assert!(is_served(&stood, silent) && !is_served(&stood, PATIENCE));
         assert!(!is_served(&open(Ending::Cut(Stage::Open), &[None]), silent));
         let never = open(Ending::TimedOut(Stage::Opening), &[]);
-        assert_eq!((judge(&never, silent), is_served(&never, silent)), (Outcome::Hung, false));
+        assert_eq!(
+            (judge(&never, silent), is_served(&never, silent)),
+            (Outcome::Hung, false)
+        );
     }
 }

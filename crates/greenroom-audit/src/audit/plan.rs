@@ -216,7 +216,12 @@ mod tests {
             why.contains("--runs 100 with --clients 5000 and --compare are 1000000") && why.contains("500000"),
             "{why}"
         );
-        assert!(fits(1_000, 5_000, false).unwrap_err().to_string().contains("take fewer"));
+        assert!(
+            fits(1_000, 5_000, false)
+                .unwrap_err()
+                .to_string()
+                .contains("take fewer")
+        );
     }
 
     #[test]

@@ -157,7 +157,12 @@ impl Scene<'_> {
         lives.sort_by_key(|life: &Life| life.client);
         Ok(RestartRecord {
             way: self.plan.way,
-            signal: if self.plan.signal == Signal::KILL { "KILL" } else { "TERM" }.to_owned(),
+            signal: if self.plan.signal == Signal::KILL {
+                "KILL"
+            } else {
+                "TERM"
+            }
+            .to_owned(),
             at,
             over_at: clock::now(),
             lives,
@@ -242,7 +247,8 @@ async fn live(manner: &Manner, port: u16, client: u32, over: watch::Receiver<boo
     loop {
         let began_at = clock::now();
         let deadline = Instant::now() + manner.patience;
-        let opening = open(address, &uri, &manner.target.headers, deadline, &mut None);
+        let mut connected_at = None;
+        let opening = open(address, &uri, &manner.target.headers, deadline, &mut connected_at);
         let opened = tokio::select! {
             opened = opening => opened,
             _ = until_over.wait_for(|over| *over) => return life,
@@ -277,6 +283,11 @@ async fn live(manner: &Manner, port: u16, client: u32, over: watch::Receiver<boo
     }
 }
 
+/// Waits until it is over.
+async fn told(over: &mut watch::Receiver<bool>) {
+    over.wait_for(|over| *over).await.ok();
+}
+
 /// One connection.
 struct Talk<'a> {
     manner: &'a Manner,
@@ -294,7 +305,11 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     /// Speaks and listens until it ends; `None`: until it is over.
-    async fn hold(&mut self, mut socket: WebSocketStream<TcpStream>, mut over: watch::Receiver<bool>) -> Option<Ending> {
+    async fn hold(
+        &mut self,
+        mut socket: WebSocketStream<TcpStream>,
+        mut over: watch::Receiver<bool>,
+    ) -> Option<Ending> {
         let mut ticks = interval(limits::AUDIT_RESTART_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_call: Option<Instant> = None;
@@ -319,7 +334,7 @@ impl Talk<'_> {
                     Some(Err(error)) => break Some(of_error(&error, Reached::Open)),
                     None => break Some(Ending::Cut(Reached::Open)),
                 },
-                _ = over.wait_for(|over| *over), if last_call.is_none() => {
+                () = told(&mut over), if last_call.is_none() => {
                     last_call = Some(Instant::now() + limits::AUDIT_ANSWER_WAIT);
                 }
                 () = sleep_until(last_call.unwrap_or(self.opened)), if last_call.is_some() => break None,

@@ -63,16 +63,20 @@ pub struct Life {
 }
 
 impl Life {
-    /// Writes down an attempt that failed.
+    /// Writes down an attempt that failed. Where there are too many rows, it is counted in the last one of its kind.
     pub fn add_failed(&mut self, began_at: u64, how: Outcome) {
-        if let Some(last) = self.failed.last_mut()
-            && (last.how == how || self.failed.len() == limits::AUDIT_RESTART_CONNECTIONS)
-        {
-            (last.count, last.last_at) = (last.count.saturating_add(1), began_at);
-        } else {
-            let (last_at, count) = (began_at, 1);
-            self.failed.push(Failed { how, last_at, count });
+        let is_full = self.failed.len() >= limits::AUDIT_RESTART_CONNECTIONS;
+        let rows = if is_full { self.failed.len() } else { 1 };
+        let row = self.failed.iter_mut().rev().take(rows).find(|row| row.how == how);
+        if let Some(row) = row {
+            (row.count, row.last_at) = (row.count.saturating_add(1), began_at);
+            return;
         }
+        if is_full {
+            self.failed.remove(0);
+        }
+        let (last_at, count) = (began_at, 1);
+        self.failed.push(Failed { how, last_at, count });
     }
 
     /// Writes down a new connection. Where there are too many, the one before it goes: the first says who
@@ -246,7 +250,10 @@ impl RestartReport {
             ));
         }
         if self.lost_silently > 0 {
-            parts.push(format!("{} of these on connections that stood", grouped(self.lost_silently)));
+            parts.push(format!(
+                "{} of these on connections that stood",
+                grouped(self.lost_silently)
+            ));
         }
         let (without, again) = match self.answers {
             true => ("without answers", "answered"),
@@ -260,10 +267,17 @@ impl RestartReport {
             ));
         }
         if let Some(last) = self.last_back_ns {
-            parts.push(format!("the last of them was {again} again {} after the signal", span(last)));
+            parts.push(format!(
+                "the last of them was {again} again {} after the signal",
+                span(last)
+            ));
         }
         if !self.never_back.is_empty() {
-            parts.push(format!("{} never came back ({})", self.never_back.len(), named(&self.never_back)));
+            parts.push(format!(
+                "{} never came back ({})",
+                self.never_back.len(),
+                named(&self.never_back)
+            ));
         }
         format!("{}.", parts.join("; "))
     }
@@ -298,7 +312,10 @@ fn sum(life: &Life, record: &RestartRecord, patience: Patience) -> Sum {
     // Without answers, a connection is there until it ends.
     let last_answer = all.iter().copied().filter(|&at| at <= first.0).max();
     let from = if patience.answers { last_answer } else { Some(first.0) };
-    sum.away = Some(sum.back_at).flatten().zip(from).map(|(back, from)| back.saturating_sub(from));
+    sum.away = Some(sum.back_at)
+        .flatten()
+        .zip(from)
+        .map(|(back, from)| back.saturating_sub(from));
     sum
 }
 
@@ -381,7 +398,11 @@ mod tests {
     fn dropped(back: u64) -> Vec<Connection> {
         vec![
             connection(5, &[(6, 0)], Some((10, closed(1011)))), // before the signal: of no interest
-            connection(20, &[(900, 901), (950, 951), (990, 0), (1_000, 0)], Some((1_001, closed(1012)))),
+            connection(
+                20,
+                &[(900, 901), (950, 951), (990, 0), (1_000, 0)],
+                Some((1_001, closed(1012))),
+            ),
             connection(back - 1, &[(back - 1, back), (back + 50, back + 51)], None),
         ]
     }
@@ -419,7 +440,10 @@ mod tests {
         assert_eq!(report.last_back_ns, Some(2_000 * MS));
         assert_eq!((report.away.max_ns, report.dropped.hits), (2_049 * MS, 1));
         let endings = [(Outcome::Reset, 1), (Outcome::Closed(1012), 1)];
-        assert_eq!((&report.endings[..], &report.codes[..]), (&endings[..], &[(Some(1012), 1), (None, 1)][..]));
+        assert_eq!(
+            (&report.endings[..], &report.codes[..]),
+            (&endings[..], &[(Some(1012), 1), (None, 1)][..])
+        );
     }
 
     #[test]
@@ -457,10 +481,16 @@ mod tests {
         ];
         let report = report(lives, silent);
         assert_eq!((report.dropped.hits, report.dropped.of), (1, 2));
-        assert_eq!((report.last_back_ns, report.away.max_ns), (Some(1_500 * MS), 1_499 * MS));
+        assert_eq!(
+            (report.last_back_ns, report.away.max_ns),
+            (Some(1_500 * MS), 1_499 * MS)
+        );
         assert_eq!((report.lost.hits, report.lost.of), (0, 0));
         let sentence = report.sentence();
-        assert!(!sentence.contains("messages") && sentence.contains("connected again 1.50 s"), "{sentence}");
+        assert!(
+            !sentence.contains("messages") && sentence.contains("connected again 1.50 s"),
+            "{sentence}"
+        );
     }
 
     #[test]
@@ -477,7 +507,10 @@ mod tests {
             over_at: 5_000 * MS,
             lives: vec![life.clone()],
         };
-        assert_eq!(RestartReport::of(&record, PATIENCE).attempts, [(Outcome::Status(503), 2)]);
+        assert_eq!(
+            RestartReport::of(&record, PATIENCE).attempts,
+            [(Outcome::Status(503), 2)]
+        );
         for n in 0..3 * limits::AUDIT_RESTART_CONNECTIONS as u64 {
             let how = if n % 2 == 0 { Outcome::Hung } else { Outcome::Reset };
             life.add_failed(n, how);
@@ -489,9 +522,16 @@ mod tests {
         assert_eq!(life.connections[most - 1].opened_at, last * MS);
         let mut one = connection(1, &[(1, 2), (3, 0)], None);
         for n in 0..limits::AUDIT_RESTART_MESSAGES as u64 {
-            one.add(Sent { at: n, answered_at: None, copies: 0 });
+            one.add(Sent {
+                at: n,
+                answered_at: None,
+                copies: 0,
+            });
         }
         assert_eq!(one.messages.len(), limits::AUDIT_RESTART_MESSAGES);
-        assert!(one.messages.iter().all(|sent| sent.answered_at.is_none()), "the answered one goes first");
+        assert!(
+            one.messages.iter().all(|sent| sent.answered_at.is_none()),
+            "the answered one goes first"
+        );
     }
 }

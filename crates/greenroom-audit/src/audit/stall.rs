@@ -176,7 +176,12 @@ mod tests {
     #[test]
     fn the_newest_is_always_kept_and_nothing_that_stood_still_is_forgotten() {
         let mut stalls = VecDeque::new();
-        let all: Vec<Stall> = (0..9).map(|n| Stall { from: n * 10, to: n * 10 + 5 }).collect();
+        let all: Vec<Stall> = (0..9)
+            .map(|n| Stall {
+                from: n * 10,
+                to: n * 10 + 5,
+            })
+            .collect();
         for stall in &all {
             keep(&mut stalls, *stall, 3);
         }

@@ -46,6 +46,21 @@ pub const AUDIT_MESSAGES: usize = 9;
 pub const AUDIT_SEND_UNIT: Duration = Duration::from_millis(1);
 /// Characters of a close reason that are kept.
 pub const AUDIT_REASON: usize = 123;
+/// Messages, control frames included, that come to one client of the audit: 1,000 clients of a chat of the audit's own.
+pub const AUDIT_CAME: usize = 100_000;
+/// Bytes that come to one client of the audit.
+pub const AUDIT_BYTES: usize = 64 << 20;
+/// Bytes of one message that comes to a client of the audit: its own longest one comes back, and a server may greet with a
+/// picture of all that it has.
+pub const AUDIT_ANSWER_MAX: usize = 4 << 20;
+/// Bytes of an answer at which `--expect REGEX` looks, from its beginning.
+pub const AUDIT_REGEX_BYTES: usize = 64 << 10;
+/// What a compiled `--expect REGEX` takes at the most; with [`AUDIT_REGEX_BYTES`] this bounds the time of one look.
+pub const AUDIT_REGEX_SIZE: usize = 256 << 10;
+/// A signal that comes so soon after the first is the same: `timeout` sends it to the process and to its group.
+pub const AUDIT_SAME_SIGNAL: Duration = Duration::from_secs(1);
+/// What is written into the folder of `--out`, and removed, before the audit begins: about what a report takes.
+pub const AUDIT_OUT_PROBE: usize = 64 << 10;
 /// Clients of one run: what `--clients` may be, and what a start that takes very long may come to.
 pub const AUDIT_CLIENTS: u32 = 5_000;
 /// Runs of one audit.

@@ -4,30 +4,30 @@
 //! of its patience with the handshake, and again with the first answer; when some answers have come
 //! and others have not, it waits `answer_wait` more after the last thing that happened. It stays
 //! open for `linger`, so that a Close that comes a little later is seen.
+//!
+//! Bounds: whatever the server does, each client ends by its times; [`limits::AUDIT_CAME`] messages come to one, and
+//! what [`super::wire`] says. Where a bound of ours ends it, nothing is concluded from it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
-use http::{HeaderName, HeaderValue, Uri};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_websockets::{ClientBuilder, CloseCode, Error, Limits, Message, WebSocketStream, upgrade};
+use futures_util::{SinkExt, Stream, StreamExt};
+use tokio::time::{Instant, sleep_until};
+use tokio_websockets::{CloseCode, Error, Message};
 
 use super::record::{ClientRecord, Ending, Sent, Stage};
-use super::target::{Expect, Words};
+use super::target::{Expect, Target, Words};
+use super::text;
+use super::wire::{Socket, TooMuch, open};
 use crate::{clock, limits};
 
 /// What a client does.
 #[derive(Clone, Debug)]
 pub struct Visit {
-    /// Where to.
-    pub address: SocketAddr,
-    /// What for.
-    pub uri: Uri,
-    /// With which header fields beside its own.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where to, what for, and with which header fields beside its own.
+    pub target: Target,
+    /// At which port.
+    pub port: u16,
     /// What it says.
     pub words: Words,
     /// What is right to hear.
@@ -55,44 +55,9 @@ pub async fn visit(visit: &Visit, client: u32, answered: impl FnMut(u64)) -> Cli
     record
 }
 
-/// Connects and asks for a WebSocket, until `deadline`. `connected_at` is when there was a connection.
-pub(super) async fn open(
-    address: SocketAddr,
-    uri: &Uri,
-    headers: &[(HeaderName, HeaderValue)],
-    deadline: Instant,
-    connected_at: &mut Option<u64>,
-) -> Result<WebSocketStream<TcpStream>, Ending> {
-    let stream = match timeout_at(deadline, TcpStream::connect(address)).await {
-        Err(_late) => return Err(Ending::TimedOut(Stage::Connecting)),
-        Ok(Err(error)) => return Err(of_io(&error, Stage::Connecting)),
-        Ok(Ok(stream)) => stream,
-    };
-    *connected_at = Some(clock::now());
-    stream.set_nodelay(true).ok();
-    let mut builder =
-        ClientBuilder::from_uri(uri.clone()).limits(Limits::default().max_payload_len(Some(limits::MESSAGE_MAX)));
-    for (name, value) in headers {
-        builder = builder
-            .add_header(name.clone(), value.clone())
-            .map_err(|error| Ending::Failed(error.to_string()))?;
-    }
-    match timeout_at(deadline, builder.connect_on(stream)).await {
-        Err(_late) => Err(Ending::TimedOut(Stage::Opening)),
-        Ok(Err(error)) => Err(of_error(&error, Stage::Opening)),
-        Ok(Ok((socket, _))) => Ok(socket),
-    }
-}
-
 async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(u64)) -> Ending {
     let deadline = Instant::now() + visit.patience;
-    let opening = open(
-        visit.address,
-        &visit.uri,
-        &visit.headers,
-        deadline,
-        &mut record.connected_at,
-    );
+    let opening = open(&visit.target, visit.port, deadline, &mut record.connected_at);
     let socket = match opening.await {
         Ok(socket) => socket,
         Err(ending) => return ending,
@@ -104,6 +69,7 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
         answered,
         opened: Instant::now(),
         last: Instant::now(),
+        came: 0,
         highest: 0,
         answers: Vec::new(),
     };
@@ -116,7 +82,7 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
         (talk.answered)(opened);
     }
     record.ended_at = clock::now();
-    if ending == Ending::Done {
+    if let (Ending::Done, Some(socket)) = (&ending, &mut socket) {
         // It has seen enough; what becomes of the close handshake is not its concern any more.
         let close = Message::close(Some(CloseCode::NORMAL_CLOSURE), "");
         let closing = async {
@@ -136,6 +102,8 @@ struct Talk<'a, F> {
     opened: Instant,
     /// When something was sent or answered last.
     last: Instant,
+    /// Messages that came, control frames included.
+    came: usize,
     /// The highest number answered so far.
     highest: usize,
     /// Answers to messages that cannot be told apart.
@@ -143,35 +111,57 @@ struct Talk<'a, F> {
 }
 
 impl<F: FnMut(u64)> Talk<'_, F> {
-    /// Speaks and listens until there is nothing more to be seen.
-    async fn hold(&mut self, mut socket: WebSocketStream<TcpStream>) -> (Ending, WebSocketStream<TcpStream>) {
+    /// Speaks and listens until there is nothing more to be seen, and no longer than [`Talk::over_at`], whatever comes. It
+    /// listens while it speaks: a server may write before it has read everything.
+    async fn hold(&mut self, socket: Socket) -> (Ending, Option<Socket>) {
+        let (mut sink, mut stream) = socket.split();
+        let mut speaking = false; // what was said is not all written yet
         let ending = loop {
-            let sending = self.next_send();
-            let until = sending.unwrap_or_else(|| self.done_at());
+            let sending = self.next_send().filter(|_| !speaking);
+            let until = sending.unwrap_or_else(|| self.done_at()).min(self.over_at());
+            // The time first: what comes may never end.
             let message = tokio::select! {
                 biased;
-                message = socket.next() => message,
                 () = sleep_until(until) => {
-                    if sending.is_some() {
-                        match self.send(&mut socket).await {
-                            Ok(()) => continue,
-                            Err(error) => break last_words(&mut socket, &error).await,
+                    if sending.is_some_and(|sending| sending <= until) {
+                        if let Err(error) = sink.feed(self.next_message()).await {
+                            break last_words(&mut stream, &error).await;
                         }
+                        speaking = true;
+                        continue;
                     }
                     let silent = self.expects() && self.heard() == 0;
                     break if silent { Ending::TimedOut(Stage::Open) } else { Ending::Done };
                 }
+                flushed = sink.flush(), if speaking => {
+                    if let Err(error) = flushed {
+                        break last_words(&mut stream, &error).await;
+                    }
+                    speaking = false;
+                    continue;
+                }
+                message = stream.next() => message,
             };
+            self.came += 1;
             match message {
                 Some(Ok(message)) => match of_close(&message) {
                     Some(closed) => break closed,
+                    None if self.came > limits::AUDIT_CAME => {
+                        break Ending::Failed(format!("more than {} messages came", limits::AUDIT_CAME));
+                    }
                     None => self.hear(&message),
                 },
                 Some(Err(error)) => break of_error(&error, Stage::Open),
                 None => break Ending::Cut(Stage::Open),
             }
         };
-        (ending, socket)
+        (ending, sink.reunite(stream).ok())
+    }
+
+    /// When it ends, whatever there is: nothing that it waits for is later.
+    fn over_at(&self) -> Instant {
+        let said = self.visit.sends.last().copied().unwrap_or_default() + self.visit.answer_wait;
+        self.opened + (said + self.visit.patience).max(self.visit.linger) + self.visit.answer_wait
     }
 
     fn expects(&self) -> bool {
@@ -212,7 +202,8 @@ impl<F: FnMut(u64)> Talk<'_, F> {
         missing.max(stay)
     }
 
-    async fn send(&mut self, socket: &mut WebSocketStream<TcpStream>) -> Result<(), Error> {
+    /// The next message, which counts as sent from here on.
+    fn next_message(&mut self) -> Message {
         let number = self.record.messages.len();
         let message = match self.visit.words.filled(self.visit.run, self.record.client, number) {
             Words::Text(text) => Message::text(text),
@@ -224,7 +215,7 @@ impl<F: FnMut(u64)> Talk<'_, F> {
             copies: 0,
         });
         self.last = Instant::now();
-        socket.send(message).await
+        message
     }
 
     fn hear(&mut self, message: &Message) {
@@ -283,7 +274,10 @@ impl<F: FnMut(u64)> Talk<'_, F> {
 }
 
 /// What the other side had said before a write to it failed: the Close that explains it may already be there.
-pub(super) async fn last_words(socket: &mut WebSocketStream<TcpStream>, error: &Error) -> Ending {
+pub(super) async fn last_words(
+    socket: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
+    error: &Error,
+) -> Ending {
     let reading = async {
         while let Some(Ok(message)) = socket.next().await {
             if let Some(closed) = of_close(&message) {
@@ -305,13 +299,14 @@ pub(super) fn of_close(message: &Message) -> Option<Ending> {
     })
 }
 
-/// A reason, in its bound.
+/// A reason that the other side gave, in its bound.
 fn cut(reason: &str) -> String {
-    reason.chars().take(limits::AUDIT_REASON).collect()
+    text::foreign(reason, limits::AUDIT_REASON)
 }
 
-fn of_io(error: &io::Error, stage: Stage) -> Ending {
+pub(super) fn of_io(error: &io::Error, stage: Stage) -> Ending {
     match error.kind() {
+        _ if error.get_ref().is_some_and(|error| error.is::<TooMuch>()) => Ending::Failed(error.to_string()),
         io::ErrorKind::ConnectionRefused => Ending::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ending::Reset(stage),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted => Ending::Cut(stage),
@@ -325,7 +320,9 @@ pub(super) fn of_error(error: &Error, stage: Stage) -> Ending {
     match error {
         Error::Io(error) => of_io(error, stage),
         Error::AlreadyClosed => Ending::Cut(stage),
-        Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) => Ending::Status(*status),
+        Error::PayloadTooLong { len, max_len } => Ending::Failed(format!(
+            "a message of {len} bytes came; the audit takes {max_len} at the most"
+        )),
         other => Ending::Broken(cut(&other.to_string())),
     }
 }

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`plan`] | when clients come and speak |
 //! | [`target`] | where they go, what they say and expect |
-//! | [`run`], [`client`], [`process`], [`stage`], [`observe`], [`stall`] | nothing: they do, and measure |
+//! | [`run`], [`client`], `wire`, [`process`], [`stage`], [`observe`], [`stall`] | nothing: they do, and measure |
 //! | [`record`] | what is written down |
 //! | [`judge`] | what became of one client |
 //! | [`edges`] | when the server listened and was ready |
@@ -50,13 +50,13 @@ pub mod svg;
 pub mod target;
 pub mod terminal;
 pub mod text;
+mod wire;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use greenroom::supervise::Signal;
-use rustix::process::{getpid, set_child_subreaper};
 use tokio::sync::watch;
 
 use crate::{clock, limits};
@@ -183,8 +183,6 @@ pub struct Audited {
 pub async fn audit(options: Options, mut stop: watch::Receiver<bool>, show: Show<'_>) -> Result<Audited, AuditError> {
     let began = clock::now();
     let machine = Machine::here();
-    // What CMD leaves behind comes to us and is ended; without it, what leaves its parent is found by its mark all the same.
-    set_child_subreaper(Some(getpid())).ok();
     let stage = Stage::new(options.command.clone(), options.gateway.clone());
     let auditor = Auditor {
         options: &options,

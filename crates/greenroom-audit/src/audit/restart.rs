@@ -14,15 +14,13 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use greenroom::supervise::{Signal, procfs};
-use http::Uri;
 use rustix::process::kill_process;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
-use tokio_websockets::{CloseCode, Error, Message, WebSocketStream};
+use tokio_websockets::{CloseCode, Error, Message};
 
-use super::client::{last_words, of_close, of_error, open};
+use super::client::{last_words, of_close, of_error};
 use super::judge::of_ending;
 use super::process::{Program, Running, StartError};
 use super::record::{Ending, Sent, Stage as Reached};
@@ -30,6 +28,7 @@ use super::restarted::{Connection, Life, RestartRecord};
 use super::run::Manner;
 use super::stage::{PortError, Stage, Way};
 use super::target::{Expect, Words};
+use super::wire::{Socket, open};
 use super::{Progress, Show};
 use crate::{clock, limits};
 
@@ -241,14 +240,12 @@ async fn live(manner: &Manner, port: u16, client: u32, over: watch::Receiver<boo
         client,
         ..Life::default()
     };
-    let (address, uri) = (manner.target.address(port), manner.target.uri(port));
-    let uri: Uri = uri.parse().unwrap_or_else(|_| Uri::default());
     let (mut sent, mut until_over) = (0, over.clone());
     loop {
         let began_at = clock::now();
         let deadline = Instant::now() + manner.patience;
         let mut connected_at = None;
-        let opening = open(address, &uri, &manner.target.headers, deadline, &mut connected_at);
+        let opening = open(&manner.target, port, deadline, &mut connected_at);
         let opened = tokio::select! {
             opened = opening => opened,
             _ = until_over.wait_for(|over| *over) => return life,
@@ -307,7 +304,7 @@ impl Talk<'_> {
     /// Speaks and listens until it ends; `None`: until it is over.
     async fn hold(
         &mut self,
-        mut socket: WebSocketStream<TcpStream>,
+        mut socket: Socket,
         mut over: watch::Receiver<bool>,
     ) -> Option<Ending> {
         let mut ticks = interval(limits::AUDIT_RESTART_EVERY);
@@ -345,7 +342,7 @@ impl Talk<'_> {
         ending
     }
 
-    async fn speak(&mut self, socket: &mut WebSocketStream<TcpStream>) -> Result<(), Error> {
+    async fn speak(&mut self, socket: &mut Socket) -> Result<(), Error> {
         let words = self.manner.words.filled(0, self.client, self.sent);
         let message = match words.clone() {
             Words::Text(text) => Message::text(text),

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Uri;
+use greenroom::supervise::notify::NotifySocket;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{Visit, visit};
 use super::judge::{Outcome, Patience, is_served, judge};
-use super::observe::{self, NotifySocket};
+use super::observe;
 use super::plan::{self, Dice};
 use super::process::{Program, Running, StartError};
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
@@ -110,17 +110,14 @@ impl Run<'_> {
     ) -> Result<RunRecord, StartError> {
         let address = self.manner.target.address(self.port);
         // Without one, READY is not heard, and that is all. greenroom's own means only that it listens.
-        let notify = NotifySocket::new().ok().filter(|_| self.notify);
-        if let Some(socket) = &notify {
-            let path = socket.path().as_os_str().to_owned();
-            self.program.env.push(("NOTIFY_SOCKET".into(), path));
-        }
-        let mut running = Running::start(&self.program)?;
+        let mut notify = NotifySocket::new().ok().filter(|_| self.notify);
+        let socket = notify.as_mut().and_then(NotifySocket::take);
+        let mut running = Running::start_with(&self.program, notify.as_ref())?;
         let exec = running.exec();
         let listening = tokio::spawn(observe::listens(address, exec.low_ns));
         let notified = tokio::spawn(async move {
-            match notify {
-                Some(socket) => Some((socket.ready().await, socket)),
+            match socket {
+                Some(socket) => Some(observe::ready(socket).await),
                 None => None,
             }
         });
@@ -137,7 +134,7 @@ impl Run<'_> {
             run: self.number,
             exec,
             listen,
-            notified_at: notified.map(|(at, _socket)| at),
+            notified_at: notified,
             clients,
             stalls: stalled,
             cause,
@@ -207,7 +204,7 @@ impl Run<'_> {
             () = left => {}
             // What is still on its way has nobody to answer it any more.
             how = running.ended(), if cause == Cause::Finished => cause = Cause::Ended(how),
-            _ = stop.wait_for(|stop| *stop), if cause == Cause::Finished => cause = Cause::Interrupted,
+            _ = stop.wait_for(|stop| *stop) => cause = Cause::Interrupted,
         }
         records.sort_by_key(|record: &ClientRecord| record.client);
         (records, cause)
@@ -251,9 +248,8 @@ impl Run<'_> {
         let long = client.is_multiple_of(limits::AUDIT_LONG_EACH)
             && offset.saturating_add(plan::nanos(limits::AUDIT_LINGER_LONG)) <= planned;
         Visit {
-            address: manner.target.address(self.port),
-            uri: manner.target.uri(self.port).parse().unwrap_or_else(|_| Uri::default()),
-            headers: manner.target.headers.clone(),
+            target: manner.target.clone(),
+            port: self.port,
             words: manner.words.clone(),
             expect: manner.expect.clone(),
             run: self.number,

@@ -1,4 +1,4 @@
-//! Numbers as people read them. Pure.
+//! Numbers as people read them, and text of others made fit to be read. Pure.
 
 use super::record::Interval;
 use super::stats::Share;
@@ -51,6 +51,45 @@ pub fn percent(share: Share) -> String {
     )
 }
 
+/// Text that CMD or a peer wrote, fit for a line of any report, `max` characters of it: control characters are blanks, what
+/// is invisible or turns the direction of text around (Unicode's `Cf`, line separators) is U+FFFD, and what a CI system
+/// would take for a command (`::error::`, `##[group]`, `##vso[…]`) is broken by a blank.
+#[must_use]
+pub fn foreign(text: &str, max: usize) -> String {
+    let mut safe = String::new();
+    let mut last = ' ';
+    for c in text.chars().take(max) {
+        // The runner of GitHub trims a line before it looks for `::`, and a renderer may begin a line at any word.
+        let begins = c == ':' && safe.ends_with(':') && !safe.strip_suffix(':').is_some_and(ends_in_word);
+        if begins || c == '#' && last == '#' {
+            safe.push(' ');
+        }
+        last = c;
+        safe.push(match c {
+            c if c.is_control() => ' ',
+            c if is_unseen(c) => char::REPLACEMENT_CHARACTER,
+            c => c,
+        });
+    }
+    safe
+}
+
+/// Whether `::` behind this is a path of a program, such as `std::io`.
+fn ends_in_word(text: &str) -> bool {
+    text.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '>' | ')' | ']'))
+}
+
+/// General category Cf, and the separators of lines and paragraphs (Unicode 17).
+const fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
 /// `a`, `a and b`, `a, b and c`.
 #[must_use]
 pub fn list(words: &[String]) -> String {
@@ -92,6 +131,25 @@ mod tests {
             }),
             "2.00 %, 99.99 % sure within 0.10 to 12.0 %"
         );
+    }
+
+    #[test]
+    fn text_of_others_is_no_command_turns_nothing_around_and_hides_nothing() {
+        for (text, safe) in [
+            ("::error file=a::b", ": :error file=a::b"),
+            ("  ::add-mask::e", "  : :add-mask::e"),
+            ("x ::stop-commands::x", "x : :stop-commands::x"),
+            ("\t:::x", " : : :x"),
+            ("std::io::Error", "std::io::Error"),
+            ("##[error]x ##vso[task]", "# #[error]x # #vso[task]"),
+            ("### a", "# # # a"),
+            ("a\u{1b}[31mb\r\n", "a [31mb  "),
+            ("txt.\u{202e}exe \u{200b}\u{2028}\u{feff}\u{e0041}", "txt.\u{fffd}exe \u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+            ("größer 日本 👋", "größer 日本 👋"),
+        ] {
+            assert_eq!(foreign(text, 100), safe, "{text:?}");
+        }
+        assert_eq!(foreign("abc", 2), "ab");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! `greenroom audit -- CMD`: words of the command line in, a report and an exit code out.
 //!
-//! The report goes to standard output, the progress to standard error, if that is a terminal. The first Ctrl-C ends
-//! CMD and reports what there is, the second ends at once.
+//! The report goes to standard output, the progress to standard error, if that is a terminal. The first Ctrl-C (or TERM, or
+//! HUP) ends CMD and reports what there is, another one ends at once; CMD's warden kills CMD then. Two that come within
+//! [`limits::AUDIT_SAME_SIGNAL`] are one: `timeout` signals a process, and then its group.
+//! What can be seen to be wrong with `--out` and `--message` is seen before CMD is started.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use greenroom::config::units::duration_in;
@@ -33,6 +35,8 @@ use crate::args::USAGE;
 
 /// Exit code where nothing could be measured.
 const COULD_NOT_RUN: u8 = 2;
+/// Exit code where a second signal ended it.
+const INTERRUPTED: i32 = 130;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -122,6 +126,11 @@ pub(crate) fn run(args: &Audit) -> u8 {
             return USAGE;
         }
     };
+    if let Some(folder) = &args.out
+        && let Err(error) = try_out(folder)
+    {
+        return not_written(folder, &error);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -154,20 +163,41 @@ pub(crate) fn run(args: &Audit) -> u8 {
         Format::Sarif => sarif::render(report),
         Format::Html => html::render(report),
     };
-    if io::stdout().write_all(text.as_bytes()).is_err() {
-        code = code.max(1); // nobody has read it
-    }
-    if let Some(folder) = &args.out
-        && let Err(error) = write(folder, &audited)
+    if let Err(error) = io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| io::stdout().flush())
     {
         let _ = writeln!(
             io::stderr(),
-            "error: cannot write the report into {}: {error}",
-            folder.display()
+            "error: cannot write the report to standard output: {error}"
         );
-        return COULD_NOT_RUN;
+        code = COULD_NOT_RUN; // nobody has read it
     }
-    code
+    match &args.out {
+        None => code,
+        Some(folder) => match write(folder, &audited) {
+            Ok(()) => code,
+            Err(error) => not_written(folder, &error),
+        },
+    }
+}
+
+fn not_written(folder: &Path, error: &io::Error) -> u8 {
+    let _ = writeln!(
+        io::stderr(),
+        "error: cannot write the report into {}: {error}; give --out a folder that can be written to",
+        folder.display()
+    );
+    COULD_NOT_RUN
+}
+
+/// Makes the folder of `--out`, and writes and removes a file in it: an hour's audit must not end with nowhere to write.
+fn try_out(folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(format!(".greenroom-audit-{}", std::process::id()));
+    let written = std::fs::write(&path, vec![0; limits::AUDIT_OUT_PROBE]);
+    let removed = std::fs::remove_file(&path);
+    written.and(removed)
 }
 
 /// What `--message @FILE` names: a file, and no longer than a message may be. Nothing else is opened, so that nothing waits
@@ -206,6 +236,7 @@ fn options(args: &Audit) -> Result<Options, String> {
             Some(path) => Words::new(message_file(path)?),
         },
     };
+    words.check().map_err(|error| say(&error))?;
     let shown = String::from_utf8_lossy(words.bytes()).chars().take(80).collect();
     let time =
         |name: &str, text: &str, min, max| duration_in(text, min, max).map_err(|error| format!("--{name}: {error}"));
@@ -251,22 +282,47 @@ fn options(args: &Audit) -> Result<Options, String> {
     })
 }
 
-/// The first one stops the audit, the second ends the program.
+/// The first one stops the audit, another one, that is not the same once more, ends the program.
 async fn interrupts(stop: watch::Sender<bool>) {
     let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
         return;
     };
-    for first in [true, false] {
+    let mut hup = if is_hup_ignored() {
+        None
+    } else {
+        signal(SignalKind::hangup()).ok()
+    };
+    let mut first: Option<Instant> = None;
+    loop {
+        let hung_up = async {
+            match &mut hup {
+                Some(hup) => hup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}
+            _ = hung_up => {}
         }
-        if first {
-            stop.send_replace(true);
-        } else {
-            std::process::exit(130);
+        match first {
+            None => {
+                first = Some(Instant::now());
+                stop.send_replace(true);
+            }
+            Some(first) if first.elapsed() < limits::AUDIT_SAME_SIGNAL => {}
+            Some(_) => std::process::exit(INTERRUPTED), // the kernel tells CMD's warden, which kills it
         }
     }
+}
+
+/// Whether HUP was ignored when we were started: `nohup` says so, and means it.
+fn is_hup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 fn json(report: &Report) -> String {

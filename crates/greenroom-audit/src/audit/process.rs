@@ -160,7 +160,9 @@ impl Running {
 fn call() -> Call {
     #[cfg(test)]
     return Call {
-        args: ["--exact", "audit::process::tests::warden", "--nocapture"].map(OsString::from).to_vec(),
+        args: ["--exact", "audit::process::tests::warden", "--nocapture"]
+            .map(OsString::from)
+            .to_vec(),
         ..Call::default()
     };
     #[cfg(not(test))]
@@ -224,7 +226,10 @@ mod tests {
 
     async fn gone(all: &[Process]) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while all.iter().any(|one| Process::read(one.pid).is_some_and(|now| now.start == one.start && !now.ended)) {
+        while all
+            .iter()
+            .any(|one| Process::read(one.pid).is_some_and(|now| now.start == one.start && !now.ended))
+        {
             assert!(Instant::now() < deadline, "{all:?}");
             tokio::task::yield_now().await;
         }

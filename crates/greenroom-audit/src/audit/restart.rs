@@ -302,11 +302,7 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     /// Speaks and listens until it ends; `None`: until it is over.
-    async fn hold(
-        &mut self,
-        mut socket: Socket,
-        mut over: watch::Receiver<bool>,
-    ) -> Option<Ending> {
+    async fn hold(&mut self, mut socket: Socket, mut over: watch::Receiver<bool>) -> Option<Ending> {
         let mut ticks = interval(limits::AUDIT_RESTART_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_call: Option<Instant> = None;

@@ -144,7 +144,10 @@ mod tests {
             ("##[error]x ##vso[task]", "# #[error]x # #vso[task]"),
             ("### a", "# # # a"),
             ("a\u{1b}[31mb\r\n", "a [31mb  "),
-            ("txt.\u{202e}exe \u{200b}\u{2028}\u{feff}\u{e0041}", "txt.\u{fffd}exe \u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+            (
+                "txt.\u{202e}exe \u{200b}\u{2028}\u{feff}\u{e0041}",
+                "txt.\u{fffd}exe \u{fffd}\u{fffd}\u{fffd}\u{fffd}",
+            ),
             ("größer 日本 👋", "größer 日本 👋"),
         ] {
             assert_eq!(foreign(text, 100), safe, "{text:?}");

@@ -188,10 +188,13 @@ fn a_signal_ends_the_wait_for_clients_of_a_cmd_that_has_ended() {
     let script = "import os,socket,sys,time\n\
         s=socket.socket();s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\n\
         s.bind(('127.0.0.1',int(os.environ['PORT'])));s.listen(100)\n\
-        own=os.getpid()\n\
-        if os.fork(): os._exit(0)\n\
+        own=os.getpid();asked,told=os.pipe()\n\
+        if os.fork():\n\
+        \x20os.read(asked,1)\n\
+        \x20os._exit(0)\n\
         c=s.accept()\n\
         open(sys.argv[1]+'.new','w').write(f'{own} {os.getpid()}');os.rename(sys.argv[1]+'.new',sys.argv[1])\n\
+        os.write(told,b'x')\n\
         time.sleep(600)"; // tidy: allow-sleep it is the process to be ended
     let python = python("python");
     let flags = ["--runs", "1", "--clients", "10", "--patience", "2m"];

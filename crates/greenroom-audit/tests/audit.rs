@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use greenroom_audit::audit::finding::Finding;
 use greenroom_audit::audit::judge::Outcome;
 use greenroom_audit::audit::record::Interval;
-use greenroom_audit::audit::report::{FailOn, Report, Verdict};
+use greenroom_audit::audit::condition::FailOn;
+use greenroom_audit::audit::report::{Report, Verdict};
 use greenroom_audit::audit::run::Manner;
 use greenroom_audit::audit::target::{Expect, Target, Words};
 use greenroom_audit::audit::text::span;
@@ -345,7 +346,7 @@ fn interrupted() {
     };
     let options = options(&Planted::good(100 * MS), 50, 40);
     let began = Instant::now();
-    let (report, _) = runtime().block_on(audit(options, stopped, &show)).unwrap();
+    let report = runtime().block_on(audit(options, stopped, &show)).unwrap().report;
     assert!(
         report.interrupted && report.plain.runs.len() == 2,
         "{}",
@@ -439,7 +440,7 @@ fn options(server: &Planted, runs: u32, clients: u32) -> Options {
 
 fn play(options: Options) -> Report {
     let (_stop, stopped) = watch::channel(false);
-    runtime().block_on(audit(options, stopped, &|_| {})).unwrap().0
+    runtime().block_on(audit(options, stopped, &|_| {})).unwrap().report
 }
 
 /// The one thing that is found.

@@ -12,7 +12,7 @@ use super::side::{Edge, Side};
 use super::stage::Way;
 use super::stats::Quantiles;
 use super::svg;
-use super::terminal::{grouped, named, restarted, rows, sound};
+use super::terminal::{grouped, named, rows, sound};
 use super::text::{about, span};
 
 const STYLE: &str = "
@@ -71,12 +71,24 @@ fn verdict(page: &mut String, report: &Report) {
             &format!("<pre>{}</pre>", escaped(why).replace("&#10;", "\n")),
         ),
     }
-    if report.greenroom.is_some() {
-        if report.greenroom_findings.is_empty() {
-            card(page, "", "Behind greenroom: no race", "");
-        } else {
-            card(page, "wrong", "Behind greenroom", &said(&report.greenroom_findings));
-        }
+    match &report.greenroom_verdict {
+        None => {}
+        Some(Verdict::Sound) => card(page, "", "Behind greenroom: no race", ""),
+        Some(Verdict::Race) => card(page, "wrong", "Behind greenroom", &said(&report.greenroom_findings)),
+        Some(Verdict::NotMeasured(why)) => card(
+            page,
+            "none",
+            "Behind greenroom: not measured",
+            &format!("<p>{}</p>", escaped(why)),
+        ),
+    }
+    for why in &report.not_done {
+        card(
+            page,
+            "none",
+            "Not all was measured",
+            &format!("<p>{}</p>", escaped(why)),
+        );
     }
     for condition in &report.failed_by {
         let _ = writeln!(page, "<p class=\"soft\">Fails by {}.</p>", escaped(condition));
@@ -131,7 +143,7 @@ fn figures(page: &mut String, report: &Report) {
             page,
             "<h2>A restart with SIG{}, {name}</h2>\n<p>{}</p>",
             escaped(&restart.signal),
-            escaped(&restarted(restart))
+            escaped(&restart.sentence())
         );
     }
 }

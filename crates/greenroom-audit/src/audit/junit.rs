@@ -3,8 +3,10 @@
 
 use std::fmt::Write as _;
 
+use super::condition::{Condition, Kind, Place};
 use super::finding::CODES;
 use super::report::{Report, Verdict};
+use super::stage::Way;
 
 /// The whole document.
 #[must_use]
@@ -45,17 +47,23 @@ pub fn render(report: &Report) -> String {
                 said.map(|said| ("failure", said.sentence.as_str(), said.advice.as_str())),
             );
         }
-        // What is failed by `race` stands above.
-        for condition in report
-            .failed_by
-            .iter()
-            .filter(|condition| !condition.starts_with("race"))
-        {
+        // A race of the server by itself stands above.
+        let above =
+            |condition: &&Condition| condition.kind == Kind::Race && condition.place == Place::Starts(Way::Plain);
+        for condition in report.conditions.iter().filter(|condition| !above(condition)) {
             failures += 1;
             case(
-                condition,
-                Some(("failure", condition, "a condition of --fail-on or --budget")),
+                &condition.reason,
+                Some((
+                    "failure",
+                    &condition.reason,
+                    "a condition of --fail-on or --budget; docs/audit.md, \"Exit codes and CI\"",
+                )),
             );
+        }
+        for why in &report.not_done {
+            errors += 1;
+            case("what was asked for", Some(("error", "not measured", why)));
         }
     }
     format!(

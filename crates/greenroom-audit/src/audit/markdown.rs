@@ -12,7 +12,8 @@ use super::report::{Report, Said, Verdict, title};
 use super::side::{Edge, Side};
 use super::stage::Way;
 use super::stats::Quantiles;
-use super::terminal::{grouped, named, restarted, rows, sound};
+use super::strategy;
+use super::terminal::{grouped, named, rows, sound};
 use super::text::{about, span};
 
 /// The whole report.
@@ -92,13 +93,19 @@ fn verdict(text: &mut String, report: &Report) {
             let _ = writeln!(text, "{}\n```\n", why.lines().map(code).collect::<Vec<_>>().join("\n"));
         }
     }
-    if report.greenroom.is_some() {
-        if report.greenroom_findings.is_empty() {
-            text.push_str("**Behind greenroom: no race.**\n\n");
-        } else {
+    match &report.greenroom_verdict {
+        None => {}
+        Some(Verdict::Sound) => text.push_str("**Behind greenroom: no race.**\n\n"),
+        Some(Verdict::Race) => {
             text.push_str("**Behind greenroom** it:\n\n");
             said(text, &report.greenroom_findings);
         }
+        Some(Verdict::NotMeasured(why)) => {
+            let _ = writeln!(text, "**Behind greenroom: not measured.** {}\n", code(why));
+        }
+    }
+    for why in &report.not_done {
+        let _ = writeln!(text, "**Not all was measured:** {}\n", code(why));
     }
 }
 
@@ -184,7 +191,11 @@ fn strategies(text: &mut String, report: &Report) {
     if report.waits.is_empty() {
         return;
     }
-    text.push_str("Ways of waiting, computed for these starts: from ready to let in, of clients that begin to wait at any time of the start.\n\n");
+    let _ = writeln!(
+        text,
+        "{}; of clients that begin to wait at any time of the start.\n",
+        strategy::told(&report.plain)
+    );
     text.push_str("| | p50 | p90 | p99 | max | spread |\n|---|---:|---:|---:|---:|---:|\n");
     for waited in &report.waits {
         let late = waited.late;
@@ -209,7 +220,7 @@ fn restarts(text: &mut String, report: &Report) {
             text,
             "**A restart with SIG{}, {name}:** {}\n",
             restart.signal,
-            restarted(restart)
+            code(&restart.sentence())
         );
     }
 }

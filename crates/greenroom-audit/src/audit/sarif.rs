@@ -44,7 +44,10 @@ pub fn render(report: &Report) -> String {
         .collect();
     let (measured, told) = match &report.verdict {
         Verdict::NotMeasured(why) => (false, json!([{ "level": "error", "message": { "text": why } }])),
-        Verdict::Sound | Verdict::Race => (true, json!([])),
+        Verdict::Sound | Verdict::Race => {
+            let told = |why: &String| json!({ "level": "error", "message": { "text": why } });
+            (true, report.not_done.iter().map(told).collect())
+        }
     };
     let document = json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

@@ -10,10 +10,11 @@ use super::judge::Outcome;
 use super::plan::nanos;
 use super::record::Cause;
 use super::report::{Report, Said, Verdict, title};
-use super::restart::RestartReport;
+use super::restarted::RestartReport;
 use super::side::{Column, Edge, Side};
 use super::stage::Way;
 use super::stats::Quantiles;
+use super::strategy;
 use super::text::{about, span};
 use crate::limits;
 
@@ -98,7 +99,7 @@ impl Page {
             return;
         }
         self.line("");
-        self.wrapped("Ways of waiting, computed for these starts: from ready to let in", 0);
+        self.wrapped(&format!("{}:", strategy::told(&report.plain)), 0);
         self.line(&format!(
             "{:16}{:>10}{:>10}{:>10}{:>10}",
             "", "p50", "p99", "max", "spread"
@@ -164,15 +165,27 @@ impl Page {
                 }
             }
         }
-        if report.greenroom.is_some() {
-            if report.greenroom_findings.is_empty() {
+        match &report.greenroom_verdict {
+            None => {}
+            Some(Verdict::Sound) => {
                 let title = self.paint("1;32", "✓ Behind greenroom: no race");
                 self.line(&title);
-            } else {
+            }
+            Some(Verdict::Race) => {
                 let title = self.paint("1;31", "✗ Behind greenroom");
                 self.line(&title);
                 self.said(&report.greenroom_findings, "It");
             }
+            Some(Verdict::NotMeasured(why)) => {
+                let title = self.paint("1;33", "? Behind greenroom: not measured");
+                self.line(&title);
+                self.wrapped(why, 2);
+            }
+        }
+        for why in &report.not_done {
+            let title = self.paint("1;33", "? Not all was measured");
+            self.line(&title);
+            self.wrapped(why, 2);
         }
     }
 
@@ -339,40 +352,8 @@ impl Page {
         };
         let title = self.paint("1", &format!("A restart with SIG{}, {name}", restart.signal));
         self.line(&title);
-        self.wrapped(&restarted(restart), 2);
+        self.wrapped(&restart.sentence(), 2);
     }
-}
-
-/// What a restart did, in a sentence.
-#[must_use]
-pub fn restarted(restart: &RestartReport) -> String {
-    let codes: Vec<String> = restart
-        .codes
-        .iter()
-        .map(|&(code, clients)| {
-            code.map_or(format!("{clients} without a Close"), |code| {
-                format!("{clients} with {code}")
-            })
-        })
-        .collect();
-    let how = if codes.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", super::text::list(&codes))
-    };
-    let back = restart.last_back_ns.map_or_else(
-        || "not all of them came back".to_owned(),
-        |ns| format!("the last was answered again after {}", span(ns)),
-    );
-    format!(
-        "{} of {} clients were dropped{how}; {} of {} messages were lost; a client was without answers for {} at the median, {} at the most; {back}.",
-        restart.dropped.hits,
-        restart.dropped.of,
-        restart.lost.hits,
-        grouped(restart.lost.of),
-        span(restart.away.p50_ns),
-        span(restart.away.max_ns)
-    )
 }
 
 /// What is said where nothing is wrong.
@@ -392,8 +373,15 @@ pub fn sound(side: &Side) -> String {
         format!("It listens {listen} after exec, and ")
     };
     let mut text = format!(
-        "{before}answered every one of the {} clients that it took.",
-        grouped(taken)
+        "{before}answered every one of the {} clients that it took{}.",
+        grouped(taken),
+        match side.unknown {
+            0 => String::new(),
+            unknown => format!(
+                " and of whom anything is known; {} are unknown, as this machine stood still",
+                grouped(unknown)
+            ),
+        }
     );
     let early = side.early_open;
     if early.max_ns >= nanos(limits::AUDIT_WAIT_TOLD) {

@@ -64,6 +64,16 @@ pub const AUDIT_TAIL_MAX: Duration = Duration::from_secs(3);
 pub const AUDIT_EDGE_MARGIN: Duration = Duration::from_millis(2);
 /// What a client waits for a missing answer when others have come: a live connection answers within milliseconds.
 pub const AUDIT_ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// An overtaken message is waited for so many times as long as the slowest answer of its connection took, if that is longer.
+pub const AUDIT_ANSWER_FACTOR: u64 = 4;
+/// Messages of other clients of which one client remembers whose they were.
+pub const AUDIT_FOREIGN: usize = 256;
+/// Every so-manieth client sends its first message only when any handler is there: what it loses even so is no matter of time.
+pub const AUDIT_HESITATES_EACH: u32 = 8;
+/// The same once a handler was seen to be late.
+pub const AUDIT_HESITATES_EACH_LATE: u32 = 3;
+/// How long after its opening such a client speaks, where nothing is known of a late handler.
+pub const AUDIT_HESITATES: Duration = Duration::from_millis(128);
 /// A first answer that comes later than this is called late.
 pub const AUDIT_LATE: Duration = Duration::from_secs(1);
 /// What an early client waited for its 101 is told from here on: less is an accept queue, and no habit of the server.

@@ -25,14 +25,17 @@
 //! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
 
 pub mod advice;
+pub mod censored;
 pub mod client;
 pub mod condition;
+pub mod crosstalk;
 pub mod crowd;
 pub mod edges;
 pub mod finding;
 pub mod html;
 pub mod judge;
 pub mod junit;
+pub mod lateness;
 pub mod markdown;
 pub mod observe;
 pub mod plan;
@@ -44,6 +47,7 @@ pub mod restarted;
 pub mod run;
 pub mod sarif;
 pub mod side;
+pub mod source;
 pub mod stage;
 pub mod stall;
 pub mod stats;
@@ -52,6 +56,7 @@ pub mod svg;
 pub mod target;
 pub mod terminal;
 pub mod text;
+pub mod unanswered;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

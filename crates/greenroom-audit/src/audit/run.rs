@@ -263,7 +263,6 @@ impl Run<'_> {
             run: self.number,
             sends: sends.into_iter().map(Duration::from_nanos).collect(),
             patience: manner.patience,
-            answer_wait: limits::AUDIT_ANSWER_WAIT,
             linger: if long {
                 limits::AUDIT_LINGER_LONG
             } else {

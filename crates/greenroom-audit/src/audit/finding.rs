@@ -239,6 +239,23 @@ impl Finding {
         }
     }
 
+    /// Whether it is a matter of the start, and not of any time.
+    #[must_use]
+    pub const fn is_of_the_start(&self) -> bool {
+        match self {
+            Self::AcceptsEarly { .. }
+            | Self::LosesEarly { .. }
+            | Self::HangsWhenMet { .. }
+            | Self::NeverAnswers { .. }
+            | Self::StartsFail { .. } => true,
+            Self::HandlerLate { .. }
+            | Self::LosesMessages { .. }
+            | Self::Doubles { .. }
+            | Self::Reorders { .. }
+            | Self::FailsWhenReady { .. } => false,
+        }
+    }
+
     /// What is wrong.
     #[must_use]
     pub fn sentence(&self) -> String {

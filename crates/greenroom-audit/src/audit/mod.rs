@@ -23,6 +23,7 @@
 //! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
 
 pub mod client;
+pub mod diagram;
 pub mod edges;
 pub mod finding;
 pub mod html;
@@ -33,6 +34,7 @@ pub mod observe;
 pub mod plan;
 pub mod process;
 pub mod record;
+pub mod rejected;
 pub mod report;
 pub mod restart;
 pub mod run;
@@ -43,9 +45,11 @@ pub mod stall;
 pub mod stats;
 pub mod strategy;
 pub mod svg;
+pub mod tables;
 pub mod target;
 pub mod terminal;
 pub mod text;
+pub mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -85,6 +89,8 @@ pub struct Options {
     pub restart: Option<Signal>,
     /// The program greenroom, for what stands in front.
     pub gateway: PathBuf,
+    /// What `greenroom run` is given there beside CMD.
+    pub greenroom: Vec<String>,
     /// What all that is random comes from.
     pub seed: u64,
     /// When the exit code is 1.
@@ -145,7 +151,8 @@ pub async fn audit(
     let machine = Machine::here();
     // What CMD leaves behind comes to us and is ended; without it, what leaves its parent is found by its mark all the same.
     set_child_subreaper(Some(getpid())).ok();
-    let stage = Stage::new(options.command.clone(), options.gateway.clone());
+    let mut stage = Stage::new(options.command.clone(), options.gateway.clone());
+    stage.gateway_flags = options.greenroom.iter().map(OsString::from).collect();
     let auditor = Auditor {
         options: &options,
         stage,
@@ -325,7 +332,8 @@ impl Auditor<'_> {
         if self.options.compare && !*stop.borrow() {
             (self.show)(Progress::Doing("a restart behind greenroom".into()));
             let mut stage = Stage::new(self.stage.command.clone(), self.stage.gateway.clone());
-            stage.gateway_flags = ["--restart", "always"].map(OsString::from).to_vec();
+            stage.gateway_flags.clone_from(&self.stage.gateway_flags);
+            stage.gateway_flags.extend(["--restart", "always"].map(OsString::from));
             reports.extend(restart::restart(&stage, manner, Way::Greenroom, signal, count, stop).await?);
         }
         Ok(reports)
@@ -388,6 +396,8 @@ impl Auditor<'_> {
                 expect,
                 patience_ns: patience.whole_ns,
                 seed: options.seed,
+                fail_on: options.fail_on.iter().map(|fail| fail.name()).collect(),
+                greenroom: options.greenroom.clone(),
             },
             verdict,
             waits: strategy::compare(&plain.runs, &options.strategies),

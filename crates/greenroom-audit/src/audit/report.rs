@@ -56,6 +56,14 @@ pub struct Report {
     pub took_ns: u64,
 }
 
+impl Report {
+    /// When it ended, UTC.
+    #[must_use]
+    pub fn ended(&self) -> String {
+        date(self.machine.seconds.saturating_add(self.took_ns / 1_000_000_000))
+    }
+}
+
 /// The whole in one word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,8 +111,11 @@ pub struct Machine {
     pub processors: usize,
     /// Load average of a minute at the start.
     pub load: String,
-    /// When, UTC.
+    /// When it began, UTC.
     pub date: String,
+    /// The same, in seconds since 1970.
+    #[serde(default)]
+    pub seconds: u64,
 }
 
 impl Machine {
@@ -126,6 +137,7 @@ impl Machine {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             date: date(seconds),
+            seconds,
         }
     }
 }
@@ -166,6 +178,12 @@ pub struct Settings {
     pub patience_ns: u64,
     /// What all that is random comes from.
     pub seed: u64,
+    /// What `--fail-on` counts.
+    #[serde(default)]
+    pub fail_on: Vec<String>,
+    /// What `greenroom run` is given beside CMD, with `--compare`.
+    #[serde(default)]
+    pub greenroom: Vec<String>,
 }
 
 /// One condition of `--fail-on`.
@@ -187,6 +205,16 @@ impl FailOn {
             "race" => Some(Self::Race),
             "cold" => Some(Self::Cold),
             other => Outcome::parse(other).map(Self::Outcome),
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Race => "race".into(),
+            Self::Cold => "cold".into(),
+            Self::Outcome(outcome) => outcome.name(),
         }
     }
 

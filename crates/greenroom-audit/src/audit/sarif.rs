@@ -1,13 +1,15 @@
 //! The report as SARIF 2.1.0 (OASIS), for code scanning: a rule for each thing that can be wrong, a result for each
 //! finding. Pure.
 //!
-//! A start has no line in a file. The place of a result is the first word of CMD that looks like a file, as code
-//! scanning wants one.
+//! A start has no line in a file. The place of a result is the first word of CMD that looks like a file of the project, as
+//! code scanning wants one; `module:app`, as Python's servers take it, is the file of that module.
 
 use serde_json::{Value, json};
 
 use super::finding::CODES;
-use super::report::{Report, Verdict};
+use super::report::{Report, Said, Verdict};
+use super::text::plain;
+use super::words;
 
 /// The whole document.
 #[must_use]
@@ -24,28 +26,47 @@ pub fn render(report: &Report) -> String {
         })
         .collect();
     let place = json!([{
-        "physicalLocation": {
-            "artifactLocation": { "uri": place(&report.command) },
-            "region": { "startLine": 1 },
-        },
+        "physicalLocation": { "artifactLocation": { "uri": place(&report.command) } },
     }]);
-    let results: Vec<Value> = report
-        .findings
+    let level = if words::counts_findings(report) {
+        "error"
+    } else {
+        "warning"
+    };
+    let result = |said: &Said, subject: &str, level: &str| {
+        json!({
+            "ruleId": said.code,
+            "level": level,
+            "message": { "text": plain(&format!("{subject} {}. What to do: {}.", said.sentence, said.advice)) },
+            "locations": place,
+            "properties": { "finding": said.finding },
+        })
+    };
+    let plain_side = report.findings.iter().map(|said| result(said, "The server", level));
+    // Not counted by any condition, and so no error.
+    let behind = report.greenroom_findings.iter();
+    let behind = behind.map(|said| result(said, "Behind greenroom, the server", "warning"));
+    let results: Vec<Value> = plain_side.chain(behind).collect();
+    let not_measured = match &report.verdict {
+        Verdict::NotMeasured(why) => Some(plain(why)),
+        Verdict::Sound | Verdict::Race => None,
+    };
+    let told: Vec<Value> = [not_measured, words::stopped(report)]
+        .into_iter()
+        .flatten()
+        .map(|text| json!({ "level": "error", "message": { "text": text } }))
+        .collect();
+    let restarts: Vec<String> = report
+        .restarts
         .iter()
-        .map(|said| {
-            json!({
-                "ruleId": said.code,
-                "level": "error",
-                "message": { "text": format!("The server {}. What to do: {}.", said.sentence, said.advice) },
-                "locations": place,
-                "properties": { "finding": said.finding },
-            })
+        .map(|restart| {
+            format!(
+                "{}: {}",
+                words::restart_title(restart),
+                plain(&words::restarted(restart))
+            )
         })
         .collect();
-    let (measured, told) = match &report.verdict {
-        Verdict::NotMeasured(why) => (false, json!([{ "level": "error", "message": { "text": why } }])),
-        Verdict::Sound | Verdict::Race => (true, json!([])),
-    };
     let document = json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -57,19 +78,33 @@ pub fn render(report: &Report) -> String {
                 "rules": rules,
             } },
             "invocations": [{
-                "executionSuccessful": measured,
+                "executionSuccessful": told.is_empty(),
+                "exitCode": report.exit_code(),
                 "commandLine": report.command.join(" "),
-                "endTimeUtc": report.machine.date,
+                "startTimeUtc": report.machine.date,
+                "endTimeUtc": report.ended(),
                 "toolExecutionNotifications": told,
             }],
             "results": results,
+            "properties": { "restarts": restarts, "waits": report.waits, "settings": report.settings },
         }],
     });
     format!("{document:#}\n")
 }
 
-/// The first word, behind the program, that names a file of the project; else the program.
+/// The first word, behind the program, that names a file of the project, or a Python module; else the program.
 fn place(command: &[String]) -> String {
+    let module = |word: &String| {
+        let (module, attribute) = word.split_once(':')?;
+        let is_name = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        (is_name(attribute) && module.split('.').all(is_name)).then(|| format!("{}.py", module.replace('.', "/")))
+    };
+    if let Some(file) = command.iter().skip(1).find_map(module) {
+        return file;
+    }
     let is_file = |word: &&String| {
         word.contains('.') && !word.starts_with(['-', '/', '.']) && !word.contains(['{', ':', '=', ' '])
     };
@@ -100,7 +135,8 @@ mod tests {
     fn a_result_stands_at_the_first_file_of_the_command() {
         let at = |command: &str| place(&command.split(' ').map(String::from).collect::<Vec<_>>());
         assert_eq!(at("node src/server.js --port {port}"), "src/server.js");
-        assert_eq!(at("uvicorn app:app"), "uvicorn");
+        assert_eq!(at("v/bin/uvicorn --port {port} chat.app:app"), "chat/app.py");
+        assert_eq!(at("uvicorn --factory"), "uvicorn");
         assert_eq!(at("/usr/bin/server --host 0.0.0.0:{port}"), "server");
         assert_eq!(place(&[]), "CMD");
     }

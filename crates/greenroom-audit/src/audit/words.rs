@@ -1,0 +1,364 @@
+//! What a report says in words, once: titles, what a sound server did, why the exit code is what it is, how it was
+//! measured. Pure.
+//!
+//! Every format takes its sentences from here and from [`super::finding`], so that no two of them say different things.
+//! Code stands between backticks ([`super::text::parts`]); text of CMD and of the user is put there by [`quoted`].
+
+use std::fmt::Write as _;
+
+use super::edges::Zone;
+use super::judge::Outcome;
+use super::plan::{self, nanos};
+use super::record::{Cause, Interval};
+use super::report::{Report, Said, Verdict};
+use super::restart::RestartReport;
+use super::side::Side;
+use super::stage::Way;
+use super::tables::side_name;
+use super::text::{about, count, grouped, list, quoted, signed, span};
+use crate::limits;
+
+/// How a title is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Nothing is wrong.
+    Good,
+    /// Something is.
+    Bad,
+    /// It is not known.
+    Unsure,
+}
+
+/// The verdict on the server by itself, as a title.
+#[must_use]
+pub fn title(report: &Report) -> (Tone, String) {
+    let (tone, title) = match &report.verdict {
+        Verdict::Sound => (Tone::Good, "No race"),
+        Verdict::Race => (Tone::Bad, of_findings(&report.findings)),
+        Verdict::NotMeasured(_) => (Tone::Unsure, "Not measured"),
+    };
+    let title = match (report.interrupted, &report.verdict) {
+        (true, Verdict::Sound) => format!("{title} so far: stopped before the end"),
+        _ => title.to_owned(),
+    };
+    (tone, title)
+}
+
+/// The same of the server behind greenroom, where that was asked for.
+#[must_use]
+pub fn title_behind(report: &Report) -> Option<(Tone, String)> {
+    let behind = report.greenroom.as_ref()?;
+    let name = match &report.settings.greenroom[..] {
+        [] => "Behind greenroom".to_owned(),
+        flags => format!("Behind greenroom ({})", quoted(&flags.join(" "))),
+    };
+    let (tone, what) = match &report.greenroom_findings[..] {
+        _ if behind.runs.is_empty() => (Tone::Unsure, "not measured"),
+        [] => (Tone::Good, "no race"),
+        found => (Tone::Bad, of_findings(found)),
+    };
+    let what = what.to_lowercase();
+    Some((tone, format!("{name}: {what}")))
+}
+
+/// What is wrong at any time is no race, and is not called one.
+fn of_findings(findings: &[Said]) -> &'static str {
+    if findings.iter().any(|said| said.finding.is_of_the_start()) {
+        "Race"
+    } else {
+        "Wrong, and not only at the start"
+    }
+}
+
+/// What is said where nothing is wrong.
+#[must_use]
+pub fn sound(side: &Side) -> String {
+    let refused = side.count(Zone::Cold, |outcome| outcome == Outcome::Refused);
+    let listen = side.listen.map_or_else(|| "?".to_owned(), |edge| about(edge.typical));
+    let taken = side.count(Zone::Race, Outcome::is_good) + side.count(Zone::Ready, Outcome::is_good);
+    let before = if refused > 0 {
+        format!(
+            "It refuses clients until it listens, {listen} after exec ({} were), and ",
+            grouped(refused)
+        )
+    } else {
+        format!("It listens {listen} after exec, and ")
+    };
+    let mut text = format!(
+        "{before}answered every one of the {} clients that it took.",
+        grouped(taken)
+    );
+    let early = side.early_open;
+    if early.max_ns >= nanos(limits::AUDIT_WAIT_TOLD) {
+        let _ = write!(
+            text,
+            " {} came when it listened and was not ready: they waited for their 101, up to {}.",
+            grouped(early.count),
+            span(early.max_ns)
+        );
+    }
+    text
+}
+
+/// That it was stopped, and what there is.
+#[must_use]
+pub fn stopped(report: &Report) -> Option<String> {
+    let of = |side: &Side| {
+        let ended = side.runs.iter().filter(|run| run.cause != Cause::Interrupted).count();
+        ended as u64
+    };
+    let behind = report
+        .greenroom
+        .as_ref()
+        .map_or_else(String::new, |side| format!(" and {} behind greenroom", of(side)));
+    report.interrupted.then(|| {
+        format!(
+            "Stopped after {} of {}{behind}: all that is said is of these",
+            of(&report.plain),
+            count(u64::from(report.settings.runs), "start"),
+        )
+    })
+}
+
+/// Why the exit code is not what the title makes one expect, or which conditions made it 1.
+#[must_use]
+pub fn exit(report: &Report) -> Option<String> {
+    let asked = report.settings.fail_on.join(",");
+    if !report.failed_by.is_empty() {
+        return Some(format!("Exit code 1, by {}", report.failed_by.join("; ")));
+    }
+    match report.verdict {
+        Verdict::Race => Some(format!(
+            "Exit code 0: none of this is counted by {}",
+            quoted(&format!("--fail-on {asked}"))
+        )),
+        Verdict::Sound | Verdict::NotMeasured(_) => None,
+    }
+}
+
+/// Whether each finding makes the exit code 1.
+#[must_use]
+pub fn counts_findings(report: &Report) -> bool {
+    report.settings.fail_on.iter().any(|name| name == "race")
+}
+
+/// When READY=1 came.
+#[must_use]
+pub fn notified(side: &Side) -> Option<String> {
+    let (least, most) = side.notified_before_ready?;
+    Some(format!("READY=1 came {} before the first answer", signed(least, most)))
+}
+
+/// Whether the order was kept.
+#[must_use]
+pub fn overtaken(side: &Side) -> Option<String> {
+    let overtaken = side.overtaken;
+    (overtaken.hits > 0).then(|| {
+        format!(
+            "{} of {} were opened after one that had come later, further apart than wake-ups explain",
+            grouped(overtaken.hits),
+            count(overtaken.of, "client")
+        )
+    })
+}
+
+/// That starts did not come to their end, and what CMD wrote last in the last of them.
+#[must_use]
+pub fn ended(side: &Side) -> Option<(String, &[String])> {
+    let bad = || {
+        let causes = side.runs.iter();
+        causes.filter(|run| !matches!(run.cause, Cause::Finished | Cause::Interrupted))
+    };
+    let last = bad().last()?;
+    let starts = count(bad().count() as u64, "start");
+    let which = if last.output.is_empty() {
+        "; CMD wrote nothing in the last of them"
+    } else {
+        "; the last lines that CMD wrote in the last of them"
+    };
+    Some((format!("{starts} did not come to the end{which}"), &last.output))
+}
+
+/// How long the zones of a plot are, as they are drawn: a server's cold and race zone, and what came after it was ready.
+#[must_use]
+pub fn zone_length(side: &Side, zone: Zone) -> Option<Interval> {
+    match zone {
+        Zone::Cold => Some(side.listen?.typical),
+        Zone::Race => Some(side.lead?.typical),
+        Zone::Ready => {
+            let tail = plan::tail(side.ready?.typical.high_ns);
+            Some(Interval::new(tail, tail))
+        }
+    }
+}
+
+/// What a zone begins with.
+#[must_use]
+pub const fn zone_begin(way: Way, zone: Zone) -> &'static str {
+    match (way, zone) {
+        (_, Zone::Cold) => "exec",
+        (Way::Plain, Zone::Race) => "listens",
+        (Way::Plain, Zone::Ready) => "ready",
+        (Way::Greenroom, Zone::Race) => "greenroom",
+        (Way::Greenroom, Zone::Ready) => "first answer",
+    }
+}
+
+/// What is not said by the plot of outcomes itself.
+pub const ZONES: &str = "The parts of the start are drawn as wide as each other; how long each is stands under it.";
+
+/// What the words of the table of edges mean.
+pub const EDGES: &str = "Typical: the start in the middle. ±: the moment is no further from that, for certain; `at most`: hardly more than its end is known. Least, most: over all starts.";
+
+/// What the times of the table of waits are.
+pub const WAITS: &str = "Ready to first answer: from when somebody had been answered, and the client had come, without what the client itself waited before it sent.";
+
+/// What a comparison of ways of waiting is.
+pub const STRATEGIES: &str = "Ways of waiting, computed for these starts: from ready to let in, of clients that begin to wait at any time of the start.";
+
+/// The title of a restart.
+#[must_use]
+pub fn restart_title(restart: &RestartReport) -> String {
+    format!("A restart with SIG{}, {}", restart.signal, side_name(restart.way))
+}
+
+/// What a restart did, in a sentence.
+#[must_use]
+pub fn restarted(restart: &RestartReport) -> String {
+    let codes: Vec<String> = restart
+        .codes
+        .iter()
+        .map(|&(code, clients)| {
+            code.map_or(format!("{clients} without a Close"), |code| {
+                format!("{clients} with {code}")
+            })
+        })
+        .collect();
+    let how = if codes.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", list(&codes))
+    };
+    let back = restart.last_back_ns.map_or_else(
+        || "not all of them came back".to_owned(),
+        |ns| format!("the last was answered again after {}", span(ns)),
+    );
+    format!(
+        "{} of {} clients were dropped{how}; {} of {} messages were lost; a client was without answers for {} at the median, {} at the most; {back}.",
+        restart.dropped.hits,
+        restart.dropped.of,
+        restart.lost.hits,
+        grouped(restart.lost.of),
+        span(restart.away.p50_ns),
+        span(restart.away.max_ns)
+    )
+}
+
+/// How it was measured, in sentences.
+#[must_use]
+pub fn measured(report: &Report) -> String {
+    let settings = &report.settings;
+    let first = report.plain.runs.first().map_or(0, |run| run.clients);
+    let coarse = match first {
+        first if first > u64::from(settings.clients) => {
+            format!(
+                " (the first, in which nothing is known of the server yet, {})",
+                grouped(first)
+            )
+        }
+        _ => String::new(),
+    };
+    let runs = report.plain.runs.len() as u64;
+    let of = match u64::from(settings.runs) {
+        asked if asked == runs => count(runs, "start"),
+        asked => format!("{} of {}", runs, count(asked, "start")),
+    };
+    let behind = match (&report.greenroom, &settings.greenroom[..]) {
+        (None, _) => String::new(),
+        (Some(_), []) => {
+            " Behind greenroom: the same with `greenroom run` in front, start by start in turn.".to_owned()
+        }
+        (Some(_), flags) => format!(
+            " Behind greenroom: the same with {} in front, start by start in turn.",
+            quoted(&format!("greenroom run {}", flags.join(" ")))
+        ),
+    };
+    format!(
+        "{of} with {} each{coarse}, at swept and random offsets from exec; each client connects once, to {}, sends {} as soon as it is open, and expects {}; {} are unknown.{behind} greenroom {}, {}, {}; seed {}; took {}. Edges are intervals that certainly hold the moment; shares have 99.99 % (Clopper-Pearson) intervals.",
+        count(u64::from(settings.clients), "client"),
+        quoted(&settings.url),
+        quoted(&settings.message),
+        quoted(&settings.expect),
+        report.plain.unknown,
+        report.version,
+        machine(report),
+        report.machine.date,
+        settings.seed,
+        span(report.took_ns),
+    )
+}
+
+/// The machine, in a few words; the number of its processors is not torn from its name.
+#[must_use]
+pub fn machine(report: &Report) -> String {
+    let machine = &report.machine;
+    format!(
+        "{}, {}\u{a0}×\u{a0}{}, load\u{a0}{}",
+        machine.kernel, machine.processors, machine.processor, machine.load
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::judge::Patience;
+    use crate::audit::record::{ClientRecord, RunRecord, Sent};
+
+    const MS: u64 = 1_000_000;
+
+    /// A client that came at `at`, and was opened and answered at `opened`, in milliseconds.
+    fn client(number: u32, at: u64, opened: u64) -> ClientRecord {
+        let sent = Sent {
+            at: opened * MS,
+            answered_at: Some(opened * MS + 1),
+            copies: 1,
+        };
+        ClientRecord {
+            connected_at: Some(at * MS + 1),
+            opened_at: Some(opened * MS),
+            ended_at: (opened + 400) * MS,
+            messages: vec![sent],
+            ..ClientRecord::new(number, at * MS)
+        }
+    }
+
+    #[test]
+    fn it_is_told_that_early_clients_waited_where_they_did() {
+        let of = |first: u64| {
+            let run = RunRecord {
+                run: 0,
+                exec: Interval::new(0, 1),
+                listen: None,
+                notified_at: None,
+                clients: vec![client(0, 100, first), client(1, first + 100, first + 101)],
+                stalls: Vec::new(),
+                cause: Cause::Finished,
+                output: Vec::new(),
+                killed: 0,
+            };
+            let patience = Patience {
+                whole_ns: 10_000 * MS,
+                answer_ns: 1_000 * MS,
+                late_ns: 1_000 * MS,
+                answers: true,
+            };
+            sound(&Side::of(&[run], patience))
+        };
+        let waited = of(900);
+        assert!(
+            waited.contains("1 came when it listened and was not ready") && waited.contains("up to 800 ms"),
+            "{waited}"
+        );
+        assert!(!of(300).contains("waited"), "200 ms are an accept queue");
+    }
+}

@@ -223,3 +223,40 @@ fn measured(page: &mut String, report: &Report) {
         rich(words::WAITS)
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::sample::{early, held, report};
+
+    #[test]
+    fn it_has_all_that_the_others_have_and_code_is_code() {
+        let mut report = report(&[early(0)], Some(&[held(0)]));
+        report.settings.message = "`<b>`".into();
+        let page = render(&report);
+        for part in [
+            "<h2>Side by side</h2>",
+            "<h2>Ways of waiting</h2>",
+            "<td><code>poll=100ms</code></td>",
+            "ms long</text>",
+            "<h3>Order of release</h3>",
+            "<code>greenroom run",
+            "<code>&lt;b&gt;</code>",
+            "Exit code 1, by race",
+        ] {
+            assert!(page.contains(part), "{part}:\n{page}");
+        }
+        assert!(!page.contains('`'), "{page}");
+        let tags = |name: &str| page.matches(&format!("<{name}")).count();
+        for name in ["table", "svg", "code", "ul"] {
+            assert_eq!(tags(name), page.matches(&format!("</{name}>")).count(), "{name}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_was_measured_there_is_no_empty_table() {
+        let mut report = report(&[], None);
+        report.verdict = Verdict::NotMeasured("nobody listened".into());
+        assert!(!render(&report).contains("<table"));
+    }
+}

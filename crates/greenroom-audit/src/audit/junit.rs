@@ -187,3 +187,29 @@ fn properties(report: &Report) -> String {
     let lines: String = all.into_iter().map(line).collect();
     format!("    <properties>\n{lines}    </properties>\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::sample::{early, held, report};
+
+    #[test]
+    fn it_fails_where_the_exit_code_does() {
+        let mut report = report(&[early(0)], Some(&[early(0)]));
+        insta::assert_snapshot!("junit", render(&report));
+        report.settings.fail_on = vec!["lost".into()];
+        report.failed_by.clear();
+        let text = render(&report);
+        assert!(!text.contains("<failure") && text.contains("Not counted by --fail-on lost"), "{text}");
+        assert!(text.contains("failures=\"0\" errors=\"0\" skipped=\"1\""), "{text}");
+    }
+
+    #[test]
+    fn what_was_stopped_is_an_error() {
+        let mut report = report(&[held(0)], None);
+        assert!(!render(&report).contains("<error"));
+        (report.interrupted, report.settings.runs) = (true, 5);
+        let text = render(&report);
+        assert!(text.contains("errors=\"1\"") && text.contains("Stopped after 1 of 5 starts"), "{text}");
+    }
+}

@@ -166,3 +166,44 @@ fn restarts(text: &mut String, report: &Report) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::record::Cause;
+    use crate::audit::sample::{early, held, report};
+
+    #[test]
+    fn they_read_like_this() {
+        let report = report(&[early(0), early(1)], Some(&[held(0), held(1)]));
+        insta::assert_snapshot!("markdown", render(&report));
+        insta::assert_snapshot!("comment", comment(&report));
+    }
+
+    #[test]
+    fn a_sound_server_has_no_empty_fold_and_a_failed_check_says_why() {
+        let sound = comment(&report(&[held(0)], None));
+        assert_eq!(sound.matches("<details>").count(), 1, "{sound}");
+        let failed = report(&[early(0)], None);
+        for text in [render(&failed), comment(&failed)] {
+            assert!(text.contains("Exit code 1, by race"), "{text}");
+            assert!(text.contains("expects `^a|b$`"), "a regular expression is no Markdown: {text}");
+        }
+    }
+
+    #[test]
+    fn an_interrupted_audit_and_the_last_words_of_a_server_are_in_it() {
+        let mut last = early(1);
+        last.cause = Cause::Ended("with exit code 7".into());
+        last.output = vec!["no ```database```".into()];
+        let mut report = report(&[early(0), last], None);
+        report.interrupted = true;
+        report.settings.runs = 5;
+        for text in [render(&report), comment(&report)] {
+            assert!(text.contains("**Stopped after 2 of 5 starts: all"), "{text}");
+            assert!(text.contains("1 start did not come to the end; the last lines"), "{text}");
+            assert!(text.contains("\nno database\n"), "{text}");
+            assert!(text.contains("2 of 5 starts with 60 clients each"), "{text}");
+        }
+    }
+}

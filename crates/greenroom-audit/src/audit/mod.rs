@@ -38,6 +38,8 @@ pub mod rejected;
 pub mod report;
 pub mod restart;
 pub mod run;
+#[cfg(test)]
+mod sample;
 pub mod sarif;
 pub mod side;
 pub mod stage;

@@ -130,6 +130,25 @@ fn place(command: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::sample::{early, report};
+
+    #[test]
+    fn both_sides_the_times_and_an_interruption_are_in_it() {
+        let mut report = report(&[early(0)], Some(&[early(0)]));
+        let of = |report: &Report| serde_json::from_str::<Value>(&render(report)).unwrap()["runs"][0].clone();
+        let run = of(&report);
+        let invocation = &run["invocations"][0];
+        assert_eq!(invocation["startTimeUtc"], "2026-11-26T12:14:59Z");
+        assert_eq!(invocation["endTimeUtc"], "2026-11-26T12:15:11Z");
+        assert_eq!((&invocation["executionSuccessful"], &invocation["exitCode"]), (&json!(true), &json!(1)));
+        let levels: Vec<_> = run["results"].as_array().unwrap().iter().map(|one| one["level"].clone()).collect();
+        assert_eq!(levels, ["error", "warning"], "behind greenroom nothing is counted: {run:#}");
+        assert!(!run.to_string().contains('`'), "{run:#}");
+        report.settings.fail_on = vec!["lost".into()];
+        assert_eq!(of(&report)["results"][0]["level"], "warning");
+        report.interrupted = true;
+        assert_eq!(of(&report)["invocations"][0]["executionSuccessful"], false);
+    }
 
     #[test]
     fn a_result_stands_at_the_first_file_of_the_command() {

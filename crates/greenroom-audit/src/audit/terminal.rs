@@ -272,3 +272,24 @@ fn bar(side: &Side, zone: Zone, cell: usize, cells: usize, fits: fn(Outcome) -> 
     let eighths = (fit as f64 / all as f64 * 8.0).ceil() as usize;
     BARS[eighths.min(8)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::sample::{early, held, report};
+
+    #[test]
+    fn it_reads_like_this() {
+        let report = report(&[early(0), early(1)], Some(&[held(0), held(1)]));
+        let text = render(&report, 80, false);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!("terminal", text);
+    }
+
+    #[test]
+    fn where_nobody_came_nothing_is_drawn_and_what_must_not_be_torn_is_not() {
+        let text = render(&report(&[early(0)], None), 80, true);
+        assert!(!text.contains('·') && !text.contains('`'), "{text}");
+        assert!(text.contains("2 × AMD"), "{text}");
+    }
+}

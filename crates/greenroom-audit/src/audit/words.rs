@@ -311,48 +311,15 @@ pub fn machine(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::judge::Patience;
-    use crate::audit::record::{ClientRecord, RunRecord, Sent};
-
-    const MS: u64 = 1_000_000;
-
-    /// A client that came at `at`, and was opened and answered at `opened`, in milliseconds.
-    fn client(number: u32, at: u64, opened: u64) -> ClientRecord {
-        let sent = Sent {
-            at: opened * MS,
-            answered_at: Some(opened * MS + 1),
-            copies: 1,
-        };
-        ClientRecord {
-            connected_at: Some(at * MS + 1),
-            opened_at: Some(opened * MS),
-            ended_at: (opened + 400) * MS,
-            messages: vec![sent],
-            ..ClientRecord::new(number, at * MS)
-        }
-    }
+    use crate::audit::sample::{self, PATIENCE, client, closed, early, held};
 
     #[test]
     fn it_is_told_that_early_clients_waited_where_they_did() {
         let of = |first: u64| {
-            let run = RunRecord {
-                run: 0,
-                exec: Interval::new(0, 1),
-                listen: None,
-                notified_at: None,
-                clients: vec![client(0, 100, first), client(1, first + 100, first + 101)],
-                stalls: Vec::new(),
-                cause: Cause::Finished,
-                output: Vec::new(),
-                killed: 0,
-            };
-            let patience = Patience {
-                whole_ns: 10_000 * MS,
-                answer_ns: 1_000 * MS,
-                late_ns: 1_000 * MS,
-                answers: true,
-            };
-            sound(&Side::of(&[run], patience))
+            let clients = vec![client(0, 100, first, first), client(1, first + 100, first + 101, first + 101)];
+            let mut run = sample::run(0, clients);
+            run.listen = None;
+            sound(&Side::of(&[run], PATIENCE))
         };
         let waited = of(900);
         assert!(
@@ -360,5 +327,47 @@ mod tests {
             "{waited}"
         );
         assert!(!of(300).contains("waited"), "200 ms are an accept queue");
+    }
+
+    #[test]
+    fn what_is_wrong_at_any_time_is_not_called_a_race() {
+        assert_eq!(title(&sample::report(&[early(0)], None)).1, "Race");
+        let clients = (0..100).map(|n| {
+            let at = 300 + 10 * u64::from(n);
+            match n % 9 {
+                5 => sample::ended(n, at, closed(1011)),
+                _ => client(n, at, at + 1, at + 1),
+            }
+        });
+        let report = sample::report(&[sample::run(0, clients.collect())], None);
+        assert_eq!(report.findings[0].code, "fails-when-ready");
+        assert_eq!(title(&report).1, "Wrong, and not only at the start");
+    }
+
+    #[test]
+    fn a_title_never_hides_that_it_was_stopped_or_that_nothing_was_seen_behind_greenroom() {
+        let mut report = sample::report(&[held(0)], Some(&[]));
+        report.settings.runs = 5;
+        assert_eq!(title(&report), (Tone::Good, "No race".into()));
+        assert_eq!(stopped(&report), None);
+        report.interrupted = true;
+        assert!(title(&report).1.contains("stopped before the end"));
+        assert!(stopped(&report).unwrap().starts_with("Stopped after 1 of 5 starts and 0 behind greenroom"));
+        assert_eq!(title_behind(&report).unwrap(), (Tone::Unsure, "Behind greenroom: not measured".into()));
+        report.settings.greenroom = ["--ready", "notify"].map(String::from).to_vec();
+        assert!(title_behind(&report).unwrap().1.contains("`--ready notify`"));
+    }
+
+    #[test]
+    fn the_exit_code_is_explained_where_it_is_not_what_the_title_makes_one_expect() {
+        let mut report = sample::report(&[early(0)], None);
+        assert!(exit(&report).unwrap().starts_with("Exit code 1, by race"));
+        report.failed_by.clear();
+        report.settings.fail_on = vec!["lost".into(), "1006".into()];
+        assert_eq!(
+            exit(&report).unwrap(),
+            "Exit code 0: none of this is counted by `--fail-on lost,1006`"
+        );
+        assert_eq!(exit(&sample::report(&[held(0)], None)), None);
     }
 }

@@ -118,12 +118,21 @@ mod tests {
     #[test]
     fn the_cure_is_drawn_as_one_only_where_it_was_measured_and_nobody_was_failed() {
         let cured = render(&report(&[early(0)], Some(&[held(0)])));
-        assert!(cured.contains("The cure, as it was measured (1 start behind greenroom, 70 clients, nobody failed"), "{cured}");
+        assert!(
+            cured.contains("The cure, as it was measured (1 start behind greenroom, 70 clients, nobody failed"),
+            "{cured}"
+        );
         assert_eq!(cured.matches("```mermaid").count(), 2);
         let failed = render(&report(&[early(0)], Some(&[early(0)])));
-        assert!(failed.contains("no cure (accepts-early)") && failed.matches("```mermaid").count() == 1, "{failed}");
+        assert!(
+            failed.contains("no cure (accepts-early)") && failed.matches("```mermaid").count() == 1,
+            "{failed}"
+        );
         let unmeasured = render(&report(&[early(0)], None));
-        assert!(unmeasured.contains("It was not measured here") && !unmeasured.contains("The cure"), "{unmeasured}");
+        assert!(
+            unmeasured.contains("It was not measured here") && !unmeasured.contains("The cure"),
+            "{unmeasured}"
+        );
         assert!(render(&report(&[early(0)], Some(&[]))).contains("Behind greenroom: not measured."));
         assert_eq!(render(&report(&[held(0)], None)), "");
     }

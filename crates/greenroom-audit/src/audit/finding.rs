@@ -467,6 +467,7 @@ mod tests {
             cause: Cause::Finished,
             output: Vec::new(),
             killed: 0,
+            elsewhere: None,
         }
     }
 

@@ -200,7 +200,10 @@ mod tests {
         report.settings.fail_on = vec!["lost".into()];
         report.failed_by.clear();
         let text = render(&report);
-        assert!(!text.contains("<failure") && text.contains("Not counted by --fail-on lost"), "{text}");
+        assert!(
+            !text.contains("<failure") && text.contains("Not counted by --fail-on lost"),
+            "{text}"
+        );
         assert!(text.contains("failures=\"0\" errors=\"0\" skipped=\"1\""), "{text}");
     }
 
@@ -210,6 +213,9 @@ mod tests {
         assert!(!render(&report).contains("<error"));
         (report.interrupted, report.settings.runs) = (true, 5);
         let text = render(&report);
-        assert!(text.contains("errors=\"1\"") && text.contains("Stopped after 1 of 5 starts"), "{text}");
+        assert!(
+            text.contains("errors=\"1\"") && text.contains("Stopped after 1 of 5 starts"),
+            "{text}"
+        );
     }
 }

@@ -187,7 +187,10 @@ mod tests {
         let failed = report(&[early(0)], None);
         for text in [render(&failed), comment(&failed)] {
             assert!(text.contains("Exit code 1, by race"), "{text}");
-            assert!(text.contains("expects `^a|b$`"), "a regular expression is no Markdown: {text}");
+            assert!(
+                text.contains("expects `^a|b$`"),
+                "a regular expression is no Markdown: {text}"
+            );
         }
     }
 
@@ -201,7 +204,10 @@ mod tests {
         report.settings.runs = 5;
         for text in [render(&report), comment(&report)] {
             assert!(text.contains("**Stopped after 2 of 5 starts: all"), "{text}");
-            assert!(text.contains("1 start did not come to the end; the last lines"), "{text}");
+            assert!(
+                text.contains("1 start did not come to the end; the last lines"),
+                "{text}"
+            );
             assert!(text.contains("\nno database\n"), "{text}");
             assert!(text.contains("2 of 5 starts with 60 clients each"), "{text}");
         }

@@ -51,6 +51,7 @@ pub mod tables;
 pub mod target;
 pub mod terminal;
 pub mod text;
+pub mod unmeasured;
 pub mod words;
 
 use std::ffi::OsString;

@@ -66,6 +66,7 @@ pub(super) fn run(number: u32, clients: Vec<ClientRecord>) -> RunRecord {
         cause: Cause::Finished,
         output: Vec::new(),
         killed: 0,
+        elsewhere: None,
     }
 }
 
@@ -122,8 +123,16 @@ pub(super) fn report(plain: &[RunRecord], behind: Option<&[RunRecord]>) -> Repor
             fail_on: vec!["race".into()],
             greenroom: Vec::new(),
         },
-        verdict: if findings.is_empty() { Verdict::Sound } else { Verdict::Race },
-        failed_by: if findings.is_empty() { Vec::new() } else { vec!["race: 1 found".into()] },
+        verdict: if findings.is_empty() {
+            Verdict::Sound
+        } else {
+            Verdict::Race
+        },
+        failed_by: if findings.is_empty() {
+            Vec::new()
+        } else {
+            vec!["race: 1 found".into()]
+        },
         findings,
         waits: strategy::compare(&side.runs, &ways),
         plain: side,

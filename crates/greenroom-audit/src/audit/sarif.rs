@@ -140,9 +140,21 @@ mod tests {
         let invocation = &run["invocations"][0];
         assert_eq!(invocation["startTimeUtc"], "2026-11-26T12:14:59Z");
         assert_eq!(invocation["endTimeUtc"], "2026-11-26T12:15:11Z");
-        assert_eq!((&invocation["executionSuccessful"], &invocation["exitCode"]), (&json!(true), &json!(1)));
-        let levels: Vec<_> = run["results"].as_array().unwrap().iter().map(|one| one["level"].clone()).collect();
-        assert_eq!(levels, ["error", "warning"], "behind greenroom nothing is counted: {run:#}");
+        assert_eq!(
+            (&invocation["executionSuccessful"], &invocation["exitCode"]),
+            (&json!(true), &json!(1))
+        );
+        let levels: Vec<_> = run["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["level"].clone())
+            .collect();
+        assert_eq!(
+            levels,
+            ["error", "warning"],
+            "behind greenroom nothing is counted: {run:#}"
+        );
         assert!(!run.to_string().contains('`'), "{run:#}");
         report.settings.fail_on = vec!["lost".into()];
         assert_eq!(of(&report)["results"][0]["level"], "warning");

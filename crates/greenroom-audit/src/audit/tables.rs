@@ -53,9 +53,9 @@ pub const fn zone_name(way: Way, zone: Zone) -> &'static str {
         (Way::Plain, Zone::Cold) => "nobody listened",
         (Way::Plain, Zone::Race) => "it was not ready",
         (Way::Plain, Zone::Ready) => "it was ready",
-        (Way::Greenroom, Zone::Cold) => "no greenroom",
-        (Way::Greenroom, Zone::Race) => "nobody answered",
-        (Way::Greenroom, Zone::Ready) => "somebody was",
+        (Way::Greenroom, Zone::Cold) => "nobody listened",
+        (Way::Greenroom, Zone::Race) => "nobody was in yet",
+        (Way::Greenroom, Zone::Ready) => "somebody was in",
     }
 }
 

@@ -244,7 +244,7 @@ impl Page {
             }
             self.line(&row);
         }
-        let (mut begins, mut lengths) = (format!("{:LABEL$}", ""), format!("  {:<w$}", "long", w = LABEL - 2));
+        let (mut begins, mut lengths) = (format!("{:LABEL$}", ""), format!("  {:<w$}", "lasts", w = LABEL - 2));
         for zone in &zones {
             begins += &format!("{:<width$}", words::zone_begin(way, *zone), width = cells + 1);
             let length = words::zone_length(side, *zone).map_or_else(String::new, about);

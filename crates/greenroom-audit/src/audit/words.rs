@@ -316,7 +316,10 @@ mod tests {
     #[test]
     fn it_is_told_that_early_clients_waited_where_they_did() {
         let of = |first: u64| {
-            let clients = vec![client(0, 100, first, first), client(1, first + 100, first + 101, first + 101)];
+            let clients = vec![
+                client(0, 100, first, first),
+                client(1, first + 100, first + 101, first + 101),
+            ];
             let mut run = sample::run(0, clients);
             run.listen = None;
             sound(&Side::of(&[run], PATIENCE))
@@ -352,8 +355,15 @@ mod tests {
         assert_eq!(stopped(&report), None);
         report.interrupted = true;
         assert!(title(&report).1.contains("stopped before the end"));
-        assert!(stopped(&report).unwrap().starts_with("Stopped after 1 of 5 starts and 0 behind greenroom"));
-        assert_eq!(title_behind(&report).unwrap(), (Tone::Unsure, "Behind greenroom: not measured".into()));
+        assert!(
+            stopped(&report)
+                .unwrap()
+                .starts_with("Stopped after 1 of 5 starts and 0 behind greenroom")
+        );
+        assert_eq!(
+            title_behind(&report).unwrap(),
+            (Tone::Unsure, "Behind greenroom: not measured".into())
+        );
         report.settings.greenroom = ["--ready", "notify"].map(String::from).to_vec();
         assert!(title_behind(&report).unwrap().1.contains("`--ready notify`"));
     }

@@ -80,8 +80,22 @@ pub const AUDIT_PULSE: Duration = Duration::from_millis(5);
 pub const AUDIT_STALL: Duration = Duration::from_millis(20);
 /// How often the host's share is looked at; the kernel counts it in steps of 10 ms.
 pub const AUDIT_STEAL_EVERY: Duration = Duration::from_millis(100);
-/// Stalls that are kept.
+/// Stalls that are kept; where there are more, the two oldest become one that holds both.
 pub const AUDIT_STALLS: usize = 100_000;
+/// Whose machine stood still for this part of the time that it waited in vain is *unknown*.
+pub const AUDIT_STALLED: f64 = 0.25;
+/// Where a larger part of the clients is *unknown*, and nothing was found, that is no proof: it is *not measured*.
+pub const AUDIT_UNKNOWN: f64 = 0.2;
+/// A late handler is claimed where more than this part of the clients is met by it for certain …
+pub const AUDIT_OFTEN: f64 = 0.5;
+/// … or more than this, and of them more than [`AUDIT_OFTEN`] lost several messages in a row.
+pub const AUDIT_SELDOM: f64 = 0.05;
+/// Of the clients of a start one in so many comes around *listen*, and as many around *ready*.
+pub const AUDIT_AT_EDGE: usize = 5;
+/// So many in 20 come when it is ready.
+pub const AUDIT_AFTER_IN_20: usize = 7;
+/// Records of clients of one audit that are kept in memory, some 500 bytes each.
+pub const AUDIT_RECORDS: u64 = 500_000;
 /// What the kernel may take to end a process that was killed.
 pub const AUDIT_KILL: Duration = Duration::from_secs(2);
 /// How often it is looked whether the processes of a run are gone.
@@ -107,6 +121,14 @@ pub const AUDIT_RESTART_EVERY: Duration = Duration::from_millis(50);
 pub const AUDIT_RESTART_STEADY: Duration = Duration::from_secs(1);
 /// Clients of a restart at the most: each sends 20 messages a second, all the time.
 pub const AUDIT_RESTART_CLIENTS: u32 = 100;
+/// Connections of one client of a restart that are kept, and rows of attempts that failed.
+pub const AUDIT_RESTART_CONNECTIONS: usize = 500;
+/// Messages of one of its connections that are kept: those of some eight minutes.
+pub const AUDIT_RESTART_MESSAGES: usize = 10_000;
+/// How often the progress of a restart is told.
+pub const AUDIT_RESTART_SHOWN: Duration = Duration::from_millis(250);
+/// What a client of a restart takes to send its Close.
+pub const AUDIT_RESTART_PARTING: Duration = Duration::from_millis(100);
 /// Waiters of each start that `--strategy` computes for each way of waiting.
 pub const AUDIT_WAITERS: u64 = 500;
 /// The longest time between two looks that `--strategy` takes.

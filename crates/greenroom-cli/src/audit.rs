@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,14 +13,17 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use greenroom::config::units::duration_in;
 use greenroom::supervise::Signal;
+use greenroom_audit::audit::condition::{Budget, FailOn};
 use greenroom_audit::audit::judge::Outcome;
-use greenroom_audit::audit::record::RunRecord;
-use greenroom_audit::audit::report::{Budget, FailOn, Report};
+use greenroom_audit::audit::plan;
+use greenroom_audit::audit::report::Report;
+use greenroom_audit::audit::restart::Step;
 use greenroom_audit::audit::run::Manner;
 use greenroom_audit::audit::stage::Way;
 use greenroom_audit::audit::strategy::Strategy;
 use greenroom_audit::audit::target::{Expect, Target, Words};
-use greenroom_audit::audit::{self, Options, Progress, html, junit, markdown, sarif, terminal};
+use greenroom_audit::audit::text::span;
+use greenroom_audit::audit::{self, Audited, Options, Progress, html, junit, markdown, sarif, terminal};
 use greenroom_audit::limits;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,10 +96,10 @@ pub(crate) struct Audit {
     /// Write the report in every format, and what each client saw (clients.jsonl), into this folder too
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// End with code 1 if a client had one of these: race (any finding), cold (refused as nobody listened), lost, late, hung, reset, 1006, 1011 or another close code, 503 or another status; separated by commas
+    /// End with code 1 if a client had one of these: race (any finding; at a restart, clients that never come back, and messages lost on connections that stand), cold (refused as nobody listened), lost, late, hung, reset, 1006, 1011 or another close code, 503 or another status; separated by commas. With --compare behind greenroom too, with --restart at the restart too; each reason names its place
     #[arg(long, value_name = "LIST", default_value = "race", value_delimiter = ',')]
     fail_on: Vec<String>,
-    /// End with code 1 if a wait is longer, such as p99-open=500ms: p50, p90, p99 or max, then open (start to 101) or answer (ready to first answer); with --compare, behind greenroom
+    /// End with code 1 if a wait is longer, or nobody had it, such as p99-open=500ms: p50, p90, p99 or max, then open (start to 101) or answer (ready to first answer), of clients that were not failed; with --compare, behind greenroom too
     #[arg(long, value_name = "BUDGET", value_delimiter = ',')]
     budget: Vec<String>,
     /// Show how late ways of waiting would let clients in, for these starts: event (told), poll=100ms (a look each so often), backoff or backoff=50ms (each sleep twice as long as the one before, up to 1 m); separated by commas
@@ -133,28 +136,29 @@ pub(crate) fn run(args: &Audit) -> u8 {
         audit::audit(options, stopped, &|progress| show.show(&progress)).await
     });
     show.bar.finish_and_clear();
-    let (report, runs) = match audited {
+    let audited = match audited {
         Ok(audited) => audited,
         Err(error) => {
             super::fail(&error);
             return COULD_NOT_RUN;
         }
     };
+    let report = &audited.report;
     let mut code = report.exit_code();
     let text = match args.format {
-        Format::Terminal => terminal::render(&report, width(), colour()),
-        Format::Json => json(&report),
-        Format::Markdown => markdown::render(&report),
-        Format::Github => markdown::comment(&report),
-        Format::Junit => junit::render(&report),
-        Format::Sarif => sarif::render(&report),
-        Format::Html => html::render(&report),
+        Format::Terminal => terminal::render(report, width(), colour()),
+        Format::Json => json(report),
+        Format::Markdown => markdown::render(report),
+        Format::Github => markdown::comment(report),
+        Format::Junit => junit::render(report),
+        Format::Sarif => sarif::render(report),
+        Format::Html => html::render(report),
     };
     if io::stdout().write_all(text.as_bytes()).is_err() {
         code = code.max(1); // nobody has read it
     }
     if let Some(folder) = &args.out
-        && let Err(error) = write(folder, &report, &runs)
+        && let Err(error) = write(folder, &audited)
     {
         let _ = writeln!(
             io::stderr(),
@@ -166,7 +170,30 @@ pub(crate) fn run(args: &Audit) -> u8 {
     code
 }
 
+/// What `--message @FILE` names: a file, and no longer than a message may be. Nothing else is opened, so that nothing waits
+/// for whoever writes into a pipe.
+fn message_file(path: &str) -> Result<Vec<u8>, String> {
+    let unread = |error: io::Error| format!("--message: cannot read {path:?}: {error}");
+    let most = u64::try_from(limits::MESSAGE_MAX).unwrap_or(u64::MAX);
+    let too_long = |bytes: u64| format!("--message: {path:?} has {bytes} bytes; a message has at most {most}");
+    let about = std::fs::metadata(path).map_err(unread)?;
+    if !about.is_file() {
+        return Err(format!("--message: {path:?} is not a file; give @ and the path of one"));
+    }
+    if about.len() > most {
+        return Err(too_long(about.len()));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unread)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(unread)?; // it may grow meanwhile
+    match u64::try_from(bytes.len()) {
+        Ok(length) if length <= most => Ok(bytes),
+        Ok(_) | Err(_) => Err(too_long(most + 1)),
+    }
+}
+
 fn options(args: &Audit) -> Result<Options, String> {
+    plan::fits(args.runs, args.clients, args.compare).map_err(|error| error.to_string())?;
     let say = |error: &dyn std::error::Error| error.to_string();
     let mut target = Target::parse(&args.url).map_err(|error| say(&error))?;
     for header in &args.header {
@@ -176,17 +203,7 @@ fn options(args: &Audit) -> Result<Options, String> {
         None => Words::default(),
         Some(text) => match text.strip_prefix('@') {
             None => Words::new(text.clone().into_bytes()),
-            Some(path) => {
-                let bytes = std::fs::read(path).map_err(|error| format!("--message: cannot read {path:?}: {error}"))?;
-                if bytes.len() > limits::MESSAGE_MAX {
-                    return Err(format!(
-                        "--message: {path:?} has {} bytes; a message has at most {}",
-                        bytes.len(),
-                        limits::MESSAGE_MAX
-                    ));
-                }
-                Words::new(bytes)
-            }
+            Some(path) => Words::new(message_file(path)?),
         },
     };
     let shown = String::from_utf8_lossy(words.bytes()).chars().take(80).collect();
@@ -264,7 +281,8 @@ fn json(report: &Report) -> String {
 }
 
 /// All formats, and what each client saw.
-fn write(folder: &Path, report: &Report, runs: &[RunRecord]) -> io::Result<()> {
+fn write(folder: &Path, audited: &Audited) -> io::Result<()> {
+    let report = &audited.report;
     std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join("report.json"), json(report))?;
     std::fs::write(folder.join("report.txt"), terminal::render(report, 100, false))?;
@@ -274,14 +292,25 @@ fn write(folder: &Path, report: &Report, runs: &[RunRecord]) -> io::Result<()> {
     std::fs::write(folder.join("report.sarif"), sarif::render(report))?;
     std::fs::write(folder.join("report.html"), html::render(report))?;
     let mut clients = io::BufWriter::new(std::fs::File::create(folder.join("clients.jsonl"))?);
-    for (index, run) in runs.iter().enumerate() {
-        let way = if index < report.plain.runs.len() {
-            Way::Plain
-        } else {
-            Way::Greenroom
-        };
+    for played in &audited.runs {
+        let run = &played.run;
         for client in &run.clients {
-            let line = serde_json::json!({ "way": way, "run": run.run, "exec": run.exec, "client": client });
+            let line = serde_json::json!({
+                "way": played.way, "quiet": played.quiet, "run": run.run, "exec": run.exec, "client": client,
+            });
+            writeln!(clients, "{line}")?;
+        }
+    }
+    clients.flush()?;
+    if audited.restarts.is_empty() {
+        return Ok(());
+    }
+    let mut clients = io::BufWriter::new(std::fs::File::create(folder.join("restart.jsonl"))?);
+    for restart in &audited.restarts {
+        for life in &restart.lives {
+            let line = serde_json::json!({
+                "way": restart.way, "signal": restart.signal, "at": restart.at, "over_at": restart.over_at, "client": life,
+            });
             writeln!(clients, "{line}")?;
         }
     }
@@ -311,6 +340,8 @@ struct State {
     /// Clients of the run that is on.
     come: u64,
     runs: u64,
+    /// The start that is on is beside the planned ones.
+    beside: bool,
     counts: BTreeMap<Outcome, u64>,
 }
 
@@ -339,11 +370,12 @@ impl Bar {
                 let sides = 1 + u64::from(self.compare);
                 let behind = u64::from(*way == Way::Greenroom);
                 state.runs = u64::from(*number).saturating_mul(sides) + behind;
-                state.come = 0;
+                (state.come, state.beside) = (0, false);
                 let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
                 self.bar
                     .set_prefix(format!("start {} of {of}{name}", number.saturating_add(1)));
             }
+            Progress::Client(..) if state.beside => {}
             Progress::Client(_, outcome) => {
                 state.come += 1;
                 *state.counts.entry(*outcome).or_default() += 1;
@@ -359,7 +391,87 @@ impl Bar {
                     .collect();
                 self.bar.set_message(counts.join(" · "));
             }
-            Progress::Doing(what) => self.bar.set_message(what.clone()),
+            Progress::Quiet { at_most } => {
+                state.beside = true;
+                self.bar.set_prefix("quiet start");
+                let most = span(plan::nanos(*at_most));
+                self.bar.set_message(format!(
+                    "nobody was answered: a start with hardly any clients, {most} at the most"
+                ));
+            }
+            Progress::Restart {
+                way,
+                step,
+                there,
+                of,
+                spent,
+                expected,
+            } => {
+                let (done, length) = restart_done(*spent, *expected);
+                self.bar.set_length(length);
+                self.bar.set_position(done);
+                let name = if *way == Way::Greenroom {
+                    " behind greenroom"
+                } else {
+                    ""
+                };
+                self.bar.set_prefix(format!("restart{name}"));
+                self.bar.set_message(match step {
+                    Step::In => format!("{there} of {of} clients are in"),
+                    Step::Steady => format!("all {of} clients are in; a quiet moment"),
+                    Step::Down => format!("the signal was sent; {there} of {of} clients were answered since"),
+                    Step::Back => format!("{there} of {of} clients are back"),
+                });
+            }
         }
+    }
+}
+
+/// Position and length of a restart's bar, in milliseconds: the time left is what is left of the length. What takes longer
+/// than was expected goes on to take a little more.
+fn restart_done(spent: Duration, expected: Duration) -> (u64, u64) {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (spent, expected) = (millis(spent), millis(expected).max(1));
+    (spent, expected.max(spent.saturating_add(spent / 8)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_of_a_restart_ends_where_it_is_expected_and_never_before_it_is_over() {
+        let second = Duration::from_secs(1);
+        assert_eq!(restart_done(second, 8 * second), (1_000, 8_000));
+        assert_eq!(restart_done(16 * second, 8 * second), (16_000, 18_000));
+        assert_eq!(restart_done(Duration::ZERO, Duration::ZERO), (0, 1));
+    }
+
+    #[test]
+    fn a_message_is_read_from_a_file_that_is_one_and_not_too_long() {
+        let folder = std::env::temp_dir().join(format!("greenroom-audit-message-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("good"), "hello {n}").unwrap();
+        assert_eq!(message_file(&path("good")).unwrap(), b"hello {n}");
+        // As large as a file can be said to be, and nothing of it is read.
+        let long = std::fs::File::create(path("long")).unwrap();
+        long.set_len(1 << 40).unwrap();
+        let why = message_file(&path("long")).unwrap_err();
+        assert!(why.contains("1099511627776 bytes") && why.contains("1048576"), "{why}");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        for none in [path("pipe"), folder.to_str().unwrap().to_owned()] {
+            let why = message_file(&none).unwrap_err();
+            assert!(why.contains("is not a file") && why.contains(&none), "{why}");
+        }
+        assert!(message_file(&path("nothing")).unwrap_err().contains("cannot read"));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

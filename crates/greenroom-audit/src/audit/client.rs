@@ -55,27 +55,47 @@ pub async fn visit(visit: &Visit, client: u32, answered: impl FnMut(u64)) -> Cli
     record
 }
 
-async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(u64)) -> Ending {
-    let deadline = Instant::now() + visit.patience;
-    let stream = match timeout_at(deadline, TcpStream::connect(visit.address)).await {
-        Err(_late) => return Ending::TimedOut(Stage::Connecting),
-        Ok(Err(error)) => return of_io(&error, Stage::Connecting),
+/// Connects and asks for a WebSocket, until `deadline`. `connected_at` is when there was a connection.
+pub(super) async fn open(
+    address: SocketAddr,
+    uri: &Uri,
+    headers: &[(HeaderName, HeaderValue)],
+    deadline: Instant,
+    connected_at: &mut Option<u64>,
+) -> Result<WebSocketStream<TcpStream>, Ending> {
+    let stream = match timeout_at(deadline, TcpStream::connect(address)).await {
+        Err(_late) => return Err(Ending::TimedOut(Stage::Connecting)),
+        Ok(Err(error)) => return Err(of_io(&error, Stage::Connecting)),
         Ok(Ok(stream)) => stream,
     };
-    record.connected_at = Some(clock::now());
+    *connected_at = Some(clock::now());
     stream.set_nodelay(true).ok();
     let mut builder =
-        ClientBuilder::from_uri(visit.uri.clone()).limits(Limits::default().max_payload_len(Some(limits::MESSAGE_MAX)));
-    for (name, value) in &visit.headers {
-        builder = match builder.add_header(name.clone(), value.clone()) {
-            Ok(builder) => builder,
-            Err(error) => return Ending::Failed(error.to_string()),
-        };
+        ClientBuilder::from_uri(uri.clone()).limits(Limits::default().max_payload_len(Some(limits::MESSAGE_MAX)));
+    for (name, value) in headers {
+        builder = builder
+            .add_header(name.clone(), value.clone())
+            .map_err(|error| Ending::Failed(error.to_string()))?;
     }
-    let socket = match timeout_at(deadline, builder.connect_on(stream)).await {
-        Err(_late) => return Ending::TimedOut(Stage::Opening),
-        Ok(Err(error)) => return of_error(&error, Stage::Opening),
-        Ok(Ok((socket, _))) => socket,
+    match timeout_at(deadline, builder.connect_on(stream)).await {
+        Err(_late) => Err(Ending::TimedOut(Stage::Opening)),
+        Ok(Err(error)) => Err(of_error(&error, Stage::Opening)),
+        Ok(Ok((socket, _))) => Ok(socket),
+    }
+}
+
+async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(u64)) -> Ending {
+    let deadline = Instant::now() + visit.patience;
+    let opening = open(
+        visit.address,
+        &visit.uri,
+        &visit.headers,
+        deadline,
+        &mut record.connected_at,
+    );
+    let socket = match opening.await {
+        Ok(socket) => socket,
+        Err(ending) => return ending,
     };
     record.opened_at = Some(clock::now());
     let mut talk = Talk {
@@ -263,7 +283,7 @@ impl<F: FnMut(u64)> Talk<'_, F> {
 }
 
 /// What the other side had said before a write to it failed: the Close that explains it may already be there.
-async fn last_words(socket: &mut WebSocketStream<TcpStream>, error: &Error) -> Ending {
+pub(super) async fn last_words(socket: &mut WebSocketStream<TcpStream>, error: &Error) -> Ending {
     let reading = async {
         while let Some(Ok(message)) = socket.next().await {
             if let Some(closed) = of_close(&message) {
@@ -276,7 +296,7 @@ async fn last_words(socket: &mut WebSocketStream<TcpStream>, error: &Error) -> E
     said.ok().flatten().unwrap_or_else(|| of_error(error, Stage::Open))
 }
 
-fn of_close(message: &Message) -> Option<Ending> {
+pub(super) fn of_close(message: &Message) -> Option<Ending> {
     let (code, reason) = message.as_close()?;
     let code = u16::from(code);
     Some(Ending::Closed {
@@ -301,7 +321,7 @@ fn of_io(error: &io::Error, stage: Stage) -> Ending {
     }
 }
 
-fn of_error(error: &Error, stage: Stage) -> Ending {
+pub(super) fn of_error(error: &Error, stage: Stage) -> Ending {
     match error {
         Error::Io(error) => of_io(error, stage),
         Error::AlreadyClosed => Ending::Cut(stage),

@@ -14,6 +14,7 @@ use super::side::{Edge, LateHandler, Settle, Side};
 use super::stats::Share;
 use super::text::{between, list, percent, span};
 use crate::audit::plan::nanos;
+use crate::limits;
 
 /// Something that is wrong with how a server starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,8 +187,7 @@ fn early(side: &Side, lead: Edge, found: &mut Vec<Finding>) {
             settle: side.settle,
         });
     }
-    // What is lost in the same way when it is ready is no matter of coming early.
-    if side.early_first_lost.hits > 0 && side.first_lost.hits == 0 {
+    if lost_early(side) {
         found.push(Finding::LosesEarly {
             lead,
             lost: side.early_first_lost,
@@ -195,13 +195,24 @@ fn early(side: &Side, lead: Edge, found: &mut Vec<Finding>) {
     }
 }
 
+/// Whether losing messages is a matter of coming early: more of the early ones lost their first than the
+/// intervals of both can explain. What is lost as often when it is ready is another matter, and so is what is seen too seldom.
+fn lost_early(side: &Side) -> bool {
+    side.lead.is_some() && side.early_first_lost.low > side.first_lost.high
+}
+
 fn messages(side: &Side, found: &mut Vec<Finding>) {
+    // What is told as lost early is told once.
+    let (first, all) = match lost_early(side) {
+        true => (side.first_lost, side.lost),
+        false => (
+            side.first_lost.and(side.early_first_lost),
+            side.lost.and(side.early_lost),
+        ),
+    };
     match side.late_handler {
         Some(handler) if is_late(handler) => found.push(Finding::HandlerLate { handler }),
-        Some(_) | None if side.lost.hits > 0 => found.push(Finding::LosesMessages {
-            first: side.first_lost,
-            all: side.lost,
-        }),
+        Some(_) | None if all.hits > 0 => found.push(Finding::LosesMessages { first, all }),
         Some(_) | None => {}
     }
     let all = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown)
@@ -217,8 +228,9 @@ fn messages(side: &Side, found: &mut Vec<Finding>) {
 
 /// More often than not, or not seldom and then several in a row: it is the server's way, and not an accident.
 fn is_late(handler: LateHandler) -> bool {
-    let in_a_row = handler.clients.low > 0.05 && handler.several.seen() > 0.5;
-    handler.clients.low > 0.5 || in_a_row
+    let often = limits::AUDIT_OFTEN;
+    let in_a_row = handler.clients.low > limits::AUDIT_SELDOM && handler.several.seen() > often;
+    handler.clients.low > often || in_a_row
 }
 
 impl Finding {
@@ -507,6 +519,59 @@ mod tests {
         assert_eq!(codes(clients.clone()), ["loses-messages"]);
         clients[40].stalled_ns = PATIENCE.answer_ns / 2;
         assert!(codes(clients).is_empty());
+    }
+
+    /// `early` of 76 that came before it was ready lost their first message, and `late` of 100 that came when it was.
+    fn losing(early: u32, late: u32) -> Vec<ClientRecord> {
+        let first = |lost: bool| move |index: usize| lost && index == 0;
+        let mut clients: Vec<_> = (0..76)
+            .map(|n| {
+                let mut one = client(n, 300 * MS + u64::from(n) * MS, &SENDS, first(n < early));
+                // It is answered late: what comes early waits in its backlog.
+                for sent in &mut one.messages {
+                    sent.answered_at = sent.answered_at.map(|_| 500 * MS + u64::from(n));
+                }
+                one
+            })
+            .collect();
+        clients.extend((76..176).map(|n| client(n, 501 * MS + u64::from(n) * MS, &SENDS, first(n < 76 + late))));
+        clients
+    }
+
+    #[test]
+    fn losing_early_is_claimed_only_where_it_is_more_than_chance_and_every_loss_is_told() {
+        assert!(codes(losing(0, 0)).is_empty());
+        assert_eq!(codes(losing(60, 0)), ["loses-early"]);
+        // One of 76 is no more than 0 of 100: it is a loss, and no habit of early ones.
+        let found = |early, late| findings(&Side::of(&[run(losing(early, late))], PATIENCE), false);
+        let told = found(1, 0);
+        let [Finding::LosesMessages { first, all }] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!((first.hits, first.of, all.hits, all.of), (1, 176, 1, 176 * 6));
+        // Later losses are not hidden behind early ones, nor early ones behind them.
+        let told = found(70, 3);
+        let [Finding::LosesEarly { lost, .. }, Finding::LosesMessages { first, .. }] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!(((lost.hits, lost.of), (first.hits, first.of)), ((70, 76), (3, 100)));
+        assert_eq!(codes(losing(8, 10)), ["loses-messages"]);
+    }
+
+    #[test]
+    fn who_is_opened_and_never_answered_has_lost_what_it_said_and_that_is_one_finding() {
+        let mut clients = losing(0, 0);
+        for deaf in &mut clients[..60] {
+            deaf.ending = Ending::TimedOut(crate::audit::record::Stage::Open);
+            for sent in &mut deaf.messages {
+                sent.answered_at = None;
+            }
+        }
+        let side = Side::of(&[run(clients.clone())], PATIENCE);
+        assert_eq!(side.count(Zone::Race, |outcome| outcome == Outcome::Lost), 60);
+        // Who was failed like that came before it was ready.
+        assert!(side.runs[0].edges.ready.unwrap().low_ns >= clients[59].started_at);
+        assert_eq!(codes(clients), ["loses-early"]);
     }
 
     #[test]

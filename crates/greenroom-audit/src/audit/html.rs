@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::report::{Report, Said, Verdict};
 use super::side::Side;
 use super::stage::Way;
+use super::strategy;
 use super::svg;
 use super::tables::{self, Table, named, side_name};
 use super::text::escaped;
@@ -73,7 +74,15 @@ fn verdict(page: &mut String, report: &Report) {
     };
     card(page, &words::title(report), &inside);
     if let Some(title) = words::title_behind(report) {
-        card(page, &title, &said(&report.greenroom_findings));
+        let why = match &report.greenroom_verdict {
+            Some(Verdict::NotMeasured(why)) => format!("<pre>{}</pre>", preformatted(why)),
+            Some(Verdict::Sound | Verdict::Race) | None => said(&report.greenroom_findings),
+        };
+        card(page, &title, &why);
+    }
+    for why in &report.not_done {
+        let title = (Tone::Unsure, words::NOT_DONE.to_owned());
+        card(page, &title, &format!("<pre>{}</pre>", preformatted(why)));
     }
     if let Some(exit) = words::exit(report) {
         let _ = writeln!(page, "<p class=\"soft\">{}.</p>", rich(&exit));
@@ -133,13 +142,13 @@ fn figures(page: &mut String, report: &Report) {
     if let Some(strategies) = tables::strategies(&report.waits) {
         let _ = writeln!(
             page,
-            "<h2>Ways of waiting</h2>\n<p class=\"soft\">{}</p>",
-            rich(words::STRATEGIES)
+            "<h2>Ways of waiting</h2>\n<p class=\"soft\">{}.</p>",
+            escaped(&strategy::told(&report.plain))
         );
         table(page, Some(strategies));
     }
     for restart in &report.restarts {
-        let (title, text) = (words::restart_title(restart), words::restarted(restart));
+        let (title, text) = (words::restart_title(restart), restart.sentence());
         let _ = writeln!(page, "<h2>{}</h2>\n<p>{}</p>", rich(&title), rich(&text));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::condition::{Condition, Kind, Place};
 use super::finding::CODES;
 use super::report::{Report, Said, Verdict};
 use super::stage::Way;
@@ -92,24 +93,39 @@ impl Suite {
     }
 
     /// A case for each thing that can be wrong.
-    fn findings(&mut self, found: &[Said], counted: bool, why_not: &str) {
+    fn findings(&mut self, report: &Report, found: &[Said]) {
+        let counted = words::counts_findings(report, self.way);
+        let asked = report.settings.fail_on.join(",");
         for (code, _) in CODES {
             let said = found.iter().find(|said| said.code == *code);
             let case = said.map(|said| match counted {
                 true => Case::Failure(&said.sentence, &said.advice),
-                false => Case::Skipped(format!("{}. {}. {why_not}", said.sentence, said.advice)),
+                false => Case::Skipped(format!(
+                    "{}. {}. Not counted by --fail-on {asked}.",
+                    said.sentence, said.advice
+                )),
             });
             self.add(code, case);
+        }
+    }
+
+    /// Conditions that are met; what is failed by `race` at the starts stands among the findings.
+    fn conditions(&mut self, report: &Report) {
+        let way = self.way;
+        let here = |met: &&Condition| match met.place {
+            Place::Starts(of) => of == way && met.kind != Kind::Race,
+            Place::Restart(of) => of == way,
+        };
+        for met in report.conditions.iter().filter(here) {
+            let text = "a condition of --fail-on or --budget; docs/audit.md, \"Exit codes and CI\"";
+            self.add(&met.reason, Some(Case::Failure(&met.reason, text)));
         }
     }
 
     fn restarts(&mut self, report: &Report) {
         let way = self.way;
         for restart in report.restarts.iter().filter(|restart| restart.way == way) {
-            self.add(
-                &words::restart_title(restart),
-                Some(Case::Told(words::restarted(restart))),
-            );
+            self.add(&words::restart_title(restart), Some(Case::Told(restart.sentence())));
         }
     }
 
@@ -134,31 +150,21 @@ fn by_itself(report: &Report) -> Suite {
     match &report.verdict {
         Verdict::NotMeasured(why) => suite.add("measured", Some(Case::Error("not measured", why))),
         Verdict::Sound | Verdict::Race => {
-            let asked = report.settings.fail_on.join(",");
-            let why_not = format!("Not counted by --fail-on {asked}.");
-            suite.findings(&report.findings, words::counts_findings(report), &why_not);
-            // What is failed by `race` stands above.
-            for condition in report.failed_by.iter().filter(|by| !by.starts_with("race")) {
-                suite.add(
-                    condition,
-                    Some(Case::Failure(condition, "a condition of --fail-on or --budget")),
-                );
-            }
+            suite.findings(report, &report.findings);
+            suite.conditions(report);
         }
     }
-    let stopped = words::stopped(report);
-    let stopped = stopped
-        .as_ref()
-        .map(|stopped| Case::Error(stopped, "it was interrupted"));
-    suite.add("complete", stopped);
+    for why in words::incomplete(report) {
+        suite.add("complete", Some(Case::Error("not all was measured", &why)));
+    }
     suite.restarts(report);
     suite
 }
 
 fn behind(report: &Report) -> Suite {
     let mut suite = Suite::new(report, Way::Greenroom);
-    let why_not = "Not counted: --fail-on is about the server by itself.";
-    suite.findings(&report.greenroom_findings, false, why_not);
+    suite.findings(report, &report.greenroom_findings);
+    suite.conditions(report);
     suite.restarts(report);
     suite
 }

@@ -9,8 +9,9 @@ use super::diagram;
 use super::report::{Report, Said, Verdict};
 use super::side::Side;
 use super::stage::Way;
+use super::strategy;
 use super::tables::{self, Table, side_name};
-use super::text::quoted;
+use super::text::{plain, quoted};
 use super::words;
 
 /// The whole report.
@@ -97,6 +98,13 @@ fn verdict(text: &mut String, report: &Report) {
     if let Some((_, title)) = words::title_behind(report) {
         let _ = writeln!(text, "**{title}.**\n");
         said(text, &report.greenroom_findings);
+        if let Some(Verdict::NotMeasured(why)) = &report.greenroom_verdict {
+            preformatted(text, why.lines());
+        }
+    }
+    for why in &report.not_done {
+        let _ = writeln!(text, "**{}:**\n", words::NOT_DONE);
+        preformatted(text, why.lines());
     }
     if let Some(exit) = words::exit(report) {
         let _ = writeln!(text, "{exit}.\n");
@@ -151,7 +159,7 @@ fn figures(text: &mut String, way: Way, side: &Side) {
 
 fn strategies(text: &mut String, report: &Report) {
     if let Some(strategies) = tables::strategies(&report.waits) {
-        let _ = writeln!(text, "{}\n", words::STRATEGIES);
+        let _ = writeln!(text, "{}.\n", strategy::told(&report.plain));
         table(text, Some(strategies));
     }
 }
@@ -162,7 +170,7 @@ fn restarts(text: &mut String, report: &Report) {
             text,
             "**{}:** {}\n",
             words::restart_title(restart),
-            words::restarted(restart)
+            plain(&restart.sentence())
         );
     }
 }

@@ -19,10 +19,13 @@
 //! | [`side`] | what all runs show |
 //! | [`finding`] | what is wrong |
 //! | [`strategy`] | how late ways of waiting would let clients in |
-//! | [`restart`] | what a restart does |
+//! | [`restart`] | nothing: it restarts, and writes down |
+//! | [`restarted`] | what a restart does |
+//! | [`condition`] | when the exit code is 1 |
 //! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
 
 pub mod client;
+pub mod condition;
 pub mod diagram;
 pub mod edges;
 pub mod finding;
@@ -37,6 +40,7 @@ pub mod record;
 pub mod rejected;
 pub mod report;
 pub mod restart;
+pub mod restarted;
 pub mod run;
 #[cfg(test)]
 mod sample;
@@ -56,19 +60,21 @@ pub mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use greenroom::supervise::Signal;
 use rustix::process::{getpid, set_child_subreaper};
 use tokio::sync::watch;
 
 use crate::{clock, limits};
+use condition::{Budget, FailOn, Measured};
 use edges::Zone;
-use judge::Outcome;
+use judge::{Outcome, is_served};
 use plan::{Dice, Scale};
 use process::StartError;
 use record::{Cause, Interval, RunRecord};
-use report::{Budget, FailOn, Machine, Report, SCHEMA, Said, Settings, Verdict};
-use restart::{RestartError, RestartReport};
+use report::{Machine, Report, SCHEMA, Said, Settings, Verdict};
+use restarted::{RestartRecord, RestartReport};
 use run::{Arrivals, Manner, Run};
 use side::Side;
 use stage::{PortError, Stage, Way};
@@ -120,8 +126,26 @@ pub enum Progress {
     },
     /// A client is done.
     Client(Way, Outcome),
-    /// Something else takes its time.
-    Doing(String),
+    /// Nobody was answered in the first run: a start with hardly any clients begins.
+    Quiet {
+        /// It takes no longer.
+        at_most: Duration,
+    },
+    /// A restart goes on; told again and again.
+    Restart {
+        /// Of which side.
+        way: Way,
+        /// How far it is.
+        step: restart::Step,
+        /// Clients that were answered in this step.
+        there: u32,
+        /// Of how many.
+        of: u32,
+        /// Since it began.
+        spent: Duration,
+        /// How long all of it takes, as far as is known.
+        expected: Duration,
+    },
 }
 
 /// Shows progress.
@@ -136,20 +160,36 @@ pub enum AuditError {
     /// No port.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// See [`RestartError`].
-    #[error(transparent)]
-    Restart(#[from] RestartError),
 }
 
-/// Runs the whole audit, or until `stop` is true: then the report is of what there is.
+/// One start, for who wants all of it.
+#[derive(Debug)]
+pub struct Played {
+    /// Of which side.
+    pub way: Way,
+    /// With hardly any clients.
+    pub quiet: bool,
+    /// What was seen.
+    pub run: RunRecord,
+}
+
+/// An audit, with all that it was made of.
+#[derive(Debug)]
+pub struct Audited {
+    /// What it says.
+    pub report: Report,
+    /// The starts: of the server by itself, then behind greenroom.
+    pub runs: Vec<Played>,
+    /// The restarts.
+    pub restarts: Vec<RestartRecord>,
+}
+
+/// Runs the whole audit, or until `stop` is true: then the report is of what there is. So it is where something fails
+/// after the first start: the reason stands in the report.
 ///
 /// # Errors
 /// When CMD could not be executed at all.
-pub async fn audit(
-    options: Options,
-    mut stop: watch::Receiver<bool>,
-    show: Show<'_>,
-) -> Result<(Report, Vec<RunRecord>), AuditError> {
+pub async fn audit(options: Options, mut stop: watch::Receiver<bool>, show: Show<'_>) -> Result<Audited, AuditError> {
     let began = clock::now();
     let machine = Machine::here();
     // What CMD leaves behind comes to us and is ended; without it, what leaves its parent is found by its mark all the same.
@@ -163,26 +203,40 @@ pub async fn audit(
         show,
     };
     let mut kept = Kept::default();
-    auditor.runs(&mut kept, &mut stop).await?;
-    let mut restarts = Vec::new();
+    if let Err(error) = auditor.runs(&mut kept, &mut stop).await {
+        if kept.plain.is_empty() {
+            return Err(error);
+        }
+        kept.not_done.push(format!("not all starts could be made: {error}"));
+    }
     let goes_on = !*stop.borrow() && kept.not_measured.is_none();
     if let Some(signal) = options.restart.filter(|_| goes_on) {
-        restarts = auditor.restarts(signal, &mut stop).await?;
+        auditor.restarts(signal, &mut kept, &mut stop).await;
     }
     let interrupted = *stop.borrow();
-    let report = auditor.report(&kept, restarts, machine, interrupted, began);
-    kept.plain.extend(kept.greenroom);
-    Ok((report, kept.plain))
+    let report = auditor.report(&kept, machine, interrupted, began);
+    let played = |way, quiet| move |run| Played { way, quiet, run };
+    let plain = kept.plain.into_iter().map(played(Way::Plain, false));
+    let quiet = kept.quiet.into_iter().map(played(Way::Plain, true));
+    let behind = kept.greenroom.into_iter().map(played(Way::Greenroom, false));
+    Ok(Audited {
+        report,
+        runs: plain.chain(quiet).chain(behind).collect(),
+        restarts: kept.restarts,
+    })
 }
 
-/// The runs so far.
+/// What there is so far.
 #[derive(Debug, Default)]
 struct Kept {
     plain: Vec<RunRecord>,
     greenroom: Vec<RunRecord>,
-    /// A start with hardly any clients became ready, where those with many did not.
+    /// A start with hardly any clients, and whether it became ready, where those with many did not.
+    quiet: Option<RunRecord>,
     quiet_ready: bool,
     not_measured: Option<String>,
+    not_done: Vec<String>,
+    restarts: Vec<RestartRecord>,
 }
 
 struct Auditor<'a> {
@@ -194,11 +248,10 @@ struct Auditor<'a> {
 
 impl Auditor<'_> {
     async fn runs(&self, kept: &mut Kept, stop: &mut watch::Receiver<bool>) -> Result<(), AuditError> {
-        let patience = self.options.manner.judged_by();
         let mut runs = self.options.runs;
         let mut number = 0;
         while number < runs && !*stop.borrow() {
-            let known = Side::of(&kept.plain, patience);
+            let known = self.known(kept);
             let arrivals = match scale(&known) {
                 Some(scale) => {
                     let mut dice = Dice::new(self.options.seed, u64::from(number));
@@ -207,7 +260,8 @@ impl Auditor<'_> {
                 }
                 None => Arrivals::Coarse,
             };
-            let late = known.late_handler.filter(|late| late.clients.seen() > 0.5);
+            let late = known.late_handler;
+            let late = late.filter(|late| late.clients.seen() > limits::AUDIT_OFTEN);
             let late = late.map(|late| late.attached);
             let plain = self.start(Way::Plain, number, &arrivals, late, stop).await?;
             let cause = plain.cause.clone();
@@ -215,7 +269,7 @@ impl Auditor<'_> {
                 kept.plain.push(plain);
             }
             if number == 0 {
-                match self.first(kept, &cause, stop).await? {
+                match self.first(kept, &cause, stop).await {
                     First::Well => {}
                     First::Again => continue,
                     First::OnlySome => runs = runs.min(limits::AUDIT_HANGING_RUNS),
@@ -233,6 +287,12 @@ impl Auditor<'_> {
         Ok(())
     }
 
+    /// What the last runs showed: enough to plan the next, and no more work the more there are.
+    fn known(&self, kept: &Kept) -> Side {
+        let from = kept.plain.len().saturating_sub(limits::AUDIT_SCALE_RUNS);
+        Side::of(&kept.plain[from..], self.options.manner.judged_by())
+    }
+
     async fn start(
         &self,
         way: Way,
@@ -242,7 +302,12 @@ impl Auditor<'_> {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<RunRecord, AuditError> {
         let of = self.options.runs;
-        (self.show)(Progress::Run { way, number, of });
+        (self.show)(match arrivals {
+            Arrivals::Quiet => Progress::Quiet {
+                at_most: self.options.manner.start_timeout,
+            },
+            Arrivals::Coarse | Arrivals::At(_) => Progress::Run { way, number, of },
+        });
         let manner = &self.options.manner;
         let port = self.stage.port(&manner.target, way).await?;
         let run = Run {
@@ -260,12 +325,7 @@ impl Auditor<'_> {
     }
 
     /// What the first run means for the others.
-    async fn first(
-        &self,
-        kept: &mut Kept,
-        cause: &Cause,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<First, AuditError> {
+    async fn first(&self, kept: &mut Kept, cause: &Cause, stop: &mut watch::Receiver<bool>) -> First {
         let side = Side::of(&kept.plain, self.options.manner.judged_by());
         let listened = side.listen.is_some();
         let output = kept
@@ -273,42 +333,54 @@ impl Auditor<'_> {
             .last()
             .map_or_else(String::new, |run| run.output.join("\n  "));
         match cause {
-            Cause::Finished if side.ready.is_some() => Ok(First::Well),
-            Cause::Interrupted => Ok(First::Over),
+            Cause::Finished if side.ready.is_some() => First::Well,
+            Cause::Interrupted => First::Over,
             Cause::Ended(how) if side.ready.is_none() => {
                 if !listened && self.options.manner.target.port().is_none() && self.stage.give_up() {
                     kept.plain.clear();
-                    return Ok(First::Again); // it may be one that cannot share a port that is kept for it
+                    return First::Again; // it may be one that cannot share a port that is kept for it
                 }
                 kept.not_measured = Some(format!(
                     "CMD ended {how} before anybody was answered; its last lines:\n  {output}"
                 ));
-                Ok(First::Over)
+                First::Over
             }
-            Cause::Ended(_) => Ok(First::Well),
+            Cause::Ended(_) => First::Well,
             Cause::Finished | Cause::NeverReady if !listened => {
                 let waited = self.options.manner.start_timeout;
                 kept.not_measured = Some(format!(
                     "nobody listened within {waited:?}: CMD must listen at the port in $PORT, or at the one that {{port}} stands for in its words; its last lines:\n  {output}"
                 ));
-                Ok(First::Over)
+                First::Over
             }
             Cause::Finished | Cause::NeverReady => self.quiet(kept, &side, stop).await,
         }
     }
 
     /// Nobody was answered: was it because they came early, or is nobody ever answered?
-    async fn quiet(&self, kept: &mut Kept, side: &Side, stop: &mut watch::Receiver<bool>) -> Result<First, AuditError> {
-        (self.show)(Progress::Doing(
-            "nobody was answered: a start with hardly any clients".into(),
-        ));
-        let run = self.start(Way::Plain, u32::MAX, &Arrivals::Quiet, None, stop).await?;
-        kept.quiet_ready = run.clients.iter().any(|client| client.first_answer().is_some());
+    async fn quiet(&self, kept: &mut Kept, side: &Side, stop: &mut watch::Receiver<bool>) -> First {
+        let number = self.options.runs; // none of the planned ones
+        let run = match self.start(Way::Plain, number, &Arrivals::Quiet, None, stop).await {
+            Ok(run) if run.cause != Cause::Interrupted => run,
+            Ok(_) => {
+                let why = "it was stopped before it was known whether anybody is ever answered";
+                kept.not_measured = Some(why.into());
+                return First::Over;
+            }
+            Err(error) => {
+                kept.not_measured = Some(format!("nobody was answered, and there was no second start: {error}"));
+                return First::Over;
+            }
+        };
+        let patience = self.options.manner.judged_by();
+        kept.quiet_ready = run.clients.iter().any(|client| is_served(client, patience));
+        let nobody_opened = run.clients.iter().all(|client| client.opened_at.is_none());
+        kept.quiet = Some(run);
         if kept.quiet_ready {
-            return Ok(First::OnlySome);
+            return First::OnlySome;
         }
-        if finding::never_answers(side) && run.clients.iter().all(|client| client.opened_at.is_none()) {
-            return Ok(First::Over); // that is a finding
+        if finding::never_answers(side) && nobody_opened {
+            return First::Over; // that is a finding
         }
         let seen = side.most(Zone::Race, |_| true);
         let seen: Vec<String> = seen
@@ -319,37 +391,42 @@ impl Auditor<'_> {
             "no client was ever answered as expected ({}): check --url (its path), --message and --expect",
             text::list(&seen)
         ));
-        Ok(First::Over)
+        First::Over
     }
 
-    async fn restarts(
-        &self,
-        signal: Signal,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<Vec<RestartReport>, AuditError> {
-        let manner = &self.options.manner;
-        let count = self.options.clients.min(limits::AUDIT_RESTART_CLIENTS);
-        (self.show)(Progress::Doing("a restart with clients connected".into()));
-        let mut reports = Vec::new();
-        reports.extend(restart::restart(&self.stage, manner, Way::Plain, signal, count, stop).await?);
-        if self.options.compare && !*stop.borrow() {
-            (self.show)(Progress::Doing("a restart behind greenroom".into()));
-            let mut stage = Stage::new(self.stage.command.clone(), self.stage.gateway.clone());
-            stage.gateway_flags.clone_from(&self.stage.gateway_flags);
-            stage.gateway_flags.extend(["--restart", "always"].map(OsString::from));
-            reports.extend(restart::restart(&stage, manner, Way::Greenroom, signal, count, stop).await?);
+    /// Restarts each side. What fails is told, and takes nothing of what there is.
+    async fn restarts(&self, signal: Signal, kept: &mut Kept, stop: &mut watch::Receiver<bool>) {
+        let mut behind = Stage::new(self.stage.command.clone(), self.stage.gateway.clone());
+        behind.gateway_flags.clone_from(&self.stage.gateway_flags);
+        behind.gateway_flags.extend(["--restart", "always"].map(OsString::from));
+        let start = self
+            .known(kept)
+            .ready
+            .map_or(Duration::ZERO, |ready| Duration::from_nanos(ready.typical.high_ns));
+        let sides = [(Way::Plain, &self.stage), (Way::Greenroom, &behind)];
+        for (way, stage) in sides.into_iter().take(1 + usize::from(self.options.compare)) {
+            if *stop.borrow() {
+                return;
+            }
+            let plan = restart::Plan {
+                stage,
+                manner: &self.options.manner,
+                way,
+                signal,
+                count: self.options.clients.min(limits::AUDIT_RESTART_CLIENTS),
+                start,
+            };
+            match restart::restart(&plan, stop, self.show).await {
+                Ok(record) => kept.restarts.extend(record),
+                Err(error) => kept.not_done.push(match way {
+                    Way::Plain => error.to_string(),
+                    Way::Greenroom => format!("behind greenroom: {error}"),
+                }),
+            }
         }
-        Ok(reports)
     }
 
-    fn report(
-        &self,
-        kept: &Kept,
-        restarts: Vec<RestartReport>,
-        machine: Machine,
-        interrupted: bool,
-        began: u64,
-    ) -> Report {
+    fn report(&self, kept: &Kept, machine: Machine, interrupted: bool, began: u64) -> Report {
         let options = self.options;
         let patience = options.manner.judged_by();
         let plain = Side::of(&kept.plain, patience);
@@ -358,28 +435,29 @@ impl Auditor<'_> {
             None => finding::findings(&plain, kept.quiet_ready),
             Some(_) => Vec::new(),
         };
-        let behind = greenroom
+        let verdict = Verdict::of(&plain, findings.len(), kept.not_measured.as_deref());
+        // By itself it becomes ready, so where it does not behind greenroom that is greenroom's doing.
+        let is_ready = kept.quiet_ready || plain.ready.is_some();
+        let behind = greenroom.as_ref().map(|side| finding::findings(side, is_ready));
+        let behind = behind.unwrap_or_default();
+        let not_measured = kept.not_measured.as_deref();
+        let greenroom_verdict = greenroom
             .as_ref()
-            .map(|side| finding::findings(side, false))
-            .unwrap_or_default();
-        let verdict = match &kept.not_measured {
-            Some(why) => Verdict::NotMeasured(why.clone()),
-            None if plain.ready.is_none() && findings.is_empty() => {
-                Verdict::NotMeasured("it was stopped before a run had come to its end".into())
-            }
-            None if findings.is_empty() => Verdict::Sound,
-            None => Verdict::Race,
-        };
-        let met = options
-            .fail_on
+            .map(|side| Verdict::of(side, behind.len(), not_measured));
+        let restarts: Vec<RestartReport> = kept
+            .restarts
             .iter()
-            .filter_map(|fail| fail.met(&plain, findings.len()));
-        let measured = greenroom.as_ref().unwrap_or(&plain);
-        let broken = options.budgets.iter().filter_map(|budget| budget.broken(measured));
-        let failed_by = if matches!(verdict, Verdict::NotMeasured(_)) {
-            Vec::new()
-        } else {
-            met.chain(broken).collect()
+            .map(|record| RestartReport::of(record, patience))
+            .collect();
+        let mut sides = vec![(Way::Plain, &plain, findings.len())];
+        sides.extend(greenroom.as_ref().map(|side| (Way::Greenroom, side, behind.len())));
+        let measured = Measured {
+            sides: &sides,
+            restarts: &restarts,
+        };
+        let conditions = match verdict {
+            Verdict::NotMeasured(_) => Vec::new(),
+            Verdict::Sound | Verdict::Race => condition::met(&options.fail_on, &options.budgets, measured),
         };
         let [url, message, expect] = options.told.clone();
         Report {
@@ -408,8 +486,15 @@ impl Auditor<'_> {
             plain,
             greenroom_findings: behind.into_iter().map(Said::from).collect(),
             greenroom,
+            greenroom_verdict,
+            quiet: kept
+                .quiet
+                .as_ref()
+                .and_then(|quiet| Side::of(std::slice::from_ref(quiet), patience).runs.pop()),
             restarts,
-            failed_by,
+            failed_by: conditions.iter().map(|condition| condition.reason.clone()).collect(),
+            conditions,
+            not_done: kept.not_done.clone(),
             interrupted,
             took_ns: plan::nanos(clock::between(began, clock::now())),
         }

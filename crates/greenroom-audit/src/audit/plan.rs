@@ -85,8 +85,8 @@ pub fn coarse_after(offset_ns: u64) -> u64 {
 /// Offsets from exec of `clients` clients, in order.
 #[must_use]
 pub fn offsets(clients: usize, scale: Scale, dice: &mut Dice) -> Vec<u64> {
-    let fifth = clients / 5;
-    let after = clients * 7 / 20;
+    let fifth = clients / limits::AUDIT_AT_EDGE;
+    let after = clients * limits::AUDIT_AFTER_IN_20 / 20;
     let end = scale.ready.high_ns + scale.tail();
     let parts = [
         (fifth, around(scale.listen)),
@@ -143,6 +143,38 @@ pub fn sends(numbered: bool, late: Option<Interval>, dice: &mut Dice) -> Vec<u64
     delays
 }
 
+/// More clients than can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--runs {runs} with --clients {clients}{} are {all} clients, whose records stay in memory; at most {} are possible: take fewer of one of them, or audit twice with another --seed",
+    if *.sides > 1 { " and --compare" } else { "" },
+    limits::AUDIT_RECORDS
+)]
+pub struct TooMany {
+    runs: u32,
+    clients: u32,
+    sides: u32,
+    all: u64,
+}
+
+/// Whether the records of so many clients can be kept.
+///
+/// # Errors
+/// When they are more than [`limits::AUDIT_RECORDS`].
+pub fn fits(runs: u32, clients: u32, compare: bool) -> Result<(), TooMany> {
+    let sides = 1 + u32::from(compare);
+    let all = u64::from(runs) * u64::from(clients) * u64::from(sides);
+    match all <= limits::AUDIT_RECORDS {
+        true => Ok(()),
+        false => Err(TooMany {
+            runs,
+            clients,
+            sides,
+            all,
+        }),
+    }
+}
+
 /// Nanoseconds of a duration; what does not fit is as good as for ever.
 #[must_use]
 pub fn nanos(duration: Duration) -> u64 {
@@ -173,6 +205,23 @@ mod tests {
         for pair in offsets.windows(2) {
             assert!(pair[1] - pair[0] <= (pair[1] / 49).max(10 * MS));
         }
+    }
+
+    #[test]
+    fn more_clients_than_can_be_kept_are_refused_with_what_to_do() {
+        assert_eq!(fits(20, 200, true), Ok(()));
+        assert_eq!(fits(100, 5_000, false), Ok(()));
+        let why = fits(100, 5_000, true).unwrap_err().to_string();
+        assert!(
+            why.contains("--runs 100 with --clients 5000 and --compare are 1000000") && why.contains("500000"),
+            "{why}"
+        );
+        assert!(
+            fits(1_000, 5_000, false)
+                .unwrap_err()
+                .to_string()
+                .contains("take fewer")
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{Visit, visit};
-use super::judge::{Outcome, Patience, judge};
+use super::judge::{Outcome, Patience, is_served, judge};
 use super::observe::{self, NotifySocket};
 use super::plan::{self, Dice};
 use super::process::{Program, Running, StartError};
@@ -128,7 +128,8 @@ impl Run<'_> {
             }
         });
         let (clients, mut cause) = self.clients(&mut running, exec, stop, tell).await;
-        if cause == Cause::Finished && clients.iter().all(|client| client.first_answer().is_none()) && self.expects() {
+        let patience = self.manner.judged_by();
+        if cause == Cause::Finished && !clients.iter().any(|client| is_served(client, patience)) {
             cause = Cause::NeverReady;
         }
         let (listen, notified) = (seen(listening).await, seen(notified).await.flatten());
@@ -157,10 +158,6 @@ impl Run<'_> {
             client.stalled_ns = overlap(&record.stalls, client.started_at, client.ended_at);
         }
         Ok(record)
-    }
-
-    fn expects(&self) -> bool {
-        !matches!(self.manner.expect, Expect::Nothing)
     }
 
     /// Lets all clients come, and waits for them.

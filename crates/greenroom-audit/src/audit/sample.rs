@@ -1,10 +1,12 @@
 //! Small reports for tests of the formats: made from clients' records by the real way, so that no figure in them is made up.
 
+use super::condition::{self, FailOn, Measured};
 use super::finding;
 use super::judge::Patience;
 use super::record::{Cause, ClientRecord, Ending, Interval, RunRecord, Sent};
 use super::report::{Machine, Report, SCHEMA, Said, Settings, Verdict};
 use super::side::Side;
+use super::stage::Way;
 use super::strategy::{self, Strategy};
 
 /// A millisecond.
@@ -99,6 +101,14 @@ pub(super) fn report(plain: &[RunRecord], behind: Option<&[RunRecord]>) -> Repor
     let findings: Vec<Said> = finding::findings(&side, false).into_iter().map(Said::from).collect();
     let greenroom = behind.map(|runs| Side::of(runs, PATIENCE));
     let behind = greenroom.as_ref().map(|side| finding::findings(side, false));
+    let behind: Vec<Said> = behind.unwrap_or_default().into_iter().map(Said::from).collect();
+    let mut sides = vec![(Way::Plain, &side, findings.len())];
+    sides.extend(greenroom.as_ref().map(|side| (Way::Greenroom, side, behind.len())));
+    let measured = Measured {
+        sides: &sides,
+        restarts: &[],
+    };
+    let conditions = condition::met(&[FailOn::Race], &[], measured);
     let ways = ["event", "poll=100ms"].map(|text| Strategy::parse(text).unwrap());
     Report {
         schema: SCHEMA,
@@ -123,20 +133,16 @@ pub(super) fn report(plain: &[RunRecord], behind: Option<&[RunRecord]>) -> Repor
             fail_on: vec!["race".into()],
             greenroom: Vec::new(),
         },
-        verdict: if findings.is_empty() {
-            Verdict::Sound
-        } else {
-            Verdict::Race
-        },
-        failed_by: if findings.is_empty() {
-            Vec::new()
-        } else {
-            vec!["race: 1 found".into()]
-        },
+        verdict: Verdict::of(&side, findings.len(), None),
+        greenroom_verdict: greenroom.as_ref().map(|side| Verdict::of(side, behind.len(), None)),
+        failed_by: conditions.iter().map(|met| met.reason.clone()).collect(),
+        conditions,
+        not_done: Vec::new(),
+        quiet: None,
         findings,
         waits: strategy::compare(&side.runs, &ways),
         plain: side,
-        greenroom_findings: behind.unwrap_or_default().into_iter().map(Said::from).collect(),
+        greenroom_findings: behind,
         greenroom,
         restarts: Vec::new(),
         interrupted: false,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::finding::CODES;
 use super::report::{Report, Said, Verdict};
+use super::stage::Way;
 use super::text::plain;
 use super::words;
 
@@ -28,10 +29,9 @@ pub fn render(report: &Report) -> String {
     let place = json!([{
         "physicalLocation": { "artifactLocation": { "uri": place(&report.command) } },
     }]);
-    let level = if words::counts_findings(report) {
-        "error"
-    } else {
-        "warning"
+    let level = |way| match words::counts_findings(report, way) {
+        true => "error",
+        false => "warning", // it is there, and no condition counts it
     };
     let result = |said: &Said, subject: &str, level: &str| {
         json!({
@@ -42,30 +42,24 @@ pub fn render(report: &Report) -> String {
             "properties": { "finding": said.finding },
         })
     };
-    let plain_side = report.findings.iter().map(|said| result(said, "The server", level));
-    // Not counted by any condition, and so no error.
+    let by_itself = report.findings.iter();
+    let by_itself = by_itself.map(|said| result(said, "The server", level(Way::Plain)));
     let behind = report.greenroom_findings.iter();
-    let behind = behind.map(|said| result(said, "Behind greenroom, the server", "warning"));
-    let results: Vec<Value> = plain_side.chain(behind).collect();
+    let behind = behind.map(|said| result(said, "Behind greenroom, the server", level(Way::Greenroom)));
+    let results: Vec<Value> = by_itself.chain(behind).collect();
     let not_measured = match &report.verdict {
         Verdict::NotMeasured(why) => Some(plain(why)),
         Verdict::Sound | Verdict::Race => None,
     };
-    let told: Vec<Value> = [not_measured, words::stopped(report)]
+    let told: Vec<Value> = not_measured
         .into_iter()
-        .flatten()
+        .chain(words::incomplete(report))
         .map(|text| json!({ "level": "error", "message": { "text": text } }))
         .collect();
     let restarts: Vec<String> = report
         .restarts
         .iter()
-        .map(|restart| {
-            format!(
-                "{}: {}",
-                words::restart_title(restart),
-                plain(&words::restarted(restart))
-            )
-        })
+        .map(|restart| format!("{}: {}", words::restart_title(restart), plain(&restart.sentence())))
         .collect();
     let document = json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

@@ -151,12 +151,15 @@ pub struct Side {
     pub notified_before_ready: Option<(i64, i64)>,
     /// Clients by zone and outcome.
     pub counts: Vec<Count>,
-    /// First messages lost, of clients that came when it was ready and were answered something.
+    /// First messages lost, of clients that came when it was ready and were opened.
     pub first_lost: Share,
     /// Messages lost of the same clients.
     pub lost: Share,
-    /// First messages lost of clients that came before it was ready and were answered something.
+    /// First messages lost of clients that came before it was ready and were opened.
     pub early_first_lost: Share,
+    /// Messages lost of the same clients.
+    #[serde(default)]
+    pub early_lost: Share,
     /// Whether a handler is attached late.
     pub late_handler: Option<LateHandler>,
     /// How long it takes to close whom it should not have taken.
@@ -225,6 +228,7 @@ impl Side {
         let moments = moments.map(|ready| Interval::new(ready.high_ns, ready.high_ns));
         let (first_lost, lost) = losses(&seen, Zone::Ready, patience);
         let rejected = Rejected::of(&seen);
+        let (early_first_lost, early_lost) = losses(&seen, Zone::Race, patience);
         Self {
             runs: runs
                 .iter()
@@ -242,7 +246,8 @@ impl Side {
             counts: counts(&seen),
             first_lost,
             lost,
-            early_first_lost: losses(&seen, Zone::Race, patience).0,
+            early_first_lost,
+            early_lost,
             late_handler: late_handler(&seen),
             settle: Settle::of(&seen, Zone::Race),
             last_rejected_ns: rejected.as_ref().map(|rejected| rejected.last_ns),
@@ -254,6 +259,12 @@ impl Side {
             columns: columns(&seen),
             points: points(runs, &outcomes, &all_edges),
         }
+    }
+
+    /// Whether so many clients are unknown that nothing found is no proof of nothing wrong.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        self.unknown as f64 > self.clients as f64 * limits::AUDIT_UNKNOWN
     }
 
     /// How many clients of a zone had an outcome that fits.
@@ -305,10 +316,10 @@ fn counts(seen: &[Seen<'_>]) -> Vec<Count> {
     counts.into_iter().map(count).collect()
 }
 
-/// Whether what this client lost and got can be counted: it was answered something, and nothing is doubtful.
+/// Whether what this client lost and got can be counted: it was opened and could speak to its end, and nothing is doubtful.
 fn is_counted(seen: &Seen<'_>) -> bool {
     use Outcome::{Answered, Doubled, Late, Lost, Reordered};
-    matches!(seen.outcome, Answered | Late | Lost | Doubled | Reordered) && seen.client.first_answer().is_some()
+    matches!(seen.outcome, Answered | Late | Lost | Doubled | Reordered)
 }
 
 fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
@@ -336,7 +347,7 @@ fn lost_first(seen: &Seen<'_>) -> usize {
 fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
     let counted: Vec<_> = seen
         .iter()
-        .filter(|one| one.zone == Zone::Ready && is_counted(one))
+        .filter(|one| one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some())
         .collect();
     let bracket = |one: &&Seen<'_>| {
         let opened = one.client.opened_at?;

@@ -8,6 +8,7 @@ use super::judge::Outcome;
 use super::report::{Report, Said, Verdict};
 use super::side::{Column, Side};
 use super::stage::Way;
+use super::strategy;
 use super::tables::{self, Table, side_name};
 use super::text::{about, count, grouped, plain, quoted, span};
 use super::words::{self, Tone};
@@ -44,12 +45,12 @@ pub fn render(report: &Report, width: usize, colour: bool) -> String {
     }
     if let Some(table) = tables::strategies(&report.waits) {
         page.line("");
-        page.wrapped(words::STRATEGIES, 0);
+        page.wrapped(&format!("{}:", strategy::told(&report.plain)), 0);
         page.table(&table);
     }
     for restart in &report.restarts {
         page.title(&words::restart_title(restart));
-        page.wrapped(&words::restarted(restart), 2);
+        page.wrapped(&restart.sentence(), 2);
     }
     page.line("");
     page.wrapped(words::EDGES, 0);
@@ -165,6 +166,13 @@ impl Page {
         if let Some(title) = words::title_behind(report) {
             self.verdict_title(&title);
             self.said(&report.greenroom_findings);
+            if let Some(Verdict::NotMeasured(why)) = &report.greenroom_verdict {
+                self.wrapped(&format!("{why}."), 2);
+            }
+        }
+        for why in &report.not_done {
+            self.verdict_title(&(Tone::Unsure, words::NOT_DONE.to_owned()));
+            self.wrapped(&format!("{why}."), 2);
         }
         if let Some(exit) = words::exit(report) {
             self.wrapped(&format!("{exit}."), 0);

@@ -6,16 +6,17 @@
 
 use std::fmt::Write as _;
 
+use super::condition::{Condition, Kind, Place};
 use super::edges::Zone;
 use super::judge::Outcome;
 use super::plan::{self, nanos};
 use super::record::{Cause, Interval};
 use super::report::{Report, Said, Verdict};
-use super::restart::RestartReport;
+use super::restarted::RestartReport;
 use super::side::Side;
 use super::stage::Way;
 use super::tables::side_name;
-use super::text::{about, count, grouped, list, quoted, signed, span};
+use super::text::{about, count, grouped, quoted, signed, span};
 use crate::limits;
 
 /// How a title is to be taken.
@@ -47,15 +48,15 @@ pub fn title(report: &Report) -> (Tone, String) {
 /// The same of the server behind greenroom, where that was asked for.
 #[must_use]
 pub fn title_behind(report: &Report) -> Option<(Tone, String)> {
-    let behind = report.greenroom.as_ref()?;
+    report.greenroom.as_ref()?;
     let name = match &report.settings.greenroom[..] {
         [] => "Behind greenroom".to_owned(),
         flags => format!("Behind greenroom ({})", quoted(&flags.join(" "))),
     };
-    let (tone, what) = match &report.greenroom_findings[..] {
-        _ if behind.runs.is_empty() => (Tone::Unsure, "not measured"),
-        [] => (Tone::Good, "no race"),
-        found => (Tone::Bad, of_findings(found)),
+    let (tone, what) = match &report.greenroom_verdict {
+        None | Some(Verdict::NotMeasured(_)) => (Tone::Unsure, "not measured"),
+        Some(Verdict::Sound) => (Tone::Good, "no race"),
+        Some(Verdict::Race) => (Tone::Bad, of_findings(&report.greenroom_findings)),
     };
     let what = what.to_lowercase();
     Some((tone, format!("{name}: {what}")))
@@ -84,8 +85,15 @@ pub fn sound(side: &Side) -> String {
     } else {
         format!("It listens {listen} after exec, and ")
     };
+    let unknown = match side.unknown {
+        0 => String::new(),
+        unknown => format!(
+            " and of whom anything is known; {} are unknown, as this machine stood still",
+            grouped(unknown)
+        ),
+    };
     let mut text = format!(
-        "{before}answered every one of the {} clients that it took.",
+        "{before}answered every one of the {} clients that it took{unknown}.",
         grouped(taken)
     );
     let early = side.early_open;
@@ -136,10 +144,22 @@ pub fn exit(report: &Report) -> Option<String> {
     }
 }
 
-/// Whether each finding makes the exit code 1.
+/// Whether each finding of this side makes the exit code 1.
 #[must_use]
-pub fn counts_findings(report: &Report) -> bool {
-    report.settings.fail_on.iter().any(|name| name == "race")
+pub fn counts_findings(report: &Report, way: Way) -> bool {
+    let of_starts = |met: &Condition| met.kind == Kind::Race && met.place == Place::Starts(way);
+    report.conditions.iter().any(of_starts)
+}
+
+/// What was asked for and is not there: that it was stopped, and what failed; for the machines that read a report.
+#[must_use]
+pub fn incomplete(report: &Report) -> Vec<String> {
+    let behind = match &report.greenroom_verdict {
+        Some(Verdict::NotMeasured(why)) => Some(format!("behind greenroom: {why}")),
+        Some(Verdict::Sound | Verdict::Race) | None => None,
+    };
+    let stopped = stopped(report).into_iter();
+    stopped.chain(behind).chain(report.not_done.iter().cloned()).collect()
 }
 
 /// When READY=1 came.
@@ -207,51 +227,19 @@ pub const fn zone_begin(way: Way, zone: Zone) -> &'static str {
 /// What is not said by the plot of outcomes itself.
 pub const ZONES: &str = "The parts of the start are drawn as wide as each other; how long each is stands under it.";
 
+/// The title over what was asked for and could not be measured.
+pub const NOT_DONE: &str = "Not all was measured";
+
 /// What the words of the table of edges mean.
 pub const EDGES: &str = "Typical: the start in the middle. ±: the moment is no further from that, for certain; `at most`: hardly more than its end is known. Least, most: over all starts.";
 
 /// What the times of the table of waits are.
 pub const WAITS: &str = "Ready to first answer: from when somebody had been answered, and the client had come, without what the client itself waited before it sent.";
 
-/// What a comparison of ways of waiting is.
-pub const STRATEGIES: &str = "Ways of waiting, computed for these starts: from ready to let in, of clients that begin to wait at any time of the start.";
-
 /// The title of a restart.
 #[must_use]
 pub fn restart_title(restart: &RestartReport) -> String {
     format!("A restart with SIG{}, {}", restart.signal, side_name(restart.way))
-}
-
-/// What a restart did, in a sentence.
-#[must_use]
-pub fn restarted(restart: &RestartReport) -> String {
-    let codes: Vec<String> = restart
-        .codes
-        .iter()
-        .map(|&(code, clients)| {
-            code.map_or(format!("{clients} without a Close"), |code| {
-                format!("{clients} with {code}")
-            })
-        })
-        .collect();
-    let how = if codes.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", list(&codes))
-    };
-    let back = restart.last_back_ns.map_or_else(
-        || "not all of them came back".to_owned(),
-        |ns| format!("the last was answered again after {}", span(ns)),
-    );
-    format!(
-        "{} of {} clients were dropped{how}; {} of {} messages were lost; a client was without answers for {} at the median, {} at the most; {back}.",
-        restart.dropped.hits,
-        restart.dropped.of,
-        restart.lost.hits,
-        grouped(restart.lost.of),
-        span(restart.away.p50_ns),
-        span(restart.away.max_ns)
-    )
 }
 
 /// How it was measured, in sentences.

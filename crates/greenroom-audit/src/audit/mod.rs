@@ -22,7 +22,11 @@
 //! | [`restart`] | nothing: it restarts, and writes down |
 //! | [`restarted`] | what a restart does |
 //! | [`condition`] | when the exit code is 1 |
-//! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
+//! | [`rejected`] | whether rejecting stops, and whether it is a matter of how many are connected |
+//! | [`unmeasured`] | why nothing could be measured |
+//! | [`report`] | the whole, as data |
+//! | [`words`], [`tables`], [`diagram`], [`text`] | how it is told, once |
+//! | [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`], [`sarif`] | nothing: they write it |
 
 pub mod client;
 pub mod condition;
@@ -62,6 +66,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use greenroom::config::units;
 use greenroom::supervise::Signal;
 use rustix::process::{getpid, set_child_subreaper};
 use tokio::sync::watch;
@@ -265,7 +270,8 @@ impl Auditor<'_> {
             let late = late.map(|late| late.attached);
             let plain = self.start(Way::Plain, number, &arrivals, late, stop).await?;
             let cause = plain.cause.clone();
-            if cause != Cause::Interrupted {
+            // One that was cut short says little, and less than nothing beside whole ones; alone it is all that there is.
+            if cause != Cause::Interrupted || kept.plain.is_empty() {
                 kept.plain.push(plain);
             }
             if number == 0 {
@@ -327,34 +333,35 @@ impl Auditor<'_> {
     /// What the first run means for the others.
     async fn first(&self, kept: &mut Kept, cause: &Cause, stop: &mut watch::Receiver<bool>) -> First {
         let side = Side::of(&kept.plain, self.options.manner.judged_by());
-        let listened = side.listen.is_some();
-        let output = kept
-            .plain
-            .last()
-            .map_or_else(String::new, |run| run.output.join("\n  "));
-        match cause {
-            Cause::Finished if side.ready.is_some() => First::Well,
-            Cause::Interrupted => First::Over,
+        let Some(run) = kept.plain.last() else {
+            return First::Over;
+        };
+        let seen = side.most(Zone::Race, |_| true);
+        let why = match cause {
+            Cause::Finished if side.ready.is_some() => return First::Well,
+            Cause::Interrupted if side.ready.is_some() => return First::Over,
+            Cause::Interrupted => unmeasured::stopped(&seen),
             Cause::Ended(how) if side.ready.is_none() => {
-                if !listened && self.options.manner.target.port().is_none() && self.stage.give_up() {
+                let shares = side.listen.is_some() || self.options.manner.target.port().is_some();
+                if !shares && self.stage.give_up() {
                     kept.plain.clear();
                     return First::Again; // it may be one that cannot share a port that is kept for it
                 }
-                kept.not_measured = Some(format!(
-                    "CMD ended {how} before anybody was answered; its last lines:\n  {output}"
-                ));
-                First::Over
+                unmeasured::ended(run, how)
             }
-            Cause::Ended(_) => First::Well,
-            Cause::Finished | Cause::NeverReady if !listened => {
-                let waited = self.options.manner.start_timeout;
-                kept.not_measured = Some(format!(
-                    "nobody listened within {waited:?}: CMD must listen at the port in $PORT, or at the one that {{port}} stands for in its words; its last lines:\n  {output}"
-                ));
-                First::Over
+            Cause::Ended(_) => return First::Well,
+            Cause::Finished | Cause::NeverReady if side.listen.is_none() => {
+                unmeasured::nobody_listened(run, &units::show(self.options.manner.start_timeout))
             }
-            Cause::Finished | Cause::NeverReady => self.quiet(kept, &side, stop).await,
-        }
+            Cause::Finished | Cause::NeverReady
+                if self.options.manner.gives_up && unmeasured::always_the_same(&seen) =>
+            {
+                unmeasured::given_up(&seen)
+            }
+            Cause::Finished | Cause::NeverReady => return self.quiet(kept, &side, stop).await,
+        };
+        kept.not_measured = Some(why);
+        First::Over
     }
 
     /// Nobody was answered: was it because they came early, or is nobody ever answered?
@@ -382,15 +389,7 @@ impl Auditor<'_> {
         if finding::never_answers(side) && nobody_opened {
             return First::Over; // that is a finding
         }
-        let seen = side.most(Zone::Race, |_| true);
-        let seen: Vec<String> = seen
-            .iter()
-            .map(|(outcome, clients)| format!("{clients} × {}", outcome.name()))
-            .collect();
-        kept.not_measured = Some(format!(
-            "no client was ever answered as expected ({}): check --url (its path), --message and --expect",
-            text::list(&seen)
-        ));
+        kept.not_measured = Some(unmeasured::never_answered(&side.most(Zone::Race, |_| true)));
         First::Over
     }
 
@@ -525,12 +524,15 @@ fn scale(known: &Side) -> Option<Scale> {
 }
 
 impl Report {
-    /// The exit code: 0, 1 where a condition is met, 2 where nothing was measured.
+    /// The exit code: 0; 1 where a condition is met; 2 where nothing was measured; 130 where it was stopped
+    /// before the end and no condition was met by then.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.verdict {
+            Verdict::Sound | Verdict::Race if !self.failed_by.is_empty() => 1,
+            _ if self.interrupted => limits::AUDIT_STOPPED,
             Verdict::NotMeasured(_) => 2,
-            Verdict::Sound | Verdict::Race => u8::from(!self.failed_by.is_empty()),
+            Verdict::Sound | Verdict::Race => 0,
         }
     }
 }

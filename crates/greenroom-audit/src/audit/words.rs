@@ -135,12 +135,12 @@ pub fn exit(report: &Report) -> Option<String> {
     if !report.failed_by.is_empty() {
         return Some(format!("Exit code 1, by {}", report.failed_by.join("; ")));
     }
-    match report.verdict {
-        Verdict::Race => Some(format!(
-            "Exit code 0: none of this is counted by {}",
-            quoted(&format!("--fail-on {asked}"))
-        )),
-        Verdict::Sound | Verdict::NotMeasured(_) => None,
+    let counted = quoted(&format!("--fail-on {asked}"));
+    let found = !report.findings.is_empty() || !report.greenroom_findings.is_empty();
+    match report.exit_code() {
+        0 if found => Some(format!("Exit code 0: none of this is counted by {counted}")),
+        code if report.interrupted => Some(format!("Exit code {code}, as it was stopped before the end")),
+        _ => None,
     }
 }
 

@@ -52,6 +52,10 @@ pub const AUDIT_CLIENTS: u32 = 5_000;
 pub const AUDIT_RUNS: u32 = 1_000;
 /// How close together clients come when nothing is known of the start: few servers start faster.
 pub const AUDIT_COARSE: Duration = Duration::from_millis(10);
+/// Who asks for fewer clients than this has them further apart than [`AUDIT_COARSE`], as many times.
+pub const AUDIT_COARSE_CLIENTS: u32 = 60;
+/// Fewer than so many are no further apart: the first start still has to show where to look.
+pub const AUDIT_COARSE_LEAST: u32 = 3;
 /// Clients still come so long after the server is ready, at the least and at the most.
 pub const AUDIT_TAIL_MIN: Duration = Duration::from_millis(500);
 /// See [`AUDIT_TAIL_MIN`].

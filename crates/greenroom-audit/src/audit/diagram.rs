@@ -106,6 +106,7 @@ fn happened(finding: &Finding) -> Option<String> {
         | Finding::Doubles { .. }
         | Finding::Reorders { .. }
         | Finding::FailsWhenReady { .. }
+        | Finding::Overrun { .. }
         | Finding::StartsFail { .. } => None,
     }
 }

@@ -1,19 +1,17 @@
-//! What is wrong with a server's start, in a sentence, and what to do. Pure.
+//! What is wrong with a server's start, in a sentence; what to do is in [`super::advice`]. Pure.
 //!
 //! A [`Finding`] is claimed only from what was seen for certain (a client that a listener took and failed), or
 //! from a share whose 99.99 % interval leaves no other reading. Clients that are `unknown` count for nothing.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 
+use super::crowd::{Crowd, is_load};
 use super::edges::Zone;
 use super::judge::Outcome;
 use super::record::{Cause, Interval};
 use super::side::{Edge, LateHandler, Settle, Side};
 use super::stats::Share;
 use super::text::{between, list, percent, span};
-use crate::audit::plan::nanos;
 use crate::limits;
 
 /// Something that is wrong with how a server starts.
@@ -69,6 +67,15 @@ pub enum Finding {
         /// How long after the first answer the last of them came.
         last_ns: u64,
     },
+    /// It leaves clients unanswered when many wait at once, and answers them when few do.
+    Overrun {
+        /// What became of them.
+        outcomes: Vec<(Outcome, u64)>,
+        /// Of all that somebody took.
+        failed: Share,
+        /// How many others waited.
+        crowd: Crowd,
+    },
     /// It becomes ready when nobody comes early, and does not when somebody does.
     HangsWhenMet {
         /// Starts that never became ready.
@@ -108,6 +115,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("doubles", "Messages are answered twice"),
     ("reorders", "Messages are answered in another order"),
     ("fails-when-ready", "Clients are failed although others were answered"),
+    ("overrun", "Clients are left unanswered when many wait at once"),
     (
         "hangs-when-met",
         "The server does not become ready when clients come early",
@@ -133,14 +141,18 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
         });
     }
     starts(side, &mut found);
+    let overrun = overrun(side);
+    let is_overrun = overrun.is_some();
+    found.extend(overrun);
     if let Some(lead) = side.lead {
-        early(side, lead, &mut found);
+        early(side, lead, is_overrun, &mut found);
     }
-    messages(side, &mut found);
+    messages(side, is_overrun, &mut found);
     let rejected = |outcome: Outcome| outcome.is_rejection() || outcome == Outcome::Refused;
     let failed = side.count(Zone::Ready, rejected);
     let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
-    if failed > 0 {
+    let is_told = is_overrun && failed == side.count(Zone::Ready, |outcome| rejected(outcome) && is_load(outcome));
+    if failed > 0 && !is_told {
         found.push(Finding::FailsWhenReady {
             outcomes: side.most(Zone::Ready, rejected),
             failed: Share::new(failed, known),
@@ -175,10 +187,30 @@ fn starts(side: &Side, found: &mut Vec<Finding>) {
     }
 }
 
-fn early(side: &Side, lead: Edge, found: &mut Vec<Finding>) {
+/// Who is left unanswered when many wait at once, whether it came early or late.
+fn overrun(side: &Side) -> Option<Finding> {
+    let crowd = side.crowd.filter(Crowd::is_overrun)?;
+    let mut outcomes = side.most(Zone::Ready, is_load);
+    for (outcome, clients) in side.most(Zone::Race, is_load) {
+        match outcomes.iter_mut().find(|(known, _)| *known == outcome) {
+            Some((_, count)) => *count += clients,
+            None => outcomes.push((outcome, clients)),
+        }
+    }
+    let known = |zone| side.count(zone, |outcome| outcome != Outcome::Unknown);
+    Some(Finding::Overrun {
+        failed: Share::new(crowd.failed, known(Zone::Race) + known(Zone::Ready)),
+        outcomes,
+        crowd,
+    })
+}
+
+fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
     let outcomes = side.most(Zone::Race, Outcome::is_rejection);
     let failed: u64 = outcomes.iter().map(|&(_, clients)| clients).sum();
-    if failed > 0 {
+    let of_load = |outcome: Outcome| outcome.is_rejection() && is_load(outcome);
+    let is_told = is_overrun && failed == side.count(Zone::Race, of_load);
+    if failed > 0 && !is_told {
         let all = side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
         found.push(Finding::AcceptsEarly {
             lead,
@@ -187,7 +219,8 @@ fn early(side: &Side, lead: Edge, found: &mut Vec<Finding>) {
             settle: side.settle,
         });
     }
-    if lost_early(side) {
+    // Of one that is overrun it may be late.
+    if lost_early(side) && !is_overrun {
         found.push(Finding::LosesEarly {
             lead,
             lost: side.early_first_lost,
@@ -201,7 +234,7 @@ fn lost_early(side: &Side) -> bool {
     side.lead.is_some() && side.early_first_lost.low > side.first_lost.high
 }
 
-fn messages(side: &Side, found: &mut Vec<Finding>) {
+fn messages(side: &Side, is_overrun: bool, found: &mut Vec<Finding>) {
     // What is told as lost early is told once.
     let (first, all) = match lost_early(side) {
         true => (side.first_lost, side.lost),
@@ -212,7 +245,7 @@ fn messages(side: &Side, found: &mut Vec<Finding>) {
     };
     match side.late_handler {
         Some(handler) if is_late(handler) => found.push(Finding::HandlerLate { handler }),
-        Some(_) | None if all.hits > 0 => found.push(Finding::LosesMessages { first, all }),
+        Some(_) | None if all.hits > 0 && !is_overrun => found.push(Finding::LosesMessages { first, all }),
         Some(_) | None => {}
     }
     let all = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown)
@@ -245,6 +278,7 @@ impl Finding {
             Self::Doubles { .. } => "doubles",
             Self::Reorders { .. } => "reorders",
             Self::FailsWhenReady { .. } => "fails-when-ready",
+            Self::Overrun { .. } => "overrun",
             Self::HangsWhenMet { .. } => "hangs-when-met",
             Self::NeverAnswers { .. } => "never-answers",
             Self::StartsFail { .. } => "starts-fail",
@@ -264,6 +298,7 @@ impl Finding {
             | Self::LosesMessages { .. }
             | Self::Doubles { .. }
             | Self::Reorders { .. }
+            | Self::Overrun { .. }
             | Self::FailsWhenReady { .. } => false,
         }
     }
@@ -322,6 +357,11 @@ impl Finding {
                 percent(*failed),
                 span(*last_ns)
             ),
+            Self::Overrun {
+                outcomes,
+                failed,
+                crowd,
+            } => crowded(outcomes, *failed, *crowd),
             Self::HangsWhenMet { never, runs, outcomes } => format!(
                 "does not become ready when clients come while it starts ({never} of {runs} starts; alone it does): it {}",
                 ways(outcomes)
@@ -335,51 +375,18 @@ impl Finding {
             }
         }
     }
-
-    /// What to do.
-    #[must_use]
-    pub fn advice(&self) -> String {
-        match self {
-            Self::AcceptsEarly { settle, .. } => {
-                let mut advice = "listen only when start-up is over, or put `greenroom run --` in front: it holds clients until the server is ready".to_owned();
-                if let Some(settle) = settle {
-                    let _ = write!(advice, ". {}", settle_advice(settle));
-                }
-                advice
-            }
-            Self::LosesEarly { .. } => "send the 101 only when start-up is over; or have the server say READY=1 by sd_notify (or answer a readiness check) and put `greenroom run --` in front".to_owned(),
-            Self::HandlerLate { .. } => "attach the message handler before anything is awaited, or read messages from a queue that begins with the opening".to_owned(),
-            Self::LosesMessages { .. } => "look for what may run between the 101 and the handler: an await, a second worker, a queue with a bound".to_owned(),
-            Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
-            Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),
-            Self::FailsWhenReady { .. } => "not all of it is ready when the first part is: let every worker be ready before one listens, or put `greenroom run --` in front, which proves each connection for a while".to_owned(),
-            Self::HangsWhenMet { .. } => "start-up waits for something that a client has taken: begin to accept when it is over, or put `greenroom run --` in front, which lets nobody in before".to_owned(),
-            Self::NeverAnswers { .. } => "look for what its start-up waits for: a lock, a connection, or a client that waits for it; if it only takes longer, raise --start-timeout".to_owned(),
-            Self::StartsFail { .. } => "see the last lines of its output in the report; greenroom starts it again and keeps its clients meanwhile".to_owned(),
-        }
-    }
 }
 
-/// How long greenroom's gate has to watch a 101, and whether it does.
-#[must_use]
-pub fn settle_advice(settle: &Settle) -> String {
-    let longest = settle.took.max_ns;
-    let known = nanos(greenroom_core::limits::SETTLE_MAX);
-    let needed = format!(
-        "It closes within {} of its 101 ({} seen; one that takes longer has a probability of at most {:.2} %), so a gate must watch each 101 for {}",
-        span(longest),
-        settle.took.count,
-        settle.longer * 100.0,
-        span(longest.saturating_mul(2))
-    );
-    if longest <= known {
-        format!("{needed}: greenroom learns that by itself")
-    } else {
-        format!(
-            "{needed}: greenroom watches for {} at the most, so this server needs a pushed READY or a readiness check",
-            span(known)
-        )
-    }
+fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
+    format!(
+        "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
+        ways(outcomes),
+        failed.hits,
+        failed.of,
+        percent(failed),
+        crowd.failed_met.saturating_sub(1),
+        crowd.answered_met
+    )
 }
 
 fn late(handler: LateHandler) -> String {
@@ -424,7 +431,7 @@ fn way(outcome: Outcome) -> String {
         Outcome::Status(status) => format!("answers with HTTP {status}"),
         Outcome::Reset => "resets them".into(),
         Outcome::Cut => "cuts them off without a Close".into(),
-        Outcome::Hung => "never answers them".into(),
+        Outcome::Hung => "leaves them unanswered".into(),
         Outcome::Refused => "refuses them".into(),
         Outcome::Broken => "breaks the protocol".into(),
         Outcome::Lost => "loses messages".into(),
@@ -591,20 +598,6 @@ mod tests {
             "two of the forty came before the first answer"
         );
         assert!((20 * MS..30 * MS).contains(last_ns), "{last_ns}");
-    }
-
-    #[test]
-    fn settle_is_told_with_what_greenroom_can_do_about_it() {
-        let settle = |max_ns| Settle {
-            took: crate::audit::stats::Quantiles {
-                count: 9,
-                max_ns,
-                ..Default::default()
-            },
-            longer: 0.1,
-        };
-        assert!(settle_advice(&settle(7 * MS)).contains("learns that by itself"));
-        assert!(settle_advice(&settle(400 * MS)).contains("needs a pushed READY"));
     }
 
     proptest! {

@@ -28,8 +28,10 @@
 //! | [`words`], [`tables`], [`diagram`], [`text`] | how it is told, once |
 //! | [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`], [`sarif`] | nothing: they write it |
 
+pub mod advice;
 pub mod client;
 pub mod condition;
+pub mod crowd;
 pub mod diagram;
 pub mod edges;
 pub mod finding;
@@ -318,6 +320,7 @@ impl Auditor<'_> {
         let port = self.stage.port(&manner.target, way).await?;
         let run = Run {
             number,
+            clients: self.options.clients,
             program: self.stage.program(way, &manner.target, port.number),
             port: port.number,
             notify: way == Way::Plain,
@@ -481,9 +484,9 @@ impl Auditor<'_> {
             },
             verdict,
             waits: strategy::compare(&plain.runs, &options.strategies),
-            findings: findings.into_iter().map(Said::from).collect(),
+            findings: Said::all(findings, Way::Plain),
             plain,
-            greenroom_findings: behind.into_iter().map(Said::from).collect(),
+            greenroom_findings: Said::all(behind, Way::Greenroom),
             greenroom,
             greenroom_verdict,
             quiet: kept

@@ -12,6 +12,7 @@ use super::condition::Condition;
 use super::finding::Finding;
 use super::restarted::RestartReport;
 use super::side::{RunSummary, Side};
+use super::stage::Way;
 use super::strategy::Waited;
 use crate::limits;
 
@@ -124,14 +125,17 @@ pub struct Said {
     pub finding: Finding,
 }
 
-impl From<Finding> for Said {
-    fn from(finding: Finding) -> Self {
-        Self {
+impl Said {
+    /// Each in words, for a server that was met this way.
+    #[must_use]
+    pub fn all(findings: Vec<Finding>, way: Way) -> Vec<Self> {
+        let said = |finding: Finding| Self {
             code: finding.code().to_owned(),
             sentence: finding.sentence(),
-            advice: finding.advice(),
+            advice: finding.advice(way),
             finding,
-        }
+        };
+        findings.into_iter().map(said).collect()
     }
 }
 

@@ -81,6 +81,8 @@ pub enum Arrivals {
 pub struct Run<'a> {
     /// Its number.
     pub number: u32,
+    /// How many clients a start has: how close together they come where nothing is known.
+    pub clients: u32,
     /// What is started.
     pub program: Program,
     /// Where it will listen.
@@ -239,13 +241,15 @@ impl Run<'_> {
             (Arrivals::At(offsets), Some((count, offset))) => match offsets.get(count as usize) {
                 Some(&next) => Some(next),
                 // It is slower than all before it: the plan goes on until it is ready.
-                None if answered.is_none_or(|ready| offset < tail(ready)) => Some(plan::coarse_after(offset)),
+                None if answered.is_none_or(|ready| offset < tail(ready)) => {
+                    Some(plan::coarse_after(offset, self.clients))
+                }
                 None => None,
             },
             (Arrivals::Coarse, None) => Some(0),
             (Arrivals::Coarse, Some((_, offset))) => answered
                 .is_none_or(|ready| offset < tail(ready))
-                .then(|| plan::coarse_after(offset)),
+                .then(|| plan::coarse_after(offset, self.clients)),
             (Arrivals::Quiet, None) => Some(self.quiet()),
             (Arrivals::Quiet, Some((_, offset))) => answered.is_none().then(|| offset + self.quiet()),
         }

@@ -98,10 +98,10 @@ pub(super) fn held(number: u32) -> RunRecord {
 /// A report on these starts.
 pub(super) fn report(plain: &[RunRecord], behind: Option<&[RunRecord]>) -> Report {
     let side = Side::of(plain, PATIENCE);
-    let findings: Vec<Said> = finding::findings(&side, false).into_iter().map(Said::from).collect();
+    let findings = Said::all(finding::findings(&side, false), Way::Plain);
     let greenroom = behind.map(|runs| Side::of(runs, PATIENCE));
     let behind = greenroom.as_ref().map(|side| finding::findings(side, false));
-    let behind: Vec<Said> = behind.unwrap_or_default().into_iter().map(Said::from).collect();
+    let behind = Said::all(behind.unwrap_or_default(), Way::Greenroom);
     let mut sides = vec![(Way::Plain, &side, findings.len())];
     sides.extend(greenroom.as_ref().map(|side| (Way::Greenroom, side, behind.len())));
     let measured = Measured {

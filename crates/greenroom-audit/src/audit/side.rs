@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::crowd::{self, Crowd};
 use super::edges::{Edges, Zone, edges};
 use super::judge::{Outcome, Patience, judge};
 use super::plan;
@@ -176,6 +177,9 @@ pub struct Side {
     pub after_ready: Quantiles,
     /// From a client's start to its 101, of those that came before it was ready and were answered all the same: they waited.
     pub early_open: Quantiles,
+    /// How many others waited when clients came, where some were answered and some were not.
+    #[serde(default)]
+    pub crowd: Option<Crowd>,
     /// Clients that were opened after one that had come later, beyond what clocks and wake-ups explain.
     pub overtaken: Share,
     /// For plots: shares.
@@ -255,6 +259,7 @@ impl Side {
             open: Quantiles::of(waits.iter().map(|waits| waits.0).collect()),
             after_ready: Quantiles::of(waits.iter().map(|waits| waits.1).collect()),
             early_open: Quantiles::of(early_waits(&seen)),
+            crowd: crowd(runs, &outcomes, &all_edges),
             overtaken: overtaken(runs, &outcomes),
             columns: columns(&seen),
             points: points(runs, &outcomes, &all_edges),
@@ -427,6 +432,20 @@ fn notified(runs: &[RunRecord], edges: &[Edges]) -> Option<(i64, i64)> {
         })
         .collect::<Vec<_>>();
     Some((*before.iter().min()?, *before.iter().max()?))
+}
+
+fn crowd(runs: &[RunRecord], outcomes: &[Vec<Outcome>], edges: &[Edges]) -> Option<Crowd> {
+    let (mut answered, mut failed) = (Vec::new(), Vec::new());
+    for ((run, outcomes), edges) in runs.iter().zip(outcomes).zip(edges) {
+        let clients = run.clients.iter().zip(outcomes);
+        let seen: Vec<_> = clients
+            .map(|(client, &outcome)| (client, outcome, edges.zone(client.started_at, outcome)))
+            .collect();
+        let (of_answered, of_failed) = crowd::met(&seen);
+        answered.extend(of_answered);
+        failed.extend(of_failed);
+    }
+    Crowd::of(answered, failed)
 }
 
 /// Clients whose 101 came later than that of one that had begun later, both by more than the slack.

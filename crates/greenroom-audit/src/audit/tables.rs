@@ -174,10 +174,10 @@ pub fn compared(report: &Report) -> Option<Table> {
         ("refused: nobody listened", |side| {
             grouped(side.count(Zone::Cold, |outcome| outcome == Outcome::Refused))
         }),
-        ("taken too early, and failed", |side| failed(side, Zone::Race)),
-        ("failed when it was ready", |side| failed(side, Zone::Ready)),
-        ("first messages lost, came early", |side| lost(side.early_first_lost)),
-        ("first messages lost, came when ready", |side| lost(side.first_lost)),
+        ("came before it was ready, and failed", |side| failed(side, Zone::Race)),
+        ("came when it was ready, and failed", |side| failed(side, Zone::Ready)),
+        ("came before, first message lost", |side| lost(side.early_first_lost)),
+        ("came when ready, first message lost", |side| lost(side.first_lost)),
         ("connect to 101, p99", |side| span(side.open.p99_ns)),
         ("ready to first answer, p50", |side| span(side.after_ready.p50_ns)),
         ("ready to first answer, p99", |side| span(side.after_ready.p99_ns)),

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use super::condition::{Condition, Kind, Place};
 use super::edges::Zone;
+use super::finding::Finding;
 use super::judge::Outcome;
 use super::plan::{self, nanos};
 use super::record::{Cause, Interval};
@@ -62,10 +63,13 @@ pub fn title_behind(report: &Report) -> Option<(Tone, String)> {
     Some((tone, format!("{name}: {what}")))
 }
 
-/// What is wrong at any time is no race, and is not called one.
+/// What is wrong at any time is no race, and is not called one; nor is load.
 fn of_findings(findings: &[Said]) -> &'static str {
+    let overrun = |said: &Said| matches!(said.finding, Finding::Overrun { .. });
     if findings.iter().any(|said| said.finding.is_of_the_start()) {
         "Race"
+    } else if findings.iter().all(overrun) {
+        "Overrun"
     } else {
         "Wrong, and not only at the start"
     }

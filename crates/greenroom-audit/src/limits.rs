@@ -123,6 +123,12 @@ pub const AUDIT_LINE: usize = 400;
 pub const AUDIT_ORDER_SLACK: Duration = Duration::from_millis(10);
 /// Runs of a server that hangs when it is met: each takes the whole time for a start.
 pub const AUDIT_HANGING_RUNS: u32 = 3;
+/// A start in which so many clients had the same answer to their handshake, and nobody another one …
+pub const AUDIT_SAME_ANSWERS: u64 = 20;
+/// … over so long a time is given up, where the answer is about the request (below 500): a path or a header field is wrong.
+pub const AUDIT_SAME_FOR: Duration = Duration::from_secs(3);
+/// The exit code of an audit that was stopped by a signal, as shells have it for Ctrl-C.
+pub const AUDIT_STOPPED: u8 = 130;
 /// The last so many runs say where to look in the next.
 pub const AUDIT_SCALE_RUNS: usize = 5;
 /// How often a client of a restart sends, and how often it tries to come back.

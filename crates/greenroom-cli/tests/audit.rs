@@ -196,6 +196,83 @@ fn a_restart_drops_everybody_by_itself() {
     );
     let back = restart["last_back_ns"].as_u64().expect("all came back");
     assert!((500_000_000..30_000_000_000).contains(&back), "{back}");
+    assert!(restart["never_back"].as_array().unwrap().is_empty(), "{restart:#}");
+    assert!(
+        restart["away"]["count"] == 20 && restart["lost"]["of"].as_u64() > Some(0),
+        "{restart:#}"
+    );
+}
+
+/// Whoever asks for what a restart does gets it as a reason, on each side by its name.
+#[test]
+fn a_restart_is_compared_and_judged_on_both_sides() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_app:app");
+    let asked = ["--runs", "1", "--clients", "20", "--compare", "--restart", "kill"];
+    let flags = [&asked[..], &["--fail-on", "race,1006,reset,1001,1012,1013"], &WS].concat();
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "0.5")], &words(&command));
+    assert!(
+        report["not_done"].as_array().unwrap().is_empty(),
+        "{:#}",
+        report["not_done"]
+    );
+    let restarts = report["restarts"].as_array().unwrap();
+    let ways: Vec<_> = restarts
+        .iter()
+        .map(|restart| restart["way"].as_str().unwrap())
+        .collect();
+    assert_eq!(ways, ["plain", "greenroom"]);
+    for restart in restarts {
+        assert_eq!(restart["dropped"]["hits"], 20, "{restart:#}");
+        assert!(restart["last_back_ns"].is_u64(), "{restart:#}");
+    }
+    let reasons: Vec<_> = report["failed_by"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reason| reason.as_str().unwrap())
+        .collect();
+    let names = |place: &str| reasons.iter().any(|reason| reason.starts_with(place));
+    assert!(
+        names("at the restart: ") && names("at the restart behind greenroom: "),
+        "{reasons:?}"
+    );
+    assert!(!reasons.iter().any(|reason| reason.contains("race")), "{reasons:?}");
+    assert_eq!((code, report["verdict"].as_str()), (1, Some("sound")));
+    let condition = &report["conditions"][0];
+    assert!(condition["place"]["restart"].is_string(), "{condition}");
+}
+
+/// What waits for nobody's handler loses messages behind a gate that cannot know of it, and that is a reason too.
+#[test]
+fn conditions_and_budgets_are_judged_behind_greenroom_too() {
+    let _alone = one_at_a_time();
+    let server = fixture("node_late_handler.js");
+    let flags = [
+        &SHORT[..],
+        &["--compare", "--fail-on", "lost", "--budget", "p50-open=0s"],
+    ]
+    .concat();
+    let (code, report) = audit(&flags, &[("HANDLER_AFTER_MS", "40")], &["node", &server]);
+    assert_eq!(code, 1, "{report:#}");
+    let reasons = report["failed_by"].as_array().unwrap();
+    let starts: Vec<_> = reasons
+        .iter()
+        .map(|reason| {
+            reason
+                .as_str()
+                .unwrap()
+                .split(|c: char| c.is_ascii_digit())
+                .next()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        starts,
+        ["lost: ", "behind greenroom: lost: ", "p", "behind greenroom: p"],
+        "{reasons:#?}"
+    );
+    assert_eq!(report["greenroom_verdict"], "race");
 }
 
 /// Where no answer is expected, a connection that stands is one: no start takes all the time that it may.
@@ -235,6 +312,12 @@ fn what_cannot_run_says_so_with_code_2() {
         (&["--fail-on", "nonsense"], &["true"], "--fail-on"),
         (&["--strategy=nonsense"], &["true"], "--strategy has \"nonsense\""),
         (&["--budget", "fast"], &["true"], "p99-open=500ms"),
+        (
+            &["--runs", "1000", "--clients", "5000"],
+            &["true"],
+            "--runs 1000 with --clients 5000 are 5000000 clients",
+        ),
+        (&["--message", "@/dev"], &["true"], "is not a file"),
         (&[], &["/no/such/server"], "/no/such/server"),
         (&[], &["false"], "Not measured"),
     ] {
@@ -318,6 +401,7 @@ fn every_format_is_written_and_fits_its_width() {
     assert!(read("report.xml").contains("failures=\"1\" errors=\"0\""));
     assert!(read("report.html").ends_with("</html>\n") && read("comment.md").contains("<details>"));
     let clients = read("clients.jsonl");
+    assert!(!folder.join("restart.jsonl").exists());
     assert_eq!(
         clients.lines().count() as u64,
         report["plain"]["clients"].as_u64().unwrap()

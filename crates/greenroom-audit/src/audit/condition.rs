@@ -118,13 +118,25 @@ fn told(count: u64, name: &str, what: &str) -> Option<String> {
 }
 
 impl FailOn {
-    /// `race`, `cold`, or the name of an outcome.
+    /// `race`, `cold`, or the name of an outcome that is none that one wants, and that says something.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name.trim() {
             "race" => Some(Self::Race),
             "cold" => Some(Self::Cold),
-            other => Outcome::parse(other).map(Self::Outcome),
+            other => Outcome::parse(other)
+                .filter(|outcome| !matches!(outcome, Outcome::Answered | Outcome::Unknown))
+                .map(Self::Outcome),
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Race => "race".into(),
+            Self::Cold => "cold".into(),
+            Self::Outcome(outcome) => outcome.name(),
         }
     }
 

@@ -36,10 +36,11 @@ const DEVIATIONS: f64 = 3.719;
 /// How often one that failed must have met more: a difference that is certain may still be small.
 const ABOVE: f64 = 0.75;
 
-/// Whether a server that cannot keep up does this to a client: it, or what stands in front of it, has no answer in time.
+/// Whether a server that cannot keep up does this to a client: it, or what stands in front of it, has no answer in time, to
+/// the handshake or to what was said.
 #[must_use]
 pub const fn is_load(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Hung | Outcome::Status(503 | 504))
+    matches!(outcome, Outcome::Hung | Outcome::Lost | Outcome::Status(503 | 504))
 }
 
 impl Crowd {
@@ -172,6 +173,33 @@ mod tests {
             (&late, Outcome::Answered, Zone::Ready),
         ];
         assert_eq!(met(&seen), (vec![0], Vec::new()));
+    }
+
+    #[test]
+    fn who_was_answered_or_has_gone_is_met_no_more() {
+        let client = |number, at: u64, ended: u64, answered: Option<u64>| {
+            let mut client = ClientRecord::new(number, at * MS);
+            client.ended_at = ended * MS;
+            client.messages.extend(answered.map(|answered| Sent {
+                at: at * MS,
+                answered_at: Some(answered * MS),
+                copies: 1,
+            }));
+            client
+        };
+        let (quick, slow) = (client(0, 0, 400, Some(5)), client(1, 10, 400, Some(60)));
+        let (hung, last) = (client(2, 20, 40, None), client(3, 50, 450, Some(51)));
+        let seen = [
+            (&quick, Outcome::Answered, Zone::Ready),
+            (&slow, Outcome::Answered, Zone::Ready),
+            (&hung, Outcome::Hung, Zone::Ready),
+            (&last, Outcome::Answered, Zone::Ready),
+        ];
+        assert_eq!(
+            met(&seen),
+            (vec![0, 0, 1], vec![1]),
+            "the last meets the slow one alone"
+        );
     }
 
     proptest! {

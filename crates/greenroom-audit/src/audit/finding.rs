@@ -151,7 +151,7 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
     let rejected = |outcome: Outcome| outcome.is_rejection() || outcome == Outcome::Refused;
     let failed = side.count(Zone::Ready, rejected);
     let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
-    let is_told = is_overrun && failed == side.count(Zone::Ready, is_load);
+    let is_told = is_overrun && failed == side.count(Zone::Ready, |outcome| rejected(outcome) && is_load(outcome));
     if failed > 0 && !is_told {
         found.push(Finding::FailsWhenReady {
             outcomes: side.most(Zone::Ready, rejected),
@@ -208,7 +208,8 @@ fn overrun(side: &Side) -> Option<Finding> {
 fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
     let outcomes = side.most(Zone::Race, Outcome::is_rejection);
     let failed: u64 = outcomes.iter().map(|&(_, clients)| clients).sum();
-    let is_told = is_overrun && failed == side.count(Zone::Race, is_load);
+    let of_load = |outcome: Outcome| outcome.is_rejection() && is_load(outcome);
+    let is_told = is_overrun && failed == side.count(Zone::Race, of_load);
     if failed > 0 && !is_told {
         let all = side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
         found.push(Finding::AcceptsEarly {
@@ -218,7 +219,8 @@ fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
             settle: side.settle,
         });
     }
-    if !is_overrun && lost_early(side) {
+    // Of one that is overrun it may be late.
+    if lost_early(side) && !is_overrun {
         found.push(Finding::LosesEarly {
             lead,
             lost: side.early_first_lost,
@@ -244,7 +246,6 @@ fn messages(side: &Side, is_overrun: bool, found: &mut Vec<Finding>) {
     };
     match side.late_handler {
         Some(handler) if is_late(handler) => found.push(Finding::HandlerLate { handler }),
-        // Of one that is overrun it may be late.
         Some(_) | None if all.hits > 0 && !is_overrun => found.push(Finding::LosesMessages { first, all }),
         Some(_) | None => {}
     }
@@ -282,6 +283,24 @@ impl Finding {
             Self::HangsWhenMet { .. } => "hangs-when-met",
             Self::NeverAnswers { .. } => "never-answers",
             Self::StartsFail { .. } => "starts-fail",
+        }
+    }
+
+    /// Whether it is a matter of the start, and not of any time.
+    #[must_use]
+    pub const fn is_of_the_start(&self) -> bool {
+        match self {
+            Self::AcceptsEarly { .. }
+            | Self::LosesEarly { .. }
+            | Self::HangsWhenMet { .. }
+            | Self::NeverAnswers { .. }
+            | Self::StartsFail { .. } => true,
+            Self::HandlerLate { .. }
+            | Self::LosesMessages { .. }
+            | Self::Doubles { .. }
+            | Self::Reorders { .. }
+            | Self::Overrun { .. }
+            | Self::FailsWhenReady { .. } => false,
         }
     }
 
@@ -343,15 +362,7 @@ impl Finding {
                 outcomes,
                 failed,
                 crowd,
-            } => format!(
-                "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
-                ways(outcomes),
-                failed.hits,
-                failed.of,
-                percent(*failed),
-                crowd.failed_met.saturating_sub(1),
-                crowd.answered_met
-            ),
+            } => crowded(outcomes, *failed, *crowd),
             Self::HangsWhenMet { never, runs, outcomes } => format!(
                 "does not become ready when clients come while it starts ({never} of {runs} starts; alone it does): it {}",
                 ways(outcomes)
@@ -365,6 +376,18 @@ impl Finding {
             }
         }
     }
+}
+
+fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
+    format!(
+        "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
+        ways(outcomes),
+        failed.hits,
+        failed.of,
+        percent(failed),
+        crowd.failed_met.saturating_sub(1),
+        crowd.answered_met
+    )
 }
 
 fn late(handler: LateHandler) -> String {
@@ -464,6 +487,7 @@ mod tests {
             cause: Cause::Finished,
             output: Vec::new(),
             killed: 0,
+            elsewhere: None,
         }
     }
 

@@ -39,10 +39,11 @@ pub struct Program {
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start {program:?}: {source}; give the server's command line behind --")]
+#[error("cannot start {program:?}: {why}; give the server's command line behind --")]
 pub struct StartError {
     program: OsString,
-    source: io::Error,
+    /// In the message already, and so no source of the error: who shows both would say it twice.
+    why: io::Error,
 }
 
 /// A start of CMD. Dropping it kills the process itself; [`Running::stop`] ends all.
@@ -64,9 +65,9 @@ impl Running {
     pub fn start(program: &Program) -> Result<Self, StartError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mark = format!("{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let fail = |source| StartError {
+        let fail = |why| StartError {
             program: program.words.first().cloned().unwrap_or_default(),
-            source,
+            why,
         };
         let (first, rest) = program
             .words
@@ -311,7 +312,9 @@ mod tests {
             words: vec!["/no/such/server".into()],
             env: vec![],
         };
-        let error = Running::start(&program).unwrap_err().to_string();
+        let error = Running::start(&program).unwrap_err();
+        assert!(std::error::Error::source(&error).is_none(), "it would be told twice");
+        let error = error.to_string();
         assert!(error.contains("/no/such/server"), "{error}");
     }
 }

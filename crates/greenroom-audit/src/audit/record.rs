@@ -215,4 +215,16 @@ pub struct RunRecord {
     pub output: Vec<String>,
     /// Processes that had to be killed, or that are there even so.
     pub killed: u32,
+    /// Where CMD listened, where nobody did at the place that was looked at.
+    #[serde(default)]
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// Where somebody was expected to listen, and where CMD does; addresses as people write them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// What was looked at.
+    pub wanted: String,
+    /// Where CMD and what it started listen.
+    pub places: Vec<String>,
 }

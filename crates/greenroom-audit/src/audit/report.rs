@@ -67,6 +67,14 @@ pub struct Report {
     pub took_ns: u64,
 }
 
+impl Report {
+    /// When it ended, UTC.
+    #[must_use]
+    pub fn ended(&self) -> String {
+        date(self.machine.seconds.saturating_add(self.took_ns / 1_000_000_000))
+    }
+}
+
 /// The whole in one word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,17 +139,6 @@ impl Said {
     }
 }
 
-/// What all of it is called where something is wrong: a server that is only overrun has no race.
-#[must_use]
-pub fn title(findings: &[Said]) -> &'static str {
-    let overrun = |said: &Said| matches!(said.finding, Finding::Overrun { .. });
-    if findings.iter().all(overrun) {
-        "Overrun"
-    } else {
-        "Race"
-    }
-}
-
 /// The machine of a measurement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -153,8 +150,11 @@ pub struct Machine {
     pub processors: usize,
     /// Load average of a minute at the start.
     pub load: String,
-    /// When, UTC.
+    /// When it began, UTC.
     pub date: String,
+    /// The same, in seconds since 1970.
+    #[serde(default)]
+    pub seconds: u64,
 }
 
 impl Machine {
@@ -176,6 +176,7 @@ impl Machine {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             date: date(seconds),
+            seconds,
         }
     }
 }
@@ -216,6 +217,12 @@ pub struct Settings {
     pub patience_ns: u64,
     /// What all that is random comes from.
     pub seed: u64,
+    /// What `--fail-on` counts.
+    #[serde(default)]
+    pub fail_on: Vec<String>,
+    /// What `greenroom run` is given beside CMD, with `--compare`.
+    #[serde(default)]
+    pub greenroom: Vec<String>,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What all runs of one side show together: edges, counts by zone, loss, late handlers, early closes, waits. Pure.
 //!
-//! A *side* is the server by itself, or the server behind greenroom. Everything that a report shows of it
-//! is in a [`Side`]; renderers compute nothing.
+//! A *side* is the server by itself, or the server behind greenroom. Everything that is reckoned from its records
+//! is in a [`Side`]; formats only choose, and write it.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use super::edges::{Edges, Zone, edges};
 use super::judge::{Outcome, Patience, judge};
 use super::plan;
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
+use super::rejected::Rejected;
 use super::stall::longest;
 use super::stats::{Quantiles, Share, above_the_greatest};
 use crate::limits;
@@ -144,6 +145,9 @@ pub struct Side {
     pub ready: Option<Edge>,
     /// From listening to ready.
     pub lead: Option<Edge>,
+    /// From exec to the first answer, which is a moment.
+    #[serde(default)]
+    pub answered: Option<Edge>,
     /// From READY=1 to the first answer, in nanoseconds; below zero: READY came later.
     pub notified_before_ready: Option<(i64, i64)>,
     /// Clients by zone and outcome.
@@ -163,9 +167,13 @@ pub struct Side {
     pub settle: Option<Settle>,
     /// How long after it was ready a client that came then was still rejected.
     pub last_rejected_ns: Option<u64>,
-    /// From a client's start to its 101, of those that somebody took and answered.
+    /// What else is known of those.
+    #[serde(default)]
+    pub rejected: Option<Rejected>,
+    /// From a client's connect to its 101, of those that somebody took and answered.
     pub open: Quantiles,
-    /// From when somebody had been answered, and the client was there, to its own first answer, of the same.
+    /// From when somebody had been answered, and the client was there, to its own first answer, of the same; without
+    /// what the client itself waited, between its 101 and its first message.
     pub after_ready: Quantiles,
     /// From a client's start to its 101, of those that came before it was ready and were answered all the same: they waited.
     pub early_open: Quantiles,
@@ -184,11 +192,12 @@ pub struct Side {
 pub const COLUMNS: usize = 24;
 
 /// One client in its run.
-struct Seen<'a> {
-    client: &'a ClientRecord,
-    outcome: Outcome,
-    zone: Zone,
-    edges: Edges,
+pub(super) struct Seen<'a> {
+    pub(super) run: u32,
+    pub(super) client: &'a ClientRecord,
+    pub(super) outcome: Outcome,
+    pub(super) zone: Zone,
+    pub(super) edges: Edges,
 }
 
 impl Side {
@@ -210,6 +219,7 @@ impl Side {
             .zip(&all_edges)
             .flat_map(|((run, outcomes), edges)| {
                 run.clients.iter().zip(outcomes).map(|(client, &outcome)| Seen {
+                    run: run.run,
                     client,
                     outcome,
                     zone: edges.zone(client.started_at, outcome),
@@ -217,8 +227,11 @@ impl Side {
                 })
             })
             .collect();
-        let answered = answered(&seen);
+        let waits = waits(&seen);
+        let moments = all_edges.iter().filter_map(Edges::ready_after);
+        let moments = moments.map(|ready| Interval::new(ready.high_ns, ready.high_ns));
         let (first_lost, lost) = losses(&seen, Zone::Ready, patience);
+        let rejected = Rejected::of(&seen);
         let (early_first_lost, early_lost) = losses(&seen, Zone::Race, patience);
         Self {
             runs: runs
@@ -232,6 +245,7 @@ impl Side {
             listen: Edge::of(all_edges.iter().filter_map(Edges::listen_after).collect()),
             ready: Edge::of(all_edges.iter().filter_map(Edges::ready_after).collect()),
             lead: Edge::of(all_edges.iter().filter_map(Edges::lead).collect()),
+            answered: Edge::of(moments.collect()),
             notified_before_ready: notified(runs, &all_edges),
             counts: counts(&seen),
             first_lost,
@@ -239,10 +253,11 @@ impl Side {
             early_first_lost,
             early_lost,
             late_handler: late_handler(&seen),
-            settle: settle(&seen),
-            last_rejected_ns: last_rejected(&seen),
-            open: Quantiles::of(answered.iter().map(|waits| waits.0).collect()),
-            after_ready: Quantiles::of(answered.iter().map(|waits| waits.1).collect()),
+            settle: Settle::of(&seen, Zone::Race),
+            last_rejected_ns: rejected.as_ref().map(|rejected| rejected.last_ns),
+            rejected,
+            open: Quantiles::of(waits.iter().map(|waits| waits.0).collect()),
+            after_ready: Quantiles::of(waits.iter().map(|waits| waits.1).collect()),
             early_open: Quantiles::of(early_waits(&seen)),
             crowd: crowd(runs, &outcomes, &all_edges),
             overtaken: overtaken(runs, &outcomes),
@@ -367,36 +382,32 @@ fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
     })
 }
 
-/// Of clients that came before it was ready, had a 101, and were closed or cut.
-fn settle(seen: &[Seen<'_>]) -> Option<Settle> {
-    let early = seen.iter().filter(|one| one.zone == Zone::Race);
-    let closed = early.filter(|one| matches!(one.outcome, Outcome::Closed(_) | Outcome::Cut | Outcome::Reset));
-    let took: Vec<u64> = closed
-        .filter_map(|one| Some(one.client.ended_at.saturating_sub(one.client.opened_at?)))
-        .collect();
-    (!took.is_empty()).then(|| Settle {
-        longer: above_the_greatest(took.len() as u64),
-        took: Quantiles::of(took),
-    })
+impl Settle {
+    /// Of clients that came in this zone, had a 101, and were closed or cut.
+    pub(super) fn of(seen: &[Seen<'_>], zone: Zone) -> Option<Self> {
+        let here = seen.iter().filter(|one| one.zone == zone);
+        let closed = here.filter(|one| matches!(one.outcome, Outcome::Closed(_) | Outcome::Cut | Outcome::Reset));
+        let took: Vec<u64> = closed
+            .filter_map(|one| Some(one.client.ended_at.saturating_sub(one.client.opened_at?)))
+            .collect();
+        (!took.is_empty()).then(|| Self {
+            longer: above_the_greatest(took.len() as u64),
+            took: Quantiles::of(took),
+        })
+    }
 }
 
-fn last_rejected(seen: &[Seen<'_>]) -> Option<u64> {
-    let rejected = seen
-        .iter()
-        .filter(|one| one.zone == Zone::Ready && (one.outcome.is_rejection() || one.outcome == Outcome::Refused));
-    rejected
-        .filter_map(|one| Some(one.client.started_at.saturating_sub(one.edges.ready?.high_ns)))
-        .max()
-}
-
-/// From start to 101, and from when it could have been in to the first answer.
-fn answered(seen: &[Seen<'_>]) -> Vec<(u64, u64)> {
+/// From connect to 101, and from when it could have been answered to the first answer. What the client itself waited before it
+/// spoke is no wait of the server's: it is left out.
+fn waits(seen: &[Seen<'_>]) -> Vec<(u64, u64)> {
     let good = seen.iter().filter(|one| one.outcome.is_good());
     good.filter_map(|one| {
         let (opened, ready) = (one.client.opened_at?, one.edges.ready?);
-        let answer = one.client.first_answer().unwrap_or(opened);
         let could = one.client.started_at.max(ready.high_ns);
-        Some((opened - one.client.started_at, answer.saturating_sub(could)))
+        let asked = one.client.messages.first().map_or(opened, |sent| sent.at).max(could);
+        let answer = one.client.first_answer().unwrap_or(opened);
+        let waited = opened.saturating_sub(could) + answer.saturating_sub(asked);
+        Some((opened - one.client.started_at, waited))
     })
     .collect()
 }

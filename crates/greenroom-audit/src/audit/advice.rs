@@ -28,8 +28,12 @@ impl Finding {
                 Self::Overrun { .. } => format!(
                     "{OVERRUN}. Whom greenroom held it lets in together; a `release_rate` spreads them, and helps only where it is below what the server can do: measure it with and without"
                 ),
-                Self::HandlerLate { .. }
+                Self::WrongClient { .. }
+                | Self::HandlerLate { .. }
+                | Self::FirstUnanswered { .. }
                 | Self::LosesMessages { .. }
+                | Self::StartsNeverReady { .. }
+                | Self::NobodyAnswered { .. }
                 | Self::Doubles { .. }
                 | Self::Reorders { .. }
                 | Self::NeverAnswers { .. }
@@ -40,6 +44,7 @@ impl Finding {
 
     fn by_itself(&self) -> String {
         match self {
+            Self::WrongClient { .. } => "look at once for what connections share: a variable of the module for the connection, a buffer that is used again, a number that two have; whatever they say may be heard by others".to_owned(),
             Self::AcceptsEarly { settle, .. } => {
                 let mut advice = "listen only when start-up is over, or put `greenroom run --` in front: it holds clients until the server is ready".to_owned();
                 if let Some(settle) = settle {
@@ -49,12 +54,15 @@ impl Finding {
             }
             Self::LosesEarly { .. } => "send the 101 only when start-up is over; or have the server say READY=1 by sd_notify (or answer a readiness check) and put `greenroom run --` in front".to_owned(),
             Self::HandlerLate { .. } => "attach the message handler before anything is awaited, or read messages from a queue that begins with the opening".to_owned(),
+            Self::FirstUnanswered { .. } => "if that is its protocol (the first message is a log-in), give a --message and an --expect that it answers, and the rest is measured as it is; if not, look for what takes the first message".to_owned(),
             Self::LosesMessages { .. } => "look for what may run between the 101 and the handler: an await, a second worker, a queue with a bound".to_owned(),
             Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
             Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),
             Self::Overrun { .. } => format!("{OVERRUN}. `greenroom run --` in front is no cure: it makes nothing faster, and lets in those too whom nobody would have taken"),
             Self::FailsWhenReady { .. } => "not all of it is ready when the first part is: let every worker be ready before one listens, or put `greenroom run --` in front, which proves each connection for a while".to_owned(),
             Self::HangsWhenMet { .. } => "start-up waits for something that a client has taken: begin to accept when it is over, or put `greenroom run --` in front, which lets nobody in before".to_owned(),
+            Self::StartsNeverReady { .. } => "see what differs in these starts, first of all the last lines of its output in the report; if they only take longer, raise --start-timeout".to_owned(),
+            Self::NobodyAnswered { .. } => "look at what it sees of a client behind greenroom: a Host or an Origin that names greenroom's address and not its own, or an address that it does not trust; run `greenroom run -- CMD` by hand and ask it".to_owned(),
             Self::NeverAnswers { .. } => "look for what its start-up waits for: a lock, a connection, or a client that waits for it; if it only takes longer, raise --start-timeout".to_owned(),
             Self::StartsFail { .. } => "see the last lines of its output in the report; greenroom starts it again and keeps its clients meanwhile".to_owned(),
         }

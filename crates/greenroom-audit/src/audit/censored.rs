@@ -139,7 +139,10 @@ mod tests {
         let ready = Some(Interval::new(200 * MS, 300 * MS));
         let clients = |vain: usize, known: usize| {
             let vain = std::iter::repeat_n((&hung, Outcome::Hung, Zone::Race, ready), vain);
-            vain.chain(std::iter::repeat_n((&served, Outcome::Answered, Zone::Ready, ready), known))
+            vain.chain(std::iter::repeat_n(
+                (&served, Outcome::Answered, Zone::Ready, ready),
+                known,
+            ))
         };
         let waits = Waits::of(clients(98, 21), PATIENCE);
         assert_eq!((waits.open.times.count, waits.open.in_vain), (119, 98));

@@ -36,7 +36,11 @@ impl Crosstalk {
             let (messages, clients) = strays(&run.clients);
             astray += messages;
             heard += clients;
-            sent += run.clients.iter().map(|client| client.messages.len() as u64).sum::<u64>();
+            sent += run
+                .clients
+                .iter()
+                .map(|client| client.messages.len() as u64)
+                .sum::<u64>();
             open += run.clients.iter().filter(|client| client.opened_at.is_some()).count() as u64;
         }
         (astray > 0).then(|| Self {
@@ -73,7 +77,9 @@ fn strays(clients: &[ClientRecord]) -> (u64, u64) {
 
 fn is_astray(sender: &ClientRecord, message: u32, hearers: usize, clients: &[ClientRecord]) -> bool {
     let stood = matches!(sender.ending, Ending::Done | Ending::TimedOut(Stage::Open));
-    let sent = usize::try_from(message).ok().and_then(|index| sender.messages.get(index));
+    let sent = usize::try_from(message)
+        .ok()
+        .and_then(|index| sender.messages.get(index));
     let Some(sent) = sent.filter(|sent| stood && sent.answered_at.is_none()) else {
         return false;
     };
@@ -142,6 +148,7 @@ mod tests {
             cause: Cause::Finished,
             output: Vec::new(),
             killed: 0,
+            elsewhere: None,
         };
         Crosstalk::of(&[run]).map(|found| (found.messages.hits, found.clients.hits))
     }

@@ -102,7 +102,11 @@ fn happened(finding: &Finding) -> Option<String> {
             "    Note over S: starts\n    C->>S: GET, Upgrade: websocket\n    Note over S: never becomes ready\n    Note over C: no answer until its patience ends\n"
                 .into(),
         ),
-        Finding::LosesMessages { .. }
+        Finding::WrongClient { .. }
+        | Finding::FirstUnanswered { .. }
+        | Finding::LosesMessages { .. }
+        | Finding::StartsNeverReady { .. }
+        | Finding::NobodyAnswered { .. }
         | Finding::Doubles { .. }
         | Finding::Reorders { .. }
         | Finding::FailsWhenReady { .. }

@@ -36,7 +36,11 @@ impl Lateness {
         let from = firsts.partition_point(|&(after, _)| after <= attached.high_ns);
         let (mut lost, mut of) = (0, 0);
         for client in clients {
-            let behind = client.messages.iter().skip_while(|sent| sent.answered_at.is_none()).skip(1);
+            let behind = client
+                .messages
+                .iter()
+                .skip_while(|sent| sent.answered_at.is_none())
+                .skip(1);
             of += behind.clone().count() as u64;
             lost += behind.filter(|sent| sent.answered_at.is_none()).count() as u64;
         }
@@ -103,7 +107,10 @@ pub const fn hesitates(client: u32, late: Option<Interval>) -> bool {
 pub fn hesitation(late: Option<Interval>) -> u64 {
     match late {
         None => nanos(limits::AUDIT_HESITATES),
-        Some(edge) => edge.high_ns.saturating_mul(2).saturating_add(nanos(limits::AUDIT_SEND_UNIT)),
+        Some(edge) => edge
+            .high_ns
+            .saturating_mul(2)
+            .saturating_add(nanos(limits::AUDIT_SEND_UNIT)),
     }
 }
 
@@ -137,7 +144,10 @@ mod tests {
             }
         };
         let clients: Vec<_> = (0..count).map(client).collect();
-        let answered: Vec<_> = clients.iter().filter(|client| client.first_answer().is_some()).collect();
+        let answered: Vec<_> = clients
+            .iter()
+            .filter(|client| client.first_answer().is_some())
+            .collect();
         Lateness::of(&answered, Interval::new(0, 20 * MS))
     }
 

@@ -32,6 +32,7 @@ pub mod advice;
 pub mod censored;
 pub mod client;
 pub mod condition;
+pub mod crosstalk;
 pub mod crowd;
 pub mod diagram;
 pub mod edges;
@@ -53,6 +54,7 @@ pub mod run;
 #[cfg(test)]
 mod sample;
 pub mod sarif;
+pub mod sentence;
 pub mod side;
 pub mod source;
 pub mod stage;
@@ -64,6 +66,7 @@ pub mod tables;
 pub mod target;
 pub mod terminal;
 pub mod text;
+pub mod unanswered;
 pub mod unmeasured;
 pub mod words;
 
@@ -364,6 +367,8 @@ impl Auditor<'_> {
             {
                 unmeasured::given_up(&seen)
             }
+            // Whoever had an answer was another client: that is a finding.
+            Cause::Finished | Cause::NeverReady if side.strays.is_some() => return First::Over,
             Cause::Finished | Cause::NeverReady => return self.quiet(kept, &side, stop).await,
         };
         kept.not_measured = Some(why);
@@ -441,10 +446,7 @@ impl Auditor<'_> {
             Some(_) => Vec::new(),
         };
         let verdict = Verdict::of(&plain, findings.len(), kept.not_measured.as_deref());
-        // By itself it becomes ready, so where it does not behind greenroom that is greenroom's doing.
-        let is_ready = kept.quiet_ready || plain.ready.is_some();
-        let behind = greenroom.as_ref().map(|side| finding::findings(side, is_ready));
-        let behind = behind.unwrap_or_default();
+        let behind = greenroom.as_ref().map(finding::behind).unwrap_or_default();
         let not_measured = kept.not_measured.as_deref();
         let greenroom_verdict = greenroom
             .as_ref()

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{Visit, visit};
 use super::judge::{Outcome, Patience, is_served, judge};
+use super::lateness;
 use super::observe::{self, NotifySocket};
 use super::plan::{self, Dice};
 use super::process::{Program, Running, StartError};
@@ -262,7 +263,14 @@ impl Run<'_> {
 
     fn visitor(&mut self, client: u32, offset: u64) -> Visit {
         let manner = self.manner;
-        let sends = plan::sends(manner.numbered(), self.late, &mut self.dice);
+        let mut sends = plan::sends(manner.numbered(), self.late, &mut self.dice);
+        if manner.numbered() && lateness::hesitates(client, self.late) {
+            let late = lateness::hesitation(self.late);
+            sends = plan::sends(true, None, &mut self.dice)
+                .iter()
+                .map(|after| after + late)
+                .collect();
+        }
         // Most stay as short as they can; some long enough to see a Close that comes late. The last do not, so that
         // the run need not wait for them.
         let planned = match &self.arrivals {

@@ -7,14 +7,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::censored::Waits;
+use super::crosstalk::Crosstalk;
 use super::crowd::{self, Crowd};
 use super::edges::{Edges, Zone, edges};
 use super::judge::{Outcome, Patience, judge};
+use super::lateness::Lateness;
 use super::plan;
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
 use super::rejected::Rejected;
 use super::stall::longest;
 use super::stats::{Quantiles, Share, above_the_greatest};
+use super::unanswered;
 use crate::limits;
 
 /// An edge, or a time between two, over all runs.
@@ -152,6 +156,15 @@ pub struct Side {
     pub notified_before_ready: Option<(i64, i64)>,
     /// Clients by zone and outcome.
     pub counts: Vec<Count>,
+    /// Of the starts that became ready: what became of those that came before that, the most frequent first.
+    #[serde(default)]
+    pub early: Vec<(Outcome, u64)>,
+    /// Of the starts that never became ready: what became of those whom a listener took, the most frequent first.
+    #[serde(default)]
+    pub of_never_ready: Vec<(Outcome, u64)>,
+    /// Messages that went to the wrong client.
+    #[serde(default)]
+    pub strays: Option<Crosstalk>,
     /// First messages lost, of clients that came when it was ready and were opened.
     pub first_lost: Share,
     /// Messages lost of the same clients.
@@ -163,6 +176,9 @@ pub struct Side {
     pub early_lost: Share,
     /// Whether a handler is attached late.
     pub late_handler: Option<LateHandler>,
+    /// What that is a matter of.
+    #[serde(default)]
+    pub lateness: Option<Lateness>,
     /// How long it takes to close whom it should not have taken.
     pub settle: Option<Settle>,
     /// How long after it was ready a client that came then was still rejected.
@@ -177,6 +193,9 @@ pub struct Side {
     pub after_ready: Quantiles,
     /// From a client's start to its 101, of those that came before it was ready and were answered all the same: they waited.
     pub early_open: Quantiles,
+    /// The waits of all, also of those that waited in vain: what budgets are held against.
+    #[serde(default)]
+    pub all_waits: Waits,
     /// How many others waited when clients came, where some were answered and some were not.
     #[serde(default)]
     pub crowd: Option<Crowd>,
@@ -233,6 +252,10 @@ impl Side {
         let (first_lost, lost) = losses(&seen, Zone::Ready, patience);
         let rejected = Rejected::of(&seen);
         let (early_first_lost, early_lost) = losses(&seen, Zone::Race, patience);
+        let late_handler = late_handler(&seen);
+        let waiters = seen
+            .iter()
+            .map(|one| (one.client, one.outcome, one.zone, one.edges.ready));
         Self {
             runs: runs
                 .iter()
@@ -248,17 +271,29 @@ impl Side {
             answered: Edge::of(moments.collect()),
             notified_before_ready: notified(runs, &all_edges),
             counts: counts(&seen),
+            early: sorted(
+                seen.iter()
+                    .filter(|one| one.zone == Zone::Race && one.edges.ready.is_some()),
+            ),
+            of_never_ready: sorted(
+                seen.iter().filter(|one| {
+                    one.edges.ready.is_none() && one.zone == Zone::Race && one.outcome != Outcome::Unknown
+                }),
+            ),
+            strays: Crosstalk::of(runs),
             first_lost,
             lost,
             early_first_lost,
             early_lost,
-            late_handler: late_handler(&seen),
+            late_handler,
+            lateness: late_handler.map(|late| Lateness::of(&answered_something(&seen), late.attached)),
             settle: Settle::of(&seen, Zone::Race),
             last_rejected_ns: rejected.as_ref().map(|rejected| rejected.last_ns),
             rejected,
             open: Quantiles::of(waits.iter().map(|waits| waits.0).collect()),
             after_ready: Quantiles::of(waits.iter().map(|waits| waits.1).collect()),
             early_open: Quantiles::of(early_waits(&seen)),
+            all_waits: Waits::of(waiters, patience),
             crowd: crowd(runs, &outcomes, &all_edges),
             overtaken: overtaken(runs, &outcomes),
             columns: columns(&seen),
@@ -321,6 +356,17 @@ fn counts(seen: &[Seen<'_>]) -> Vec<Count> {
     counts.into_iter().map(count).collect()
 }
 
+/// How many of these had which outcome, the most frequent first.
+fn sorted<'a>(seen: impl Iterator<Item = &'a Seen<'a>>) -> Vec<(Outcome, u64)> {
+    let mut counts: BTreeMap<Outcome, u64> = BTreeMap::new();
+    for one in seen {
+        *counts.entry(one.outcome).or_default() += 1;
+    }
+    let mut found: Vec<_> = counts.into_iter().collect();
+    found.sort_by_key(|&(_, clients)| std::cmp::Reverse(clients));
+    found
+}
+
 /// Whether what this client lost and got can be counted: it was opened and could speak to its end, and nothing is doubtful.
 fn is_counted(seen: &Seen<'_>) -> bool {
     use Outcome::{Answered, Doubled, Late, Lost, Reordered};
@@ -331,12 +377,12 @@ fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
     let (mut first, mut lost, mut of_first, mut of_all) = (0, 0, 0, 0);
     for one in seen
         .iter()
-        .filter(|one| one.zone == zone && is_counted(one) && patience.answers)
+        .filter(|one| one.zone == zone && is_counted(one) && patience.answers && one.edges.ready.is_some())
     {
-        let missing = |sent: &&super::record::Sent| sent.answered_at.is_none();
-        first += u64::from(one.client.messages.first().is_some_and(|sent| missing(&sent)));
+        let missing: Vec<usize> = unanswered::lost(one.client).collect();
+        first += u64::from(missing.first() == Some(&0));
         of_first += 1;
-        lost += one.client.messages.iter().filter(missing).count() as u64;
+        lost += missing.len() as u64;
         of_all += one.client.messages.len() as u64;
     }
     (Share::new(first, of_first), Share::new(lost, of_all))
@@ -348,12 +394,18 @@ fn lost_first(seen: &Seen<'_>) -> usize {
     messages.iter().take_while(|sent| sent.answered_at.is_none()).count()
 }
 
+/// Clients that came when it was ready, had an answer, and can be counted.
+fn answered_something<'a>(seen: &'a [Seen<'_>]) -> Vec<&'a ClientRecord> {
+    seen.iter().filter(|one| is_talk(one)).map(|one| one.client).collect()
+}
+
+fn is_talk(one: &Seen<'_>) -> bool {
+    one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some()
+}
+
 /// Only what was lost before the first answer is a matter of the handler.
 fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
-    let counted: Vec<_> = seen
-        .iter()
-        .filter(|one| one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some())
-        .collect();
+    let counted: Vec<_> = seen.iter().filter(|one| is_talk(one)).collect();
     let bracket = |one: &&Seen<'_>| {
         let opened = one.client.opened_at?;
         let messages = &one.client.messages;
@@ -385,7 +437,7 @@ fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
 impl Settle {
     /// Of clients that came in this zone, had a 101, and were closed or cut.
     pub(super) fn of(seen: &[Seen<'_>], zone: Zone) -> Option<Self> {
-        let here = seen.iter().filter(|one| one.zone == zone);
+        let here = seen.iter().filter(|one| one.zone == zone && one.edges.ready.is_some());
         let closed = here.filter(|one| matches!(one.outcome, Outcome::Closed(_) | Outcome::Cut | Outcome::Reset));
         let took: Vec<u64> = closed
             .filter_map(|one| Some(one.client.ended_at.saturating_sub(one.client.opened_at?)))

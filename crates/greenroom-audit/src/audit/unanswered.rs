@@ -123,7 +123,10 @@ fn said_goodbye(record: &ClientRecord) -> Option<usize> {
 /// How long a client has waited in vain at its end.
 #[must_use]
 pub fn waited(record: &ClientRecord) -> u64 {
-    let moments = record.messages.iter().flat_map(|sent| [Some(sent.at), sent.answered_at]);
+    let moments = record
+        .messages
+        .iter()
+        .flat_map(|sent| [Some(sent.at), sent.answered_at]);
     let last = moments.flatten().max().unwrap_or(record.started_at);
     record.ended_at.saturating_sub(last)
 }
@@ -191,7 +194,10 @@ mod tests {
         assert_eq!(next(&one, Some(&[]), false), Next::Ask(SECOND));
         let two = sent(&[(0, None), (1_000, None)]);
         // A server that needs 1.5 s for each answers the second at 3 s.
-        assert_eq!(next(&two, Some(&[1_500 * MS]), true), Next::Done(1_500 * MS + 6 * SECOND));
+        assert_eq!(
+            next(&two, Some(&[1_500 * MS]), true),
+            Next::Done(1_500 * MS + 6 * SECOND)
+        );
         assert_eq!(next(&two, Some(&[1_500 * MS, 3_000 * MS]), true), Next::Done(0));
         assert_eq!(next(&two, Some(&[]), true), Next::Done(10 * SECOND));
     }

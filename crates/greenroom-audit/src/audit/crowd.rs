@@ -91,15 +91,17 @@ pub fn met(clients: &[(&ClientRecord, Outcome, Zone)]) -> (Vec<u64>, Vec<u64>) {
     let mut ends: Vec<u64> = taken().map(|(client, outcome, _)| gone(client, *outcome)).collect();
     starts.sort_unstable();
     ends.sort_unstable();
-    let of = |fits: fn(Outcome) -> bool| {
-        let those = taken().filter(|(_, outcome, _)| fits(*outcome));
+    let of = |fits: fn(&ClientRecord, Outcome) -> bool| {
+        let those = taken().filter(|(client, outcome, _)| fits(client, *outcome));
         let waiting = |at: u64| {
             let came = starts.partition_point(|&start| start < at);
             came.saturating_sub(ends.partition_point(|&end| end <= at)) as u64
         };
         those.map(|(client, ..)| waiting(client.started_at)).collect()
     };
-    (of(Outcome::is_good), of(is_load))
+    // Who was answered later on did not meet load, but a handler that was not there yet.
+    let left = |client: &ClientRecord, outcome| is_load(outcome) && client.first_answer().is_none();
+    (of(|_, outcome| outcome.is_good()), of(left))
 }
 
 #[cfg(test)]

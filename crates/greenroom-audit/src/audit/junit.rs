@@ -205,12 +205,14 @@ mod tests {
         insta::assert_snapshot!("junit", render(&report));
         report.settings.fail_on = vec!["lost".into()];
         report.failed_by.clear();
+        report.conditions.clear();
         let text = render(&report);
         assert!(
             !text.contains("<failure") && text.contains("Not counted by --fail-on lost"),
             "{text}"
         );
         assert!(text.contains("failures=\"0\" errors=\"0\" skipped=\"1\""), "{text}");
+        assert_eq!(text.matches("<skipped").count(), 2, "{text}");
     }
 
     #[test]

@@ -132,7 +132,11 @@ fn preformatted<'a>(text: &mut String, lines: impl Iterator<Item = &'a str>) {
 
 fn table(text: &mut String, table: Option<Table>) {
     let Some(table) = table else { return };
-    let _ = writeln!(text, "| {} |", table.head.join(" | "));
+    let head = table.head.iter().map(|cell| match *cell {
+        "" => " |".to_owned(),
+        cell => format!(" {cell} |"),
+    });
+    let _ = writeln!(text, "|{}", head.collect::<String>());
     let _ = writeln!(text, "|---|{}", "---:|".repeat(table.head.len().saturating_sub(1)));
     for row in &table.rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));

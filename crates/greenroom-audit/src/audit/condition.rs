@@ -278,6 +278,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::censored::Censored;
     use crate::audit::judge::Patience;
     use crate::audit::side::Count;
     use crate::audit::stats::Share;
@@ -392,7 +393,11 @@ mod tests {
         );
         let answer = Budget::parse("max-answer=1s").unwrap();
         assert_eq!(answer.broken(&nobody).unwrap(), "max-answer: nobody was answered");
-        slow.all_waits.open.times = Quantiles::of(vec![900_000_000]);
+        slow.all_waits.open = Censored {
+            times: Quantiles::of(vec![900_000_000]),
+            in_vain: 1,
+            vain_from_ns: 800_000_000,
+        };
         let mut quick = quick;
         quick.all_waits.open.times = Quantiles::of(vec![1_000]);
         assert_eq!(budget.broken(&quick), None);
@@ -412,7 +417,8 @@ mod tests {
         );
         let reason = &condition.reason;
         assert!(
-            reason.starts_with("behind greenroom: p99-open is 900 ms") && reason.contains("failed are not in it"),
+            reason.starts_with("behind greenroom: p99-open is at least 900 ms")
+                && reason.ends_with("(of 1 client, of which 1 waited in vain)"),
             "{reason}"
         );
     }

@@ -488,7 +488,9 @@ fn notified(runs: &[RunRecord], edges: &[Edges]) -> Option<(i64, i64)> {
 
 fn crowd(runs: &[RunRecord], outcomes: &[Vec<Outcome>], edges: &[Edges]) -> Option<Crowd> {
     let (mut answered, mut failed) = (Vec::new(), Vec::new());
-    for ((run, outcomes), edges) in runs.iter().zip(outcomes).zip(edges) {
+    let all = runs.iter().zip(outcomes).zip(edges);
+    // A start that never became ready fails everybody, few or many.
+    for ((run, outcomes), edges) in all.filter(|(_, edges)| edges.ready.is_some()) {
         let clients = run.clients.iter().zip(outcomes);
         let seen: Vec<_> = clients
             .map(|(client, &outcome)| (client, outcome, edges.zone(client.started_at, outcome)))

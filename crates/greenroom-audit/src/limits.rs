@@ -67,6 +67,10 @@ pub const AUDIT_CLIENTS: u32 = 5_000;
 pub const AUDIT_RUNS: u32 = 1_000;
 /// How close together clients come when nothing is known of the start: few servers start faster.
 pub const AUDIT_COARSE: Duration = Duration::from_millis(10);
+/// Who asks for fewer clients than this has them further apart than [`AUDIT_COARSE`], as many times.
+pub const AUDIT_COARSE_CLIENTS: u32 = 60;
+/// Fewer than so many are no further apart: the first start still has to show where to look.
+pub const AUDIT_COARSE_LEAST: u32 = 3;
 /// Clients still come so long after the server is ready, at the least and at the most.
 pub const AUDIT_TAIL_MIN: Duration = Duration::from_millis(500);
 /// See [`AUDIT_TAIL_MIN`].
@@ -75,6 +79,16 @@ pub const AUDIT_TAIL_MAX: Duration = Duration::from_secs(3);
 pub const AUDIT_EDGE_MARGIN: Duration = Duration::from_millis(2);
 /// What a client waits for a missing answer when others have come: a live connection answers within milliseconds.
 pub const AUDIT_ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// An overtaken message is waited for so many times as long as the slowest answer of its connection took, if that is longer.
+pub const AUDIT_ANSWER_FACTOR: u64 = 4;
+/// Messages of other clients of which one client remembers whose they were.
+pub const AUDIT_FOREIGN: usize = 256;
+/// Every so-manieth client sends its first message only when any handler is there: what it loses even so is no matter of time.
+pub const AUDIT_HESITATES_EACH: u32 = 8;
+/// The same once a handler was seen to be late.
+pub const AUDIT_HESITATES_EACH_LATE: u32 = 3;
+/// How long after its opening such a client speaks, where nothing is known of a late handler.
+pub const AUDIT_HESITATES: Duration = Duration::from_millis(128);
 /// A first answer that comes later than this is called late.
 pub const AUDIT_LATE: Duration = Duration::from_secs(1);
 /// What an early client waited for its 101 is told from here on: less is an accept queue, and no habit of the server.
@@ -124,6 +138,12 @@ pub const AUDIT_LINE: usize = 400;
 pub const AUDIT_ORDER_SLACK: Duration = Duration::from_millis(10);
 /// Runs of a server that hangs when it is met: each takes the whole time for a start.
 pub const AUDIT_HANGING_RUNS: u32 = 3;
+/// A start in which so many clients had the same answer to their handshake, and nobody another one …
+pub const AUDIT_SAME_ANSWERS: u64 = 20;
+/// … over so long a time is given up, where the answer is about the request (below 500): a path or a header field is wrong.
+pub const AUDIT_SAME_FOR: Duration = Duration::from_secs(3);
+/// The exit code of an audit that was stopped by a signal, as shells have it for Ctrl-C.
+pub const AUDIT_STOPPED: u8 = 130;
 /// The last so many runs say where to look in the next.
 pub const AUDIT_SCALE_RUNS: usize = 5;
 /// How often a client of a restart sends, and how often it tries to come back.

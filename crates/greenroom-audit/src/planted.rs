@@ -17,7 +17,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex as Turn, Notify, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_websockets::{CloseCode, Message, ServerBuilder, WebSocketStream};
 
@@ -71,6 +71,8 @@ pub struct Planted {
     /// The probability with which a client is answered with 502 that comes a tenth of a second, or more, after it became ready:
     /// others have been answered then.
     pub fails: f64,
+    /// What each client costs at its first message: so long nobody else is answered for the first time.
+    pub works: Duration,
     /// Chooses those.
     pub seed: u64,
     /// It ends with exit code 3 so long after it became ready.
@@ -92,6 +94,7 @@ impl Planted {
             doubles: 0.0,
             reorders: 0.0,
             fails: 0.0,
+            works: Duration::ZERO,
             seed: 1,
             ends_after: None,
             stamps: None,
@@ -142,6 +145,7 @@ pub fn planted_main(description: &str) -> Result<(), BackendError> {
         ready_at: OnceLock::new(),
         stuck: AtomicBool::new(false),
         is_ready: Notify::new(),
+        turn: Turn::new(()),
     };
     // One process, one server, until it is killed.
     runtime.block_on(serve(Box::leak(Box::new(server)), address))?;
@@ -155,6 +159,7 @@ struct Server {
     ready_at: OnceLock<Instant>,
     stuck: AtomicBool,
     is_ready: Notify,
+    turn: Turn<()>,
 }
 
 impl Server {
@@ -340,12 +345,18 @@ async fn handle(
     mut dice: Dice,
 ) -> Result<(), tokio_websockets::Error> {
     server.stamp(if loses { Stamp::Lost } else { Stamp::Kept });
+    let mut works = server.planted.works;
     let mut held: Option<Message> = None;
     for number in 0_u64.. {
         let Some(message) = socket.next().await else { break };
         let message = message?;
         if !message.is_text() && !message.is_binary() {
             continue;
+        }
+        // Also for who has gone meanwhile: it does not look.
+        if !works.is_zero() {
+            let _turn = server.turn.lock().await;
+            sleep(std::mem::take(&mut works)).await;
         }
         if std::mem::take(&mut loses) {
             continue;

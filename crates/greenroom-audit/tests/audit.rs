@@ -27,6 +27,9 @@ use tokio::sync::watch;
 const MS: Duration = Duration::from_millis(1);
 
 fn main() -> ExitCode {
+    if let Some(code) = greenroom::supervise::warden::main_if_called() {
+        return ExitCode::from(code);
+    }
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map_or("", String::as_str) {
         "planted" => planted_main(&arguments[2]).unwrap(),
@@ -40,13 +43,14 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-const TESTS: [(&str, fn()); 15] = [
+const TESTS: [(&str, fn()); 16] = [
     ("a_harness_runs_what_is_wanted_and_nothing_else", wanted),
     ("planted_edges_lie_in_the_reported_intervals", edges),
     ("a_planted_late_handler_lies_in_the_reported_interval", late_handler),
     ("a_planted_loss_lies_in_its_interval", loss),
     ("good_servers_under_load_raise_no_alarm", no_false_alarm),
     ("each_planted_fault_is_named", faults),
+    ("a_server_that_many_overrun_is_told_from_one_that_is_not_ready", overrun),
     ("a_server_that_ends_while_clients_come_is_named", starts_fail),
     (
         "a_deadlock_is_named_where_no_answer_is_expected_too",
@@ -276,6 +280,34 @@ fn no_false_alarm() {
         "no false alarm: {runs} starts of good servers, {clients} clients, {unknown} unknown, with {} busy processes on {processors} processors",
         burning.len()
     );
+}
+
+/// 33 clients a second are all that it can do: it fails many of those that come at 100 a second, and nobody where few are asked for.
+fn overrun() {
+    let server = Planted {
+        works: 30 * MS,
+        ..Planted::good(60 * MS)
+    };
+    let asked = |clients| {
+        let mut options = options(&server, 3, clients);
+        options.manner.patience = 700 * MS;
+        play(options)
+    };
+    let many = asked(60);
+    let Finding::Overrun { failed, crowd, .. } = only(&many) else {
+        panic!("{:#?}", many.findings)
+    };
+    assert!(
+        failed.hits > 10 && crowd.failed_met > crowd.answered_met,
+        "{failed:?} {crowd:?}"
+    );
+    assert!(
+        many.findings[0].advice.contains("fewer --clients"),
+        "{:#?}",
+        many.findings
+    );
+    let few = asked(10);
+    assert_eq!(few.verdict, Verdict::Sound, "{:#?}", few.findings);
 }
 
 fn faults() {
@@ -596,10 +628,12 @@ fn options(server: &Planted, runs: u32, clients: u32) -> Options {
             patience: Duration::from_secs(10),
             start_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(5),
+            gives_up: true,
         },
         compare: false,
         restart: None,
         gateway: program,
+        greenroom: Vec::new(),
         seed: 7,
         fail_on: vec![FailOn::Race],
         budgets: Vec::new(),

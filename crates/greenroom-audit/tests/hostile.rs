@@ -57,7 +57,6 @@ where
         run: 0,
         sends: [0, 1, 2].map(Duration::from_millis).to_vec(),
         patience: PATIENCE,
-        answer_wait: Duration::from_millis(300),
         linger: Duration::from_millis(100),
     };
     let began = Instant::now();
@@ -117,7 +116,11 @@ async fn who_is_flooded_ends_by_its_times_or_its_bounds() {
         let ended = matches!(record.ending, Ending::Failed(_) | Ending::TimedOut(Stage::Open));
         assert!(ended && took < SLACK, "{kind:#x}: {:?} {took:?}", record.ending);
         // Its patience, or a bound of ours, whichever is met first.
-        let concluded = if matches!(record.ending, Ending::Failed(_)) { Outcome::Unknown } else { Outcome::Lost };
+        let concluded = if matches!(record.ending, Ending::Failed(_)) {
+            Outcome::Unknown
+        } else {
+            Outcome::Lost
+        };
         assert_eq!(outcome(&record), concluded, "{kind:#x}: {:?}", record.ending);
     }
 }

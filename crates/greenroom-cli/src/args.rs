@@ -36,7 +36,8 @@ Exit codes of audit:
   0        none of --fail-on and --budget is met
   1        one is: by default, something is wrong with the start of CMD, by itself or, with
            --compare, behind greenroom, or a restart left a client behind
-  2        nothing could be measured; what could not be is told in the report else";
+  2        nothing could be measured; what could not be is told in the report else
+  130      it was stopped by a signal, and no condition was met by then";
 
 /// Holds WebSocket clients while a server starts, and lets them in, in order, the moment it is ready.
 #[derive(Debug, Parser)]

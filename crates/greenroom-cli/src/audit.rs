@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use greenroom::config::units::duration_in;
+use greenroom::config::{HOLDS, Ready};
 use greenroom::supervise::Signal;
 use greenroom_audit::audit::condition::{Budget, FailOn};
 use greenroom_audit::audit::judge::Outcome;
@@ -25,7 +27,7 @@ use greenroom_audit::audit::stage::Way;
 use greenroom_audit::audit::strategy::Strategy;
 use greenroom_audit::audit::target::{Expect, Target, Words};
 use greenroom_audit::audit::text::span;
-use greenroom_audit::audit::{self, Audited, Options, Progress, html, junit, markdown, sarif, terminal};
+use greenroom_audit::audit::{self, Audited, Options, Progress, html, junit, markdown, sarif, tables, terminal};
 use greenroom_audit::limits;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +35,8 @@ use tokio::sync::watch;
 
 use crate::args::USAGE;
 
+/// How long a start may take, where nothing else is said.
+const START_TIMEOUT: &str = "1m";
 /// Exit code where nothing could be measured.
 const COULD_NOT_RUN: u8 = 2;
 /// Exit code where a second signal ended it.
@@ -76,7 +80,7 @@ pub(crate) struct Audit {
     /// A header field of their handshake, such as 'Origin: https://example.org' or 'Sec-WebSocket-Protocol: chat'; may be given more than once
     #[arg(long, value_name = "FIELD")]
     header: Vec<String>,
-    /// What each sends as soon as it is open, or @FILE; {n} in it becomes a number that no other message has [default: "greenroom-audit {n}"]
+    /// What each sends as soon as it is open, or @FILE; an n between curly brackets becomes a number that no other message has [default: greenroom-audit and that number]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     message: Option<String>,
     /// Which answer is right: the same message (echo), any, none, or one that a regular expression matches
@@ -85,15 +89,21 @@ pub(crate) struct Audit {
     /// Do the same behind `greenroom run`, and show both side by side
     #[arg(long)]
     compare: bool,
+    /// There: how greenroom learns that CMD is ready, as `greenroom run` has it: auto, notify, listen, tcp, http:/path, websocket:/path or grpc:service [default: auto]
+    #[arg(long, value_name = "SPEC", requires = "compare")]
+    ready: Option<String>,
+    /// There: what it does with clients that come too early, as `greenroom run` has it [default: auto]
+    #[arg(long, value_name = "MODE", requires = "compare", value_parser = PossibleValuesParser::new(HOLDS))]
+    hold: Option<String>,
     /// Then restart the running server with this signal, clients connected
     #[arg(long, value_name = "SIGNAL", value_enum)]
     restart: Option<RestartBy>,
     /// How long a client waits for its 101, and then for its first answer (100ms to 10m)
     #[arg(long, value_name = "DUR", default_value = "10s")]
     patience: String,
-    /// How long a start may take (1s to 1h)
-    #[arg(long, value_name = "DUR", default_value = "1m")]
-    start_timeout: String,
+    /// How long a start may take (1s to 1h) [default: 1m; but a start in which everybody gets the same HTTP answer below 500 is given up after 3 s]
+    #[arg(long, value_name = "DUR")]
+    start_timeout: Option<String>,
     /// How to write the report [default: terminal]
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Terminal)]
     format: Format,
@@ -103,7 +113,7 @@ pub(crate) struct Audit {
     /// End with code 1 if a client had one of these: race (any finding; at a restart, clients that never come back, and messages lost on connections that stand), cold (refused as nobody listened), lost, late, hung, reset, 1006, 1011 or another close code, 503 or another status; separated by commas. With --compare behind greenroom too, with --restart at the restart too; each reason names its place
     #[arg(long, value_name = "LIST", default_value = "race", value_delimiter = ',')]
     fail_on: Vec<String>,
-    /// End with code 1 if a wait is longer, or nobody had it, such as p99-open=500ms: p50, p90, p99 or max, then open (start to 101) or answer (ready to first answer), of clients that were not failed; with --compare, behind greenroom too
+    /// End with code 1 if a wait is longer, or nobody had it, such as p99-open=500ms: p50, p90, p99 or max, then open (connect to 101) or answer (ready to first answer), of clients that were not failed; with --compare, behind greenroom too
     #[arg(long, value_name = "BUDGET", value_delimiter = ',')]
     budget: Vec<String>,
     /// Show how late ways of waiting would let clients in, for these starts: event (told), poll=100ms (a look each so often), backoff or backoff=50ms (each sleep twice as long as the one before, up to 1 m); separated by commas
@@ -117,7 +127,7 @@ pub(crate) struct Audit {
     cmd: Vec<OsString>,
 }
 
-/// Audits. 0: no condition of --fail-on is met; 1: one is; 2: it could not be measured.
+/// Audits. 0: no condition of --fail-on is met; 1: one is; 2: it could not be measured; 130: it was stopped, and none was met by then.
 pub(crate) fn run(args: &Audit) -> u8 {
     let options = match options(args) {
         Ok(options) => options,
@@ -126,11 +136,6 @@ pub(crate) fn run(args: &Audit) -> u8 {
             return USAGE;
         }
     };
-    if let Some(folder) = &args.out
-        && let Err(error) = try_out(folder)
-    {
-        return not_written(folder, &error);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -138,6 +143,11 @@ pub(crate) fn run(args: &Audit) -> u8 {
             return COULD_NOT_RUN;
         }
     };
+    if let Some(folder) = &args.out
+        && let Err(error) = prepare(folder)
+    {
+        return cannot_write(folder, &error);
+    }
     let show = Bar::new(&options);
     let audited = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
@@ -177,22 +187,22 @@ pub(crate) fn run(args: &Audit) -> u8 {
         None => code,
         Some(folder) => match write(folder, &audited) {
             Ok(()) => code,
-            Err(error) => not_written(folder, &error),
+            Err(error) => cannot_write(folder, &error),
         },
     }
 }
 
-fn not_written(folder: &Path, error: &io::Error) -> u8 {
+fn cannot_write(folder: &Path, error: &io::Error) -> u8 {
+    let folder = folder.display();
     let _ = writeln!(
         io::stderr(),
-        "error: cannot write the report into {}: {error}; give --out a folder that can be written to",
-        folder.display()
+        "error: --out: cannot write the report into {folder}: {error}; give it a folder that can be written to"
     );
     COULD_NOT_RUN
 }
 
-/// Makes the folder of `--out`, and writes and removes a file in it: an hour's audit must not end with nowhere to write.
-fn try_out(folder: &Path) -> io::Result<()> {
+/// Makes the folder, and writes and removes a file in it, before all that takes minutes. What is there already is let alone.
+fn prepare(folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let path = folder.join(format!(".greenroom-audit-{}", std::process::id()));
     let written = std::fs::write(&path, vec![0; limits::AUDIT_OUT_PROBE]);
@@ -222,7 +232,32 @@ fn message_file(path: &str) -> Result<Vec<u8>, String> {
     }
 }
 
+/// What `greenroom run` is given beside CMD with --compare; what it would not take is refused here.
+fn run_flags(args: &Audit) -> Result<Vec<String>, String> {
+    let mut flags = Vec::new();
+    if let Some(ready) = &args.ready {
+        ready.parse::<Ready>().map_err(|error| format!("--ready: {error}"))?;
+        flags.extend(["--ready".to_owned(), ready.clone()]);
+    }
+    if let Some(hold) = &args.hold {
+        flags.extend(["--hold".to_owned(), hold.clone()]);
+    }
+    Ok(flags)
+}
+
+/// A list behind `--strategy` and a blank is taken for CMD: its list stands behind an equals sign.
+fn is_strategies(args: &Audit) -> Option<&str> {
+    let first = args.cmd.first()?.to_str()?;
+    let all = first.split(',').all(|text| Strategy::parse(text).is_some());
+    (all && !args.strategy.is_empty()).then_some(first)
+}
+
 fn options(args: &Audit) -> Result<Options, String> {
+    if let Some(list) = is_strategies(args) {
+        return Err(format!(
+            "{list:?} was taken for CMD: write --strategy={list}, and CMD behind --"
+        ));
+    }
     plan::fits(args.runs, args.clients, args.compare).map_err(|error| error.to_string())?;
     let say = |error: &dyn std::error::Error| error.to_string();
     let mut target = Target::parse(&args.url).map_err(|error| say(&error))?;
@@ -243,7 +278,7 @@ fn options(args: &Audit) -> Result<Options, String> {
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
     let fail_on = args.fail_on.iter().map(|name| {
         FailOn::parse(name).ok_or_else(|| {
-            format!("--fail-on is {name:?}: neither race, cold, an outcome such as lost or hung, a close code nor an HTTP status")
+            format!("--fail-on is {name:?}: neither race, cold, an outcome that one does not want, such as lost or hung, a close code nor an HTTP status")
         })
     });
     let budgets = args.budget.iter().map(|text| {
@@ -265,14 +300,21 @@ fn options(args: &Audit) -> Result<Options, String> {
             words,
             expect: Expect::parse(&args.expect).map_err(|error| say(&error))?,
             patience: time("patience", &args.patience, second / 10, hour / 6)?,
-            start_timeout: time("start-timeout", &args.start_timeout, second, hour)?,
+            start_timeout: time(
+                "start-timeout",
+                args.start_timeout.as_deref().unwrap_or(START_TIMEOUT),
+                second,
+                hour,
+            )?,
             grace: greenroom_core::limits::GRACE,
+            gives_up: args.start_timeout.is_none(),
         },
         compare: args.compare,
         restart: args.restart.map(|by| match by {
             RestartBy::Term => Signal::TERM,
             RestartBy::Kill => Signal::KILL,
         }),
+        greenroom: run_flags(args)?,
         gateway: std::env::current_exe().map_err(|error| format!("cannot tell where greenroom itself is: {error}"))?,
         seed: args.seed.unwrap_or_else(|| greenroom_audit::clock::now() % 1_000_000),
         fail_on: fail_on.collect::<Result<_, _>>()?,
@@ -443,7 +485,7 @@ impl Bar {
                     .counts
                     .iter()
                     .rev()
-                    .map(|(outcome, clients)| format!("{} {clients}", terminal::named(*outcome)))
+                    .map(|(outcome, clients)| format!("{} {clients}", tables::named(*outcome)))
                     .collect();
                 self.bar.set_message(counts.join(" · "));
             }

@@ -1,9 +1,8 @@
 //! One client: connects once, speaks as soon as it is open, and writes down what comes of it.
 //!
 //! It never tries again: what is measured is the first attempt. It is patient for the whole
-//! of its patience with the handshake, and again with the first answer; when some answers have come
-//! and others have not, it waits `answer_wait` more after the last thing that happened. It stays
-//! open for `linger`, so that a Close that comes a little later is seen.
+//! of its patience with the handshake, and again with an answer; when it gives up before that, [`super::unanswered`] decides.
+//! It stays open for `linger`, so that a Close that comes a little later is seen.
 //!
 //! Bounds: whatever the server does, each client ends by its times; [`limits::AUDIT_CAME`] messages come to one, and
 //! what [`super::wire`] says. Where a bound of ours ends it, nothing is concluded from it.
@@ -15,9 +14,11 @@ use futures_util::{SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, sleep_until};
 use tokio_websockets::{CloseCode, Error, Message};
 
-use super::record::{ClientRecord, Ending, Sent, Stage};
+use super::crosstalk::whose;
+use super::record::{ClientRecord, Ending, Foreign, Sent, Stage};
 use super::target::{Expect, Target, Words};
 use super::text;
+use super::unanswered::{Next, Waiting};
 use super::wire::{Socket, TooMuch, open};
 use crate::{clock, limits};
 
@@ -38,8 +39,6 @@ pub struct Visit {
     pub sends: Vec<Duration>,
     /// What it waits for its 101, and then for its first answer.
     pub patience: Duration,
-    /// What it waits for a missing answer when others have come.
-    pub answer_wait: Duration,
     /// How long it stays open at the least.
     pub linger: Duration,
 }
@@ -68,7 +67,6 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
         record,
         answered,
         opened: Instant::now(),
-        last: Instant::now(),
         came: 0,
         highest: 0,
         answers: Vec::new(),
@@ -100,8 +98,6 @@ struct Talk<'a, F> {
     record: &'a mut ClientRecord,
     answered: F,
     opened: Instant,
-    /// When something was sent or answered last.
-    last: Instant,
     /// Messages that came, control frames included.
     came: usize,
     /// The highest number answered so far.
@@ -160,8 +156,8 @@ impl<F: FnMut(u64)> Talk<'_, F> {
 
     /// When it ends, whatever there is: nothing that it waits for is later.
     fn over_at(&self) -> Instant {
-        let said = self.visit.sends.last().copied().unwrap_or_default() + self.visit.answer_wait;
-        self.opened + (said + self.visit.patience).max(self.visit.linger) + self.visit.answer_wait
+        let asked = self.visit.sends.last().copied().unwrap_or_default() + limits::AUDIT_ANSWER_WAIT;
+        self.opened + (asked + 2 * self.visit.patience).max(self.visit.linger) + limits::AUDIT_ANSWER_WAIT
     }
 
     fn expects(&self) -> bool {
@@ -184,22 +180,40 @@ impl<F: FnMut(u64)> Talk<'_, F> {
         if let Some(&delay) = self.visit.sends.get(sent) {
             return Some(self.opened + delay);
         }
-        // Messages that cannot be told apart: a second one shows whether only the first was lost.
-        let again = !self.numbered() && self.expects() && sent == self.visit.sends.len() && self.heard() == 0;
-        again.then(|| self.last + self.visit.answer_wait)
+        match self.next() {
+            Next::Ask(at) => Some(self.instant(at)),
+            Next::Done(_) => None,
+        }
     }
 
     /// When there is nothing more to wait for, all messages being sent.
     fn done_at(&self) -> Instant {
         let stay = self.opened + self.visit.linger;
-        if !self.expects() || self.heard() >= self.record.messages.len() {
-            return stay;
+        match self.next() {
+            Next::Done(at) => self.instant(at).max(stay),
+            Next::Ask(_) => stay, // it asks before it is done
         }
-        let missing = match self.heard() {
-            0 => self.opened + self.visit.patience,
-            _ => self.last + self.visit.answer_wait,
+    }
+
+    fn next(&self) -> Next {
+        let opened = self.record.opened_at.unwrap_or(self.record.started_at);
+        if !self.expects() {
+            return Next::Done(opened);
+        }
+        let waiting = Waiting {
+            messages: &self.record.messages,
+            answers: (!self.numbered()).then_some(self.answers.as_slice()),
+            opened,
+            asked: self.record.messages.len() > self.visit.sends.len(),
+            patience_ns: super::plan::nanos(self.visit.patience),
         };
-        missing.max(stay)
+        waiting.next()
+    }
+
+    /// A moment of the measurements' clock that is not before the opening.
+    fn instant(&self, at: u64) -> Instant {
+        let opened = self.record.opened_at.unwrap_or(self.record.started_at);
+        self.opened + Duration::from_nanos(at.saturating_sub(opened))
     }
 
     /// The next message, which counts as sent from here on.
@@ -214,7 +228,6 @@ impl<F: FnMut(u64)> Talk<'_, F> {
             answered_at: None,
             copies: 0,
         });
-        self.last = Instant::now();
         message
     }
 
@@ -229,7 +242,7 @@ impl<F: FnMut(u64)> Talk<'_, F> {
             let (run, client) = (self.visit.run, self.record.client);
             let is = |number: &usize| words.filled(run, client, *number).bytes() == payload;
             let Some(number) = (0..self.record.messages.len()).find(is) else {
-                self.record.others += 1;
+                self.hear_other(payload, now);
                 return;
             };
             let sent = &mut self.record.messages[number];
@@ -248,28 +261,37 @@ impl<F: FnMut(u64)> Talk<'_, F> {
             self.record.others += 1;
             return;
         }
-        self.last = Instant::now();
         if self.heard() == 1 {
             (self.answered)(now);
+        }
+    }
+
+    /// A message that answers nothing of this client: it may be another's.
+    fn hear_other(&mut self, payload: &[u8], at: u64) {
+        self.record.others = self.record.others.saturating_add(1);
+        let Some((client, message)) = whose(&self.visit.words, self.visit.run, payload) else {
+            return;
+        };
+        if client == self.record.client {
+            return; // an answer to what it has not said: nobody else's
+        }
+        if self.record.foreign.len() < limits::AUDIT_FOREIGN {
+            self.record.foreign.push(Foreign { client, message, at });
+        } else {
+            self.record.foreign_more = true;
         }
     }
 
     /// Gives answers to messages that cannot be told apart: to all in order, or, where there are fewer, to the last.
     fn settle_answers(&mut self) {
         let sent = self.record.messages.len();
-        let extra = self.answers.len().saturating_sub(sent);
         let unanswered = sent.saturating_sub(self.answers.len());
         for (index, &at) in self.answers.iter().take(sent).enumerate() {
             let message = &mut self.record.messages[unanswered + index];
             message.answered_at = Some(at);
             message.copies = 1;
         }
-        // Who expects an echo and gets one more has got it twice; who takes any message may be greeted.
-        if matches!(self.visit.expect, Expect::Echo)
-            && let Some(last) = self.record.messages.last_mut()
-        {
-            last.copies = last.copies.saturating_add(u16::try_from(extra).unwrap_or(u16::MAX));
-        }
+        // More answers than messages say nothing: who cannot tell them apart may have heard another's.
     }
 }
 

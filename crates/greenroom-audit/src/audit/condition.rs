@@ -17,7 +17,7 @@ use super::restarted::RestartReport;
 use super::side::Side;
 use super::stage::Way;
 use super::stats::Quantiles;
-use super::text::span;
+use super::text::{count, span};
 
 /// One condition of `--fail-on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,13 +118,25 @@ fn told(count: u64, name: &str, what: &str) -> Option<String> {
 }
 
 impl FailOn {
-    /// `race`, `cold`, or the name of an outcome.
+    /// `race`, `cold`, or the name of an outcome that is none that one wants, and that says something.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name.trim() {
             "race" => Some(Self::Race),
             "cold" => Some(Self::Cold),
-            other => Outcome::parse(other).map(Self::Outcome),
+            other => Outcome::parse(other)
+                .filter(|outcome| !matches!(outcome, Outcome::Answered | Outcome::Unknown))
+                .map(Self::Outcome),
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Race => "race".into(),
+            Self::Cold => "cold".into(),
+            Self::Outcome(outcome) => outcome.name(),
         }
     }
 
@@ -181,7 +193,7 @@ impl FailOn {
     }
 }
 
-/// A bound for a wait, as `p99-open=500ms`. Clients that were failed have no wait and are not in it.
+/// A bound for a wait, as `p99-open=500ms`. Clients that were failed have waited their patience at the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// 50, 90, 99, or 100 for the greatest.
@@ -220,7 +232,12 @@ impl Budget {
     /// Why it is broken, if it is.
     #[must_use]
     pub fn broken(self, side: &Side) -> Option<String> {
-        let times = if self.open { side.open } else { side.after_ready };
+        let waits = if self.open {
+            side.all_waits.open
+        } else {
+            side.all_waits.answer
+        };
+        let times = waits.times;
         let Quantiles {
             p50_ns,
             p90_ns,
@@ -243,11 +260,16 @@ impl Budget {
             return Some(format!("{name}-{what}: {nobody}"));
         }
         (found > self.most_ns).then(|| {
+            let least = if waits.is_at_least(found) { "at least " } else { "" };
+            let vain = match waits.in_vain {
+                0 => String::new(),
+                vain => format!(", of which {vain} waited in vain"),
+            };
             format!(
-                "{name}-{what} is {}, over the budget of {} (of {} clients; those that were failed are not in it)",
+                "{name}-{what} is {least}{}, over the budget of {} (of {}{vain})",
                 span(found),
                 span(self.most_ns),
-                times.count
+                count(times.count, "client")
             )
         })
     }
@@ -256,6 +278,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::censored::Censored;
     use crate::audit::judge::Patience;
     use crate::audit::side::Count;
     use crate::audit::stats::Share;
@@ -370,9 +393,13 @@ mod tests {
         );
         let answer = Budget::parse("max-answer=1s").unwrap();
         assert_eq!(answer.broken(&nobody).unwrap(), "max-answer: nobody was answered");
-        slow.open = Quantiles::of(vec![900_000_000]);
+        slow.all_waits.open = Censored {
+            times: Quantiles::of(vec![900_000_000]),
+            in_vain: 1,
+            vain_from_ns: 800_000_000,
+        };
         let mut quick = quick;
-        quick.open = Quantiles::of(vec![1_000]);
+        quick.all_waits.open.times = Quantiles::of(vec![1_000]);
         assert_eq!(budget.broken(&quick), None);
         let sides = [(Way::Plain, &quick, 0), (Way::Greenroom, &slow, 0)];
         let met = met(
@@ -390,7 +417,8 @@ mod tests {
         );
         let reason = &condition.reason;
         assert!(
-            reason.starts_with("behind greenroom: p99-open is 900 ms") && reason.contains("failed are not in it"),
+            reason.starts_with("behind greenroom: p99-open is at least 900 ms")
+                && reason.ends_with("(of 1 client, of which 1 waited in vain)"),
             "{reason}"
         );
     }

@@ -158,6 +158,7 @@ mod tests {
             cause: Cause::Finished,
             output: Vec::new(),
             killed: 0,
+            elsewhere: None,
         }
     }
 

@@ -1,25 +1,29 @@
-//! What is wrong with a server's start, in a sentence, and what to do. Pure.
+//! What is wrong with a server's start. In words it is in [`super::sentence`], what to do in [`super::advice`]. Pure.
 //!
 //! A [`Finding`] is claimed only from what was seen for certain (a client that a listener took and failed), or
 //! from a share whose 99.99 % interval leaves no other reading. Clients that are `unknown` count for nothing.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 
+use super::crosstalk::Crosstalk;
+use super::crowd::{Crowd, is_load};
 use super::edges::Zone;
 use super::judge::Outcome;
-use super::record::{Cause, Interval};
+use super::lateness::Lateness;
+use super::record::Cause;
 use super::side::{Edge, LateHandler, Settle, Side};
 use super::stats::Share;
-use super::text::{between, list, percent, span};
-use crate::audit::plan::nanos;
 use crate::limits;
 
 /// Something that is wrong with how a server starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "finding", rename_all = "snake_case")]
 pub enum Finding {
+    /// It answers what one client said to another.
+    WrongClient {
+        /// What went astray.
+        strays: Crosstalk,
+    },
     /// It takes clients before it is ready, and fails them.
     AcceptsEarly {
         /// From listening to ready.
@@ -42,6 +46,13 @@ pub enum Finding {
     HandlerLate {
         /// How late.
         handler: LateHandler,
+    },
+    /// It does not answer the first message of a connection, whenever that is sent.
+    FirstUnanswered {
+        /// Clients.
+        clients: Share,
+        /// Of these, those that spoke when others had been answered already.
+        hesitant: Share,
     },
     /// It loses first messages now and then.
     LosesMessages {
@@ -69,6 +80,15 @@ pub enum Finding {
         /// How long after the first answer the last of them came.
         last_ns: u64,
     },
+    /// It leaves clients unanswered when many wait at once, and answers them when few do.
+    Overrun {
+        /// What became of them.
+        outcomes: Vec<(Outcome, u64)>,
+        /// Of all that somebody took.
+        failed: Share,
+        /// How many others waited.
+        crowd: Crowd,
+    },
     /// It becomes ready when nobody comes early, and does not when somebody does.
     HangsWhenMet {
         /// Starts that never became ready.
@@ -76,6 +96,24 @@ pub enum Finding {
         /// Starts with clients.
         runs: u64,
         /// What its clients saw.
+        outcomes: Vec<(Outcome, u64)>,
+    },
+    /// Some of its starts become ready, and some never do.
+    StartsNeverReady {
+        /// Starts that never became ready.
+        never: u64,
+        /// Starts.
+        runs: u64,
+        /// What the clients of these saw.
+        outcomes: Vec<(Outcome, u64)>,
+    },
+    /// Behind greenroom: nobody was answered, though by itself it answers.
+    NobodyAnswered {
+        /// Starts.
+        runs: u64,
+        /// Clients that came.
+        clients: u64,
+        /// What became of them.
         outcomes: Vec<(Outcome, u64)>,
     },
     /// It takes clients and never answers anybody, not even their handshake, whether they come early or late.
@@ -98,20 +136,28 @@ pub enum Finding {
 
 /// The name of each finding ([`Finding::code`]), and what it is about.
 pub const CODES: &[(&str, &str)] = &[
+    ("wrong-client", "What one client said is answered to another"),
     (
         "accepts-early",
         "Clients are taken before the server is ready, and failed",
     ),
     ("loses-early", "Messages that come before the server is ready are lost"),
     ("handler-late", "Messages that come right after the opening are lost"),
+    (
+        "first-unanswered",
+        "The first message of a connection is not answered, whenever it is sent",
+    ),
     ("loses-messages", "Messages are lost now and then"),
     ("doubles", "Messages are answered twice"),
     ("reorders", "Messages are answered in another order"),
     ("fails-when-ready", "Clients are failed although others were answered"),
+    ("overrun", "Clients are left unanswered when many wait at once"),
     (
         "hangs-when-met",
         "The server does not become ready when clients come early",
     ),
+    ("starts-never-ready", "Some starts never become ready"),
+    ("nobody-answered", "Nobody is answered behind greenroom"),
     ("never-answers", "Clients are taken and nobody is ever answered"),
     ("starts-fail", "The server ends by itself while clients come"),
 ];
@@ -119,13 +165,12 @@ pub const CODES: &[(&str, &str)] = &[
 /// Everything that is wrong with this side. `quiet_ready`: a start with hardly any clients became ready.
 #[must_use]
 pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let never = side.runs.iter().filter(|run| run.cause == Cause::NeverReady).count() as u64;
-    let runs = side.runs.len() as u64;
-    if never > 0 && (quiet_ready || never < runs) {
-        let outcomes = side.most(Zone::Race, |outcome| !outcome.is_good() && outcome != Outcome::Unknown);
-        found.push(Finding::HangsWhenMet { never, runs, outcomes });
-    }
+    let mut found: Vec<Finding> = side
+        .strays
+        .map(|strays| Finding::WrongClient { strays })
+        .into_iter()
+        .collect();
+    never_ready(side, quiet_ready, &mut found);
     if !quiet_ready && never_answers(side) {
         found.push(Finding::NeverAnswers {
             clients: side.count(Zone::Race, |_| true),
@@ -133,14 +178,18 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
         });
     }
     starts(side, &mut found);
+    let overrun = overrun(side);
+    let is_overrun = overrun.is_some();
+    found.extend(overrun);
     if let Some(lead) = side.lead {
-        early(side, lead, &mut found);
+        early(side, lead, is_overrun, &mut found);
     }
-    messages(side, &mut found);
+    messages(side, is_overrun, &mut found);
     let rejected = |outcome: Outcome| outcome.is_rejection() || outcome == Outcome::Refused;
     let failed = side.count(Zone::Ready, rejected);
     let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
-    if failed > 0 {
+    let is_told = is_overrun && failed == side.count(Zone::Ready, |outcome| rejected(outcome) && is_load(outcome));
+    if failed > 0 && !is_told {
         found.push(Finding::FailsWhenReady {
             outcomes: side.most(Zone::Ready, rejected),
             failed: Share::new(failed, known),
@@ -148,6 +197,42 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
         });
     }
     found
+}
+
+/// The same of the side behind greenroom, of a server that answers by itself.
+#[must_use]
+pub fn behind(side: &Side) -> Vec<Finding> {
+    let mut found = findings(side, false);
+    if side.ready.is_none() && !side.runs.is_empty() {
+        found.retain(|finding| !matches!(finding, Finding::NeverAnswers { .. }));
+        let known = |outcome: Outcome| outcome != Outcome::Unknown;
+        let [mut outcomes, cold] = [Zone::Race, Zone::Cold].map(|zone| side.most(zone, known));
+        outcomes.extend(cold);
+        let nobody = Finding::NobodyAnswered {
+            runs: side.runs.len() as u64,
+            clients: side.clients,
+            outcomes,
+        };
+        found.insert(0, nobody);
+    }
+    found
+}
+
+/// Starts that never became ready: all where clients come, and not the one without them; or only some.
+fn never_ready(side: &Side, quiet_ready: bool, found: &mut Vec<Finding>) {
+    let never = side.runs.iter().filter(|run| run.cause == Cause::NeverReady).count() as u64;
+    let runs = side.runs.len() as u64;
+    let outcomes = || side.of_never_ready.clone();
+    if never == 0 {
+        return;
+    }
+    if never < runs {
+        let outcomes = outcomes();
+        found.push(Finding::StartsNeverReady { never, runs, outcomes });
+    } else if quiet_ready {
+        let outcomes = outcomes();
+        found.push(Finding::HangsWhenMet { never, runs, outcomes });
+    }
 }
 
 /// Whether all starts had a listener, and nobody who met it had even an answer to the handshake. Whoever has one may have
@@ -175,11 +260,36 @@ fn starts(side: &Side, found: &mut Vec<Finding>) {
     }
 }
 
-fn early(side: &Side, lead: Edge, found: &mut Vec<Finding>) {
-    let outcomes = side.most(Zone::Race, Outcome::is_rejection);
-    let failed: u64 = outcomes.iter().map(|&(_, clients)| clients).sum();
-    if failed > 0 {
-        let all = side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
+/// Who is left unanswered when many wait at once, whether it came early or late.
+fn overrun(side: &Side) -> Option<Finding> {
+    let crowd = side.crowd.filter(Crowd::is_overrun)?;
+    let mut outcomes = side.most(Zone::Ready, is_load);
+    for (outcome, clients) in side.most(Zone::Race, is_load) {
+        match outcomes.iter_mut().find(|(known, _)| *known == outcome) {
+            Some((_, count)) => *count += clients,
+            None => outcomes.push((outcome, clients)),
+        }
+    }
+    let known = |zone| side.count(zone, |outcome| outcome != Outcome::Unknown);
+    Some(Finding::Overrun {
+        failed: Share::new(crowd.failed, known(Zone::Race) + known(Zone::Ready)),
+        outcomes,
+        crowd,
+    })
+}
+
+fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
+    // Of the starts that have this lead, and of no others.
+    let of = |fits: &dyn Fn(Outcome) -> bool| {
+        let fitting = side.early.iter().copied().filter(|&(outcome, _)| fits(outcome));
+        fitting.collect::<Vec<_>>()
+    };
+    let sum = |all: &[(Outcome, u64)]| all.iter().map(|&(_, clients)| clients).sum::<u64>();
+    let outcomes = of(&Outcome::is_rejection);
+    let failed = sum(&outcomes);
+    let is_told = is_overrun && outcomes.iter().all(|&(outcome, _)| is_load(outcome));
+    if failed > 0 && !is_told {
+        let all = sum(&of(&|outcome| outcome != Outcome::Unknown));
         found.push(Finding::AcceptsEarly {
             lead,
             outcomes,
@@ -187,7 +297,8 @@ fn early(side: &Side, lead: Edge, found: &mut Vec<Finding>) {
             settle: side.settle,
         });
     }
-    if lost_early(side) {
+    // Of one that is overrun it may be late.
+    if lost_early(side) && !is_overrun {
         found.push(Finding::LosesEarly {
             lead,
             lost: side.early_first_lost,
@@ -201,20 +312,17 @@ fn lost_early(side: &Side) -> bool {
     side.lead.is_some() && side.early_first_lost.low > side.first_lost.high
 }
 
-fn messages(side: &Side, found: &mut Vec<Finding>) {
+fn messages(side: &Side, is_overrun: bool, found: &mut Vec<Finding>) {
     // What is told as lost early is told once.
-    let (first, all) = match lost_early(side) {
-        true => (side.first_lost, side.lost),
-        false => (
+    let (first, all) = if lost_early(side) {
+        (side.first_lost, side.lost)
+    } else {
+        (
             side.first_lost.and(side.early_first_lost),
             side.lost.and(side.early_lost),
-        ),
+        )
     };
-    match side.late_handler {
-        Some(handler) if is_late(handler) => found.push(Finding::HandlerLate { handler }),
-        Some(_) | None if all.hits > 0 => found.push(Finding::LosesMessages { first, all }),
-        Some(_) | None => {}
-    }
+    losing(side, first, all, is_overrun, found);
     let all = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown)
         + side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
     let of = |wanted: Outcome| {
@@ -226,8 +334,32 @@ fn messages(side: &Side, found: &mut Vec<Finding>) {
     found.extend(of(Outcome::Reordered).map(|clients| Finding::Reorders { clients }));
 }
 
+/// Which way it loses messages. What went to the wrong client may be any of them, and who is overrun may be late.
+fn losing(side: &Side, first: Share, all: Share, is_overrun: bool, found: &mut Vec<Finding>) {
+    if side.strays.is_some() {
+        return;
+    }
+    let lateness = side.lateness;
+    let handler = side.late_handler.filter(|handler| is_often(*handler));
+    if let Some(handler) = handler.filter(|_| lateness.is_some_and(|lateness| lateness.is_of_time())) {
+        found.push(Finding::HandlerLate { handler });
+        return;
+    }
+    let of_place = lateness.filter(Lateness::is_of_place);
+    if let Some(lateness) = of_place {
+        found.push(Finding::FirstUnanswered {
+            clients: lateness.early.and(lateness.later),
+            hesitant: lateness.hesitant,
+        });
+    }
+    let is_told = of_place.is_some_and(|lateness| lateness.after.hits == 0);
+    if all.hits > 0 && !is_overrun && !is_told {
+        found.push(Finding::LosesMessages { first, all });
+    }
+}
+
 /// More often than not, or not seldom and then several in a row: it is the server's way, and not an accident.
-fn is_late(handler: LateHandler) -> bool {
+fn is_often(handler: LateHandler) -> bool {
     let often = limits::AUDIT_OFTEN;
     let in_a_row = handler.clients.low > limits::AUDIT_SELDOM && handler.several.seen() > often;
     handler.clients.low > often || in_a_row
@@ -238,387 +370,46 @@ impl Finding {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::WrongClient { .. } => "wrong-client",
             Self::AcceptsEarly { .. } => "accepts-early",
             Self::LosesEarly { .. } => "loses-early",
             Self::HandlerLate { .. } => "handler-late",
+            Self::FirstUnanswered { .. } => "first-unanswered",
             Self::LosesMessages { .. } => "loses-messages",
             Self::Doubles { .. } => "doubles",
             Self::Reorders { .. } => "reorders",
             Self::FailsWhenReady { .. } => "fails-when-ready",
+            Self::Overrun { .. } => "overrun",
             Self::HangsWhenMet { .. } => "hangs-when-met",
+            Self::StartsNeverReady { .. } => "starts-never-ready",
+            Self::NobodyAnswered { .. } => "nobody-answered",
             Self::NeverAnswers { .. } => "never-answers",
             Self::StartsFail { .. } => "starts-fail",
         }
     }
 
-    /// What is wrong.
+    /// Whether it is a matter of the start, and not of any time.
     #[must_use]
-    pub fn sentence(&self) -> String {
+    pub const fn is_of_the_start(&self) -> bool {
         match self {
-            Self::AcceptsEarly {
-                lead, outcomes, failed, ..
-            } => format!(
-                "accepts connections {} before it is ready, and {} ({} of {} clients in that time)",
-                of_edge(*lead),
-                ways(outcomes),
-                failed.hits,
-                failed.of
-            ),
-            Self::LosesEarly { lead, lost } => format!(
-                "opens WebSockets {} before it is ready, and loses what is sent meanwhile ({} of {} clients)",
-                of_edge(*lead),
-                lost.hits,
-                lost.of
-            ),
-            Self::HandlerLate { handler } => late(*handler),
-            Self::LosesMessages { first, all } => format!(
-                "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
-                first.hits,
-                first.of,
-                percent(*first),
-                all.hits,
-                all.of
-            ),
-            Self::Doubles { clients } => {
-                format!(
-                    "answers messages twice ({} of {} clients, {})",
-                    clients.hits,
-                    clients.of,
-                    percent(*clients)
-                )
-            }
-            Self::Reorders { clients } => format!(
-                "answers messages in another order than they were sent ({} of {} clients, {})",
-                clients.hits,
-                clients.of,
-                percent(*clients)
-            ),
-            Self::FailsWhenReady {
-                outcomes,
-                failed,
-                last_ns,
-            } => format!(
-                "fails clients although it has answered others: it {} ({} of {} clients, {}), the last of them {} after its first answer",
-                ways(outcomes),
-                failed.hits,
-                failed.of,
-                percent(*failed),
-                span(*last_ns)
-            ),
-            Self::HangsWhenMet { never, runs, outcomes } => format!(
-                "does not become ready when clients come while it starts ({never} of {runs} starts; alone it does): it {}",
-                ways(outcomes)
-            ),
-            Self::NeverAnswers { clients, outcomes } => format!(
-                "takes clients and never answers anybody, whether they come early or late: it {} ({clients} clients)",
-                ways(outcomes)
-            ),
-            Self::StartsFail { failed, runs, how } => {
-                format!("ends by itself, {how}, while clients come ({failed} of {runs} starts)")
-            }
+            Self::AcceptsEarly { .. }
+            | Self::LosesEarly { .. }
+            | Self::HangsWhenMet { .. }
+            | Self::StartsNeverReady { .. }
+            | Self::NobodyAnswered { .. }
+            | Self::NeverAnswers { .. }
+            | Self::StartsFail { .. } => true,
+            Self::WrongClient { .. }
+            | Self::HandlerLate { .. }
+            | Self::FirstUnanswered { .. }
+            | Self::LosesMessages { .. }
+            | Self::Doubles { .. }
+            | Self::Reorders { .. }
+            | Self::Overrun { .. }
+            | Self::FailsWhenReady { .. } => false,
         }
-    }
-
-    /// What to do.
-    #[must_use]
-    pub fn advice(&self) -> String {
-        match self {
-            Self::AcceptsEarly { settle, .. } => {
-                let mut advice = "listen only when start-up is over, or put `greenroom run --` in front: it holds clients until the server is ready".to_owned();
-                if let Some(settle) = settle {
-                    let _ = write!(advice, ". {}", settle_advice(settle));
-                }
-                advice
-            }
-            Self::LosesEarly { .. } => "send the 101 only when start-up is over; or have the server say READY=1 by sd_notify (or answer a readiness check) and put `greenroom run --` in front".to_owned(),
-            Self::HandlerLate { .. } => "attach the message handler before anything is awaited, or read messages from a queue that begins with the opening".to_owned(),
-            Self::LosesMessages { .. } => "look for what may run between the 101 and the handler: an await, a second worker, a queue with a bound".to_owned(),
-            Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
-            Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),
-            Self::FailsWhenReady { .. } => "not all of it is ready when the first part is: let every worker be ready before one listens, or put `greenroom run --` in front, which proves each connection for a while".to_owned(),
-            Self::HangsWhenMet { .. } => "start-up waits for something that a client has taken: begin to accept when it is over, or put `greenroom run --` in front, which lets nobody in before".to_owned(),
-            Self::NeverAnswers { .. } => "look for what its start-up waits for: a lock, a connection, or a client that waits for it; if it only takes longer, raise --start-timeout".to_owned(),
-            Self::StartsFail { .. } => "see the last lines of its output in the report; greenroom starts it again and keeps its clients meanwhile".to_owned(),
-        }
-    }
-}
-
-/// How long greenroom's gate has to watch a 101, and whether it does.
-#[must_use]
-pub fn settle_advice(settle: &Settle) -> String {
-    let longest = settle.took.max_ns;
-    let known = nanos(greenroom_core::limits::SETTLE_MAX);
-    let needed = format!(
-        "It closes within {} of its 101 ({} seen; one that takes longer has a probability of at most {:.2} %), so a gate must watch each 101 for {}",
-        span(longest),
-        settle.took.count,
-        settle.longer * 100.0,
-        span(longest.saturating_mul(2))
-    );
-    if longest <= known {
-        format!("{needed}: greenroom learns that by itself")
-    } else {
-        format!(
-            "{needed}: greenroom watches for {} at the most, so this server needs a pushed READY or a readiness check",
-            span(known)
-        )
-    }
-}
-
-fn late(handler: LateHandler) -> String {
-    format!(
-        "loses messages sent within {} of opening: the handler is attached late ({} of {} clients; typically {} after the opening)",
-        span(handler.lost_within_ns),
-        handler.clients.hits,
-        handler.clients.of,
-        between(handler.attached)
-    )
-}
-
-fn of_edge(edge: Edge) -> String {
-    let Interval { low_ns, high_ns } = edge.typical;
-    let middle = span(low_ns.midpoint(high_ns));
-    if edge.runs > 1 {
-        format!(
-            "{middle} ({} to {} in {} starts)",
-            span(edge.least_ns),
-            span(edge.most_ns),
-            edge.runs
-        )
-    } else {
-        format!("{middle} (± {})", span(edge.typical.half()))
-    }
-}
-
-/// What it does to clients, in words.
-fn ways(outcomes: &[(Outcome, u64)]) -> String {
-    let mut words: Vec<String> = outcomes.iter().take(3).map(|&(outcome, _)| way(outcome)).collect();
-    let more: u64 = outcomes.iter().skip(3).map(|&(_, clients)| clients).sum();
-    if more > 0 {
-        words.push(format!("fails {more} more in other ways"));
-    }
-    list(&words)
-}
-
-fn way(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Closed(1005) => "closes them without a code".into(),
-        Outcome::Closed(code) => format!("closes them with {code}"),
-        Outcome::Status(status) => format!("answers with HTTP {status}"),
-        Outcome::Reset => "resets them".into(),
-        Outcome::Cut => "cuts them off without a Close".into(),
-        Outcome::Hung => "never answers them".into(),
-        Outcome::Refused => "refuses them".into(),
-        Outcome::Broken => "breaks the protocol".into(),
-        Outcome::Lost => "loses messages".into(),
-        Outcome::Doubled => "answers twice".into(),
-        Outcome::Reordered => "changes their order".into(),
-        Outcome::Late => "answers late".into(),
-        Outcome::Answered => "answers".into(),
-        Outcome::Unknown => "does what is not known".into(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::judge::Patience;
-    use crate::audit::record::{ClientRecord, Ending, RunRecord, Sent};
-    use proptest::prelude::*;
-
-    const PATIENCE: Patience = Patience {
-        whole_ns: 10_000_000_000,
-        answer_ns: 1_000_000_000,
-        late_ns: 1_000_000_000,
-        answers: true,
-    };
-    const MS: u64 = 1_000_000;
-
-    /// A client that came at `at`, was opened a millisecond later, and lost the messages that `lost` names.
-    fn client(number: u32, at: u64, sends: &[u64], lost: impl Fn(usize) -> bool) -> ClientRecord {
-        let opened = at + MS;
-        let message = |(index, delay): (usize, &u64)| Sent {
-            at: opened + delay * MS,
-            answered_at: (!lost(index)).then_some(opened + delay * MS + MS / 2),
-            copies: u16::from(!lost(index)),
-        };
-        ClientRecord {
-            connected_at: Some(at + MS / 2),
-            opened_at: Some(opened),
-            ended_at: opened + 400 * MS,
-            messages: sends.iter().enumerate().map(message).collect(),
-            ..ClientRecord::new(number, at)
-        }
-    }
-
-    fn run(clients: Vec<ClientRecord>) -> RunRecord {
-        RunRecord {
-            run: 0,
-            exec: Interval::new(0, 1),
-            listen: None,
-            notified_at: None,
-            clients,
-            stalls: Vec::new(),
-            cause: Cause::Finished,
-            output: Vec::new(),
-            killed: 0,
-        }
-    }
-
-    fn codes(clients: Vec<ClientRecord>) -> Vec<&'static str> {
-        let side = Side::of(&[run(clients)], PATIENCE);
-        findings(&side, false).iter().map(Finding::code).collect()
-    }
-
-    const SENDS: [u64; 6] = [0, 1, 2, 4, 8, 16];
-
-    #[test]
-    fn one_client_in_the_race_window_is_a_finding_and_one_that_is_unknown_is_none() {
-        let mut clients: Vec<_> = (1..40)
-            .map(|n| client(n, 500 * MS + u64::from(n) * MS, &SENDS, |_| false))
-            .collect();
-        let mut early = client(0, 300 * MS, &[], |_| false);
-        early.ending = Ending::Closed {
-            code: Some(1011),
-            reason: String::new(),
-        };
-        clients.insert(0, early.clone());
-        assert_eq!(codes(clients.clone()), ["accepts-early"]);
-        clients[0].ending = Ending::TimedOut(crate::audit::record::Stage::Opening);
-        clients[0].stalled_ns = PATIENCE.whole_ns;
-        assert!(codes(clients.clone()).is_empty());
-        clients[0].ending = Ending::Refused;
-        clients[0].connected_at = None;
-        assert!(codes(clients).is_empty(), "cold is no race");
-    }
-
-    #[test]
-    fn a_message_that_was_missed_while_the_machine_stood_still_is_no_loss() {
-        let mut clients: Vec<_> = (0..40)
-            .map(|n| client(n, 500 * MS + u64::from(n) * MS, &SENDS, |_| false))
-            .collect();
-        clients.push(client(40, 600 * MS, &SENDS, |index| index < 3));
-        assert_eq!(codes(clients.clone()), ["loses-messages"]);
-        clients[40].stalled_ns = PATIENCE.answer_ns / 2;
-        assert!(codes(clients).is_empty());
-    }
-
-    /// `early` of 76 that came before it was ready lost their first message, and `late` of 100 that came when it was.
-    fn losing(early: u32, late: u32) -> Vec<ClientRecord> {
-        let first = |lost: bool| move |index: usize| lost && index == 0;
-        let mut clients: Vec<_> = (0..76)
-            .map(|n| {
-                let mut one = client(n, 300 * MS + u64::from(n) * MS, &SENDS, first(n < early));
-                // It is answered late: what comes early waits in its backlog.
-                for sent in &mut one.messages {
-                    sent.answered_at = sent.answered_at.map(|_| 500 * MS + u64::from(n));
-                }
-                one
-            })
-            .collect();
-        clients.extend((76..176).map(|n| client(n, 501 * MS + u64::from(n) * MS, &SENDS, first(n < 76 + late))));
-        clients
-    }
-
-    #[test]
-    fn losing_early_is_claimed_only_where_it_is_more_than_chance_and_every_loss_is_told() {
-        assert!(codes(losing(0, 0)).is_empty());
-        assert_eq!(codes(losing(60, 0)), ["loses-early"]);
-        // One of 76 is no more than 0 of 100: it is a loss, and no habit of early ones.
-        let found = |early, late| findings(&Side::of(&[run(losing(early, late))], PATIENCE), false);
-        let told = found(1, 0);
-        let [Finding::LosesMessages { first, all }] = &told[..] else {
-            panic!("{told:?}")
-        };
-        assert_eq!((first.hits, first.of, all.hits, all.of), (1, 176, 1, 176 * 6));
-        // Later losses are not hidden behind early ones, nor early ones behind them.
-        let told = found(70, 3);
-        let [Finding::LosesEarly { lost, .. }, Finding::LosesMessages { first, .. }] = &told[..] else {
-            panic!("{told:?}")
-        };
-        assert_eq!(((lost.hits, lost.of), (first.hits, first.of)), ((70, 76), (3, 100)));
-        assert_eq!(codes(losing(8, 10)), ["loses-messages"]);
-    }
-
-    #[test]
-    fn who_is_opened_and_never_answered_has_lost_what_it_said_and_that_is_one_finding() {
-        let mut clients = losing(0, 0);
-        for deaf in &mut clients[..60] {
-            deaf.ending = Ending::TimedOut(crate::audit::record::Stage::Open);
-            for sent in &mut deaf.messages {
-                sent.answered_at = None;
-            }
-        }
-        let side = Side::of(&[run(clients.clone())], PATIENCE);
-        assert_eq!(side.count(Zone::Race, |outcome| outcome == Outcome::Lost), 60);
-        // Who was failed like that came before it was ready.
-        assert!(side.runs[0].edges.ready.unwrap().low_ns >= clients[59].started_at);
-        assert_eq!(codes(clients), ["loses-early"]);
-    }
-
-    #[test]
-    fn one_that_fails_when_others_were_answered_is_told_with_how_late_that_was() {
-        let mut clients: Vec<_> = (0..40)
-            .map(|n| client(n, 500 * MS + u64::from(n) * MS, &SENDS, |_| false))
-            .collect();
-        clients[30].ending = Ending::Status(502);
-        let side = Side::of(&[run(clients)], PATIENCE);
-        let found = findings(&side, false);
-        let [Finding::FailsWhenReady { failed, last_ns, .. }] = &found[..] else {
-            panic!("{found:?}")
-        };
-        assert_eq!(
-            (failed.hits, failed.of),
-            (1, 38),
-            "two of the forty came before the first answer"
-        );
-        assert!((20 * MS..30 * MS).contains(last_ns), "{last_ns}");
-    }
-
-    #[test]
-    fn settle_is_told_with_what_greenroom_can_do_about_it() {
-        let settle = |max_ns| Settle {
-            took: crate::audit::stats::Quantiles {
-                count: 9,
-                max_ns,
-                ..Default::default()
-            },
-            longer: 0.1,
-        };
-        assert!(settle_advice(&settle(7 * MS)).contains("learns that by itself"));
-        assert!(settle_advice(&settle(400 * MS)).contains("needs a pushed READY"));
-    }
-
-    proptest! {
-        /// Good clients, wherever they come, are never a finding.
-        #[test]
-        fn nothing_is_found_where_nothing_is_wrong(starts in prop::collection::vec(1_u64..2_000, 1..80)) {
-            let mut starts = starts;
-            starts.sort_unstable();
-            let clients = starts.iter().zip(0..).map(|(&at, n)| client(n, at * MS, &SENDS, |_| false)).collect();
-            prop_assert!(codes(clients).is_empty());
-        }
-
-        /// A handler that is attached after `late` ms, for all or for many, is one; now and then a first message, is a loss.
-        #[test]
-        fn late_and_lossy_are_told_apart(late in 1_u64..16, many in 0.4..1.0_f64, seed: u64) {
-            let mut dice = crate::audit::plan::Dice::new(seed, 3);
-            let mut clients = vec![client(0, 10 * MS, &SENDS, |_| false)];
-            clients.extend((1..200).map(|n| {
-                let is_late = dice.unit() < many;
-                client(n, 100 * MS + u64::from(n) * MS, &SENDS, |index| is_late && SENDS[index] < late)
-            }));
-            // With one message lost and hardly more than half of the clients, both readings fit.
-            if late > 1 || many > 0.8 {
-                prop_assert_eq!(codes(clients), ["handler-late"]);
-            }
-            for each in [50, 8] {
-                let mut clients = vec![client(0, 10 * MS, &SENDS, |_| false)];
-                clients.extend((1..300).map(|n| {
-                    client(n, 100 * MS + u64::from(n) * MS, &SENDS, |index| index == 0 && n % each == 7)
-                }));
-                prop_assert_eq!(codes(clients), ["loses-messages"]);
-            }
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{ClientRecord, Ending, Stage};
+use super::unanswered;
 use crate::limits;
 
 /// What became of a client.
@@ -150,12 +151,12 @@ pub fn judge(record: &ClientRecord, patience: Patience) -> Outcome {
     match &record.ending {
         Ending::TimedOut(_) if stalled(patience.whole_ns) => Outcome::Unknown,
         Ending::TimedOut(Stage::Open) if lost => Outcome::Lost,
-        // A server may say good-bye when it has answered everything.
+        // A server may say good-bye when it has answered.
         Ending::Closed {
             code: Some(1000 | 1001),
             ..
         } if patience.answers && !record.messages.is_empty() && !lost => of_messages(record, patience),
-        Ending::Done if lost && stalled(patience.answer_ns) => Outcome::Unknown,
+        Ending::Done if lost && stalled(in_vain(record, patience)) => Outcome::Unknown,
         Ending::Done => of_messages(record, patience),
         ending => of_ending(ending),
     }
@@ -195,10 +196,16 @@ pub fn is_served(record: &ClientRecord, patience: Patience) -> bool {
     }
 }
 
-/// Messages without an answer.
+/// Messages that were never answered and should have been.
 #[must_use]
 pub fn missing(record: &ClientRecord) -> usize {
-    record.messages.iter().filter(|sent| sent.answered_at.is_none()).count()
+    unanswered::lost(record).count()
+}
+
+/// What a client waited for a missing answer: at the least as long as for any, at the most its patience.
+fn in_vain(record: &ClientRecord, patience: Patience) -> u64 {
+    let waited = unanswered::waited(record).min(patience.whole_ns);
+    waited.max(patience.answer_ns)
 }
 
 fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {

@@ -22,40 +22,60 @@
 //! | [`restart`] | nothing: it restarts, and writes down |
 //! | [`restarted`] | what a restart does |
 //! | [`condition`] | when the exit code is 1 |
-//! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
+//! | [`rejected`] | whether rejecting stops, and whether it is a matter of how many are connected |
+//! | [`unmeasured`] | why nothing could be measured |
+//! | [`report`] | the whole, as data |
+//! | [`words`], [`tables`], [`diagram`], [`text`] | how it is told, once |
+//! | [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`], [`sarif`] | nothing: they write it |
 
+pub mod advice;
+pub mod censored;
 pub mod client;
 pub mod condition;
+pub mod crosstalk;
+pub mod crowd;
+pub mod diagram;
 pub mod edges;
 pub mod finding;
 pub mod html;
 pub mod judge;
 pub mod junit;
+pub mod lateness;
 pub mod markdown;
 pub mod observe;
 pub mod plan;
 pub mod process;
 pub mod record;
+pub mod rejected;
 pub mod report;
 pub mod restart;
 pub mod restarted;
 pub mod run;
+#[cfg(test)]
+mod sample;
 pub mod sarif;
+pub mod sentence;
 pub mod side;
+pub mod source;
 pub mod stage;
 pub mod stall;
 pub mod stats;
 pub mod strategy;
 pub mod svg;
+pub mod tables;
 pub mod target;
 pub mod terminal;
 pub mod text;
+pub mod unanswered;
+pub mod unmeasured;
 mod wire;
+pub mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use greenroom::config::units;
 use greenroom::supervise::Signal;
 use tokio::sync::watch;
 
@@ -91,6 +111,8 @@ pub struct Options {
     pub restart: Option<Signal>,
     /// The program greenroom, for what stands in front.
     pub gateway: PathBuf,
+    /// What `greenroom run` is given there beside CMD.
+    pub greenroom: Vec<String>,
     /// What all that is random comes from.
     pub seed: u64,
     /// When the exit code is 1.
@@ -183,7 +205,8 @@ pub struct Audited {
 pub async fn audit(options: Options, mut stop: watch::Receiver<bool>, show: Show<'_>) -> Result<Audited, AuditError> {
     let began = clock::now();
     let machine = Machine::here();
-    let stage = Stage::new(options.command.clone(), options.gateway.clone());
+    let mut stage = Stage::new(options.command.clone(), options.gateway.clone());
+    stage.gateway_flags = options.greenroom.iter().map(OsString::from).collect();
     let auditor = Auditor {
         options: &options,
         stage,
@@ -253,7 +276,8 @@ impl Auditor<'_> {
             let late = late.map(|late| late.attached);
             let plain = self.start(Way::Plain, number, &arrivals, late, stop).await?;
             let cause = plain.cause.clone();
-            if cause != Cause::Interrupted {
+            // One that was cut short says little, and less than nothing beside whole ones; alone it is all that there is.
+            if cause != Cause::Interrupted || kept.plain.is_empty() {
                 kept.plain.push(plain);
             }
             if number == 0 {
@@ -300,6 +324,7 @@ impl Auditor<'_> {
         let port = self.stage.port(&manner.target, way).await?;
         let run = Run {
             number,
+            clients: self.options.clients,
             program: self.stage.program(way, &manner.target, port.number),
             port: port.number,
             notify: way == Way::Plain,
@@ -315,34 +340,37 @@ impl Auditor<'_> {
     /// What the first run means for the others.
     async fn first(&self, kept: &mut Kept, cause: &Cause, stop: &mut watch::Receiver<bool>) -> First {
         let side = Side::of(&kept.plain, self.options.manner.judged_by());
-        let listened = side.listen.is_some();
-        let output = kept
-            .plain
-            .last()
-            .map_or_else(String::new, |run| run.output.join("\n  "));
-        match cause {
-            Cause::Finished if side.ready.is_some() => First::Well,
-            Cause::Interrupted => First::Over,
+        let Some(run) = kept.plain.last() else {
+            return First::Over;
+        };
+        let seen = side.most(Zone::Race, |_| true);
+        let why = match cause {
+            Cause::Finished if side.ready.is_some() => return First::Well,
+            Cause::Interrupted if side.ready.is_some() => return First::Over,
+            Cause::Interrupted => unmeasured::stopped(&seen),
             Cause::Ended(how) if side.ready.is_none() => {
-                if !listened && self.options.manner.target.port().is_none() && self.stage.give_up() {
+                let shares = side.listen.is_some() || self.options.manner.target.port().is_some();
+                if !shares && self.stage.give_up() {
                     kept.plain.clear();
                     return First::Again; // it may be one that cannot share a port that is kept for it
                 }
-                kept.not_measured = Some(format!(
-                    "CMD ended {how} before anybody was answered; its last lines:\n  {output}"
-                ));
-                First::Over
+                unmeasured::ended(run, how)
             }
-            Cause::Ended(_) => First::Well,
-            Cause::Finished | Cause::NeverReady if !listened => {
-                let waited = self.options.manner.start_timeout;
-                kept.not_measured = Some(format!(
-                    "nobody listened within {waited:?}: CMD must listen at the port in $PORT, or at the one that {{port}} stands for in its words; its last lines:\n  {output}"
-                ));
-                First::Over
+            Cause::Ended(_) => return First::Well,
+            Cause::Finished | Cause::NeverReady if side.listen.is_none() => {
+                unmeasured::nobody_listened(run, &units::show(self.options.manner.start_timeout))
             }
-            Cause::Finished | Cause::NeverReady => self.quiet(kept, &side, stop).await,
-        }
+            Cause::Finished | Cause::NeverReady
+                if self.options.manner.gives_up && unmeasured::always_the_same(&seen) =>
+            {
+                unmeasured::given_up(&seen)
+            }
+            // Whoever had an answer was another client: that is a finding.
+            Cause::Finished | Cause::NeverReady if side.strays.is_some() => return First::Over,
+            Cause::Finished | Cause::NeverReady => return self.quiet(kept, &side, stop).await,
+        };
+        kept.not_measured = Some(why);
+        First::Over
     }
 
     /// Nobody was answered: was it because they came early, or is nobody ever answered?
@@ -370,22 +398,15 @@ impl Auditor<'_> {
         if finding::never_answers(side) && nobody_opened {
             return First::Over; // that is a finding
         }
-        let seen = side.most(Zone::Race, |_| true);
-        let seen: Vec<String> = seen
-            .iter()
-            .map(|(outcome, clients)| format!("{clients} × {}", outcome.name()))
-            .collect();
-        kept.not_measured = Some(format!(
-            "no client was ever answered as expected ({}): check --url (its path), --message and --expect",
-            text::list(&seen)
-        ));
+        kept.not_measured = Some(unmeasured::never_answered(&side.most(Zone::Race, |_| true)));
         First::Over
     }
 
     /// Restarts each side. What fails is told, and takes nothing of what there is.
     async fn restarts(&self, signal: Signal, kept: &mut Kept, stop: &mut watch::Receiver<bool>) {
         let mut behind = Stage::new(self.stage.command.clone(), self.stage.gateway.clone());
-        behind.gateway_flags = ["--restart", "always"].map(OsString::from).to_vec();
+        behind.gateway_flags.clone_from(&self.stage.gateway_flags);
+        behind.gateway_flags.extend(["--restart", "always"].map(OsString::from));
         let start = self
             .known(kept)
             .ready
@@ -423,10 +444,7 @@ impl Auditor<'_> {
             Some(_) => Vec::new(),
         };
         let verdict = Verdict::of(&plain, findings.len(), kept.not_measured.as_deref());
-        // By itself it becomes ready, so where it does not behind greenroom that is greenroom's doing.
-        let is_ready = kept.quiet_ready || plain.ready.is_some();
-        let behind = greenroom.as_ref().map(|side| finding::findings(side, is_ready));
-        let behind = behind.unwrap_or_default();
+        let behind = greenroom.as_ref().map(finding::behind).unwrap_or_default();
         let not_measured = kept.not_measured.as_deref();
         let greenroom_verdict = greenroom
             .as_ref()
@@ -464,12 +482,14 @@ impl Auditor<'_> {
                 expect,
                 patience_ns: patience.whole_ns,
                 seed: options.seed,
+                fail_on: options.fail_on.iter().map(|fail| fail.name()).collect(),
+                greenroom: options.greenroom.clone(),
             },
             verdict,
             waits: strategy::compare(&plain.runs, &options.strategies),
-            findings: findings.into_iter().map(Said::from).collect(),
+            findings: Said::all(findings, Way::Plain),
             plain,
-            greenroom_findings: behind.into_iter().map(Said::from).collect(),
+            greenroom_findings: Said::all(behind, Way::Greenroom),
             greenroom,
             greenroom_verdict,
             quiet: kept
@@ -510,12 +530,15 @@ fn scale(known: &Side) -> Option<Scale> {
 }
 
 impl Report {
-    /// The exit code: 0, 1 where a condition is met, 2 where nothing was measured.
+    /// The exit code: 0; 1 where a condition is met; 2 where nothing was measured; 130 where it was stopped
+    /// before the end and no condition was met by then.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.verdict {
+            Verdict::Sound | Verdict::Race if !self.failed_by.is_empty() => 1,
+            _ if self.interrupted => limits::AUDIT_STOPPED,
             Verdict::NotMeasured(_) => 2,
-            Verdict::Sound | Verdict::Race => u8::from(!self.failed_by.is_empty()),
+            Verdict::Sound | Verdict::Race => 0,
         }
     }
 }

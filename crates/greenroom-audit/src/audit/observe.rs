@@ -6,7 +6,7 @@ use greenroom::probe::{Of, Probe, Verdict};
 use greenroom::supervise::Message;
 use tokio::net::UnixDatagram;
 
-use super::record::Interval;
+use super::record::{Elsewhere, Interval};
 use crate::{clock, limits};
 
 /// Looks into the kernel's socket table until somebody listens at `address`; makes no connection.
@@ -31,6 +31,18 @@ pub async fn is_taken(address: SocketAddr) -> bool {
     };
     let look = Probe::listen(&address, Of::Anyone).look().await;
     look.verdict == Verdict::Up
+}
+
+/// Where the process and its kin listen, when it is not at `address`.
+pub async fn elsewhere(address: SocketAddr, pid: i32) -> Elsewhere {
+    let places = match u32::try_from(pid) {
+        Ok(pid) => greenroom::probe::elsewhere(pid).await,
+        Err(_) => Vec::new(),
+    };
+    Elsewhere {
+        wanted: address.to_string(),
+        places: places.iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// When READY=1 comes at this socket. Who sends it is not asked: this is a measurement on one's own machine.

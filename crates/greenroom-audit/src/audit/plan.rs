@@ -1,7 +1,8 @@
 //! When clients come, and when they speak: swept and random, dense where something changes. Pure.
 //!
 //! The first run knows nothing: clients come every 10 ms, later at every fiftieth of the time that has passed, so
-//! that any start-up is seen at about 2 %. Each run after it spends a fifth of its clients around the moment
+//! that any start-up is seen at about 2 %. Who asks for few clients has a server that many are a load for: then they
+//! come as many times further apart. Each run after it spends a fifth of its clients around the moment
 //! where the earlier ones saw the server listen, and a fifth where they saw it ready: the window is what the earlier
 //! runs leave open, so each run halves it and more, down to how much one start differs from the next.
 //! The rest is spread over the whole start-up and the time after it, one in each equal slice.
@@ -76,10 +77,12 @@ pub fn tail(ready_ns: u64) -> u64 {
     (ready_ns / 4).clamp(nanos(limits::AUDIT_TAIL_MIN), nanos(limits::AUDIT_TAIL_MAX))
 }
 
-/// Offset of the next client of the first run.
+/// Offset of the next client of the first run, where each start has `clients`.
 #[must_use]
-pub fn coarse_after(offset_ns: u64) -> u64 {
-    offset_ns + (offset_ns / 50).max(nanos(limits::AUDIT_COARSE))
+pub fn coarse_after(offset_ns: u64, clients: u32) -> u64 {
+    let few = limits::AUDIT_COARSE_CLIENTS;
+    let sparse = u64::from(few / clients.clamp(limits::AUDIT_COARSE_LEAST, few));
+    offset_ns + sparse * (offset_ns / 50).max(nanos(limits::AUDIT_COARSE))
 }
 
 /// Offsets from exec of `clients` clients, in order.
@@ -197,14 +200,27 @@ mod tests {
 
     #[test]
     fn the_first_run_sees_any_start_up_at_two_percent_with_few_clients() {
-        let mut offsets = vec![0];
-        while offsets[offsets.len() - 1] < 60_000 * MS {
-            offsets.push(coarse_after(offsets[offsets.len() - 1]));
-        }
+        let offsets = coarse(60, 60_000);
         assert!(offsets.len() < 320, "{}", offsets.len());
         for pair in offsets.windows(2) {
             assert!(pair[1] - pair[0] <= (pair[1] / 49).max(10 * MS));
         }
+        assert_eq!(offsets, coarse(200, 60_000), "more than enough changes nothing");
+    }
+
+    fn coarse(clients: u32, until_ms: u64) -> Vec<u64> {
+        let mut offsets = vec![0];
+        while offsets[offsets.len() - 1] < until_ms * MS {
+            offsets.push(coarse_after(offsets[offsets.len() - 1], clients));
+        }
+        offsets
+    }
+
+    #[test]
+    fn who_asks_for_few_clients_has_few_in_the_first_run_too() {
+        let (many, few) = (coarse(100, 2_500).len(), coarse(10, 2_500).len());
+        assert!(many > 120 && few < 30, "{many} and {few} in 2.5 s");
+        assert_eq!(coarse(1, 2_500), coarse(3, 2_500), "there is an end to that");
     }
 
     #[test]

@@ -5,14 +5,7 @@
 //! is gone, however it ended (SIGKILL, out of memory), the warden kills them. What CMD writes is read and its last lines are
 //! kept: it must not spoil the report.
 //!
-<<<<<<< HEAD
 //! Not covered: a CMD that kills its own warden, which is a member of its process group, and leaves somebody behind.
-=======
-//! Not covered: a process that clears its environment and leaves group and parent; and when the audit itself is
-//! killed by SIGKILL, CMD is left behind. The warden of `greenroom run` would end it: but a supervisor has its commands from the
-//! start, passes their output on, and waits for every child of the process; here each start has a port and a notify socket
-//! of its own, its last lines are kept, and the exec of a warden would stand between *exec* and CMD's own.
->>>>>>> 5be773d
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;

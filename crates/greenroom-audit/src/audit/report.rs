@@ -12,6 +12,7 @@ use super::condition::Condition;
 use super::finding::Finding;
 use super::restarted::RestartReport;
 use super::side::{RunSummary, Side};
+use super::stage::Way;
 use super::strategy::Waited;
 use crate::limits;
 
@@ -66,6 +67,14 @@ pub struct Report {
     pub took_ns: u64,
 }
 
+impl Report {
+    /// When it ended, UTC.
+    #[must_use]
+    pub fn ended(&self) -> String {
+        date(self.machine.seconds.saturating_add(self.took_ns / 1_000_000_000))
+    }
+}
+
 /// The whole in one word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -116,14 +125,17 @@ pub struct Said {
     pub finding: Finding,
 }
 
-impl From<Finding> for Said {
-    fn from(finding: Finding) -> Self {
-        Self {
+impl Said {
+    /// Each in words, for a server that was met this way.
+    #[must_use]
+    pub fn all(findings: Vec<Finding>, way: Way) -> Vec<Self> {
+        let said = |finding: Finding| Self {
             code: finding.code().to_owned(),
             sentence: finding.sentence(),
-            advice: finding.advice(),
+            advice: finding.advice(way),
             finding,
-        }
+        };
+        findings.into_iter().map(said).collect()
     }
 }
 
@@ -138,8 +150,11 @@ pub struct Machine {
     pub processors: usize,
     /// Load average of a minute at the start.
     pub load: String,
-    /// When, UTC.
+    /// When it began, UTC.
     pub date: String,
+    /// The same, in seconds since 1970.
+    #[serde(default)]
+    pub seconds: u64,
 }
 
 impl Machine {
@@ -161,6 +176,7 @@ impl Machine {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             date: date(seconds),
+            seconds,
         }
     }
 }
@@ -201,6 +217,12 @@ pub struct Settings {
     pub patience_ns: u64,
     /// What all that is random comes from.
     pub seed: u64,
+    /// What `--fail-on` counts.
+    #[serde(default)]
+    pub fail_on: Vec<String>,
+    /// What `greenroom run` is given beside CMD, with `--compare`.
+    #[serde(default)]
+    pub greenroom: Vec<String>,
 }
 
 #[cfg(test)]

@@ -25,8 +25,7 @@ use super::plan::nanos;
 use super::record::{Ending, Sent};
 use super::stage::Way;
 use super::stats::{Quantiles, Share};
-use super::terminal::grouped;
-use super::text::{list, span};
+use super::text::{grouped, list, span};
 use crate::limits;
 
 /// One connection that was opened.

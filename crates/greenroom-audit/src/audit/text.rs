@@ -1,4 +1,7 @@
-//! Numbers as people read them, and text of others made fit to be read. Pure.
+//! Numbers and words as people read them: the one way in which every format writes a time, a share, a count. Pure.
+//!
+//! Text of others passes [`foreign`] where it enters a report.
+//! Sentences carry their code between backticks. Each format writes that in its own way: [`parts`] and [`plain`].
 
 use super::record::Interval;
 use super::stats::Share;
@@ -36,7 +39,68 @@ pub fn about(interval: Interval) -> String {
     if interval.half() > interval.high_ns / 8 && interval.half() > 1_000_000 {
         return format!("at most {}", span(interval.high_ns));
     }
+    if interval.half() == 0 {
+        return span(interval.high_ns);
+    }
     format!("{} (± {})", span(interval.middle()), span(interval.half()))
+}
+
+/// A count, 12345 as `12,345`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 start`, `2 starts`.
+#[must_use]
+pub fn count(number: u64, thing: &str) -> String {
+    let more = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{more}", grouped(number))
+}
+
+/// A time that may be below zero, from the least to the most: `−3.10 to 1.20 ms`.
+#[must_use]
+pub fn signed(least: i64, most: i64) -> String {
+    let one = |ns: i64| format!("{}{}", if ns < 0 { "−" } else { "" }, span(ns.unsigned_abs()));
+    if least == most {
+        one(least)
+    } else {
+        format!("{} to {}", one(least), one(most))
+    }
+}
+
+/// The pieces of a text in their order: `true` for what stands between backticks.
+pub fn parts(text: &str) -> impl Iterator<Item = (bool, &str)> {
+    let pieces = text
+        .split('`')
+        .enumerate()
+        .map(|(index, piece)| (index % 2 == 1, piece));
+    pieces.filter(|(_, piece)| !piece.is_empty())
+}
+
+/// Without backticks, for where code cannot be shown as such.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.replace('`', "")
+}
+
+/// Text of others in one line, as code between backticks: control characters become blanks, backticks go.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let safe = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let safe: String = safe.filter(|c| *c != '`').collect();
+    if safe.trim().is_empty() {
+        return "\"\"".to_owned(); // two backticks would begin code that does not end
+    }
+    format!("`{safe}`")
 }
 
 /// A share with its interval: `2.1 %, 99.99 % sure within 1.0 to 3.9 %`.
@@ -100,6 +164,25 @@ pub fn list(words: &[String]) -> String {
     }
 }
 
+/// Text that may stand in XML, attributes included; what XML 1.0 has no place for becomes a blank.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            '\n' => safe.push_str("&#10;"),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => safe.push(' '),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +203,7 @@ mod tests {
         assert_eq!(about(Interval::new(1_205_000_000, 1_215_000_000)), "1.21 s (± 5.00 ms)");
         assert_eq!(about(Interval::new(4_000_000, 1_530_000_000)), "at most 1.53 s");
         assert_eq!(about(Interval::new(0, 600_000)), "300 µs (± 300 µs)");
+        assert_eq!(about(Interval::new(1_000_000, 1_000_000)), "1.00 ms");
         assert_eq!(between(Interval::new(11_800_000, 12_600_000)), "11.8 to 12.6 ms");
         assert_eq!(between(Interval::new(800_000, 2_600_000)), "800 µs to 2.60 ms");
         assert_eq!(
@@ -153,6 +237,28 @@ mod tests {
             assert_eq!(foreign(text, 100), safe, "{text:?}");
         }
         assert_eq!(foreign("abc", 2), "ab");
+    }
+
+    #[test]
+    fn counts_are_grouped_and_things_have_their_number() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(
+            (count(1, "start"), count(2, "start")),
+            ("1 start".into(), "2 starts".into())
+        );
+        assert_eq!(signed(-3_100_000, 1_200_000), "−3.10 ms to 1.20 ms");
+        assert_eq!(signed(5_000, 5_000), "5 µs");
+    }
+
+    #[test]
+    fn code_is_told_from_words_and_text_of_others_cannot_end_it() {
+        let found: Vec<_> = parts("run `a b` and `c`").collect();
+        assert_eq!(found, [(false, "run "), (true, "a b"), (false, " and "), (true, "c")]);
+        assert_eq!(plain("run `a`"), "run a");
+        assert_eq!(quoted("x`\n`y"), "`x y`");
+        assert_eq!(quoted("`\n`"), "\"\"");
     }
 
     #[test]

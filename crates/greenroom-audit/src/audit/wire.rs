@@ -21,6 +21,7 @@ use tokio_websockets::{ClientBuilder, Limits, WebSocketStream};
 
 use super::client::of_io;
 use super::record::{Ending, Stage};
+use super::source;
 use super::target::Target;
 use crate::{clock, limits};
 
@@ -34,15 +35,11 @@ pub(super) async fn open(
     deadline: Instant,
     connected_at: &mut Option<u64>,
 ) -> Result<Socket, Ending> {
-    let stream = match timeout_at(deadline, TcpStream::connect(target.address(port))).await {
+    let stream = match timeout_at(deadline, source::connect(target.address(port))).await {
         Err(_late) => return Err(Ending::TimedOut(Stage::Connecting)),
         Ok(Err(error)) => return Err(of_io(&error, Stage::Connecting)),
         Ok(Ok(stream)) => stream,
     };
-    if is_oneself(&stream) {
-        stream.set_zero_linger().ok(); // gone at once: the port must be free when CMD wants it
-        return Err(Ending::Refused);
-    }
     *connected_at = Some(clock::now());
     stream.set_nodelay(true).ok();
     let limits = Limits::default().max_payload_len(Some(limits::AUDIT_ANSWER_MAX));
@@ -51,12 +48,6 @@ pub(super) async fn open(
         Ok(Err(ending)) => Err(ending),
         Ok(Ok(wire)) => Ok(ClientBuilder::new().limits(limits).take_over(wire)),
     }
-}
-
-/// Whether a client met itself: where nobody listens at a port that the kernel gives to clients, one of them may be given
-/// just this one, and TCP lets it connect.
-fn is_oneself(stream: &TcpStream) -> bool {
-    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
 }
 
 /// Asks for a WebSocket.
@@ -201,29 +192,5 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::net::{TcpListener, TcpSocket};
-
-    #[tokio::test]
-    async fn who_meets_itself_is_known_and_leaves_the_port_at_once() {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let own = socket.local_addr().unwrap();
-        let stream = socket.connect(own).await.unwrap();
-        assert!(is_oneself(&stream));
-        stream.set_zero_linger().unwrap();
-        drop(stream);
-        // Without SO_REUSEADDR, as a server may do it: nothing is left in TIME_WAIT.
-        let plain =
-            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
-        rustix::net::bind(&plain, &own).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        assert!(!is_oneself(&other));
     }
 }

@@ -1,0 +1,176 @@
+//! What each [`Finding`] says, as a sentence whose subject is the server. Pure.
+
+use super::crowd::Crowd;
+use super::finding::Finding;
+use super::judge::Outcome;
+use super::record::Interval;
+use super::side::{Edge, LateHandler};
+use super::stats::Share;
+use super::text::{between, count, list, percent, span};
+
+impl Finding {
+    /// What is wrong.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::WrongClient { strays } => format!(
+                "answers to the wrong client: {} of {} messages, which their senders never had, came to others ({} of {} clients heard one)",
+                strays.messages.hits, strays.messages.of, strays.clients.hits, strays.clients.of
+            ),
+            Self::AcceptsEarly {
+                lead, outcomes, failed, ..
+            } => format!(
+                "accepts connections {} before it is ready, and {} ({} of {} clients in that time)",
+                of_edge(*lead),
+                ways(outcomes),
+                failed.hits,
+                failed.of
+            ),
+            Self::LosesEarly { lead, lost } => format!(
+                "opens WebSockets {} before it is ready, and loses what is sent meanwhile ({} of {} clients)",
+                of_edge(*lead),
+                lost.hits,
+                lost.of
+            ),
+            Self::HandlerLate { handler } => late(*handler),
+            Self::FirstUnanswered { clients, hesitant } => format!(
+                "does not answer the first message of a connection, whenever it is sent ({} of {} clients; of those that sent it when others had been answered already, {} of {})",
+                clients.hits, clients.of, hesitant.hits, hesitant.of
+            ),
+            Self::LosesMessages { first, all } if first.hits == 0 => format!(
+                "loses messages: {} of {}, none of them the first of its connection",
+                all.hits, all.of
+            ),
+            Self::LosesMessages { first, all } => format!(
+                "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
+                first.hits,
+                first.of,
+                percent(*first),
+                all.hits,
+                all.of
+            ),
+            Self::Doubles { clients } => {
+                format!(
+                    "answers messages twice ({} of {} clients, {})",
+                    clients.hits,
+                    clients.of,
+                    percent(*clients)
+                )
+            }
+            Self::Reorders { clients } => format!(
+                "answers messages in another order than they were sent ({} of {} clients, {})",
+                clients.hits,
+                clients.of,
+                percent(*clients)
+            ),
+            Self::FailsWhenReady {
+                outcomes,
+                failed,
+                last_ns,
+            } => format!(
+                "fails clients although it has answered others: it {} ({} of {} clients, {}), the last of them {} after its first answer",
+                ways(outcomes),
+                failed.hits,
+                failed.of,
+                percent(*failed),
+                span(*last_ns)
+            ),
+            Self::Overrun {
+                outcomes,
+                failed,
+                crowd,
+            } => crowded(outcomes, *failed, *crowd),
+            Self::HangsWhenMet { never, runs, outcomes } => format!(
+                "does not become ready when clients come while it starts ({never} of {runs} starts; the one start with hardly any did): it {}",
+                ways(outcomes)
+            ),
+            Self::StartsNeverReady { never, runs, outcomes } => format!(
+                "never became ready in {never} of {runs} starts, and did in the others: in these it {}",
+                ways(outcomes)
+            ),
+            Self::NobodyAnswered {
+                runs,
+                clients,
+                outcomes,
+            } => format!(
+                "answered nobody, in {} with {}: it {}",
+                count(*runs, "start"),
+                count(*clients, "client"),
+                ways(outcomes)
+            ),
+            Self::NeverAnswers { clients, outcomes } => format!(
+                "takes clients and never answers anybody, whether they come early or late: it {} ({clients} clients)",
+                ways(outcomes)
+            ),
+            Self::StartsFail { failed, runs, how } => {
+                format!("ends by itself, {how}, while clients come ({failed} of {runs} starts)")
+            }
+        }
+    }
+}
+
+fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
+    format!(
+        "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
+        ways(outcomes),
+        failed.hits,
+        failed.of,
+        percent(failed),
+        crowd.failed_met.saturating_sub(1),
+        crowd.answered_met
+    )
+}
+
+fn late(handler: LateHandler) -> String {
+    format!(
+        "loses messages sent within {} of opening: the handler is attached late ({} of {} clients; typically {} after the opening)",
+        span(handler.lost_within_ns),
+        handler.clients.hits,
+        handler.clients.of,
+        between(handler.attached)
+    )
+}
+
+fn of_edge(edge: Edge) -> String {
+    let Interval { low_ns, high_ns } = edge.typical;
+    let middle = span(low_ns.midpoint(high_ns));
+    if edge.runs > 1 {
+        format!(
+            "{middle} ({} to {} in {} starts)",
+            span(edge.least_ns),
+            span(edge.most_ns),
+            edge.runs
+        )
+    } else {
+        format!("{middle} (± {})", span(edge.typical.half()))
+    }
+}
+
+/// What it does to clients, in words.
+fn ways(outcomes: &[(Outcome, u64)]) -> String {
+    let mut words: Vec<String> = outcomes.iter().take(3).map(|&(outcome, _)| way(outcome)).collect();
+    let more: u64 = outcomes.iter().skip(3).map(|&(_, clients)| clients).sum();
+    if more > 0 {
+        words.push(format!("fails {more} more in other ways"));
+    }
+    list(&words)
+}
+
+fn way(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Closed(1005) => "closes them without a code".into(),
+        Outcome::Closed(code) => format!("closes them with {code}"),
+        Outcome::Status(status) => format!("answers with HTTP {status}"),
+        Outcome::Reset => "resets them".into(),
+        Outcome::Cut => "cuts them off without a Close".into(),
+        Outcome::Hung => "leaves them unanswered".into(),
+        Outcome::Refused => "refuses them".into(),
+        Outcome::Broken => "breaks the protocol".into(),
+        Outcome::Lost => "loses messages".into(),
+        Outcome::Doubled => "answers twice".into(),
+        Outcome::Reordered => "changes their order".into(),
+        Outcome::Late => "answers late".into(),
+        Outcome::Answered => "answers".into(),
+        Outcome::Unknown => "does what is not known".into(),
+    }
+}

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::crowd::{Crowd, is_load};
 use super::edges::Zone;
 use super::judge::Outcome;
-use super::record::{Cause, Interval};
+use super::record::Cause;
+use super::rejected::Rejected;
 use super::side::{Edge, LateHandler, Settle, Side};
 use super::stats::Share;
-use super::text::{between, list, percent, span};
+use super::text::{about, between, count, grouped, list, percent, span};
 use crate::limits;
 
 /// Something that is wrong with how a server starts.
@@ -66,6 +67,9 @@ pub enum Finding {
         failed: Share,
         /// How long after the first answer the last of them came.
         last_ns: u64,
+        /// Whether it stops, and whether it is a matter of how many are connected.
+        #[serde(default)]
+        rejected: Option<Rejected>,
     },
     /// It leaves clients unanswered when many wait at once, and answers them when few do.
     Overrun {
@@ -157,6 +161,7 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
             outcomes: side.most(Zone::Ready, rejected),
             failed: Share::new(failed, known),
             last_ns: side.last_rejected_ns.unwrap_or(0),
+            rejected: side.rejected.clone(),
         });
     }
     found
@@ -287,7 +292,7 @@ impl Finding {
 
     /// Whether it is a matter of the start, and not of any time.
     #[must_use]
-    pub const fn is_of_the_start(&self) -> bool {
+    pub fn is_of_the_start(&self) -> bool {
         match self {
             Self::AcceptsEarly { .. }
             | Self::LosesEarly { .. }
@@ -298,8 +303,8 @@ impl Finding {
             | Self::LosesMessages { .. }
             | Self::Doubles { .. }
             | Self::Reorders { .. }
-            | Self::Overrun { .. }
-            | Self::FailsWhenReady { .. } => false,
+            | Self::Overrun { .. } => false,
+            Self::FailsWhenReady { rejected, .. } => rejected.as_ref().is_some_and(Rejected::stops),
         }
     }
 
@@ -349,13 +354,14 @@ impl Finding {
                 outcomes,
                 failed,
                 last_ns,
+                rejected,
             } => format!(
-                "fails clients although it has answered others: it {} ({} of {} clients, {}), the last of them {} after its first answer",
+                "fails clients although it has answered others: it {} ({} of {}, {}), {}",
                 ways(outcomes),
-                failed.hits,
-                failed.of,
+                grouped(failed.hits),
+                count(failed.of, "client"),
                 percent(*failed),
-                span(*last_ns)
+                when(*last_ns, rejected.as_ref())
             ),
             Self::Overrun {
                 outcomes,
@@ -399,18 +405,38 @@ fn late(handler: LateHandler) -> String {
     )
 }
 
+/// When it fails those who come although others were answered, as far as that is known.
+fn when(last_ns: u64, rejected: Option<&Rejected>) -> String {
+    let last = span(last_ns);
+    match rejected {
+        None => format!("the last of them {last} after its first answer"),
+        Some(rejected) if rejected.is_of_a_limit() => format!(
+            "all of them when {} or more others were connected; none of the {} that met fewer was failed",
+            rejected.connected.least,
+            grouped(rejected.connected.below)
+        ),
+        Some(rejected) if rejected.stops() => format!(
+            "the last of them {last} after its first answer, and none of the {} that came later",
+            grouped(rejected.since_then)
+        ),
+        Some(rejected) => format!(
+            "up to {last} after its first answer, with {} to {} others connected",
+            rejected.connected.least, rejected.connected.most
+        ),
+    }
+}
+
 fn of_edge(edge: Edge) -> String {
-    let Interval { low_ns, high_ns } = edge.typical;
-    let middle = span(low_ns.midpoint(high_ns));
     if edge.runs > 1 {
         format!(
-            "{middle} ({} to {} in {} starts)",
+            "{} ({} to {} in {} starts)",
+            about(edge.typical),
             span(edge.least_ns),
             span(edge.most_ns),
             edge.runs
         )
     } else {
-        format!("{middle} (± {})", span(edge.typical.half()))
+        about(edge.typical)
     }
 }
 
@@ -447,7 +473,7 @@ fn way(outcome: Outcome) -> String {
 mod tests {
     use super::*;
     use crate::audit::judge::Patience;
-    use crate::audit::record::{ClientRecord, Ending, RunRecord, Sent};
+    use crate::audit::record::{ClientRecord, Ending, Interval, RunRecord, Sent};
     use proptest::prelude::*;
 
     const PATIENCE: Patience = Patience {

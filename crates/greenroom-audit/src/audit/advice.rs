@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use greenroom_core::limits::{SETTLE_FACTOR, SETTLE_MAX, SETTLE_WARNED};
 
 use super::finding::Finding;
+use super::judge::Outcome;
 use super::plan::nanos;
 use super::rejected::Rejected;
 use super::side::Settle;
@@ -17,6 +18,9 @@ const SAY_READY: &str = "greenroom took it for ready too early. Have it say when
 /// With which greenroom in front is the cure where a 101 and silence prove nothing.
 const TOLD: &str = "or let it say when that is, and put greenroom in front with what it says: `greenroom run --ready notify --` for READY=1 by sd_notify, `greenroom run --ready http:/path --` for a path that is answered with 200 only then. With `--ready auto` and without such a word greenroom would believe its 101";
 
+/// Behind greenroom, for clients whose handshake was not answered: they were held, as it should be, and gave up.
+const HELD_LONG: &str = "greenroom held them for longer than they waited: give --patience more than a start takes; for clients that are really so impatient, `--hold accept` lets them in with a 101 of greenroom's own and keeps what they send";
+
 impl Finding {
     /// What to do, where it was met this way.
     #[must_use]
@@ -24,6 +28,9 @@ impl Finding {
         match way {
             Way::Plain => self.by_itself(),
             Way::Greenroom => match self {
+                Self::AcceptsEarly { outcomes, .. } if outcomes.iter().all(|(one, _)| *one == Outcome::Hung) => {
+                    HELD_LONG.to_owned()
+                }
                 Self::AcceptsEarly { .. } | Self::LosesEarly { .. } | Self::HangsWhenMet { .. } => SAY_READY.to_owned(),
                 Self::FailsWhenReady { rejected, .. } => match rejected {
                     Some(rejected) if rejected.stops() => format!("{WORKERS}. {}", capital(SAY_READY)),
@@ -190,6 +197,13 @@ mod tests {
             outcomes,
         };
         assert!(!fails.advice(Way::Greenroom).contains("in front"));
+        let hung = Finding::AcceptsEarly {
+            lead: crate::audit::side::Edge::of(vec![Default::default()]).unwrap(),
+            outcomes: vec![(Outcome::Hung, 2)],
+            failed,
+            settle: None,
+        };
+        assert!(hung.advice(Way::Greenroom).contains("--patience"));
         for finding in [&hangs] {
             assert!(finding.advice(Way::Plain).contains("in front"), "{finding:?}");
             let behind = finding.advice(Way::Greenroom);

@@ -427,16 +427,19 @@ fn when(last_ns: u64, rejected: Option<&Rejected>) -> String {
 }
 
 fn of_edge(edge: Edge) -> String {
-    if edge.runs > 1 {
-        format!(
-            "{} ({} to {} in {} starts)",
-            about(edge.typical),
-            span(edge.least_ns),
-            span(edge.most_ns),
-            edge.runs
-        )
-    } else {
-        about(edge.typical)
+    let told = about(edge.typical);
+    if edge.runs <= 1 {
+        return told;
+    }
+    let range = format!(
+        "{} to {} in {} starts",
+        span(edge.least_ns),
+        span(edge.most_ns),
+        edge.runs
+    );
+    match told.strip_suffix(')') {
+        Some(open) => format!("{open}; {range})"),
+        None => format!("{told} ({range})"),
     }
 }
 

@@ -124,6 +124,10 @@ pub fn stopped(report: &Report) -> Option<String> {
         .as_ref()
         .map_or_else(String::new, |side| format!(" and {} behind greenroom", of(side)));
     report.interrupted.then(|| {
+        if of(&report.plain) == 0 {
+            let starts = count(u64::from(report.settings.runs), "start");
+            return format!("Stopped in the first of {starts}: all that is said is of that one, as far as it came");
+        }
         format!(
             "Stopped after {} of {}{behind}: all that is said is of these",
             of(&report.plain),
@@ -188,7 +192,10 @@ pub fn overtaken(side: &Side) -> Option<String> {
 
 /// That starts did not come to their end, and what CMD wrote last in the last of them.
 #[must_use]
-pub fn ended(side: &Side) -> Option<(String, &[String])> {
+pub fn ended<'a>(report: &Report, side: &'a Side) -> Option<(String, &'a [String])> {
+    if matches!(report.verdict, Verdict::NotMeasured(_)) {
+        return None; // it stands in the reason
+    }
     let bad = || {
         let causes = side.runs.iter();
         causes.filter(|run| !matches!(run.cause, Cause::Finished | Cause::Interrupted))

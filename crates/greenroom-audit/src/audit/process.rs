@@ -4,8 +4,10 @@
 //! whoever carries the mark: so one that left its parent is found too. They get TERM, and KILL what is left
 //! after the grace. What CMD writes is read and its last lines are kept: it must not spoil the report.
 //!
-//! Not covered: a process that clears its environment and leaves group and parent; and when greenroom itself is
-//! killed by SIGKILL, CMD is left behind.
+//! Not covered: a process that clears its environment and leaves group and parent; and when the audit itself is
+//! killed by SIGKILL, CMD is left behind. The warden of `greenroom run` would end it: but a supervisor has its commands from the
+//! start, passes their output on, and waits for every child of the process; here each start has a port and a notify socket
+//! of its own, its last lines are kept, and the exec of a warden would stand between *exec* and CMD's own.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;

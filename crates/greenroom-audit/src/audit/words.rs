@@ -310,7 +310,9 @@ pub fn machine(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::crowd::Crowd;
     use crate::audit::sample::{self, PATIENCE, client, closed, early, held};
+    use crate::audit::stats::Share;
 
     #[test]
     fn it_is_told_that_early_clients_waited_where_they_did() {
@@ -344,6 +346,20 @@ mod tests {
         let report = sample::report(&[sample::run(0, clients.collect())], None);
         assert_eq!(report.findings[0].code, "fails-when-ready");
         assert_eq!(title(&report).1, "Wrong, and not only at the start");
+    }
+
+    #[test]
+    fn a_server_that_is_only_overrun_has_no_race() {
+        let failed = Share::new(3, 9);
+        let overrun = Finding::Overrun {
+            outcomes: vec![(Outcome::Hung, 3)],
+            failed,
+            crowd: Crowd::of(vec![0, 1], vec![7, 8]).unwrap(),
+        };
+        let doubles = Finding::Doubles { clients: failed };
+        let of = |findings| of_findings(&Said::all(findings, Way::Plain));
+        assert_eq!(of(vec![overrun.clone()]), "Overrun");
+        assert_eq!(of(vec![overrun, doubles]), "Wrong, and not only at the start");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl FailOn {
     /// Why it is met at the starts of this side, if it is.
     fn at_starts(self, side: &Side, findings: usize) -> Option<String> {
         match self {
-            Self::Race => (findings > 0).then(|| format!("race: {findings} found")),
+            Self::Race => (findings > 0).then(|| format!("race: {}", count(findings as u64, "finding"))),
             Self::Cold => told(
                 side.count(Zone::Cold, |outcome| outcome == Outcome::Refused),
                 "cold",
@@ -344,7 +344,7 @@ mod tests {
     fn both_sides_and_the_restart_are_judged_and_each_reason_names_its_place() {
         let (plain, behind) = (side(&[(Outcome::Cut, 3)]), side(&[(Outcome::Closed(1011), 54)]));
         let sides = [(Way::Plain, &plain, 0), (Way::Greenroom, &behind, 1)];
-        assert_eq!(reasons(&["race"], &sides, &[]), ["behind greenroom: race: 1 found"]);
+        assert_eq!(reasons(&["race"], &sides, &[]), ["behind greenroom: race: 1 finding"]);
         assert_eq!(
             reasons(&["1006", "1011"], &sides, &[]),
             ["1006: 3 clients", "behind greenroom: 1011: 54 clients"]

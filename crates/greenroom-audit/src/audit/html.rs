@@ -137,7 +137,7 @@ fn figures(page: &mut String, report: &Report) {
         page.push_str("</ul>\n");
     }
     for (way, side) in &sides {
-        self::side(page, *way, side);
+        self::side(page, report, *way, side);
     }
     if let Some(strategies) = tables::strategies(&report.waits) {
         let _ = writeln!(
@@ -161,7 +161,7 @@ fn key(page: &mut String, class: &str, name: &str) {
     );
 }
 
-fn side(page: &mut String, way: Way, side: &Side) {
+fn side(page: &mut String, report: &Report, way: Way, side: &Side) {
     let _ = writeln!(page, "<h2>The server {}</h2>", side_name(way));
     if !side.columns.is_empty() {
         let _ = writeln!(
@@ -183,7 +183,7 @@ fn side(page: &mut String, way: Way, side: &Side) {
         let _ = writeln!(page, "<p class=\"soft\">{}.</p>", rich(&notified));
     }
     order(page, side);
-    if let Some((ended, lines)) = words::ended(side) {
+    if let Some((ended, lines)) = words::ended(report, side) {
         let _ = writeln!(page, "<h3>{}</h3>", rich(&ended));
         if !lines.is_empty() {
             let _ = writeln!(page, "<pre>{}</pre>", preformatted(&lines.join("\n")));

@@ -365,7 +365,7 @@ impl Auditor<'_> {
             Cause::Finished | Cause::NeverReady
                 if self.options.manner.gives_up && unmeasured::always_the_same(&seen) =>
             {
-                unmeasured::given_up(&seen)
+                unmeasured::given_up(run, &seen)
             }
             // Whoever had an answer was another client: that is a finding.
             Cause::Finished | Cause::NeverReady if side.strays.is_some() => return First::Over,
@@ -400,7 +400,8 @@ impl Auditor<'_> {
         if finding::never_answers(side) && nobody_opened {
             return First::Over; // that is a finding
         }
-        kept.not_measured = Some(unmeasured::never_answered(&side.most(Zone::Race, |_| true)));
+        let seen = side.most(Zone::Race, |_| true);
+        kept.not_measured = kept.plain.last().map(|run| unmeasured::never_answered(run, &seen));
         First::Over
     }
 

@@ -3,10 +3,10 @@
 use super::crowd::Crowd;
 use super::finding::Finding;
 use super::judge::Outcome;
-use super::record::Interval;
+use super::rejected::Rejected;
 use super::side::{Edge, LateHandler};
 use super::stats::Share;
-use super::text::{between, count, list, percent, span};
+use super::text::{about, between, count, grouped, list, percent, span};
 
 impl Finding {
     /// What is wrong.
@@ -67,13 +67,14 @@ impl Finding {
                 outcomes,
                 failed,
                 last_ns,
+                rejected,
             } => format!(
-                "fails clients although it has answered others: it {} ({} of {} clients, {}), the last of them {} after its first answer",
+                "fails clients although it has answered others: it {} ({} of {}, {}), {}",
                 ways(outcomes),
-                failed.hits,
-                failed.of,
+                grouped(failed.hits),
+                count(failed.of, "client"),
                 percent(*failed),
-                span(*last_ns)
+                when(*last_ns, rejected.as_ref())
             ),
             Self::Overrun {
                 outcomes,
@@ -131,18 +132,41 @@ fn late(handler: LateHandler) -> String {
     )
 }
 
+/// When it fails those who come although others were answered, as far as that is known.
+fn when(last_ns: u64, rejected: Option<&Rejected>) -> String {
+    let last = span(last_ns);
+    match rejected {
+        None => format!("the last of them {last} after its first answer"),
+        Some(rejected) if rejected.is_of_a_limit() => format!(
+            "all of them when {} or more others were connected; none of the {} that met fewer was failed",
+            rejected.connected.least,
+            grouped(rejected.connected.below)
+        ),
+        Some(rejected) if rejected.stops() => format!(
+            "the last of them {last} after its first answer, and none of the {} that came later",
+            grouped(rejected.since_then)
+        ),
+        Some(rejected) => format!(
+            "up to {last} after its first answer, with {} to {} others connected",
+            rejected.connected.least, rejected.connected.most
+        ),
+    }
+}
+
 fn of_edge(edge: Edge) -> String {
-    let Interval { low_ns, high_ns } = edge.typical;
-    let middle = span(low_ns.midpoint(high_ns));
-    if edge.runs > 1 {
-        format!(
-            "{middle} ({} to {} in {} starts)",
-            span(edge.least_ns),
-            span(edge.most_ns),
-            edge.runs
-        )
-    } else {
-        format!("{middle} (± {})", span(edge.typical.half()))
+    let told = about(edge.typical);
+    if edge.runs <= 1 {
+        return told;
+    }
+    let range = format!(
+        "{} to {} in {} starts",
+        span(edge.least_ns),
+        span(edge.most_ns),
+        edge.runs
+    );
+    match told.strip_suffix(')') {
+        Some(open) => format!("{open}; {range})"),
+        None => format!("{told} ({range})"),
     }
 }
 

@@ -583,3 +583,30 @@ fn columns(seen: &[Seen<'_>]) -> Vec<Column> {
     };
     found.into_iter().map(column).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::sample::{MS, PATIENCE, client, run};
+
+    #[test]
+    fn what_a_client_waits_before_it_speaks_is_no_wait_of_the_servers() {
+        // Answered half a millisecond after each sends: the first shows that it is ready.
+        let mut clients = vec![client(0, 300, 301, 301)];
+        // One is held until it is ready and speaks 480 ms after that; one comes later, and speaks 200 ms after its 101.
+        clients.insert(0, client(1, 250, 302, 782));
+        clients.push(client(2, 400, 401, 601));
+        let side = Side::of(&[run(0, clients)], PATIENCE);
+        assert!(side.after_ready.max_ns < 2 * MS, "{:?}", side.after_ready);
+        assert_eq!(side.open.max_ns, 52 * MS);
+        // One that was opened at once and spoke at once was answered as late as the server was ready.
+        let mut early = client(3, 210, 211, 211);
+        early.messages[0].answered_at = Some(310 * MS);
+        let side = Side::of(&[run(0, vec![early, client(0, 300, 301, 301)])], PATIENCE);
+        assert!(
+            (8 * MS..9 * MS).contains(&side.after_ready.max_ns),
+            "{:?}",
+            side.after_ready
+        );
+    }
+}

@@ -107,6 +107,9 @@ fn verdict(text: &mut String, report: &Report) {
     for why in &report.not_done {
         let _ = writeln!(text, "**Not all was measured:** {}\n", code(why));
     }
+    if !report.failed_by.is_empty() {
+        let _ = writeln!(text, "Fails by {}.\n", code(&report.failed_by.join("; ")));
+    }
 }
 
 fn said(text: &mut String, findings: &[Said]) {

@@ -429,10 +429,8 @@ impl Auditor<'_> {
         let is_ready = kept.quiet_ready || plain.ready.is_some();
         let behind = greenroom.as_ref().map(|side| finding::findings(side, is_ready));
         let behind = behind.unwrap_or_default();
-        let not_measured = kept.not_measured.as_deref();
-        let greenroom_verdict = greenroom
-            .as_ref()
-            .map(|side| Verdict::of(side, behind.len(), not_measured));
+        let measured = greenroom.as_ref().filter(|_| kept.not_measured.is_none());
+        let greenroom_verdict = measured.map(|side| Verdict::of(side, behind.len(), None));
         let restarts: Vec<RestartReport> = kept
             .restarts
             .iter()

@@ -417,4 +417,6 @@ impl Finding {
 }
 
 #[cfg(test)]
+mod losing;
+#[cfg(test)]
 mod tests;

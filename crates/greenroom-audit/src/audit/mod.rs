@@ -448,10 +448,8 @@ impl Auditor<'_> {
         };
         let verdict = Verdict::of(&plain, findings.len(), kept.not_measured.as_deref());
         let behind = greenroom.as_ref().map(finding::behind).unwrap_or_default();
-        let not_measured = kept.not_measured.as_deref();
-        let greenroom_verdict = greenroom
-            .as_ref()
-            .map(|side| Verdict::of(side, behind.len(), not_measured));
+        let measured = greenroom.as_ref().filter(|_| kept.not_measured.is_none());
+        let greenroom_verdict = measured.map(|side| Verdict::of(side, behind.len(), None));
         let restarts: Vec<RestartReport> = kept
             .restarts
             .iter()

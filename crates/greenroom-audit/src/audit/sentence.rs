@@ -191,6 +191,7 @@ fn way(outcome: Outcome) -> String {
         Outcome::Refused => "refuses them".into(),
         Outcome::Broken => "breaks the protocol".into(),
         Outcome::Lost => "loses messages".into(),
+        Outcome::Unanswered => "opens them and never answers a message".into(),
         Outcome::Doubled => "answers twice".into(),
         Outcome::Reordered => "changes their order".into(),
         Outcome::Late => "answers late".into(),

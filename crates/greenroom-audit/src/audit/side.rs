@@ -369,8 +369,8 @@ fn sorted<'a>(seen: impl Iterator<Item = &'a Seen<'a>>) -> Vec<(Outcome, u64)> {
 
 /// Whether what this client lost and got can be counted: it was opened and could speak to its end, and nothing is doubtful.
 fn is_counted(seen: &Seen<'_>) -> bool {
-    use Outcome::{Answered, Doubled, Late, Lost, Reordered};
-    matches!(seen.outcome, Answered | Late | Lost | Doubled | Reordered)
+    use Outcome::{Answered, Doubled, Late, Reordered};
+    seen.outcome.is_loss() || matches!(seen.outcome, Answered | Late | Doubled | Reordered)
 }
 
 fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {

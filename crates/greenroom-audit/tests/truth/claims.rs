@@ -36,8 +36,16 @@ pub(crate) fn stands_still() {
     let report = play(options(&server, 2, 40));
     is_sound(&report);
     assert_eq!((report.plain.lost.hits, report.plain.early_lost.hits), (0, 0));
-    let late = report.plain.counts.iter().filter(|count| count.outcome == Outcome::Late);
-    assert!(late.map(|count| count.clients).sum::<u64>() > 0, "{:?}", report.plain.counts);
+    let late = report
+        .plain
+        .counts
+        .iter()
+        .filter(|count| count.outcome == Outcome::Late);
+    assert!(
+        late.map(|count| count.clients).sum::<u64>() > 0,
+        "{:?}",
+        report.plain.counts
+    );
 }
 
 pub(crate) fn wrong_client() {
@@ -103,7 +111,10 @@ pub(crate) fn one_start_is_never_ready() {
     assert_eq!((never, runs, outcomes[0].0), (1, 3, Outcome::Status(503)));
     // Who was rejected for ever is in the budget.
     assert!(
-        report.failed_by.iter().any(|why| why.contains("p99-open is at least 1.00 s")),
+        report
+            .failed_by
+            .iter()
+            .any(|why| why.contains("p99-open is at least 1.00 s")),
         "{:?}",
         report.failed_by
     );

@@ -158,7 +158,9 @@ impl FailOn {
                 "clients",
             ),
             Self::Outcome(wanted) => {
-                let of = |zone| side.count(zone, |outcome| outcome == wanted);
+                // Who was never answered anything has lost a message too.
+                let fits = |outcome: Outcome| outcome == wanted || wanted == Outcome::Lost && outcome.is_loss();
+                let of = |zone| side.count(zone, fits);
                 told(of(Zone::Race) + of(Zone::Ready), &wanted.name(), "clients")
             }
         }
@@ -332,6 +334,10 @@ mod tests {
     #[test]
     fn both_sides_and_the_restart_are_judged_and_each_reason_names_its_place() {
         let (plain, behind) = (side(&[(Outcome::Cut, 3)]), side(&[(Outcome::Closed(1011), 54)]));
+        let deaf = side(&[(Outcome::Lost, 3), (Outcome::Unanswered, 4)]);
+        let sides = [(Way::Plain, &deaf, 0)];
+        let told = ["lost: 7 clients", "unanswered: 4 clients"];
+        assert_eq!(reasons(&["lost", "unanswered"], &sides, &[]), told);
         let sides = [(Way::Plain, &plain, 0), (Way::Greenroom, &behind, 1)];
         assert_eq!(reasons(&["race"], &sides, &[]), ["behind greenroom: race: 1 finding"]);
         assert_eq!(

@@ -40,7 +40,10 @@ const ABOVE: f64 = 0.75;
 /// the handshake or to what was said.
 #[must_use]
 pub const fn is_load(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Hung | Outcome::Lost | Outcome::Status(503 | 504))
+    matches!(
+        outcome,
+        Outcome::Hung | Outcome::Unanswered | Outcome::Status(503 | 504)
+    )
 }
 
 impl Crowd {
@@ -91,17 +94,15 @@ pub fn met(clients: &[(&ClientRecord, Outcome, Zone)]) -> (Vec<u64>, Vec<u64>) {
     let mut ends: Vec<u64> = taken().map(|(client, outcome, _)| gone(client, *outcome)).collect();
     starts.sort_unstable();
     ends.sort_unstable();
-    let of = |fits: fn(&ClientRecord, Outcome) -> bool| {
-        let those = taken().filter(|(client, outcome, _)| fits(client, *outcome));
+    let of = |fits: fn(Outcome) -> bool| {
+        let those = taken().filter(|(_, outcome, _)| fits(*outcome));
         let waiting = |at: u64| {
             let came = starts.partition_point(|&start| start < at);
             came.saturating_sub(ends.partition_point(|&end| end <= at)) as u64
         };
         those.map(|(client, ..)| waiting(client.started_at)).collect()
     };
-    // Who was answered later on did not meet load, but a handler that was not there yet.
-    let left = |client: &ClientRecord, outcome| is_load(outcome) && client.first_answer().is_none();
-    (of(|_, outcome| outcome.is_good()), of(left))
+    (of(Outcome::is_good), of(is_load))
 }
 
 #[cfg(test)]

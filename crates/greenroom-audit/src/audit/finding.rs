@@ -12,7 +12,6 @@ use super::record::Cause;
 use super::rejected::Rejected;
 use super::side::{Edge, LateHandler, Settle, Side};
 use super::stats::Share;
-use super::text::{about, between, count, grouped, list, percent, span};
 use crate::limits;
 
 /// Something that is wrong with how a server starts.
@@ -307,170 +306,10 @@ impl Finding {
             Self::FailsWhenReady { rejected, .. } => rejected.as_ref().is_some_and(Rejected::stops),
         }
     }
-
-    /// What is wrong.
-    #[must_use]
-    pub fn sentence(&self) -> String {
-        match self {
-            Self::AcceptsEarly {
-                lead, outcomes, failed, ..
-            } => format!(
-                "accepts connections {} before it is ready, and {} ({} of {} clients in that time)",
-                of_edge(*lead),
-                ways(outcomes),
-                failed.hits,
-                failed.of
-            ),
-            Self::LosesEarly { lead, lost } => format!(
-                "opens WebSockets {} before it is ready, and loses what is sent meanwhile ({} of {} clients)",
-                of_edge(*lead),
-                lost.hits,
-                lost.of
-            ),
-            Self::HandlerLate { handler } => late(*handler),
-            Self::LosesMessages { first, all } => format!(
-                "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
-                first.hits,
-                first.of,
-                percent(*first),
-                all.hits,
-                all.of
-            ),
-            Self::Doubles { clients } => {
-                format!(
-                    "answers messages twice ({} of {} clients, {})",
-                    clients.hits,
-                    clients.of,
-                    percent(*clients)
-                )
-            }
-            Self::Reorders { clients } => format!(
-                "answers messages in another order than they were sent ({} of {} clients, {})",
-                clients.hits,
-                clients.of,
-                percent(*clients)
-            ),
-            Self::FailsWhenReady {
-                outcomes,
-                failed,
-                last_ns,
-                rejected,
-            } => format!(
-                "fails clients although it has answered others: it {} ({} of {}, {}), {}",
-                ways(outcomes),
-                grouped(failed.hits),
-                count(failed.of, "client"),
-                percent(*failed),
-                when(*last_ns, rejected.as_ref())
-            ),
-            Self::Overrun {
-                outcomes,
-                failed,
-                crowd,
-            } => crowded(outcomes, *failed, *crowd),
-            Self::HangsWhenMet { never, runs, outcomes } => format!(
-                "does not become ready when clients come while it starts ({never} of {runs} starts; alone it does): it {}",
-                ways(outcomes)
-            ),
-            Self::NeverAnswers { clients, outcomes } => format!(
-                "takes clients and never answers anybody, whether they come early or late: it {} ({clients} clients)",
-                ways(outcomes)
-            ),
-            Self::StartsFail { failed, runs, how } => {
-                format!("ends by itself, {how}, while clients come ({failed} of {runs} starts)")
-            }
-        }
-    }
 }
 
-fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
-    format!(
-        "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
-        ways(outcomes),
-        failed.hits,
-        failed.of,
-        percent(failed),
-        crowd.failed_met.saturating_sub(1),
-        crowd.answered_met
-    )
-}
-
-fn late(handler: LateHandler) -> String {
-    format!(
-        "loses messages sent within {} of opening: the handler is attached late ({} of {} clients; typically {} after the opening)",
-        span(handler.lost_within_ns),
-        handler.clients.hits,
-        handler.clients.of,
-        between(handler.attached)
-    )
-}
-
-/// When it fails those who come although others were answered, as far as that is known.
-fn when(last_ns: u64, rejected: Option<&Rejected>) -> String {
-    let last = span(last_ns);
-    match rejected {
-        None => format!("the last of them {last} after its first answer"),
-        Some(rejected) if rejected.is_of_a_limit() => format!(
-            "all of them when {} or more others were connected; none of the {} that met fewer was failed",
-            rejected.connected.least,
-            grouped(rejected.connected.below)
-        ),
-        Some(rejected) if rejected.stops() => format!(
-            "the last of them {last} after its first answer, and none of the {} that came later",
-            grouped(rejected.since_then)
-        ),
-        Some(rejected) => format!(
-            "up to {last} after its first answer, with {} to {} others connected",
-            rejected.connected.least, rejected.connected.most
-        ),
-    }
-}
-
-fn of_edge(edge: Edge) -> String {
-    let told = about(edge.typical);
-    if edge.runs <= 1 {
-        return told;
-    }
-    let range = format!(
-        "{} to {} in {} starts",
-        span(edge.least_ns),
-        span(edge.most_ns),
-        edge.runs
-    );
-    match told.strip_suffix(')') {
-        Some(open) => format!("{open}; {range})"),
-        None => format!("{told} ({range})"),
-    }
-}
-
-/// What it does to clients, in words.
-fn ways(outcomes: &[(Outcome, u64)]) -> String {
-    let mut words: Vec<String> = outcomes.iter().take(3).map(|&(outcome, _)| way(outcome)).collect();
-    let more: u64 = outcomes.iter().skip(3).map(|&(_, clients)| clients).sum();
-    if more > 0 {
-        words.push(format!("fails {more} more in other ways"));
-    }
-    list(&words)
-}
-
-fn way(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Closed(1005) => "closes them without a code".into(),
-        Outcome::Closed(code) => format!("closes them with {code}"),
-        Outcome::Status(status) => format!("answers with HTTP {status}"),
-        Outcome::Reset => "resets them".into(),
-        Outcome::Cut => "cuts them off without a Close".into(),
-        Outcome::Hung => "leaves them unanswered".into(),
-        Outcome::Refused => "refuses them".into(),
-        Outcome::Broken => "breaks the protocol".into(),
-        Outcome::Lost => "loses messages".into(),
-        Outcome::Doubled => "answers twice".into(),
-        Outcome::Reordered => "changes their order".into(),
-        Outcome::Late => "answers late".into(),
-        Outcome::Answered => "answers".into(),
-        Outcome::Unknown => "does what is not known".into(),
-    }
-}
+#[cfg(test)]
+mod losing;
 
 #[cfg(test)]
 mod tests {
@@ -479,16 +318,16 @@ mod tests {
     use crate::audit::record::{ClientRecord, Ending, Interval, RunRecord, Sent};
     use proptest::prelude::*;
 
-    const PATIENCE: Patience = Patience {
+    pub(super) const PATIENCE: Patience = Patience {
         whole_ns: 10_000_000_000,
         answer_ns: 1_000_000_000,
         late_ns: 1_000_000_000,
         answers: true,
     };
-    const MS: u64 = 1_000_000;
+    pub(super) const MS: u64 = 1_000_000;
 
     /// A client that came at `at`, was opened a millisecond later, and lost the messages that `lost` names.
-    fn client(number: u32, at: u64, sends: &[u64], lost: impl Fn(usize) -> bool) -> ClientRecord {
+    pub(super) fn client(number: u32, at: u64, sends: &[u64], lost: impl Fn(usize) -> bool) -> ClientRecord {
         let opened = at + MS;
         let message = |(index, delay): (usize, &u64)| Sent {
             at: opened + delay * MS,
@@ -504,7 +343,7 @@ mod tests {
         }
     }
 
-    fn run(clients: Vec<ClientRecord>) -> RunRecord {
+    pub(super) fn run(clients: Vec<ClientRecord>) -> RunRecord {
         RunRecord {
             run: 0,
             exec: Interval::new(0, 1),
@@ -519,12 +358,12 @@ mod tests {
         }
     }
 
-    fn codes(clients: Vec<ClientRecord>) -> Vec<&'static str> {
+    pub(super) fn codes(clients: Vec<ClientRecord>) -> Vec<&'static str> {
         let side = Side::of(&[run(clients)], PATIENCE);
         findings(&side, false).iter().map(Finding::code).collect()
     }
 
-    const SENDS: [u64; 6] = [0, 1, 2, 4, 8, 16];
+    pub(super) const SENDS: [u64; 6] = [0, 1, 2, 4, 8, 16];
 
     #[test]
     fn one_client_in_the_race_window_is_a_finding_and_one_that_is_unknown_is_none() {
@@ -555,59 +394,6 @@ mod tests {
         assert_eq!(codes(clients.clone()), ["loses-messages"]);
         clients[40].stalled_ns = PATIENCE.answer_ns / 2;
         assert!(codes(clients).is_empty());
-    }
-
-    /// `early` of 76 that came before it was ready lost their first message, and `late` of 100 that came when it was.
-    fn losing(early: u32, late: u32) -> Vec<ClientRecord> {
-        let first = |lost: bool| move |index: usize| lost && index == 0;
-        let mut clients: Vec<_> = (0..76)
-            .map(|n| {
-                let mut one = client(n, 300 * MS + u64::from(n) * MS, &SENDS, first(n < early));
-                // It is answered late: what comes early waits in its backlog.
-                for sent in &mut one.messages {
-                    sent.answered_at = sent.answered_at.map(|_| 500 * MS + u64::from(n));
-                }
-                one
-            })
-            .collect();
-        clients.extend((76..176).map(|n| client(n, 501 * MS + u64::from(n) * MS, &SENDS, first(n < 76 + late))));
-        clients
-    }
-
-    #[test]
-    fn losing_early_is_claimed_only_where_it_is_more_than_chance_and_every_loss_is_told() {
-        assert!(codes(losing(0, 0)).is_empty());
-        assert_eq!(codes(losing(60, 0)), ["loses-early"]);
-        // One of 76 is no more than 0 of 100: it is a loss, and no habit of early ones.
-        let found = |early, late| findings(&Side::of(&[run(losing(early, late))], PATIENCE), false);
-        let told = found(1, 0);
-        let [Finding::LosesMessages { first, all }] = &told[..] else {
-            panic!("{told:?}")
-        };
-        assert_eq!((first.hits, first.of, all.hits, all.of), (1, 176, 1, 176 * 6));
-        // Later losses are not hidden behind early ones, nor early ones behind them.
-        let told = found(70, 3);
-        let [Finding::LosesEarly { lost, .. }, Finding::LosesMessages { first, .. }] = &told[..] else {
-            panic!("{told:?}")
-        };
-        assert_eq!(((lost.hits, lost.of), (first.hits, first.of)), ((70, 76), (3, 100)));
-        assert_eq!(codes(losing(8, 10)), ["loses-messages"]);
-    }
-
-    #[test]
-    fn who_is_opened_and_never_answered_has_lost_what_it_said_and_that_is_one_finding() {
-        let mut clients = losing(0, 0);
-        for deaf in &mut clients[..60] {
-            deaf.ending = Ending::TimedOut(crate::audit::record::Stage::Open);
-            for sent in &mut deaf.messages {
-                sent.answered_at = None;
-            }
-        }
-        let side = Side::of(&[run(clients.clone())], PATIENCE);
-        assert_eq!(side.count(Zone::Race, |outcome| outcome == Outcome::Lost), 60);
-        // Who was failed like that came before it was ready.
-        assert!(side.runs[0].edges.ready.unwrap().low_ns >= clients[59].started_at);
-        assert_eq!(codes(clients), ["loses-early"]);
     }
 
     #[test]

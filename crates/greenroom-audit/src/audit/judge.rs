@@ -2,7 +2,7 @@
 //!
 //! One client has one [`Outcome`]. Where more than one would fit, the first of this order is taken:
 //! how the connection ended, then messages lost, doubled, reordered, late. Who was opened and never answered
-//! has lost what it said; who was not even opened is hung. A client whose own machine stood
+//! anything has lost all that it said; who was not even opened is hung. A client whose own machine stood
 //! still for [`limits::AUDIT_STALLED`] of the time that it waited in vain is `Unknown`: nothing is concluded from it.
 
 use serde::{Deserialize, Serialize};
@@ -30,8 +30,10 @@ pub enum Outcome {
     Status(u16),
     /// Closed with this code before all was answered; 1005 is a Close without one.
     Closed(u16),
-    /// Opened; at least one message, or all, was never answered, though the connection stood.
+    /// Opened; a message was never answered, and another was, though the connection stood.
     Lost,
+    /// Opened; no message was ever answered, though the connection stood: all were lost.
+    Unanswered,
     /// A message was answered twice.
     Doubled,
     /// Answers came in another order than messages.
@@ -56,6 +58,7 @@ impl Outcome {
             Self::Status(status) => format!("HTTP {status}"),
             Self::Closed(code) => code.to_string(),
             Self::Lost => "lost".into(),
+            Self::Unanswered => "unanswered".into(),
             Self::Doubled => "doubled".into(),
             Self::Reordered => "reordered".into(),
             Self::Broken => "broken".into(),
@@ -78,10 +81,24 @@ impl Outcome {
             | Self::Late
             | Self::Refused
             | Self::Lost
+            | Self::Unanswered
             | Self::Doubled
             | Self::Reordered
             | Self::Unknown => false,
         }
+    }
+
+    /// Whether it lost a message, or all.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        matches!(self, Self::Lost | Self::Unanswered)
+    }
+
+    /// Whether the server failed this client as a whole, as one does that is not ready: it rejected it, or never answered it
+    /// anything.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        self.is_rejection() || matches!(self, Self::Unanswered)
     }
 }
 
@@ -112,6 +129,7 @@ impl Outcome {
             Self::Cut,
             Self::Hung,
             Self::Lost,
+            Self::Unanswered,
             Self::Doubled,
             Self::Reordered,
             Self::Broken,
@@ -149,7 +167,7 @@ pub fn judge(record: &ClientRecord, patience: Patience) -> Outcome {
     let lost = patience.answers && missing(record) > 0;
     match &record.ending {
         Ending::TimedOut(_) if stalled(patience.whole_ns) => Outcome::Unknown,
-        Ending::TimedOut(Stage::Open) if lost => Outcome::Lost,
+        Ending::TimedOut(Stage::Open) if lost => of_messages(record, patience),
         // A server may say good-bye when it has answered everything.
         Ending::Closed {
             code: Some(1000 | 1001),
@@ -178,13 +196,6 @@ pub const fn of_ending(ending: &Ending) -> Outcome {
     }
 }
 
-/// Whether the server failed this client as a whole, as one does that is not ready: it rejected it, or never answered it
-/// anything.
-#[must_use]
-pub fn is_failed(record: &ClientRecord, outcome: Outcome) -> bool {
-    outcome.is_rejection() || outcome == Outcome::Lost && record.first_answer().is_none()
-}
-
 /// Whether a client had an answer, or, where none is expected, a connection that stood: the server was ready for it.
 #[must_use]
 pub fn is_served(record: &ClientRecord, patience: Patience) -> bool {
@@ -205,7 +216,7 @@ fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {
     let first = record.first_answer();
     let took = |at: u64| at.saturating_sub(record.started_at);
     if patience.answers && missing(record) > 0 {
-        Outcome::Lost
+        first.map_or(Outcome::Unanswered, |_| Outcome::Lost)
     } else if record.messages.iter().any(|sent| sent.copies > 1) {
         Outcome::Doubled
     } else if record.reordered {
@@ -265,7 +276,8 @@ mod tests {
             (open(closed(Some(1000)), &[yes]), Outcome::Answered),
             (open(closed(Some(1000)), &[]), Outcome::Closed(1000)),
             (open(Ending::TimedOut(Stage::Opening), &[]), Outcome::Hung),
-            (open(Ending::TimedOut(Stage::Open), &[no]), Outcome::Lost),
+            (open(Ending::TimedOut(Stage::Open), &[no, no]), Outcome::Unanswered),
+            (open(Ending::TimedOut(Stage::Open), &[no, yes]), Outcome::Lost),
             (open(Ending::TimedOut(Stage::Open), &[yes]), Outcome::Hung),
             (open(Ending::Broken("x".into()), &[]), Outcome::Broken),
             (open(Ending::Failed("x".into()), &[]), Outcome::Unknown),
@@ -303,7 +315,9 @@ mod tests {
 
     #[test]
     fn every_name_is_read_back() {
-        use Outcome::{Broken, Closed, Cut, Doubled, Hung, Late, Lost, Refused, Reordered, Reset, Status, Unknown};
+        use Outcome::{
+            Broken, Closed, Cut, Doubled, Hung, Late, Lost, Refused, Reordered, Reset, Status, Unanswered, Unknown,
+        };
         for outcome in [
             Late,
             Refused,
@@ -313,6 +327,7 @@ mod tests {
             Status(503),
             Closed(1011),
             Lost,
+            Unanswered,
             Doubled,
             Reordered,
             Broken,

@@ -17,7 +17,7 @@
 //! | [`edges`] | when the server listened and was ready |
 //! | [`stats`] | what may be said of a share |
 //! | [`side`] | what all runs show |
-//! | [`finding`] | what is wrong |
+//! | [`finding`] | what is wrong; [`sentence`] says it, [`advice`] what to do |
 //! | [`strategy`] | how late ways of waiting would let clients in |
 //! | [`restart`] | nothing: it restarts, and writes down |
 //! | [`restarted`] | what a restart does |
@@ -51,6 +51,7 @@ pub mod run;
 #[cfg(test)]
 mod sample;
 pub mod sarif;
+pub mod sentence;
 pub mod side;
 pub mod stage;
 pub mod stall;
@@ -117,6 +118,24 @@ pub struct Options {
     pub strategies: Vec<Strategy>,
     /// As it is shown: URL, message, expectation.
     pub told: [String; 3],
+}
+
+impl Options {
+    /// As a report tells them.
+    fn settings(&self) -> Settings {
+        let [url, message, expect] = self.told.clone();
+        Settings {
+            runs: self.runs,
+            clients: self.clients,
+            url,
+            message,
+            expect,
+            patience_ns: self.manner.judged_by().whole_ns,
+            seed: self.seed,
+            fail_on: self.fail_on.iter().map(|fail| fail.name()).collect(),
+            greenroom: self.greenroom.clone(),
+        }
+    }
 }
 
 /// What happens, for who shows it.
@@ -443,10 +462,8 @@ impl Auditor<'_> {
         let is_ready = kept.quiet_ready || plain.ready.is_some();
         let behind = greenroom.as_ref().map(|side| finding::findings(side, is_ready));
         let behind = behind.unwrap_or_default();
-        let not_measured = kept.not_measured.as_deref();
-        let greenroom_verdict = greenroom
-            .as_ref()
-            .map(|side| Verdict::of(side, behind.len(), not_measured));
+        let measured = greenroom.as_ref().filter(|_| kept.not_measured.is_none());
+        let greenroom_verdict = measured.map(|side| Verdict::of(side, behind.len(), None));
         let restarts: Vec<RestartReport> = kept
             .restarts
             .iter()
@@ -462,7 +479,6 @@ impl Auditor<'_> {
             Verdict::NotMeasured(_) => Vec::new(),
             Verdict::Sound | Verdict::Race => condition::met(&options.fail_on, &options.budgets, measured),
         };
-        let [url, message, expect] = options.told.clone();
         Report {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -472,17 +488,7 @@ impl Auditor<'_> {
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
             machine,
-            settings: Settings {
-                runs: options.runs,
-                clients: options.clients,
-                url,
-                message,
-                expect,
-                patience_ns: patience.whole_ns,
-                seed: options.seed,
-                fail_on: options.fail_on.iter().map(|fail| fail.name()).collect(),
-                greenroom: options.greenroom.clone(),
-            },
+            settings: options.settings(),
             verdict,
             waits: strategy::compare(&plain.runs, &options.strategies),
             findings: Said::all(findings, Way::Plain),

@@ -323,8 +323,8 @@ fn counts(seen: &[Seen<'_>]) -> Vec<Count> {
 
 /// Whether what this client lost and got can be counted: it was opened and could speak to its end, and nothing is doubtful.
 fn is_counted(seen: &Seen<'_>) -> bool {
-    use Outcome::{Answered, Doubled, Late, Lost, Reordered};
-    matches!(seen.outcome, Answered | Late | Lost | Doubled | Reordered)
+    use Outcome::{Answered, Doubled, Late, Reordered};
+    seen.outcome.is_loss() || matches!(seen.outcome, Answered | Late | Doubled | Reordered)
 }
 
 fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {

@@ -133,7 +133,15 @@ fn figures(page: &mut String, report: &Report) {
         for (index, (way, _)) in sides.iter().enumerate() {
             key(page, &format!("side{index}"), side_name(*way));
         }
-        key(page, "failed", "opened, and failed later");
+        let failed = |(_, side): &(Way, &Side)| {
+            let points = side.points.iter();
+            points
+                .filter(|point| point.opened_ns.is_some())
+                .any(|point| !point.outcome.is_good())
+        };
+        if sides.iter().any(failed) {
+            key(page, "failed", "opened, and failed later");
+        }
         page.push_str("</ul>\n");
     }
     for (way, side) in &sides {

@@ -17,7 +17,7 @@
 //! | [`edges`] | when the server listened and was ready |
 //! | [`stats`] | what may be said of a share |
 //! | [`side`] | what all runs show |
-//! | [`finding`] | what is wrong |
+//! | [`finding`] | what is wrong; [`sentence`] says it, [`advice`] what to do |
 //! | [`strategy`] | how late ways of waiting would let clients in |
 //! | [`restart`] | nothing: it restarts, and writes down |
 //! | [`restarted`] | what a restart does |
@@ -123,6 +123,24 @@ pub struct Options {
     pub strategies: Vec<Strategy>,
     /// As it is shown: URL, message, expectation.
     pub told: [String; 3],
+}
+
+impl Options {
+    /// As a report tells them.
+    fn settings(&self) -> Settings {
+        let [url, message, expect] = self.told.clone();
+        Settings {
+            runs: self.runs,
+            clients: self.clients,
+            url,
+            message,
+            expect,
+            patience_ns: self.manner.judged_by().whole_ns,
+            seed: self.seed,
+            fail_on: self.fail_on.iter().map(|fail| fail.name()).collect(),
+            greenroom: self.greenroom.clone(),
+        }
+    }
 }
 
 /// What happens, for who shows it.
@@ -465,7 +483,6 @@ impl Auditor<'_> {
             Verdict::NotMeasured(_) => Vec::new(),
             Verdict::Sound | Verdict::Race => condition::met(&options.fail_on, &options.budgets, measured),
         };
-        let [url, message, expect] = options.told.clone();
         Report {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -475,17 +492,7 @@ impl Auditor<'_> {
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
             machine,
-            settings: Settings {
-                runs: options.runs,
-                clients: options.clients,
-                url,
-                message,
-                expect,
-                patience_ns: patience.whole_ns,
-                seed: options.seed,
-                fail_on: options.fail_on.iter().map(|fail| fail.name()).collect(),
-                greenroom: options.greenroom.clone(),
-            },
+            settings: options.settings(),
             verdict,
             waits: strategy::compare(&plain.runs, &options.strategies),
             findings: Said::all(findings, Way::Plain),

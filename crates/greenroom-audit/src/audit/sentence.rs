@@ -1,4 +1,6 @@
-//! What each [`Finding`] says, as a sentence whose subject is the server. Pure.
+//! What is wrong, in a sentence whose subject is the server: each [`Finding`] in words, with its figures. Pure.
+//!
+//! Nothing is said that the figures do not show: a cause is named where the data leave no other.
 
 use super::crowd::Crowd;
 use super::finding::Finding;
@@ -49,19 +51,10 @@ impl Finding {
                 all.hits,
                 all.of
             ),
-            Self::Doubles { clients } => {
-                format!(
-                    "answers messages twice ({} of {} clients, {})",
-                    clients.hits,
-                    clients.of,
-                    percent(*clients)
-                )
-            }
+            Self::Doubles { clients } => format!("answers messages twice ({})", of(*clients)),
             Self::Reorders { clients } => format!(
-                "answers messages in another order than they were sent ({} of {} clients, {})",
-                clients.hits,
-                clients.of,
-                percent(*clients)
+                "answers messages in another order than they were sent ({})",
+                of(*clients)
             ),
             Self::FailsWhenReady {
                 outcomes,
@@ -69,11 +62,9 @@ impl Finding {
                 last_ns,
                 rejected,
             } => format!(
-                "fails clients although it has answered others: it {} ({} of {}, {}), {}",
+                "fails clients although it has answered others: it {} ({}), {}",
                 ways(outcomes),
-                grouped(failed.hits),
-                count(failed.of, "client"),
-                percent(*failed),
+                of(*failed),
                 when(*last_ns, rejected.as_ref())
             ),
             Self::Overrun {
@@ -110,13 +101,21 @@ impl Finding {
     }
 }
 
+/// A share of clients, with its interval.
+fn of(share: Share) -> String {
+    format!(
+        "{} of {}, {}",
+        grouped(share.hits),
+        count(share.of, "client"),
+        percent(share)
+    )
+}
+
 fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
     format!(
-        "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
+        "is overrun when many come at once: it {} ({}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
         ways(outcomes),
-        failed.hits,
-        failed.of,
-        percent(failed),
+        of(failed),
         crowd.failed_met.saturating_sub(1),
         crowd.answered_met
     )

@@ -66,6 +66,7 @@ pub fn named(outcome: Outcome) -> String {
         Outcome::Closed(code) => format!("closed with {code}"),
         Outcome::Cut => "cut (1006)".into(),
         Outcome::Lost => "a message lost".into(),
+        Outcome::Unanswered => "no message answered".into(),
         other => other.name(),
     }
 }

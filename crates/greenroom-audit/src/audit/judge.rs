@@ -175,6 +175,7 @@ pub fn judge(record: &ClientRecord, patience: Patience) -> Outcome {
             ..
         } if patience.answers && !record.messages.is_empty() && !lost => of_messages(record, patience),
         Ending::Done if lost && stalled(in_vain(record, patience)) => Outcome::Unknown,
+        Ending::Done if lost && !unanswered::is_decided(record, patience.whole_ns) => Outcome::Unknown,
         Ending::Done => of_messages(record, patience),
         ending => of_ending(ending),
     }
@@ -318,6 +319,15 @@ mod tests {
         let mut closed = open(Ending::Status(503), &[]);
         closed.stalled_ns = PATIENCE.whole_ns;
         assert_eq!(judge(&closed, PATIENCE), Outcome::Status(503));
+    }
+
+    #[test]
+    fn who_ended_before_its_patience_with_nothing_overtaken_is_unknown() {
+        let mut ended = open(Ending::Done, &[Some(20), None]);
+        ended.ended_at = 20 + PATIENCE.whole_ns - 1;
+        assert_eq!(judge(&ended, PATIENCE), Outcome::Unknown);
+        ended.ended_at += 1;
+        assert_eq!(judge(&ended, PATIENCE), Outcome::Lost);
     }
 
     #[test]

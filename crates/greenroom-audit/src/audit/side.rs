@@ -12,7 +12,7 @@ use super::crosstalk::Crosstalk;
 use super::crowd::{self, Crowd};
 use super::edges::{Edges, Zone, edges};
 use super::judge::{Outcome, Patience, judge};
-use super::lateness::Lateness;
+use super::lateness::{self, Lateness};
 use super::plan;
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
 use super::rejected::Rejected;
@@ -252,7 +252,8 @@ impl Side {
         let (first_lost, lost) = losses(&seen, Zone::Ready, patience);
         let rejected = Rejected::of(&seen);
         let (early_first_lost, early_lost) = losses(&seen, Zone::Race, patience);
-        let late_handler = late_handler(&seen);
+        let talks = answered_something(&seen);
+        let late_handler = lateness::late_handler(&talks);
         let waiters = seen
             .iter()
             .map(|one| (one.client, one.outcome, one.zone, one.edges.ready));
@@ -286,7 +287,7 @@ impl Side {
             early_first_lost,
             early_lost,
             late_handler,
-            lateness: late_handler.map(|late| Lateness::of(&answered_something(&seen), late.attached)),
+            lateness: late_handler.map(|late| Lateness::of(&talks, late.attached)),
             settle: Settle::of(&seen, Zone::Race),
             last_rejected_ns: rejected.as_ref().map(|rejected| rejected.last_ns),
             rejected,
@@ -388,50 +389,10 @@ fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
     (Share::new(first, of_first), Share::new(lost, of_all))
 }
 
-/// How many of its messages were lost before the first that was answered.
-fn lost_first(seen: &Seen<'_>) -> usize {
-    let messages = &seen.client.messages;
-    messages.iter().take_while(|sent| sent.answered_at.is_none()).count()
-}
-
 /// Clients that came when it was ready, had an answer, and can be counted.
 fn answered_something<'a>(seen: &'a [Seen<'_>]) -> Vec<&'a ClientRecord> {
-    seen.iter().filter(|one| is_talk(one)).map(|one| one.client).collect()
-}
-
-fn is_talk(one: &Seen<'_>) -> bool {
-    one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some()
-}
-
-/// Only what was lost before the first answer is a matter of the handler.
-fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
-    let counted: Vec<_> = seen.iter().filter(|one| is_talk(one)).collect();
-    let bracket = |one: &&Seen<'_>| {
-        let opened = one.client.opened_at?;
-        let messages = &one.client.messages;
-        let prefix = lost_first(one);
-        let last_lost = messages.get(prefix.checked_sub(1)?)?.at;
-        let first_kept = messages.get(prefix)?.answered_at?;
-        Some(Interval::new(
-            last_lost.saturating_sub(opened),
-            first_kept.saturating_sub(opened),
-        ))
-    };
-    let brackets: Vec<Interval> = counted.iter().filter_map(bracket).collect();
-    let median = |pick: fn(&Interval) -> u64| {
-        let mut all: Vec<u64> = brackets.iter().map(pick).collect();
-        all.sort_unstable();
-        all.get(all.len() / 2).copied()
-    };
-    let several = counted
-        .iter()
-        .filter(|one| bracket(one).is_some() && lost_first(one) > 1);
-    Some(LateHandler {
-        clients: Share::new(brackets.len() as u64, counted.len() as u64),
-        several: Share::new(several.count() as u64, brackets.len() as u64),
-        attached: Interval::new(median(|one| one.low_ns)?, median(|one| one.high_ns)?),
-        lost_within_ns: brackets.iter().map(|one| one.low_ns).max()?,
-    })
+    let talk = |one: &&Seen<'_>| one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some();
+    seen.iter().filter(talk).map(|one| one.client).collect()
 }
 
 impl Settle {

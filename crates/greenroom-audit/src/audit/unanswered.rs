@@ -120,6 +120,14 @@ fn said_goodbye(record: &ClientRecord) -> Option<usize> {
     record.messages[from..].iter().all(shortly).then_some(from)
 }
 
+/// Whether a message without an answer is lost for certain: a later one was answered, or the whole patience is over. What
+/// ends a client earlier (a bound of ours) says nothing.
+#[must_use]
+pub fn is_decided(record: &ClientRecord, patience_ns: u64) -> bool {
+    let is_overtaken = record.messages.last().is_none_or(|sent| sent.answered_at.is_some());
+    is_overtaken || waited(record) >= patience_ns
+}
+
 /// How long a client has waited in vain at its end.
 #[must_use]
 pub fn waited(record: &ClientRecord) -> u64 {

@@ -25,7 +25,13 @@ pub(super) fn client(number: u32, at: u64, sends: &[u64], lost: impl Fn(usize) -
     ClientRecord {
         connected_at: Some(at + MS / 2),
         opened_at: Some(opened),
-        ended_at: opened + 400 * MS,
+        // Who misses its last answer waits for its whole patience.
+        ended_at: opened
+            + if sends.len().checked_sub(1).is_some_and(&lost) {
+                11_000 * MS
+            } else {
+                400 * MS
+            },
         messages: sends.iter().enumerate().map(message).collect(),
         ..ClientRecord::new(number, at)
     }

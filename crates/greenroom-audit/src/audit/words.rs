@@ -200,7 +200,7 @@ pub fn ended<'a>(report: &Report, side: &'a Side) -> Option<(String, &'a [String
         let causes = side.runs.iter();
         causes.filter(|run| !matches!(run.cause, Cause::Finished | Cause::Interrupted))
     };
-    let last = bad().last()?;
+    let last = bad().next_back()?;
     let starts = count(bad().count() as u64, "start");
     let which = if last.output.is_empty() {
         "; CMD wrote nothing in the last of them"

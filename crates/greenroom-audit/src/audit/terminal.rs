@@ -302,19 +302,4 @@ mod tests {
         assert!(!text.contains('·') && !text.contains('`'), "{text}");
         assert!(text.contains("2 × AMD"), "{text}");
     }
-
-    #[test]
-    fn nobody_is_called_answered_of_whom_nothing_is_known() {
-        let patience = Patience {
-            whole_ns: 1,
-            answer_ns: 1,
-            late_ns: 1,
-            answers: true,
-        };
-        let mut side = Side::of(&[], patience);
-        assert!(!sound(&side).contains("unknown"));
-        side.unknown = 1_234;
-        let said = sound(&side);
-        assert!(said.contains("of whom anything is known; 1,234 are unknown"), "{said}");
-    }
 }

@@ -349,6 +349,15 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_called_answered_of_whom_nothing_is_known() {
+        let mut side = Side::of(&[], PATIENCE);
+        assert!(!sound(&side).contains("unknown"));
+        side.unknown = 1_234;
+        let said = sound(&side);
+        assert!(said.contains("of whom anything is known; 1,234 are unknown"), "{said}");
+    }
+
+    #[test]
     fn a_server_that_is_only_overrun_has_no_race() {
         let failed = Share::new(3, 9);
         let overrun = Finding::Overrun {

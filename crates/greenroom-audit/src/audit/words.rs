@@ -200,7 +200,7 @@ pub fn ended<'a>(report: &Report, side: &'a Side) -> Option<(String, &'a [String
         let causes = side.runs.iter();
         causes.filter(|run| !matches!(run.cause, Cause::Finished | Cause::Interrupted))
     };
-    let last = bad().last()?;
+    let last = bad().next_back()?;
     let starts = count(bad().count() as u64, "start");
     let which = if last.output.is_empty() {
         "; CMD wrote nothing in the last of them"
@@ -346,6 +346,15 @@ mod tests {
         let report = sample::report(&[sample::run(0, clients.collect())], None);
         assert_eq!(report.findings[0].code, "fails-when-ready");
         assert_eq!(title(&report).1, "Wrong, and not only at the start");
+    }
+
+    #[test]
+    fn nobody_is_called_answered_of_whom_nothing_is_known() {
+        let mut side = Side::of(&[], PATIENCE);
+        assert!(!sound(&side).contains("unknown"));
+        side.unknown = 1_234;
+        let said = sound(&side);
+        assert!(said.contains("of whom anything is known; 1,234 are unknown"), "{said}");
     }
 
     #[test]

@@ -67,10 +67,10 @@ What this does not show:
   database to wait for or a cold disk, there is more between *listen* and *ready* than here.
 - Six starts show what a server does at each start. Of what it does at one start in 20 they see nothing with a probability of three in four.
 - One request each was asked, as the section says; what other paths and messages of the same server do is not known.
-- Streamlit is overrun where it fails clients, by itself and behind greenroom: after each run of a page it collects all garbage, while everybody else waits (`runner.postScriptGC`). Its last section has that
-  switched off. A client that was not answered in its 10 s would have been later: given minutes, all were. Between greenroom and Streamlit every message was seen as it was sent; none was lost or came early.
-  How many fail depends on how fast the machine is, hence on its load. Behind greenroom there are more clients, as those are held whom Streamlit by itself refuses before it listens; greenroom makes nothing
-  faster, and is no cure. More in [holding.md](../holding.md#when-a-crowd-is-too-much-for-the-server).
+- Streamlit is overrun where it fails clients, by itself and behind greenroom; what each client costs it is mostly the collection of all garbage after each run of a page, while everybody else waits
+  (`runner.postScriptGC`). With that off, in its last section, more were answered and still not all, at that load. On a processor that was all its own but slow, a client that was not answered in its 10 s would have
+  been later: given minutes, all were. Between greenroom and Streamlit every message was seen as it was sent; none was lost. Where only a few failed, the audit is not sure and does not say `overrun`. Behind greenroom
+  there are more clients, as those are held whom Streamlit refuses before it listens; greenroom makes nothing faster, and is no cure. See [holding.md](../holding.md#when-a-crowd-is-too-much-for-the-server).
 - "No race" means that nobody whom a listener took was failed. Clients that come before anybody listens are refused by every one of them: see "refused".
 - The machine was shared while this was measured: its load stands in each section. Waits are longer for it, by up to the longest stall.
 

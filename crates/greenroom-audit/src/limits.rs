@@ -81,6 +81,8 @@ pub const AUDIT_EDGE_MARGIN: Duration = Duration::from_millis(2);
 pub const AUDIT_ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// An overtaken message is waited for so many times as long as the slowest answer of its connection took, if that is longer.
 pub const AUDIT_ANSWER_FACTOR: u64 = 4;
+/// Whoever is told good-bye so soon after it spoke was not heard any more: a loaded machine is slow between an answer and a Close.
+pub const AUDIT_GOODBYE: Duration = Duration::from_millis(500);
 /// Messages of other clients of which one client remembers whose they were.
 pub const AUDIT_FOREIGN: usize = 256;
 /// Every so-manieth client sends its first message only when any handler is there: what it loses even so is no matter of time.

@@ -24,6 +24,7 @@ use tokio_websockets::{CloseCode, Message, ServerBuilder, WebSocketStream};
 use crate::audit::plan::Dice;
 use crate::audit::record::Interval;
 use crate::backend::{BackendError, bind};
+use crate::misdeeds::{self, Misdeed, Shared};
 use crate::{clock, limits};
 
 /// See [`Planted::fails`].
@@ -73,6 +74,10 @@ pub struct Planted {
     pub fails: f64,
     /// What each client costs at its first message: so long nobody else is answered for the first time.
     pub works: Duration,
+    /// What else it does to messages.
+    pub misdeed: Option<Misdeed>,
+    /// The start with this number, from 1, never becomes ready; stamps tell which it is.
+    pub never_ready: Option<usize>,
     /// Chooses those.
     pub seed: u64,
     /// It ends with exit code 3 so long after it became ready.
@@ -95,6 +100,8 @@ impl Planted {
             reorders: 0.0,
             fails: 0.0,
             works: Duration::ZERO,
+            misdeed: None,
+            never_ready: None,
             seed: 1,
             ends_after: None,
             stamps: None,
@@ -123,7 +130,10 @@ pub enum Stamp {
 /// # Errors
 /// When the description is not valid, or it cannot listen.
 pub fn planted_main(description: &str) -> Result<(), BackendError> {
-    let planted: Planted = serde_json::from_str(description)?;
+    let mut planted: Planted = serde_json::from_str(description)?;
+    if planted.never_ready == Some(starts_before(&planted) + 1) {
+        planted.ready_after = Duration::MAX;
+    }
     let port = std::env::var("PORT").ok();
     let number: Option<u16> = port.as_deref().and_then(|port| port.parse().ok());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, number.ok_or(BackendError::Port(port))?));
@@ -146,10 +156,20 @@ pub fn planted_main(description: &str) -> Result<(), BackendError> {
         stuck: AtomicBool::new(false),
         is_ready: Notify::new(),
         turn: Turn::new(()),
+        shared: Shared::default(),
     };
     // One process, one server, until it is killed.
     runtime.block_on(serve(Box::leak(Box::new(server)), address))?;
     Ok(())
+}
+
+/// How many starts have left their stamp.
+fn starts_before(planted: &Planted) -> usize {
+    let stamps = planted
+        .stamps
+        .as_ref()
+        .and_then(|path| std::fs::read_to_string(path).ok());
+    stamps.map_or(0, |stamps| stamps.matches("listening").count())
 }
 
 struct Server {
@@ -160,6 +180,7 @@ struct Server {
     stuck: AtomicBool,
     is_ready: Notify,
     turn: Turn<()>,
+    shared: Shared,
 }
 
 impl Server {
@@ -198,7 +219,7 @@ async fn serve(server: &'static Server, address: SocketAddr) -> io::Result<()> {
     server.stamp(Stamp::Listening(Interval::new(before, clock::now())));
     if !good {
         tokio::spawn(async move {
-            sleep_until(began + server.planted.ready_after).await;
+            sleep(server.planted.ready_after.saturating_sub(began.elapsed())).await;
             if !server.stuck.load(Ordering::Acquire) {
                 become_ready(server);
             }
@@ -234,6 +255,12 @@ fn become_ready(server: &'static Server) {
     let after = clock::now();
     server.is_ready.notify_waiters();
     server.stamp(Stamp::Ready(Interval::new(before, after)));
+    if let Some(Misdeed::StandsStill(after, long)) = server.planted.misdeed {
+        tokio::spawn(async move {
+            sleep(after).await;
+            std::thread::sleep(long); // the only thread that there is
+        });
+    }
     if let Some(after) = server.planted.ends_after {
         tokio::spawn(async move {
             sleep(after).await;
@@ -345,6 +372,9 @@ async fn handle(
     mut dice: Dice,
 ) -> Result<(), tokio_websockets::Error> {
     server.stamp(if loses { Stamp::Lost } else { Stamp::Kept });
+    if let Some(misdeed) = server.planted.misdeed {
+        return misdeeds::attend(misdeed, &server.shared, socket, dice).await;
+    }
     let mut works = server.planted.works;
     let mut held: Option<Message> = None;
     for number in 0_u64.. {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use greenroom_audit::audit::condition::{Budget, FailOn};
+use greenroom_audit::audit::condition::FailOn;
 use greenroom_audit::audit::finding::Finding;
 use greenroom_audit::audit::judge::Outcome;
 use greenroom_audit::audit::record::Interval;
@@ -21,8 +21,16 @@ use greenroom_audit::audit::target::{Expect, Target, Words};
 use greenroom_audit::audit::text::span;
 use greenroom_audit::audit::{Audited, Options, Progress, audit, html, junit, markdown, sarif, terminal};
 use greenroom_audit::planted::{Early, Planted, Stamp, planted_main};
-use rustix::process::Signal;
 use tokio::sync::watch;
+
+mod truth;
+
+use truth::claims::{
+    chat, first_loses_later, good_bye, log_in, one_start_is_never_ready, random_loss, slow_and_unnumbered,
+    stands_still, wrong_client,
+};
+use truth::harness::{chosen, wanted};
+use truth::later::{deadlock_unanswered, fails_later, restart_unanswered, starts_fail};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -43,7 +51,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-const TESTS: [(&str, fn()); 16] = [
+type Test = (&'static str, fn());
+
+const TESTS: [Test; 25] = [
     ("a_harness_runs_what_is_wanted_and_nothing_else", wanted),
     ("planted_edges_lie_in_the_reported_intervals", edges),
     ("a_planted_late_handler_lies_in_the_reported_interval", late_handler),
@@ -65,35 +75,20 @@ const TESTS: [(&str, fn()); 16] = [
         "a_restart_is_measured_where_no_answer_is_expected_too",
         restart_unanswered,
     ),
+    ("a_server_that_stands_still_once_loses_nothing", stands_still),
+    ("answers_to_the_wrong_client_are_named", wrong_client),
+    ("a_chat_is_sound", chat),
+    ("a_log_in_is_no_late_handler", log_in),
+    ("a_random_loss_is_no_late_handler", random_loss),
+    ("what_the_first_client_loses_later_is_named", first_loses_later),
+    (
+        "one_start_that_is_never_ready_is_told_as_that",
+        one_start_is_never_ready,
+    ),
+    ("a_good_bye_after_an_answer_is_sound", good_bye),
+    ("slow_answers_that_are_alike_are_not_lost", slow_and_unnumbered),
     ("no_format_lets_text_of_others_through_or_is_too_wide", formats),
 ];
-
-/// The tests that are wanted; `None`: a name fits none.
-fn chosen(arguments: &[String]) -> Option<Vec<(&'static str, fn())>> {
-    // Flags of the standard harness that have a value of their own.
-    const VALUED: [&str; 6] = ["--skip", "--test-threads", "--color", "--format", "--logfile", "-Z"];
-    let (mut names, mut skipped, mut exact) = (Vec::new(), Vec::new(), false);
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--skip" => skipped.extend(words.next()),
-            "--exact" => exact = true,
-            valued if VALUED.contains(&valued) => drop(words.next()),
-            flag if flag.starts_with('-') => {}
-            _ => names.push(word),
-        }
-    }
-    let fits = |name: &str, wanted: &str| if exact { name == wanted } else { name.contains(wanted) };
-    let is_known = |wanted: &&String| TESTS.iter().any(|(name, _)| fits(name, wanted));
-    if !names.iter().all(is_known) {
-        return None;
-    }
-    let is_wanted = |name: &str| {
-        let named = names.is_empty() || names.iter().any(|wanted| fits(name, wanted));
-        named && !skipped.iter().any(|skipped| fits(name, skipped))
-    };
-    Some(TESTS.into_iter().filter(|(name, _)| is_wanted(name)).collect())
-}
 
 fn tests(arguments: &[String]) -> ExitCode {
     let Some(chosen) = chosen(arguments) else {
@@ -107,19 +102,6 @@ fn tests(arguments: &[String]) -> ExitCode {
         println!("test {name} ... ok ({:.1} s)", began.elapsed().as_secs_f64());
     }
     ExitCode::SUCCESS
-}
-
-fn wanted() {
-    let count = |line: &str| {
-        let words: Vec<String> = line.split_whitespace().map(String::from).collect();
-        chosen(&words).map(|tests| tests.len())
-    };
-    assert_eq!(count(""), Some(TESTS.len()));
-    assert_eq!(count("--nocapture --test-threads 1"), Some(TESTS.len()));
-    assert_eq!(count("planted_loss deaf --nocapture"), Some(2));
-    assert_eq!(count("--skip planted"), Some(TESTS.len() - 4));
-    assert_eq!(count("--exact deaf"), None);
-    assert_eq!(count("no_such_test"), None);
 }
 
 /// So many in the long form, so many else.
@@ -366,47 +348,6 @@ fn faults() {
     }
 }
 
-fn starts_fail() {
-    let server = Planted {
-        ends_after: Some(200 * MS),
-        ..Planted::good(100 * MS)
-    };
-    let report = play(options(&server, 2, 40));
-    let named = report.findings.iter().find(|said| said.code == "starts-fail");
-    let sentence = &named.unwrap_or_else(|| panic!("{:#?}", report.findings)).sentence;
-    assert!(
-        sentence.contains("with exit code 3") && sentence.contains("2 of 2 starts"),
-        "{sentence}"
-    );
-    assert_eq!(report.exit_code(), 1);
-}
-
-/// Nobody's connection stands, with or without answers: it becomes ready alone, and not when it is met.
-fn deadlock_unanswered() {
-    let server = Planted {
-        listen_after: 40 * MS,
-        early: Early::Deadlock,
-        ..Planted::good(240 * MS)
-    };
-    let mut options = options(&server, 5, 40);
-    options.manner.expect = Expect::Nothing;
-    options.manner.patience = 500 * MS;
-    options.manner.start_timeout = Duration::from_secs(2);
-    let told = std::sync::Mutex::new(Vec::new());
-    let show = |progress| match progress {
-        Progress::Run { number, of, .. } => told.lock().unwrap().push(format!("{} of {of}", number + 1)),
-        Progress::Quiet { .. } => told.lock().unwrap().push("quiet".into()),
-        Progress::Client(..) | Progress::Restart { .. } => {}
-    };
-    let audited = play_all(options, &show);
-    assert!(matches!(only(&audited.report), Finding::HangsWhenMet { .. }));
-    // The start with hardly any clients is told as what it is, and what was seen of it is kept.
-    assert_eq!(*told.lock().unwrap(), ["1 of 5", "quiet", "2 of 5", "3 of 5"]);
-    let quiet: Vec<_> = audited.runs.iter().filter(|played| played.quiet).collect();
-    assert!(quiet.len() == 1 && !quiet[0].run.clients.is_empty());
-    assert!(audited.report.quiet.unwrap().edges.ready.is_some());
-}
-
 fn deaf() {
     let server = Planted {
         listen_after: 40 * MS,
@@ -472,89 +413,6 @@ fn interrupted() {
     );
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(report.verdict, Verdict::Sound);
-}
-
-/// Neither a server that is gone after two starts nor a restart that cannot be made takes what was measured.
-fn fails_later() {
-    let folder = Folder::new();
-    let program = folder.0.join("server");
-    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &program).unwrap();
-    let mut options = options(&Planted::good(60 * MS), 4, 40);
-    options.command[0] = program.clone().into();
-    options.restart = Some(Signal::TERM);
-    options.budgets = vec![Budget::parse("p99-open=1m").unwrap()];
-    let show = |progress| {
-        if let Progress::Run { number: 2, .. } = progress {
-            std::fs::remove_file(&program).unwrap();
-        }
-    };
-    let report = play_all(options, &show).report;
-    assert_eq!((report.plain.runs.len(), &report.verdict), (2, &Verdict::Sound));
-    let [starts, restart] = &report.not_done[..] else {
-        panic!("{:?}", report.not_done)
-    };
-    assert!(
-        starts.contains("not all starts") && starts.contains("cannot start"),
-        "{starts}"
-    );
-    assert!(restart.contains("cannot start"), "{restart}");
-    assert_eq!(report.exit_code(), 0, "{:?}", report.failed_by);
-    for text in [
-        terminal::render(&report, 200, false),
-        markdown::render(&report),
-        markdown::comment(&report),
-        html::render(&report),
-        junit::render(&report),
-        sarif::render(&report),
-    ] {
-        assert!(text.contains("not all starts could be made"), "{text}");
-    }
-}
-
-fn restart_unanswered() {
-    let mut options = options(&Planted::good(100 * MS), 1, 12);
-    options.manner.expect = Expect::Nothing;
-    options.restart = Some(Signal::KILL);
-    options.fail_on = vec![
-        FailOn::Race,
-        FailOn::Outcome(Outcome::Cut),
-        FailOn::Outcome(Outcome::Reset),
-    ];
-    let steps = std::sync::Mutex::new(Vec::new());
-    let show = |progress| {
-        if let Progress::Restart {
-            step,
-            spent,
-            expected,
-            of,
-            ..
-        } = progress
-        {
-            assert!(of == 12 && expected >= Duration::from_secs(2) && spent < Duration::from_secs(60));
-            steps.lock().unwrap().push(step);
-        }
-    };
-    let audited = play_all(options, &show);
-    let report = &audited.report;
-    assert!(report.not_done.is_empty(), "{:?}", report.not_done);
-    let restart = &report.restarts[0];
-    assert_eq!((restart.dropped.hits, restart.dropped.of), (12, 12), "{restart:?}");
-    assert!(restart.last_back_ns.is_some() && !restart.answers, "{restart:?}");
-    assert_eq!((restart.lost.of, restart.never_back.len()), (0, 0));
-    // It was asked for, so it is the reason; by itself it is no race.
-    assert_eq!((report.exit_code(), &report.verdict), (1, &Verdict::Sound));
-    assert!(
-        report
-            .failed_by
-            .iter()
-            .all(|why| why.starts_with("at the restart: ") && !why.contains("race")),
-        "{:?}",
-        report.failed_by
-    );
-    assert_eq!(audited.restarts[0].lives.len(), 12);
-    let mut steps = steps.into_inner().unwrap();
-    steps.dedup();
-    assert!(steps.len() >= 3, "{steps:?}");
 }
 
 /// CMD's own words are the text of others: whoever shares a report shares them.

@@ -440,6 +440,8 @@ struct State {
     runs: u64,
     /// The start that is on is beside the planned ones.
     beside: bool,
+    /// The restart that is on.
+    restart: Option<Way>,
     counts: BTreeMap<Outcome, u64>,
 }
 
@@ -505,6 +507,9 @@ impl Bar {
                 spent,
                 expected,
             } => {
+                if state.restart.replace(*way) != Some(*way) {
+                    self.bar.reset(); // its unit is another: what is left of the time is reckoned anew
+                }
                 let (done, length) = restart_done(*spent, *expected);
                 self.bar.set_length(length);
                 self.bar.set_position(done);

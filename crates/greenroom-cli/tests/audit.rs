@@ -310,6 +310,12 @@ fn what_cannot_run_says_so_with_code_2() {
     for (flags, cmd, said) in [
         (&["--url", "http://x"][..], &["true"][..], "ws://"),
         (&["--fail-on", "nonsense"], &["true"], "--fail-on"),
+        (&["--fail-on", "answered"], &["true"], "--fail-on"),
+        (&["--fail-on", "unknown"], &["true"], "--fail-on"),
+        (&["--compare", "--ready", "soon"], &["true"], "--ready"),
+        (&["--ready", "notify"], &["true"], "--compare"),
+        (&["--strategy"], &["poll=1s", "true"], "--strategy=poll=1s"),
+        (&["--out", "/proc/none"], &["/no/such/server"], "--out"),
         (&["--strategy=nonsense"], &["true"], "--strategy has \"nonsense\""),
         (&["--budget", "fast"], &["true"], "p99-open=500ms"),
         (
@@ -324,6 +330,102 @@ fn what_cannot_run_says_so_with_code_2() {
         let (code, text) = print(flags, &[], cmd);
         assert!(code == 2 && text.contains(said), "{flags:?} {cmd:?}: {code}\n{text}");
     }
+}
+
+#[test]
+fn a_start_error_is_told_once_and_help_has_no_torn_words() {
+    let (code, text) = print(&[], &[], &["/no/such/server"]);
+    assert_eq!((code, text.matches("No such file").count()), (2, 1), "{text}");
+    let template = Greenroom::command(&["run"]);
+    let help = Command::new(template.get_program())
+        .args(["audit", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let help = words.join(" ");
+    assert!(
+        help.contains("an n between curly brackets becomes a number that no other message has"),
+        "{help}"
+    );
+    assert!(
+        help.contains("--ready <SPEC>") && help.contains("130 it was stopped"),
+        "{help}"
+    );
+}
+
+/// FastAPI answers 403 to a path that it does not have: two minutes of that would say no more than three seconds.
+#[test]
+fn a_wrong_path_is_told_within_seconds_and_with_what_to_change() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_app:app");
+    let began = Instant::now();
+    let flags = ["--url", "ws://127.0.0.1:{port}/nowhere"];
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "0.2")], &words(&command));
+    let why = report["verdict"]["not_measured"].as_str().unwrap();
+    assert!(
+        code == 2 && why.contains("HTTP 403") && why.contains("path in --url"),
+        "{why}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    // 503 says that it is not ready, and is waited for: see above.
+}
+
+/// The server listens at 127.0.0.1 and the clients look for it at ::1: both are named, and what to write.
+#[test]
+fn who_listens_at_another_address_is_named() {
+    let _alone = one_at_a_time();
+    let command = [&python("python"), "-m", "http.server", "{port}", "--bind", "127.0.0.1"];
+    let flags = ["--url", "ws://[::1]:{port}/ws", "--start-timeout", "6s"];
+    let (code, report) = audit(&flags, &[], &command);
+    let why = report["verdict"]["not_measured"].as_str().unwrap();
+    assert!(code == 2 && why.contains("nobody listened at [::1]:"), "{why}");
+    assert!(
+        why.contains("CMD listens at 127.0.0.1:") && why.contains("--url ws://127.0.0.1:{port}/"),
+        "{why}"
+    );
+}
+
+/// A server that opens at once, is deaf for a while, and then says READY=1: by its 101 greenroom would believe it, by its word it does not.
+#[test]
+fn the_cure_is_measured_with_the_readiness_that_was_asked_for() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_deaf:app");
+    let flags = [
+        &WS[..],
+        &["--runs", "2", "--clients", "40", "--compare", "--ready", "notify"],
+    ]
+    .concat();
+    let folder = std::env::temp_dir().join(format!("greenroom-audit-cure-{}", std::process::id()));
+    let out = folder.to_str().unwrap();
+    let (code, report) = audit(
+        &[&flags[..], &["--out", out]].concat(),
+        &[("STARTUP_SECONDS", "1")],
+        &words(&command),
+    );
+    assert_eq!(
+        (code, codes(&report)),
+        (1, vec!["loses-early"]),
+        "{:#}",
+        report["findings"]
+    );
+    let advice = report["findings"][0]["advice"].as_str().unwrap();
+    assert!(advice.contains("`greenroom run --ready notify --`"), "{advice}");
+    assert_eq!(
+        report["greenroom_verdict"], "sound",
+        "{:#}",
+        report["greenroom_findings"]
+    );
+    assert_eq!(
+        report["settings"]["greenroom"],
+        serde_json::json!(["--ready", "notify"])
+    );
+    let comment = std::fs::read_to_string(folder.join("comment.md")).unwrap();
+    assert!(
+        comment.contains("The cure, as it was measured (2 starts behind greenroom"),
+        "{comment}"
+    );
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

@@ -151,14 +151,16 @@ impl FailOn {
     /// Why it is met at the starts of this side, if it is.
     fn at_starts(self, side: &Side, findings: usize) -> Option<String> {
         match self {
-            Self::Race => (findings > 0).then(|| format!("race: {findings} found")),
+            Self::Race => (findings > 0).then(|| format!("race: {}", count(findings as u64, "finding"))),
             Self::Cold => told(
                 side.count(Zone::Cold, |outcome| outcome == Outcome::Refused),
                 "cold",
                 "clients",
             ),
             Self::Outcome(wanted) => {
-                let of = |zone| side.count(zone, |outcome| outcome == wanted);
+                // Who was never answered anything has lost a message too.
+                let fits = |outcome: Outcome| outcome == wanted || wanted == Outcome::Lost && outcome.is_loss();
+                let of = |zone| side.count(zone, fits);
                 told(of(Zone::Race) + of(Zone::Ready), &wanted.name(), "clients")
             }
         }
@@ -343,8 +345,12 @@ mod tests {
     #[test]
     fn both_sides_and_the_restart_are_judged_and_each_reason_names_its_place() {
         let (plain, behind) = (side(&[(Outcome::Cut, 3)]), side(&[(Outcome::Closed(1011), 54)]));
+        let deaf = side(&[(Outcome::Lost, 3), (Outcome::Unanswered, 4)]);
+        let sides = [(Way::Plain, &deaf, 0)];
+        let told = ["lost: 7 clients", "unanswered: 4 clients"];
+        assert_eq!(reasons(&["lost", "unanswered"], &sides, &[]), told);
         let sides = [(Way::Plain, &plain, 0), (Way::Greenroom, &behind, 1)];
-        assert_eq!(reasons(&["race"], &sides, &[]), ["behind greenroom: race: 1 found"]);
+        assert_eq!(reasons(&["race"], &sides, &[]), ["behind greenroom: race: 1 finding"]);
         assert_eq!(
             reasons(&["1006", "1011"], &sides, &[]),
             ["1006: 3 clients", "behind greenroom: 1011: 54 clients"]

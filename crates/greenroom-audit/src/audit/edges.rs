@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Outcome, is_failed};
+use super::judge::Outcome;
 use super::record::{Interval, RunRecord};
 
 /// Where in a start a client came.
@@ -65,7 +65,7 @@ pub fn edges(run: &RunRecord, outcomes: &[Outcome], answers: bool) -> Edges {
 
     let ready = ready_high.map(|high| {
         let rejected = clients()
-            .filter(|(client, outcome)| is_failed(client, **outcome) && client.started_at < high)
+            .filter(|(client, outcome)| outcome.is_failure() && client.started_at < high)
             .map(|(client, _)| client.started_at);
         let listening = listen.map(|listen| listen.low_ns);
         let low = rejected.chain(listening).max().unwrap_or(run.exec.low_ns);

@@ -11,6 +11,7 @@ use super::edges::Zone;
 use super::judge::Outcome;
 use super::lateness::Lateness;
 use super::record::Cause;
+use super::rejected::Rejected;
 use super::side::{Edge, LateHandler, Settle, Side};
 use super::stats::Share;
 use crate::limits;
@@ -79,6 +80,9 @@ pub enum Finding {
         failed: Share,
         /// How long after the first answer the last of them came.
         last_ns: u64,
+        /// Whether it stops, and whether it is a matter of how many are connected.
+        #[serde(default)]
+        rejected: Option<Rejected>,
     },
     /// It leaves clients unanswered when many wait at once, and answers them when few do.
     Overrun {
@@ -194,6 +198,7 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
             outcomes: side.most(Zone::Ready, rejected),
             failed: Share::new(failed, known),
             last_ns: side.last_rejected_ns.unwrap_or(0),
+            rejected: side.rejected.clone(),
         });
     }
     found
@@ -390,7 +395,7 @@ impl Finding {
 
     /// Whether it is a matter of the start, and not of any time.
     #[must_use]
-    pub const fn is_of_the_start(&self) -> bool {
+    pub fn is_of_the_start(&self) -> bool {
         match self {
             Self::AcceptsEarly { .. }
             | Self::LosesEarly { .. }
@@ -405,11 +410,13 @@ impl Finding {
             | Self::LosesMessages { .. }
             | Self::Doubles { .. }
             | Self::Reorders { .. }
-            | Self::Overrun { .. }
-            | Self::FailsWhenReady { .. } => false,
+            | Self::Overrun { .. } => false,
+            Self::FailsWhenReady { rejected, .. } => rejected.as_ref().is_some_and(Rejected::stops),
         }
     }
 }
 
+#[cfg(test)]
+mod losing;
 #[cfg(test)]
 mod tests;

@@ -133,11 +133,19 @@ fn figures(page: &mut String, report: &Report) {
         for (index, (way, _)) in sides.iter().enumerate() {
             key(page, &format!("side{index}"), side_name(*way));
         }
-        key(page, "failed", "opened, and failed later");
+        let failed = |(_, side): &(Way, &Side)| {
+            let points = side.points.iter();
+            points
+                .filter(|point| point.opened_ns.is_some())
+                .any(|point| !point.outcome.is_good())
+        };
+        if sides.iter().any(failed) {
+            key(page, "failed", "opened, and failed later");
+        }
         page.push_str("</ul>\n");
     }
     for (way, side) in &sides {
-        self::side(page, *way, side);
+        self::side(page, report, *way, side);
     }
     if let Some(strategies) = tables::strategies(&report.waits) {
         let _ = writeln!(
@@ -161,7 +169,7 @@ fn key(page: &mut String, class: &str, name: &str) {
     );
 }
 
-fn side(page: &mut String, way: Way, side: &Side) {
+fn side(page: &mut String, report: &Report, way: Way, side: &Side) {
     let _ = writeln!(page, "<h2>The server {}</h2>", side_name(way));
     if !side.columns.is_empty() {
         let _ = writeln!(
@@ -183,7 +191,7 @@ fn side(page: &mut String, way: Way, side: &Side) {
         let _ = writeln!(page, "<p class=\"soft\">{}.</p>", rich(&notified));
     }
     order(page, side);
-    if let Some((ended, lines)) = words::ended(side) {
+    if let Some((ended, lines)) = words::ended(report, side) {
         let _ = writeln!(page, "<h3>{}</h3>", rich(&ended));
         if !lines.is_empty() {
             let _ = writeln!(page, "<pre>{}</pre>", preformatted(&lines.join("\n")));

@@ -2,7 +2,7 @@
 //!
 //! One client has one [`Outcome`]. Where more than one would fit, the first of this order is taken:
 //! how the connection ended, then messages lost, doubled, reordered, late. Who was opened and never answered
-//! has lost what it said; who was not even opened is hung. A client whose own machine stood
+//! anything has lost all that it said; who was not even opened is hung. A client whose own machine stood
 //! still for [`limits::AUDIT_STALLED`] of the time that it waited in vain is `Unknown`: nothing is concluded from it.
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +31,10 @@ pub enum Outcome {
     Status(u16),
     /// Closed with this code before all was answered; 1005 is a Close without one.
     Closed(u16),
-    /// Opened; at least one message, or all, was never answered, though the connection stood.
+    /// Opened; a message was never answered, and another was, though the connection stood.
     Lost,
+    /// Opened; no message was ever answered, though the connection stood: all were lost.
+    Unanswered,
     /// A message was answered twice.
     Doubled,
     /// Answers came in another order than messages.
@@ -57,6 +59,7 @@ impl Outcome {
             Self::Status(status) => format!("HTTP {status}"),
             Self::Closed(code) => code.to_string(),
             Self::Lost => "lost".into(),
+            Self::Unanswered => "unanswered".into(),
             Self::Doubled => "doubled".into(),
             Self::Reordered => "reordered".into(),
             Self::Broken => "broken".into(),
@@ -79,10 +82,24 @@ impl Outcome {
             | Self::Late
             | Self::Refused
             | Self::Lost
+            | Self::Unanswered
             | Self::Doubled
             | Self::Reordered
             | Self::Unknown => false,
         }
+    }
+
+    /// Whether it lost a message, or all.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        matches!(self, Self::Lost | Self::Unanswered)
+    }
+
+    /// Whether the server failed this client as a whole, as one does that is not ready: it rejected it, or never answered it
+    /// anything.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        self.is_rejection() || matches!(self, Self::Unanswered)
     }
 }
 
@@ -113,6 +130,7 @@ impl Outcome {
             Self::Cut,
             Self::Hung,
             Self::Lost,
+            Self::Unanswered,
             Self::Doubled,
             Self::Reordered,
             Self::Broken,
@@ -150,13 +168,14 @@ pub fn judge(record: &ClientRecord, patience: Patience) -> Outcome {
     let lost = patience.answers && missing(record) > 0;
     match &record.ending {
         Ending::TimedOut(_) if stalled(patience.whole_ns) => Outcome::Unknown,
-        Ending::TimedOut(Stage::Open) if lost => Outcome::Lost,
+        Ending::TimedOut(Stage::Open) if lost => of_messages(record, patience),
         // A server may say good-bye when it has answered.
         Ending::Closed {
             code: Some(1000 | 1001),
             ..
         } if patience.answers && !record.messages.is_empty() && !lost => of_messages(record, patience),
         Ending::Done if lost && stalled(in_vain(record, patience)) => Outcome::Unknown,
+        Ending::Done if lost && !unanswered::is_decided(record, patience.whole_ns) => Outcome::Unknown,
         Ending::Done => of_messages(record, patience),
         ending => of_ending(ending),
     }
@@ -177,13 +196,6 @@ pub const fn of_ending(ending: &Ending) -> Outcome {
         Ending::Closed { code: Some(code), .. } => Outcome::Closed(*code),
         Ending::Closed { code: None, .. } => Outcome::Closed(1005),
     }
-}
-
-/// Whether the server failed this client as a whole, as one does that is not ready: it rejected it, or never answered it
-/// anything.
-#[must_use]
-pub fn is_failed(record: &ClientRecord, outcome: Outcome) -> bool {
-    outcome.is_rejection() || outcome == Outcome::Lost && record.first_answer().is_none()
 }
 
 /// Whether a client had an answer, or, where none is expected, a connection that stood: the server was ready for it.
@@ -212,7 +224,7 @@ fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {
     let first = record.first_answer();
     let took = |at: u64| at.saturating_sub(record.started_at);
     if patience.answers && missing(record) > 0 {
-        Outcome::Lost
+        first.map_or(Outcome::Unanswered, |_| Outcome::Lost)
     } else if record.messages.iter().any(|sent| sent.copies > 1) {
         Outcome::Doubled
     } else if record.reordered {
@@ -272,7 +284,8 @@ mod tests {
             (open(closed(Some(1000)), &[yes]), Outcome::Answered),
             (open(closed(Some(1000)), &[]), Outcome::Closed(1000)),
             (open(Ending::TimedOut(Stage::Opening), &[]), Outcome::Hung),
-            (open(Ending::TimedOut(Stage::Open), &[no]), Outcome::Lost),
+            (open(Ending::TimedOut(Stage::Open), &[no, no]), Outcome::Unanswered),
+            (open(Ending::TimedOut(Stage::Open), &[no, yes]), Outcome::Lost),
             (open(Ending::TimedOut(Stage::Open), &[yes]), Outcome::Hung),
             (open(Ending::Broken("x".into()), &[]), Outcome::Broken),
             (open(Ending::Failed("x".into()), &[]), Outcome::Unknown),
@@ -309,8 +322,19 @@ mod tests {
     }
 
     #[test]
+    fn who_ended_before_its_patience_with_nothing_overtaken_is_unknown() {
+        let mut ended = open(Ending::Done, &[Some(20), None]);
+        ended.ended_at = 20 + PATIENCE.whole_ns - 1;
+        assert_eq!(judge(&ended, PATIENCE), Outcome::Unknown);
+        ended.ended_at += 1;
+        assert_eq!(judge(&ended, PATIENCE), Outcome::Lost);
+    }
+
+    #[test]
     fn every_name_is_read_back() {
-        use Outcome::{Broken, Closed, Cut, Doubled, Hung, Late, Lost, Refused, Reordered, Reset, Status, Unknown};
+        use Outcome::{
+            Broken, Closed, Cut, Doubled, Hung, Late, Lost, Refused, Reordered, Reset, Status, Unanswered, Unknown,
+        };
         for outcome in [
             Late,
             Refused,
@@ -320,6 +344,7 @@ mod tests {
             Status(503),
             Closed(1011),
             Lost,
+            Unanswered,
             Doubled,
             Reordered,
             Broken,

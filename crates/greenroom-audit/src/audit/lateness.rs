@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::nanos;
 use super::record::{ClientRecord, Interval};
+use super::side::LateHandler;
 use super::stats::Share;
 use crate::limits;
 
@@ -67,6 +68,58 @@ impl Lateness {
             && all.low > self.after.high
             && self.hesitant.low > self.after.high
     }
+}
+
+/// How late a handler is attached, of clients that were answered something: from what they lost before their first answer.
+/// Those that said their first message when others had been answered are no witnesses.
+#[must_use]
+pub fn late_handler(clients: &[&ClientRecord]) -> Option<LateHandler> {
+    let brackets: Vec<Interval> = clients.iter().filter_map(|client| bracket(client)).collect();
+    let attached = Interval::new(
+        median(&brackets, |one| one.low_ns)?,
+        median(&brackets, |one| one.high_ns)?,
+    );
+    let witnesses = clients
+        .iter()
+        .filter(|client| first(client).is_some_and(|(after, _)| after <= attached.high_ns));
+    let (mut of, mut lost, mut several, mut within) = (0, 0, 0, 0);
+    for client in witnesses {
+        of += 1;
+        if let Some(bracket) = bracket(client) {
+            lost += 1;
+            several += u64::from(lost_first(client) > 1);
+            within = bracket.low_ns.max(within);
+        }
+    }
+    (lost > 0).then(|| LateHandler {
+        clients: Share::new(lost, of),
+        several: Share::new(several, lost),
+        attached,
+        lost_within_ns: within,
+    })
+}
+
+/// Between the last that it lost before its first answer and that answer, from its opening on.
+fn bracket(client: &ClientRecord) -> Option<Interval> {
+    let (opened, prefix) = (client.opened_at?, lost_first(client));
+    let last_lost = client.messages.get(prefix.checked_sub(1)?)?.at;
+    let first_kept = client.messages.get(prefix)?.answered_at?;
+    Some(Interval::new(
+        last_lost.saturating_sub(opened),
+        first_kept.saturating_sub(opened),
+    ))
+}
+
+/// How many of its messages were lost before the first that was answered.
+fn lost_first(client: &ClientRecord) -> usize {
+    let lost = client.messages.iter().take_while(|sent| sent.answered_at.is_none());
+    lost.count()
+}
+
+fn median(all: &[Interval], pick: fn(&Interval) -> u64) -> Option<u64> {
+    let mut all: Vec<u64> = all.iter().map(pick).collect();
+    all.sort_unstable();
+    all.get(all.len() / 2).copied()
 }
 
 /// How long after its opening a client said its first message, and whether that was lost.

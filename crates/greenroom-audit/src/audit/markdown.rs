@@ -26,7 +26,7 @@ pub fn render(report: &Report) -> String {
     text.push_str(&diagram::render(report));
     for (way, side) in tables::sides(report) {
         let _ = writeln!(text, "## The server {}\n", side_name(way));
-        figures(&mut text, way, side);
+        figures(&mut text, report, way, side);
     }
     strategies(&mut text, report);
     restarts(&mut text, report);
@@ -59,7 +59,7 @@ pub fn comment(report: &Report) -> String {
     let mut inside = String::new();
     for (way, side) in tables::sides(report) {
         let _ = writeln!(inside, "**The server {}**\n", side_name(way));
-        figures(&mut inside, way, side);
+        figures(&mut inside, report, way, side);
     }
     let _ = writeln!(
         inside,
@@ -145,14 +145,14 @@ fn table(text: &mut String, table: Option<Table>) {
 }
 
 /// All figures of one side.
-fn figures(text: &mut String, way: Way, side: &Side) {
+fn figures(text: &mut String, report: &Report, way: Way, side: &Side) {
     table(text, tables::edges(way, side));
     table(text, tables::counts(way, side));
     table(text, tables::waits(side));
     for line in [words::notified(side), words::overtaken(side)].into_iter().flatten() {
         let _ = writeln!(text, "{line}.\n");
     }
-    if let Some((ended, lines)) = words::ended(side) {
+    if let Some((ended, lines)) = words::ended(report, side) {
         let end = if lines.is_empty() { '.' } else { ':' };
         let _ = writeln!(text, "{ended}{end}\n");
         if !lines.is_empty() {

@@ -17,7 +17,7 @@
 //! | [`edges`] | when the server listened and was ready |
 //! | [`stats`] | what may be said of a share |
 //! | [`side`] | what all runs show |
-//! | [`finding`] | what is wrong |
+//! | [`finding`] | what is wrong; [`sentence`] says it, [`advice`] what to do |
 //! | [`strategy`] | how late ways of waiting would let clients in |
 //! | [`restart`] | nothing: it restarts, and writes down |
 //! | [`restarted`] | what a restart does |
@@ -123,6 +123,24 @@ pub struct Options {
     pub strategies: Vec<Strategy>,
     /// As it is shown: URL, message, expectation.
     pub told: [String; 3],
+}
+
+impl Options {
+    /// As a report tells them.
+    fn settings(&self) -> Settings {
+        let [url, message, expect] = self.told.clone();
+        Settings {
+            runs: self.runs,
+            clients: self.clients,
+            url,
+            message,
+            expect,
+            patience_ns: self.manner.judged_by().whole_ns,
+            seed: self.seed,
+            fail_on: self.fail_on.iter().map(|fail| fail.name()).collect(),
+            greenroom: self.greenroom.clone(),
+        }
+    }
 }
 
 /// What happens, for who shows it.
@@ -363,7 +381,7 @@ impl Auditor<'_> {
             Cause::Finished | Cause::NeverReady
                 if self.options.manner.gives_up && unmeasured::always_the_same(&seen) =>
             {
-                unmeasured::given_up(&seen)
+                unmeasured::given_up(run, &seen)
             }
             // Whoever had an answer was another client: that is a finding.
             Cause::Finished | Cause::NeverReady if side.strays.is_some() => return First::Over,
@@ -398,7 +416,8 @@ impl Auditor<'_> {
         if finding::never_answers(side) && nobody_opened {
             return First::Over; // that is a finding
         }
-        kept.not_measured = Some(unmeasured::never_answered(&side.most(Zone::Race, |_| true)));
+        let seen = side.most(Zone::Race, |_| true);
+        kept.not_measured = kept.plain.last().map(|run| unmeasured::never_answered(run, &seen));
         First::Over
     }
 
@@ -445,10 +464,8 @@ impl Auditor<'_> {
         };
         let verdict = Verdict::of(&plain, findings.len(), kept.not_measured.as_deref());
         let behind = greenroom.as_ref().map(finding::behind).unwrap_or_default();
-        let not_measured = kept.not_measured.as_deref();
-        let greenroom_verdict = greenroom
-            .as_ref()
-            .map(|side| Verdict::of(side, behind.len(), not_measured));
+        let measured = greenroom.as_ref().filter(|_| kept.not_measured.is_none());
+        let greenroom_verdict = measured.map(|side| Verdict::of(side, behind.len(), None));
         let restarts: Vec<RestartReport> = kept
             .restarts
             .iter()
@@ -464,7 +481,6 @@ impl Auditor<'_> {
             Verdict::NotMeasured(_) => Vec::new(),
             Verdict::Sound | Verdict::Race => condition::met(&options.fail_on, &options.budgets, measured),
         };
-        let [url, message, expect] = options.told.clone();
         Report {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -474,17 +490,7 @@ impl Auditor<'_> {
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
             machine,
-            settings: Settings {
-                runs: options.runs,
-                clients: options.clients,
-                url,
-                message,
-                expect,
-                patience_ns: patience.whole_ns,
-                seed: options.seed,
-                fail_on: options.fail_on.iter().map(|fail| fail.name()).collect(),
-                greenroom: options.greenroom.clone(),
-            },
+            settings: options.settings(),
             verdict,
             waits: strategy::compare(&plain.runs, &options.strategies),
             findings: Said::all(findings, Way::Plain),

@@ -22,14 +22,14 @@ pub struct Rejected {
     /// Clients that came later than that; none of them was rejected.
     pub since_then: u64,
     /// How many were connected.
-    pub crowd: Crowd,
+    pub connected: Connected,
     /// How long after the 101, where there was one.
     pub settle: Option<Settle>,
 }
 
 /// How many connections, others than its own, a client met.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Crowd {
+pub struct Connected {
     /// The fewest that a rejected client met.
     pub least: u64,
     /// The most.
@@ -54,7 +54,7 @@ impl Rejected {
             last_ns,
             until_then: Share::new(bad().count() as u64, until_then),
             since_then: all.len() as u64 - until_then,
-            crowd: crowd(seen, &all)?,
+            connected: connected(seen, &all)?,
             settle: Settle::of(seen, Zone::Ready),
         })
     }
@@ -62,13 +62,13 @@ impl Rejected {
     /// Whether it stops: later clients would have been rejected too, if they were as often as the earlier ones.
     #[must_use]
     pub fn stops(&self) -> bool {
-        Share::new(0, self.since_then).high < self.until_then.low
+        !self.is_of_a_limit() && Share::new(0, self.since_then).high < self.until_then.low
     }
 
-    /// Whether it is those who meet many connections.
+    /// Whether it is those who meet many connections: a limit, then. It looks as if it stopped where fewer come at the end.
     #[must_use]
-    pub fn is_of_a_crowd(&self) -> bool {
-        Share::new(0, self.crowd.below).high < self.crowd.from_there.low
+    pub fn is_of_a_limit(&self) -> bool {
+        Share::new(0, self.connected.below).high < self.connected.from_there.low
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn is_rejected(outcome: Outcome) -> bool {
 }
 
 /// Sweeps over the openings and ends of each run.
-fn crowd(seen: &[Seen<'_>], all: &[&Seen<'_>]) -> Option<Crowd> {
+fn connected(seen: &[Seen<'_>], all: &[&Seen<'_>]) -> Option<Connected> {
     let mut met = Vec::new();
     let mut runs: Vec<u32> = all.iter().map(|one| one.run).collect();
     runs.sort_unstable();
@@ -102,10 +102,67 @@ fn crowd(seen: &[Seen<'_>], all: &[&Seen<'_>]) -> Option<Crowd> {
     let of_rejected = || met.iter().filter(|(_, rejected)| *rejected).map(|(there, _)| *there);
     let (least, most) = (of_rejected().min()?, of_rejected().max()?);
     let from_there = met.iter().filter(|(there, _)| *there >= least).count() as u64;
-    Some(Crowd {
+    Some(Connected {
         least,
         most,
         from_there: Share::new(of_rejected().count() as u64, from_there),
         below: met.len() as u64 - from_there,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::finding::{Finding, findings};
+    use crate::audit::record::ClientRecord;
+    use crate::audit::sample::{PATIENCE, client, closed, ended, run};
+    use crate::audit::side::Side;
+    use crate::audit::stage::Way;
+
+    /// One each 10 ms from 300 ms on, with a pause behind every 60, connected for 400 ms; `is_rejected` is asked with its number and how many it meets.
+    fn found(count: u32, is_rejected: impl Fn(u32, usize) -> bool) -> (Rejected, Finding) {
+        let mut clients: Vec<ClientRecord> = Vec::new();
+        for n in 0..count {
+            let at = 300 + 10 * u64::from(n) + 600 * u64::from(n / 60);
+            let meets = clients.iter().filter(|one| one.ended_at > at * 1_000_000).count();
+            clients.push(match is_rejected(n, meets) {
+                true => ended(n, at, closed(1013)),
+                false => client(n, at, at + 1, at + 1),
+            });
+        }
+        let side = Side::of(&[run(0, clients)], PATIENCE);
+        let finding = findings(&side, false).pop().unwrap();
+        (side.rejected.unwrap(), finding)
+    }
+
+    #[test]
+    fn a_limit_is_told_from_a_start_and_both_from_chance() {
+        let (limit, finding) = found(300, |_, meets| meets >= 20);
+        assert!(
+            limit.is_of_a_limit() && !limit.stops() && limit.connected.least >= 18,
+            "{limit:?}"
+        );
+        assert!(
+            finding.sentence().contains("others were connected; none of the"),
+            "{}",
+            finding.sentence()
+        );
+        assert!(finding.advice(Way::Plain).contains("a limit on connections"));
+        assert!(!finding.is_of_the_start());
+
+        let (worker, finding) = found(300, |n, _| n < 60 && n % 2 == 1);
+        assert!(worker.stops() && !worker.is_of_a_limit(), "{worker:?}");
+        assert!(finding.sentence().contains("and none of the") && finding.is_of_the_start());
+        assert!(finding.advice(Way::Plain).contains("every worker"));
+
+        let (chance, finding) = found(300, |n, _| n % 7 == 3);
+        assert!(!chance.stops() && !chance.is_of_a_limit(), "{chance:?}");
+        for way in [Way::Plain, Way::Greenroom] {
+            let advice = finding.advice(way);
+            assert!(
+                !advice.contains("worker") && !advice.contains("limit on"),
+                "no cause is made up: {advice}"
+            );
+        }
+    }
 }

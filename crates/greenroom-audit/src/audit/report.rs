@@ -42,7 +42,7 @@ pub struct Report {
     pub greenroom_findings: Vec<Said>,
     /// The server behind greenroom, with `--compare`.
     pub greenroom: Option<Side>,
-    /// That in short.
+    /// That in short; `None` where the server by itself was not measured.
     #[serde(default)]
     pub greenroom_verdict: Option<Verdict>,
     /// A start with hardly any clients, where nobody was answered in the first one.

@@ -1,12 +1,14 @@
-//! What each [`Finding`] says, as a sentence whose subject is the server. Pure.
+//! What is wrong, in a sentence whose subject is the server: each [`Finding`] in words, with its figures. Pure.
+//!
+//! Nothing is said that the figures do not show: a cause is named where the data leave no other.
 
 use super::crowd::Crowd;
 use super::finding::Finding;
 use super::judge::Outcome;
-use super::record::Interval;
+use super::rejected::Rejected;
 use super::side::{Edge, LateHandler};
 use super::stats::Share;
-use super::text::{between, count, list, percent, span};
+use super::text::{about, between, count, grouped, list, percent, span};
 
 impl Finding {
     /// What is wrong.
@@ -49,31 +51,21 @@ impl Finding {
                 all.hits,
                 all.of
             ),
-            Self::Doubles { clients } => {
-                format!(
-                    "answers messages twice ({} of {} clients, {})",
-                    clients.hits,
-                    clients.of,
-                    percent(*clients)
-                )
-            }
+            Self::Doubles { clients } => format!("answers messages twice ({})", of(*clients)),
             Self::Reorders { clients } => format!(
-                "answers messages in another order than they were sent ({} of {} clients, {})",
-                clients.hits,
-                clients.of,
-                percent(*clients)
+                "answers messages in another order than they were sent ({})",
+                of(*clients)
             ),
             Self::FailsWhenReady {
                 outcomes,
                 failed,
                 last_ns,
+                rejected,
             } => format!(
-                "fails clients although it has answered others: it {} ({} of {} clients, {}), the last of them {} after its first answer",
+                "fails clients although it has answered others: it {} ({}), {}",
                 ways(outcomes),
-                failed.hits,
-                failed.of,
-                percent(*failed),
-                span(*last_ns)
+                of(*failed),
+                when(*last_ns, rejected.as_ref())
             ),
             Self::Overrun {
                 outcomes,
@@ -109,13 +101,21 @@ impl Finding {
     }
 }
 
+/// A share of clients, with its interval.
+fn of(share: Share) -> String {
+    format!(
+        "{} of {}, {}",
+        grouped(share.hits),
+        count(share.of, "client"),
+        percent(share)
+    )
+}
+
 fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
     format!(
-        "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
+        "is overrun when many come at once: it {} ({}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
         ways(outcomes),
-        failed.hits,
-        failed.of,
-        percent(failed),
+        of(failed),
         crowd.failed_met.saturating_sub(1),
         crowd.answered_met
     )
@@ -131,18 +131,41 @@ fn late(handler: LateHandler) -> String {
     )
 }
 
+/// When it fails those who come although others were answered, as far as that is known.
+fn when(last_ns: u64, rejected: Option<&Rejected>) -> String {
+    let last = span(last_ns);
+    match rejected {
+        None => format!("the last of them {last} after its first answer"),
+        Some(rejected) if rejected.is_of_a_limit() => format!(
+            "all of them when {} or more others were connected; none of the {} that met fewer was failed",
+            rejected.connected.least,
+            grouped(rejected.connected.below)
+        ),
+        Some(rejected) if rejected.stops() => format!(
+            "the last of them {last} after its first answer, and none of the {} that came later",
+            grouped(rejected.since_then)
+        ),
+        Some(rejected) => format!(
+            "up to {last} after its first answer, with {} to {} others connected",
+            rejected.connected.least, rejected.connected.most
+        ),
+    }
+}
+
 fn of_edge(edge: Edge) -> String {
-    let Interval { low_ns, high_ns } = edge.typical;
-    let middle = span(low_ns.midpoint(high_ns));
-    if edge.runs > 1 {
-        format!(
-            "{middle} ({} to {} in {} starts)",
-            span(edge.least_ns),
-            span(edge.most_ns),
-            edge.runs
-        )
-    } else {
-        format!("{middle} (± {})", span(edge.typical.half()))
+    let told = about(edge.typical);
+    if edge.runs <= 1 {
+        return told;
+    }
+    let range = format!(
+        "{} to {} in {} starts",
+        span(edge.least_ns),
+        span(edge.most_ns),
+        edge.runs
+    );
+    match told.strip_suffix(')') {
+        Some(open) => format!("{open}; {range})"),
+        None => format!("{told} ({range})"),
     }
 }
 
@@ -167,6 +190,7 @@ fn way(outcome: Outcome) -> String {
         Outcome::Refused => "refuses them".into(),
         Outcome::Broken => "breaks the protocol".into(),
         Outcome::Lost => "loses messages".into(),
+        Outcome::Unanswered => "opens them and never answers a message".into(),
         Outcome::Doubled => "answers twice".into(),
         Outcome::Reordered => "changes their order".into(),
         Outcome::Late => "answers late".into(),

@@ -12,7 +12,7 @@ use super::crosstalk::Crosstalk;
 use super::crowd::{self, Crowd};
 use super::edges::{Edges, Zone, edges};
 use super::judge::{Outcome, Patience, judge};
-use super::lateness::Lateness;
+use super::lateness::{self, Lateness};
 use super::plan;
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
 use super::rejected::Rejected;
@@ -252,7 +252,8 @@ impl Side {
         let (first_lost, lost) = losses(&seen, Zone::Ready, patience);
         let rejected = Rejected::of(&seen);
         let (early_first_lost, early_lost) = losses(&seen, Zone::Race, patience);
-        let late_handler = late_handler(&seen);
+        let talks = answered_something(&seen);
+        let late_handler = lateness::late_handler(&talks);
         let waiters = seen
             .iter()
             .map(|one| (one.client, one.outcome, one.zone, one.edges.ready));
@@ -286,7 +287,7 @@ impl Side {
             early_first_lost,
             early_lost,
             late_handler,
-            lateness: late_handler.map(|late| Lateness::of(&answered_something(&seen), late.attached)),
+            lateness: late_handler.map(|late| Lateness::of(&talks, late.attached)),
             settle: Settle::of(&seen, Zone::Race),
             last_rejected_ns: rejected.as_ref().map(|rejected| rejected.last_ns),
             rejected,
@@ -369,8 +370,8 @@ fn sorted<'a>(seen: impl Iterator<Item = &'a Seen<'a>>) -> Vec<(Outcome, u64)> {
 
 /// Whether what this client lost and got can be counted: it was opened and could speak to its end, and nothing is doubtful.
 fn is_counted(seen: &Seen<'_>) -> bool {
-    use Outcome::{Answered, Doubled, Late, Lost, Reordered};
-    matches!(seen.outcome, Answered | Late | Lost | Doubled | Reordered)
+    use Outcome::{Answered, Doubled, Late, Reordered};
+    seen.outcome.is_loss() || matches!(seen.outcome, Answered | Late | Doubled | Reordered)
 }
 
 fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
@@ -388,50 +389,10 @@ fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
     (Share::new(first, of_first), Share::new(lost, of_all))
 }
 
-/// How many of its messages were lost before the first that was answered.
-fn lost_first(seen: &Seen<'_>) -> usize {
-    let messages = &seen.client.messages;
-    messages.iter().take_while(|sent| sent.answered_at.is_none()).count()
-}
-
 /// Clients that came when it was ready, had an answer, and can be counted.
 fn answered_something<'a>(seen: &'a [Seen<'_>]) -> Vec<&'a ClientRecord> {
-    seen.iter().filter(|one| is_talk(one)).map(|one| one.client).collect()
-}
-
-fn is_talk(one: &Seen<'_>) -> bool {
-    one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some()
-}
-
-/// Only what was lost before the first answer is a matter of the handler.
-fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
-    let counted: Vec<_> = seen.iter().filter(|one| is_talk(one)).collect();
-    let bracket = |one: &&Seen<'_>| {
-        let opened = one.client.opened_at?;
-        let messages = &one.client.messages;
-        let prefix = lost_first(one);
-        let last_lost = messages.get(prefix.checked_sub(1)?)?.at;
-        let first_kept = messages.get(prefix)?.answered_at?;
-        Some(Interval::new(
-            last_lost.saturating_sub(opened),
-            first_kept.saturating_sub(opened),
-        ))
-    };
-    let brackets: Vec<Interval> = counted.iter().filter_map(bracket).collect();
-    let median = |pick: fn(&Interval) -> u64| {
-        let mut all: Vec<u64> = brackets.iter().map(pick).collect();
-        all.sort_unstable();
-        all.get(all.len() / 2).copied()
-    };
-    let several = counted
-        .iter()
-        .filter(|one| bracket(one).is_some() && lost_first(one) > 1);
-    Some(LateHandler {
-        clients: Share::new(brackets.len() as u64, counted.len() as u64),
-        several: Share::new(several.count() as u64, brackets.len() as u64),
-        attached: Interval::new(median(|one| one.low_ns)?, median(|one| one.high_ns)?),
-        lost_within_ns: brackets.iter().map(|one| one.low_ns).max()?,
-    })
+    let talk = |one: &&Seen<'_>| one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some();
+    seen.iter().filter(talk).map(|one| one.client).collect()
 }
 
 impl Settle {
@@ -582,4 +543,31 @@ fn columns(seen: &[Seen<'_>]) -> Vec<Column> {
         outcomes,
     };
     found.into_iter().map(column).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::sample::{MS, PATIENCE, client, run};
+
+    #[test]
+    fn what_a_client_waits_before_it_speaks_is_no_wait_of_the_servers() {
+        // Answered half a millisecond after each sends: the first shows that it is ready.
+        let mut clients = vec![client(0, 300, 301, 301)];
+        // One is held until it is ready and speaks 480 ms after that; one comes later, and speaks 200 ms after its 101.
+        clients.insert(0, client(1, 250, 302, 782));
+        clients.push(client(2, 400, 401, 601));
+        let side = Side::of(&[run(0, clients)], PATIENCE);
+        assert!(side.after_ready.max_ns < 2 * MS, "{:?}", side.after_ready);
+        assert_eq!(side.open.max_ns, 52 * MS);
+        // One that was opened at once and spoke at once was answered as late as the server was ready.
+        let mut early = client(3, 210, 211, 211);
+        early.messages[0].answered_at = Some(310 * MS);
+        let side = Side::of(&[run(0, vec![early, client(0, 300, 301, 301)])], PATIENCE);
+        assert!(
+            (8 * MS..9 * MS).contains(&side.after_ready.max_ns),
+            "{:?}",
+            side.after_ready
+        );
+    }
 }

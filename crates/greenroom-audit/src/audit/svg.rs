@@ -29,7 +29,7 @@ pub const fn class(outcome: Outcome) -> &'static str {
         Outcome::Late => "late",
         Outcome::Refused => "cold",
         Outcome::Unknown => "unknown",
-        Outcome::Lost | Outcome::Doubled | Outcome::Reordered => "lost",
+        Outcome::Lost | Outcome::Unanswered | Outcome::Doubled | Outcome::Reordered => "lost",
         Outcome::Status(_) => "status",
         Outcome::Closed(_) | Outcome::Cut | Outcome::Reset | Outcome::Broken => "bad",
         Outcome::Hung => "hung",

@@ -66,6 +66,7 @@ pub fn named(outcome: Outcome) -> String {
         Outcome::Closed(code) => format!("closed with {code}"),
         Outcome::Cut => "cut (1006)".into(),
         Outcome::Lost => "a message lost".into(),
+        Outcome::Unanswered => "no message answered".into(),
         other => other.name(),
     }
 }
@@ -178,9 +179,13 @@ pub fn compared(report: &Report) -> Option<Table> {
         ("came when it was ready, and failed", |side| failed(side, Zone::Ready)),
         ("came before, first message lost", |side| lost(side.early_first_lost)),
         ("came when ready, first message lost", |side| lost(side.first_lost)),
-        ("connect to 101, p99", |side| span(side.open.p99_ns)),
-        ("ready to first answer, p50", |side| span(side.after_ready.p50_ns)),
-        ("ready to first answer, p99", |side| span(side.after_ready.p99_ns)),
+        ("connect to 101, p99", |side| waited(side.open, side.open.p99_ns)),
+        ("ready to first answer, p50", |side| {
+            waited(side.after_ready, side.after_ready.p50_ns)
+        }),
+        ("ready to first answer, p99", |side| {
+            waited(side.after_ready, side.after_ready.p99_ns)
+        }),
     ];
     let row = |(label, cell): (&str, Cell)| vec![label.to_owned(), cell(&report.plain), cell(behind)];
     Table::of(
@@ -191,6 +196,14 @@ pub fn compared(report: &Report) -> Option<Table> {
 
 fn failed(side: &Side, zone: Zone) -> String {
     grouped(side.count(zone, |outcome| !outcome.is_good() && outcome != Outcome::Unknown))
+}
+
+/// Where nobody was served, nobody's wait is known.
+fn waited(times: super::stats::Quantiles, quantile_ns: u64) -> String {
+    match times.count {
+        0 => "–".to_owned(),
+        _ => span(quantile_ns),
+    }
 }
 
 fn lost(share: super::stats::Share) -> String {

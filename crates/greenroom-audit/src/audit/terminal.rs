@@ -37,7 +37,7 @@ pub fn render(report: &Report, width: usize, colour: bool) -> String {
         return page.text;
     }
     for (way, side) in tables::sides(report) {
-        page.side(way, side);
+        page.side(report, way, side);
     }
     if let Some(table) = tables::compared(report) {
         page.title("Side by side");
@@ -52,9 +52,11 @@ pub fn render(report: &Report, width: usize, colour: bool) -> String {
         page.title(&words::restart_title(restart));
         page.wrapped(&restart.sentence(), 2);
     }
-    page.line("");
-    page.wrapped(words::EDGES, 0);
-    page.wrapped(words::WAITS, 0);
+    if report.plain.ready.is_some() {
+        page.line("");
+        page.wrapped(words::EDGES, 0);
+        page.wrapped(words::WAITS, 0);
+    }
     page.text
 }
 
@@ -196,7 +198,7 @@ impl Page {
         }
     }
 
-    fn side(&mut self, way: Way, side: &Side) {
+    fn side(&mut self, report: &Report, way: Way, side: &Side) {
         self.title(&format!("The server {}", side_name(way)));
         if let Some(table) = tables::edges(way, side) {
             self.table(&table);
@@ -216,7 +218,7 @@ impl Page {
         if let Some(overtaken) = words::overtaken(side) {
             self.wrapped(&format!("{overtaken}."), 2);
         }
-        if let Some((ended, lines)) = words::ended(side) {
+        if let Some((ended, lines)) = words::ended(report, side) {
             let end = if lines.is_empty() { '.' } else { ':' };
             self.wrapped(&format!("{ended}{end}"), 2);
             for line in lines {

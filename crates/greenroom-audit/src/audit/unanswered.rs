@@ -114,10 +114,18 @@ fn said_goodbye(record: &ClientRecord) -> Option<usize> {
     let answered = record.messages.iter().rposition(|sent| sent.answered_at.is_some())?;
     let way = slowest(&record.messages)
         .saturating_mul(limits::AUDIT_ANSWER_FACTOR)
-        .max(nanos(limits::AUDIT_STALL));
+        .max(nanos(limits::AUDIT_GOODBYE));
     let shortly = |sent: &Sent| record.ended_at.saturating_sub(sent.at) <= way;
     let from = answered + 1;
     record.messages[from..].iter().all(shortly).then_some(from)
+}
+
+/// Whether a message without an answer is lost for certain: a later one was answered, or the whole patience is over. What
+/// ends a client earlier (a bound of ours) says nothing.
+#[must_use]
+pub fn is_decided(record: &ClientRecord, patience_ns: u64) -> bool {
+    let is_overtaken = record.messages.last().is_none_or(|sent| sent.answered_at.is_some());
+    is_overtaken || waited(record) >= patience_ns
 }
 
 /// How long a client has waited in vain at its end.
@@ -219,11 +227,11 @@ mod tests {
     #[test]
     fn what_is_said_into_a_good_bye_is_not_lost() {
         let talk = [(0, Some(2)), (1, None), (2, None)];
-        assert!(closed(1000, 3, &talk).is_empty() && closed(1001, 3, &talk).is_empty());
+        assert!(closed(1000, 3, &talk).is_empty() && closed(1001, 90, &talk).is_empty());
         // Any other close, a close without an answer before it, one that came long after, and what was overtaken, is a loss.
         assert_eq!(closed(1011, 3, &talk), [1, 2]);
         assert_eq!(closed(1000, 3, &[(0, None)]), [0]);
-        assert_eq!(closed(1000, 500, &talk), [1, 2]);
+        assert_eq!(closed(1000, 700, &talk), [1, 2]);
         assert_eq!(closed(1000, 3, &[(0, None), (1, Some(2)), (2, None)]), [0]);
     }
 }

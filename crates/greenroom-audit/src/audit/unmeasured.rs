@@ -44,21 +44,23 @@ pub fn ended(run: &RunRecord, how: &str) -> String {
 
 /// Somebody listened, and nobody was ever answered as expected.
 #[must_use]
-pub fn never_answered(seen: &[(Outcome, u64)]) -> String {
+pub fn never_answered(run: &RunRecord, seen: &[(Outcome, u64)]) -> String {
     format!(
-        "no client was ever answered as expected ({}): {}",
+        "no client was ever answered as expected ({}): {}{}",
         told(seen),
-        advice(seen)
+        advice(seen),
+        last_lines(run)
     )
 }
 
 /// Everybody had the same answer to the handshake, and it was given up: see [`always_the_same`].
 #[must_use]
-pub fn given_up(seen: &[(Outcome, u64)]) -> String {
+pub fn given_up(run: &RunRecord, seen: &[(Outcome, u64)]) -> String {
     format!(
-        "everybody had the same answer ({}): {}. If it answers like that only while it starts, give --start-timeout, and it is waited for",
+        "everybody had the same answer ({}): {}. If it answers like that only while it starts, give --start-timeout, and it is waited for{}",
         told(seen),
-        advice(seen)
+        advice(seen),
+        last_lines(run)
     )
 }
 
@@ -175,7 +177,10 @@ mod tests {
             (302, "elsewhere"),
             (426, "Protocol"),
         ] {
-            assert!(given_up(&all(status, 99)).contains(said), "{status}");
+            assert!(
+                given_up(&run(0, Vec::new()), &all(status, 99)).contains(said),
+                "{status}"
+            );
             assert!(always_the_same(&all(status, 99)), "{status}");
         }
         assert!(!always_the_same(&all(503, 99)) && !always_the_same(&all(404, 3)));

@@ -124,6 +124,10 @@ pub fn stopped(report: &Report) -> Option<String> {
         .as_ref()
         .map_or_else(String::new, |side| format!(" and {} behind greenroom", of(side)));
     report.interrupted.then(|| {
+        if of(&report.plain) == 0 {
+            let starts = count(u64::from(report.settings.runs), "start");
+            return format!("Stopped in the first of {starts}: all that is said is of that one, as far as it came");
+        }
         format!(
             "Stopped after {} of {}{behind}: all that is said is of these",
             of(&report.plain),
@@ -188,12 +192,15 @@ pub fn overtaken(side: &Side) -> Option<String> {
 
 /// That starts did not come to their end, and what CMD wrote last in the last of them.
 #[must_use]
-pub fn ended(side: &Side) -> Option<(String, &[String])> {
+pub fn ended<'a>(report: &Report, side: &'a Side) -> Option<(String, &'a [String])> {
+    if matches!(report.verdict, Verdict::NotMeasured(_)) {
+        return None; // it stands in the reason
+    }
     let bad = || {
         let causes = side.runs.iter();
         causes.filter(|run| !matches!(run.cause, Cause::Finished | Cause::Interrupted))
     };
-    let last = bad().last()?;
+    let last = bad().next_back()?;
     let starts = count(bad().count() as u64, "start");
     let which = if last.output.is_empty() {
         "; CMD wrote nothing in the last of them"
@@ -303,7 +310,9 @@ pub fn machine(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::crowd::Crowd;
     use crate::audit::sample::{self, PATIENCE, client, closed, early, held};
+    use crate::audit::stats::Share;
 
     #[test]
     fn it_is_told_that_early_clients_waited_where_they_did() {
@@ -337,6 +346,29 @@ mod tests {
         let report = sample::report(&[sample::run(0, clients.collect())], None);
         assert_eq!(report.findings[0].code, "fails-when-ready");
         assert_eq!(title(&report).1, "Wrong, and not only at the start");
+    }
+
+    #[test]
+    fn nobody_is_called_answered_of_whom_nothing_is_known() {
+        let mut side = Side::of(&[], PATIENCE);
+        assert!(!sound(&side).contains("unknown"));
+        side.unknown = 1_234;
+        let said = sound(&side);
+        assert!(said.contains("of whom anything is known; 1,234 are unknown"), "{said}");
+    }
+
+    #[test]
+    fn a_server_that_is_only_overrun_has_no_race() {
+        let failed = Share::new(3, 9);
+        let overrun = Finding::Overrun {
+            outcomes: vec![(Outcome::Hung, 3)],
+            failed,
+            crowd: Crowd::of(vec![0, 1], vec![7, 8]).unwrap(),
+        };
+        let doubles = Finding::Doubles { clients: failed };
+        let of = |findings| of_findings(&Said::all(findings, Way::Plain));
+        assert_eq!(of(vec![overrun.clone()]), "Overrun");
+        assert_eq!(of(vec![overrun, doubles]), "Wrong, and not only at the start");
     }
 
     #[test]

@@ -34,18 +34,7 @@ impl Finding {
             ),
             Self::HandlerLate { handler } => late(*handler),
             Self::FirstUnanswered { clients, hesitant } => first_unanswered(*clients, *hesitant),
-            Self::LosesMessages { first, all } if first.hits == 0 => format!(
-                "loses messages: {} of {}, none of them the first of its connection",
-                all.hits, all.of
-            ),
-            Self::LosesMessages { first, all } => format!(
-                "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
-                first.hits,
-                first.of,
-                percent(*first),
-                all.hits,
-                all.of
-            ),
+            Self::LosesMessages { first, all } => losing(*first, *all),
             Self::Doubles { clients } => format!("answers messages twice ({})", of(*clients)),
             Self::Reorders { clients } => format!(
                 "answers messages in another order than they were sent ({})",
@@ -108,6 +97,23 @@ fn first_unanswered(clients: Share, hesitant: Share) -> String {
         count(clients.of, "client"),
         grouped(hesitant.hits),
         grouped(hesitant.of)
+    )
+}
+
+fn losing(first: Share, all: Share) -> String {
+    if first.hits == 0 {
+        return format!(
+            "loses messages: {} of {}, none of them the first of its connection",
+            all.hits, all.of
+        );
+    }
+    format!(
+        "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
+        first.hits,
+        first.of,
+        percent(first),
+        all.hits,
+        all.of
     )
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing is said that the figures do not show: a cause is named where the data leave no other.
 
+use super::crosstalk::Crosstalk;
 use super::crowd::Crowd;
 use super::finding::Finding;
 use super::judge::Outcome;
@@ -15,10 +16,7 @@ impl Finding {
     #[must_use]
     pub fn sentence(&self) -> String {
         match self {
-            Self::WrongClient { strays } => format!(
-                "answers to the wrong client: {} of {} messages, which their senders never had, came to others ({} of {} clients heard one)",
-                strays.messages.hits, strays.messages.of, strays.clients.hits, strays.clients.of
-            ),
+            Self::WrongClient { strays } => astray(*strays),
             Self::AcceptsEarly {
                 lead, outcomes, failed, ..
             } => format!(
@@ -35,22 +33,8 @@ impl Finding {
                 lost.of
             ),
             Self::HandlerLate { handler } => late(*handler),
-            Self::FirstUnanswered { clients, hesitant } => format!(
-                "does not answer the first message of a connection, whenever it is sent ({} of {} clients; of those that sent it when others had been answered already, {} of {})",
-                clients.hits, clients.of, hesitant.hits, hesitant.of
-            ),
-            Self::LosesMessages { first, all } if first.hits == 0 => format!(
-                "loses messages: {} of {}, none of them the first of its connection",
-                all.hits, all.of
-            ),
-            Self::LosesMessages { first, all } => format!(
-                "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
-                first.hits,
-                first.of,
-                percent(*first),
-                all.hits,
-                all.of
-            ),
+            Self::FirstUnanswered { clients, hesitant } => first_unanswered(*clients, *hesitant),
+            Self::LosesMessages { first, all } => losing(*first, *all),
             Self::Doubles { clients } => format!("answers messages twice ({})", of(*clients)),
             Self::Reorders { clients } => format!(
                 "answers messages in another order than they were sent ({})",
@@ -84,12 +68,7 @@ impl Finding {
                 runs,
                 clients,
                 outcomes,
-            } => format!(
-                "answered nobody, in {} with {}: it {}",
-                count(*runs, "start"),
-                count(*clients, "client"),
-                ways(outcomes)
-            ),
+            } => nobody(*runs, *clients, outcomes),
             Self::NeverAnswers { clients, outcomes } => format!(
                 "takes clients and never answers anybody, whether they come early or late: it {} ({clients} clients)",
                 ways(outcomes)
@@ -99,6 +78,52 @@ impl Finding {
             }
         }
     }
+}
+
+fn astray(strays: Crosstalk) -> String {
+    format!(
+        "answers to the wrong client: {} of {}, which their senders never had, came to others ({} of {} heard one)",
+        grouped(strays.messages.hits),
+        count(strays.messages.of, "message"),
+        grouped(strays.clients.hits),
+        count(strays.clients.of, "client")
+    )
+}
+
+fn first_unanswered(clients: Share, hesitant: Share) -> String {
+    format!(
+        "does not answer the first message of a connection, whenever it is sent ({} of {}; of those that sent it when others had been answered already, {} of {})",
+        grouped(clients.hits),
+        count(clients.of, "client"),
+        grouped(hesitant.hits),
+        grouped(hesitant.of)
+    )
+}
+
+fn losing(first: Share, all: Share) -> String {
+    if first.hits == 0 {
+        return format!(
+            "loses messages: {} of {}, none of them the first of its connection",
+            all.hits, all.of
+        );
+    }
+    format!(
+        "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
+        first.hits,
+        first.of,
+        percent(first),
+        all.hits,
+        all.of
+    )
+}
+
+fn nobody(runs: u64, clients: u64, outcomes: &[(Outcome, u64)]) -> String {
+    format!(
+        "answered nobody, in {} with {}: it {}",
+        count(runs, "start"),
+        count(clients, "client"),
+        ways(outcomes)
+    )
 }
 
 /// A share of clients, with its interval.

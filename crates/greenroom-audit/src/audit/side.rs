@@ -232,20 +232,7 @@ impl Side {
             .zip(&outcomes)
             .map(|(run, outcomes)| edges(run, outcomes, patience.answers))
             .collect();
-        let seen: Vec<Seen<'_>> = runs
-            .iter()
-            .zip(&outcomes)
-            .zip(&all_edges)
-            .flat_map(|((run, outcomes), edges)| {
-                run.clients.iter().zip(outcomes).map(|(client, &outcome)| Seen {
-                    run: run.run,
-                    client,
-                    outcome,
-                    zone: edges.zone(client.started_at, outcome),
-                    edges: *edges,
-                })
-            })
-            .collect();
+        let seen = see(runs, &outcomes, &all_edges);
         let waits = waits(&seen);
         let moments = all_edges.iter().filter_map(Edges::ready_after);
         let moments = moments.map(|ready| Interval::new(ready.high_ns, ready.high_ns));
@@ -329,6 +316,21 @@ impl Side {
         found.sort_by_key(|&(_, clients)| std::cmp::Reverse(clients));
         found
     }
+}
+
+/// Each client in its run.
+fn see<'a>(runs: &'a [RunRecord], outcomes: &[Vec<Outcome>], all_edges: &[Edges]) -> Vec<Seen<'a>> {
+    let all = runs.iter().zip(outcomes).zip(all_edges);
+    all.flat_map(|((run, outcomes), edges)| {
+        run.clients.iter().zip(outcomes).map(|(client, &outcome)| Seen {
+            run: run.run,
+            client,
+            outcome,
+            zone: edges.zone(client.started_at, outcome),
+            edges: *edges,
+        })
+    })
+    .collect()
 }
 
 fn summary(run: &RunRecord, edges: Edges) -> RunSummary {

@@ -99,7 +99,7 @@ fn slowest(messages: &[Sent]) -> u64 {
 pub fn lost(record: &ClientRecord) -> impl Iterator<Item = usize> + '_ {
     let told = said_goodbye(record);
     let unanswered = (0..record.messages.len()).filter(|&index| record.messages[index].answered_at.is_none());
-    unanswered.filter(move |&index| !told.is_some_and(|from| index >= from))
+    unanswered.filter(move |&index| told.is_none_or(|from| index < from))
 }
 
 /// From which message on nothing is lost, as the server had said good-bye.

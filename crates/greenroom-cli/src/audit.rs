@@ -252,6 +252,19 @@ fn is_strategies(args: &Audit) -> Option<&str> {
     (all && !args.strategy.is_empty()).then_some(first)
 }
 
+/// What clients say, checked.
+fn words(message: Option<&str>) -> Result<Words, String> {
+    let words = match message {
+        None => Words::default(),
+        Some(text) => match text.strip_prefix('@') {
+            None => Words::new(text.as_bytes().to_vec()),
+            Some(path) => Words::new(message_file(path)?),
+        },
+    };
+    words.check().map_err(|error| error.to_string())?;
+    Ok(words)
+}
+
 fn options(args: &Audit) -> Result<Options, String> {
     if let Some(list) = is_strategies(args) {
         return Err(format!(
@@ -264,14 +277,7 @@ fn options(args: &Audit) -> Result<Options, String> {
     for header in &args.header {
         target.add_header(header).map_err(|error| say(&error))?;
     }
-    let words = match &args.message {
-        None => Words::default(),
-        Some(text) => match text.strip_prefix('@') {
-            None => Words::new(text.clone().into_bytes()),
-            Some(path) => Words::new(message_file(path)?),
-        },
-    };
-    words.check().map_err(|error| say(&error))?;
+    let words = words(args.message.as_deref())?;
     let shown = String::from_utf8_lossy(words.bytes()).chars().take(80).collect();
     let time =
         |name: &str, text: &str, min, max| duration_in(text, min, max).map_err(|error| format!("--{name}: {error}"));

@@ -1,6 +1,8 @@
 //! Clients of the audit at servers that read nothing, never stop, or say more than is usual: each client ends by its times
 //! and within its bounds, and a bound of the audit's own is no fault of the server's.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -170,6 +170,10 @@ mod tests {
             hears(&mut chat, who, 0);
         }
         assert_eq!(of(chat), None);
+        // A copy for one other: its sender has it too.
+        let mut copied = clients(9, &[]);
+        hears(&mut copied, 5, 2);
+        assert_eq!(of(copied), None);
         // All had it but the one who said it.
         let mut late = clients(9, &[0]);
         for who in 1..8 {

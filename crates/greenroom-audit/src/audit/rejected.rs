@@ -119,11 +119,11 @@ mod tests {
     use crate::audit::side::Side;
     use crate::audit::stage::Way;
 
-    /// One each 10 ms from 300 ms on, with a pause behind every 60, connected for 400 ms; `is_rejected` is asked with its number and how many it meets.
+    /// One each 10 ms from 300 ms on, with a pause behind every 60 and the last ones further apart, connected for 400 ms; `is_rejected` is asked with its number and how many it meets.
     fn found(count: u32, is_rejected: impl Fn(u32, usize) -> bool) -> (Rejected, Finding) {
         let mut clients: Vec<ClientRecord> = Vec::new();
         for n in 0..count {
-            let at = 300 + 10 * u64::from(n) + 600 * u64::from(n / 60);
+            let at = 300 + 10 * u64::from(n) + 600 * u64::from(n / 60) + 100 * u64::from(n.saturating_sub(300));
             let meets = clients.iter().filter(|one| one.ended_at > at * 1_000_000).count();
             clients.push(match is_rejected(n, meets) {
                 true => ended(n, at, closed(1013)),
@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_limit_is_told_from_a_start_and_both_from_chance() {
-        let (limit, finding) = found(300, |_, meets| meets >= 20);
+        // It looks as if it stopped, as few come at the end.
+        let (limit, finding) = found(350, |_, meets| meets >= 20);
         assert!(
             limit.is_of_a_limit() && !limit.stops() && limit.connected.least >= 18,
             "{limit:?}"

@@ -1,7 +1,7 @@
 //! Everything that an audit found, as data: what `--format json` prints and what every other format is made of.
 //!
 //! An interface: fields are added, never renamed, while [`SCHEMA`] stays. Times are nanoseconds, moments those of the
-//! machine's monotonic clock. Bounded by the runs and their clients; single clients are not in it.
+//! machine's monotonic clock. Bounded by the runs, and of each side the last [`limits::AUDIT_POINTS`] single clients.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,7 +34,7 @@ pub struct Report {
     pub settings: Settings,
     /// In short.
     pub verdict: Verdict,
-    /// What is wrong with the server by itself, the gravest first.
+    /// What is wrong with the server by itself.
     pub findings: Vec<Said>,
     /// The server by itself.
     pub plain: Side,

@@ -259,6 +259,7 @@ mod tests {
         assert_eq!(plain("run `a`"), "run a");
         assert_eq!(quoted("x`\n`y"), "`x y`");
         assert_eq!(quoted("`\n`"), "\"\"");
+        assert_eq!(escaped("<\u{1b}\u{ffff}\n&'\">"), "&lt;  &#10;&amp;&#39;&quot;&gt;");
     }
 
     #[test]

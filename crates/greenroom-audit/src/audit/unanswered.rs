@@ -57,11 +57,14 @@ impl Waiting<'_> {
         if is_overtaken {
             return Next::Done(last.saturating_add(self.grace()));
         }
-        if !self.asked {
-            return Next::Ask(last.saturating_add(nanos(limits::AUDIT_ANSWER_WAIT)));
-        }
         let since = if heard == 0 { self.opened } else { last };
-        Next::Done(since.saturating_add(self.patience_ns))
+        let over = since.saturating_add(self.patience_ns);
+        let ask = last.saturating_add(nanos(limits::AUDIT_ANSWER_WAIT));
+        if self.asked || ask >= over {
+            Next::Done(over)
+        } else {
+            Next::Ask(ask)
+        }
     }
 
     fn heard(&self) -> usize {
@@ -184,6 +187,19 @@ mod tests {
         let never = sent(&[(0, None), (1, None)]);
         assert_eq!(next(&never, None, false), Next::Ask(MS + SECOND));
         assert_eq!(next(&never, None, true), Next::Done(10 * SECOND));
+    }
+
+    #[test]
+    fn who_has_less_patience_than_a_second_does_not_ask() {
+        let never = sent(&[(0, None), (1, None)]);
+        let impatient = Waiting {
+            messages: &never,
+            answers: None,
+            opened: 0,
+            asked: false,
+            patience_ns: 700 * MS,
+        };
+        assert_eq!(impatient.next(), Next::Done(700 * MS));
     }
 
     #[test]

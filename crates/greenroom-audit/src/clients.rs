@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_websockets::{ClientBuilder, CloseCode, Error, Message, WebSocketStream, upgrade};
 
+use crate::audit::plan::Dice;
 use crate::{clock, limits};
 
 /// Who comes, when, and to do what.
@@ -119,15 +120,9 @@ pub async fn arrive(plan: &Plan, progress: impl Fn(usize, Stage) + Send + Sync +
 fn arrivals(count: usize, over: Duration, seed: u64) -> Vec<Duration> {
     let slices = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
     let slice = over / slices;
-    let mut state = seed;
+    let mut dice = Dice::new(seed, 0);
     let at = |index: usize| {
-        // SplitMix64: small, and good for any seed.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        let within = z % u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let within = dice.next_u64() % u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX).max(1);
         slice * u32::try_from(index).unwrap_or(u32::MAX) + Duration::from_nanos(within)
     };
     (0..count).map(at).collect()

@@ -5,7 +5,7 @@
 //! - [`clients`]: clients that come over a span of time, each connecting once;
 //! - [`check`]: what may be concluded from both records: order, loss, waits;
 //! - [`audit`]: `greenroom audit`: what clients of any server see while it starts;
-//! - [`planted`]: a server with faults that are known, to hold the audit against;
+//! - [`planted`], [`misdeeds`]: a server with faults that are known, to hold the audit against;
 //! - [`demo`]: the story of `greenroom demo`, told from these measurements.
 //!
 //! Nothing here decides anything for greenroom, and nothing here is a number
@@ -20,5 +20,6 @@ pub mod clock;
 pub mod demo;
 pub mod journal;
 pub mod limits;
+pub mod misdeeds;
 pub mod notify;
 pub mod planted;

@@ -46,6 +46,21 @@ pub const AUDIT_MESSAGES: usize = 9;
 pub const AUDIT_SEND_UNIT: Duration = Duration::from_millis(1);
 /// Characters of a close reason that are kept.
 pub const AUDIT_REASON: usize = 123;
+/// Messages, control frames included, that come to one client of the audit: 1,000 clients of a chat of the audit's own.
+pub const AUDIT_CAME: usize = 100_000;
+/// Bytes that come to one client of the audit.
+pub const AUDIT_BYTES: usize = 64 << 20;
+/// Bytes of one message that comes to a client of the audit: its own longest one comes back, and a server may greet with a
+/// picture of all that it has.
+pub const AUDIT_ANSWER_MAX: usize = 4 << 20;
+/// Bytes of an answer at which `--expect REGEX` looks, from its beginning.
+pub const AUDIT_REGEX_BYTES: usize = 64 << 10;
+/// What a compiled `--expect REGEX` takes at the most; with [`AUDIT_REGEX_BYTES`] this bounds the time of one look.
+pub const AUDIT_REGEX_SIZE: usize = 256 << 10;
+/// A signal that comes so soon after the first is the same: `timeout` sends it to the process and to its group.
+pub const AUDIT_SAME_SIGNAL: Duration = Duration::from_secs(1);
+/// What is written into the folder of `--out`, and removed, before the audit begins: about what a report takes.
+pub const AUDIT_OUT_PROBE: usize = 64 << 10;
 /// Clients of one run: what `--clients` may be, and what a start that takes very long may come to.
 pub const AUDIT_CLIENTS: u32 = 5_000;
 /// Runs of one audit.
@@ -64,6 +79,18 @@ pub const AUDIT_TAIL_MAX: Duration = Duration::from_secs(3);
 pub const AUDIT_EDGE_MARGIN: Duration = Duration::from_millis(2);
 /// What a client waits for a missing answer when others have come: a live connection answers within milliseconds.
 pub const AUDIT_ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// An overtaken message is waited for so many times as long as the slowest answer of its connection took, if that is longer.
+pub const AUDIT_ANSWER_FACTOR: u64 = 4;
+/// Whoever is told good-bye so soon after it spoke was not heard any more: a loaded machine is slow between an answer and a Close.
+pub const AUDIT_GOODBYE: Duration = Duration::from_millis(500);
+/// Messages of other clients of which one client remembers whose they were.
+pub const AUDIT_FOREIGN: usize = 256;
+/// Every so-manieth client sends its first message only when any handler is there: what it loses even so is no matter of time.
+pub const AUDIT_HESITATES_EACH: u32 = 8;
+/// The same once a handler was seen to be late.
+pub const AUDIT_HESITATES_EACH_LATE: u32 = 3;
+/// How long after its opening such a client speaks, where nothing is known of a late handler.
+pub const AUDIT_HESITATES: Duration = Duration::from_millis(128);
 /// A first answer that comes later than this is called late.
 pub const AUDIT_LATE: Duration = Duration::from_secs(1);
 /// What an early client waited for its 101 is told from here on: less is an accept queue, and no habit of the server.
@@ -84,8 +111,22 @@ pub const AUDIT_PULSE: Duration = Duration::from_millis(5);
 pub const AUDIT_STALL: Duration = Duration::from_millis(20);
 /// How often the host's share is looked at; the kernel counts it in steps of 10 ms.
 pub const AUDIT_STEAL_EVERY: Duration = Duration::from_millis(100);
-/// Stalls that are kept.
+/// Stalls that are kept; where there are more, the two oldest become one that holds both.
 pub const AUDIT_STALLS: usize = 100_000;
+/// Whose machine stood still for this part of the time that it waited in vain is *unknown*.
+pub const AUDIT_STALLED: f64 = 0.25;
+/// Where a larger part of the clients is *unknown*, and nothing was found, that is no proof: it is *not measured*.
+pub const AUDIT_UNKNOWN: f64 = 0.2;
+/// A late handler is claimed where more than this part of the clients is met by it for certain …
+pub const AUDIT_OFTEN: f64 = 0.5;
+/// … or more than this, and of them more than [`AUDIT_OFTEN`] lost several messages in a row.
+pub const AUDIT_SELDOM: f64 = 0.05;
+/// Of the clients of a start one in so many comes around *listen*, and as many around *ready*.
+pub const AUDIT_AT_EDGE: usize = 5;
+/// So many in 20 come when it is ready.
+pub const AUDIT_AFTER_IN_20: usize = 7;
+/// Records of clients of one audit that are kept in memory, some 500 bytes each.
+pub const AUDIT_RECORDS: u64 = 500_000;
 /// What the kernel may take to end a process that was killed.
 pub const AUDIT_KILL: Duration = Duration::from_secs(2);
 /// How often it is looked whether the processes of a run are gone.
@@ -99,6 +140,12 @@ pub const AUDIT_LINE: usize = 400;
 pub const AUDIT_ORDER_SLACK: Duration = Duration::from_millis(10);
 /// Runs of a server that hangs when it is met: each takes the whole time for a start.
 pub const AUDIT_HANGING_RUNS: u32 = 3;
+/// A start in which so many clients had the same answer to their handshake, and nobody another one …
+pub const AUDIT_SAME_ANSWERS: u64 = 20;
+/// … over so long a time is given up, where the answer is about the request (below 500): a path or a header field is wrong.
+pub const AUDIT_SAME_FOR: Duration = Duration::from_secs(3);
+/// The exit code of an audit that was stopped by a signal, as shells have it for Ctrl-C.
+pub const AUDIT_STOPPED: u8 = 130;
 /// The last so many runs say where to look in the next.
 pub const AUDIT_SCALE_RUNS: usize = 5;
 /// How often a client of a restart sends, and how often it tries to come back.
@@ -107,6 +154,14 @@ pub const AUDIT_RESTART_EVERY: Duration = Duration::from_millis(50);
 pub const AUDIT_RESTART_STEADY: Duration = Duration::from_secs(1);
 /// Clients of a restart at the most: each sends 20 messages a second, all the time.
 pub const AUDIT_RESTART_CLIENTS: u32 = 100;
+/// Connections of one client of a restart that are kept, and rows of attempts that failed.
+pub const AUDIT_RESTART_CONNECTIONS: usize = 500;
+/// Messages of one of its connections that are kept: those of some eight minutes.
+pub const AUDIT_RESTART_MESSAGES: usize = 10_000;
+/// How often the progress of a restart is told.
+pub const AUDIT_RESTART_SHOWN: Duration = Duration::from_millis(250);
+/// What a client of a restart takes to send its Close.
+pub const AUDIT_RESTART_PARTING: Duration = Duration::from_millis(100);
 /// Waiters of each start that `--strategy` computes for each way of waiting.
 pub const AUDIT_WAITERS: u64 = 500;
 /// The longest time between two looks that `--strategy` takes.

@@ -9,8 +9,8 @@
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -24,7 +24,11 @@ use tokio_websockets::{CloseCode, Message, ServerBuilder, WebSocketStream};
 use crate::audit::plan::Dice;
 use crate::audit::record::Interval;
 use crate::backend::{BackendError, bind};
+use crate::misdeeds::{self, Misdeed, Shared};
 use crate::{clock, limits};
+
+/// See [`Planted::fails`].
+const FAILS_AFTER: Duration = Duration::from_millis(100);
 
 /// What a client meets that comes before the server is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,8 @@ pub enum Early {
     Status(u16),
     /// The end of the connection.
     Cut,
+    /// A reset of the connection, its head unread.
+    Reset,
     /// Nothing, for ever.
     Silence,
     /// 101, and its messages are read and thrown away until the server is ready.
@@ -61,10 +67,21 @@ pub struct Planted {
     pub loses_first: f64,
     /// The probability with which a message is answered twice.
     pub doubles: f64,
+    /// The probability with which an answer waits for the one behind it.
+    pub reorders: f64,
+    /// The probability with which a client is answered with 502 that comes a tenth of a second, or more, after it became ready:
+    /// others have been answered then.
+    pub fails: f64,
     /// What each client costs at its first message: so long nobody else is answered for the first time.
     pub works: Duration,
+    /// What else it does to messages.
+    pub misdeed: Option<Misdeed>,
+    /// The start with this number, from 1, never becomes ready; stamps tell which it is.
+    pub never_ready: Option<usize>,
     /// Chooses those.
     pub seed: u64,
+    /// It ends with exit code 3 so long after it became ready.
+    pub ends_after: Option<Duration>,
     /// Where stamps go.
     pub stamps: Option<PathBuf>,
 }
@@ -80,8 +97,13 @@ impl Planted {
             handler_after: Duration::ZERO,
             loses_first: 0.0,
             doubles: 0.0,
+            reorders: 0.0,
+            fails: 0.0,
             works: Duration::ZERO,
+            misdeed: None,
+            never_ready: None,
             seed: 1,
+            ends_after: None,
             stamps: None,
         }
     }
@@ -108,7 +130,10 @@ pub enum Stamp {
 /// # Errors
 /// When the description is not valid, or it cannot listen.
 pub fn planted_main(description: &str) -> Result<(), BackendError> {
-    let planted: Planted = serde_json::from_str(description)?;
+    let mut planted: Planted = serde_json::from_str(description)?;
+    if planted.never_ready == Some(starts_before(&planted) + 1) {
+        planted.ready_after = Duration::MAX;
+    }
     let port = std::env::var("PORT").ok();
     let number: Option<u16> = port.as_deref().and_then(|port| port.parse().ok());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, number.ok_or(BackendError::Port(port))?));
@@ -127,22 +152,35 @@ pub fn planted_main(description: &str) -> Result<(), BackendError> {
         planted,
         stamps,
         ready: AtomicBool::new(false),
+        ready_at: OnceLock::new(),
         stuck: AtomicBool::new(false),
         is_ready: Notify::new(),
         turn: Turn::new(()),
+        shared: Shared::default(),
     };
     // One process, one server, until it is killed.
     runtime.block_on(serve(Box::leak(Box::new(server)), address))?;
     Ok(())
 }
 
+/// How many starts have left their stamp.
+fn starts_before(planted: &Planted) -> usize {
+    let stamps = planted
+        .stamps
+        .as_ref()
+        .and_then(|path| std::fs::read_to_string(path).ok());
+    stamps.map_or(0, |stamps| stamps.matches("listening").count())
+}
+
 struct Server {
     planted: Planted,
     stamps: Option<Mutex<std::fs::File>>,
     ready: AtomicBool,
+    ready_at: OnceLock<Instant>,
     stuck: AtomicBool,
     is_ready: Notify,
     turn: Turn<()>,
+    shared: Shared,
 }
 
 impl Server {
@@ -181,7 +219,7 @@ async fn serve(server: &'static Server, address: SocketAddr) -> io::Result<()> {
     server.stamp(Stamp::Listening(Interval::new(before, clock::now())));
     if !good {
         tokio::spawn(async move {
-            sleep_until(began + server.planted.ready_after).await;
+            sleep(server.planted.ready_after.saturating_sub(began.elapsed())).await;
             if !server.stuck.load(Ordering::Acquire) {
                 become_ready(server);
             }
@@ -192,25 +230,48 @@ async fn serve(server: &'static Server, address: SocketAddr) -> io::Result<()> {
     loop {
         let place = places.acquire().await.map_err(io::Error::other)?;
         let (stream, _) = listener.accept().await?;
-        let (loses, own) = (dice.unit() < server.planted.loses_first, Dice::new(dice.next_u64(), 1));
+        let (loses, fails) = (
+            dice.unit() < server.planted.loses_first,
+            dice.unit() < server.planted.fails,
+        );
+        let own = Dice::new(dice.next_u64(), 1);
         tokio::spawn(async move {
-            attend(server, stream, loses, own).await.ok(); // errors are the other side's affair
+            let attended = async {
+                if fails && server.ready_at.get().is_some_and(|at| at.elapsed() > FAILS_AFTER) {
+                    return refuse(stream, Some(502)).await;
+                }
+                attend(server, stream, loses, own).await
+            };
+            attended.await.ok(); // errors are the other side's affair
             drop(place);
         });
     }
 }
 
-fn become_ready(server: &Server) {
+fn become_ready(server: &'static Server) {
     let before = clock::now();
+    server.ready_at.set(Instant::now()).ok();
     server.ready.store(true, Ordering::Release);
     let after = clock::now();
     server.is_ready.notify_waiters();
     server.stamp(Stamp::Ready(Interval::new(before, after)));
+    if let Some(Misdeed::StandsStill(after, long)) = server.planted.misdeed {
+        tokio::spawn(async move {
+            sleep(after).await;
+            std::thread::sleep(long); // the only thread that there is
+        });
+    }
+    if let Some(after) = server.planted.ends_after {
+        tokio::spawn(async move {
+            sleep(after).await;
+            std::process::exit(3);
+        });
+    }
 }
 
 async fn attend(
     server: &'static Server,
-    mut stream: TcpStream,
+    stream: TcpStream,
     loses: bool,
     dice: Dice,
 ) -> Result<(), tokio_websockets::Error> {
@@ -224,18 +285,10 @@ async fn attend(
                 server.stuck.store(true, Ordering::Release);
                 return silent(stream).await;
             }
-            Early::Cut | Early::Status(_) => {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") && head.len() < greenroom_core::limits::HEAD_MAX {
-                    if stream.read_buf(&mut head).await? == 0 {
-                        return Ok(());
-                    }
-                }
-                if let Early::Status(status) = server.planted.early {
-                    let answer = format!("HTTP/1.1 {status} Early\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                    stream.write_all(answer.as_bytes()).await?;
-                }
-                stream.shutdown().await?;
+            Early::Cut => return refuse(stream, None).await,
+            Early::Status(status) => return refuse(stream, Some(status)).await,
+            Early::Reset => {
+                stream.set_zero_linger()?;
                 return Ok(());
             }
             Early::Close(code, after) => {
@@ -275,6 +328,22 @@ async fn attend(
     handle(server, socket, loses, dice).await
 }
 
+/// Answers a head with this status and ends the connection, or only ends it.
+async fn refuse(mut stream: TcpStream, status: Option<u16>) -> Result<(), tokio_websockets::Error> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && head.len() < greenroom_core::limits::HEAD_MAX {
+        if stream.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    if let Some(status) = status {
+        let answer = format!("HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await?;
+    }
+    stream.shutdown().await?;
+    Ok(())
+}
+
 async fn silent(mut stream: TcpStream) -> Result<(), tokio_websockets::Error> {
     let mut bytes = [0; 1024];
     while stream.read(&mut bytes).await? > 0 {}
@@ -303,8 +372,13 @@ async fn handle(
     mut dice: Dice,
 ) -> Result<(), tokio_websockets::Error> {
     server.stamp(if loses { Stamp::Lost } else { Stamp::Kept });
+    if let Some(misdeed) = server.planted.misdeed {
+        return misdeeds::attend(misdeed, &server.shared, socket, dice).await;
+    }
     let mut works = server.planted.works;
-    while let Some(message) = socket.next().await {
+    let mut held: Option<Message> = None;
+    for number in 0_u64.. {
+        let Some(message) = socket.next().await else { break };
         let message = message?;
         if !message.is_text() && !message.is_binary() {
             continue;
@@ -317,10 +391,18 @@ async fn handle(
         if std::mem::take(&mut loses) {
             continue;
         }
+        // The first and the last of an odd number of messages are never the ones that wait.
+        if held.is_none() && number % 2 == 1 && dice.unit() < server.planted.reorders {
+            held = Some(message); // it goes behind the next
+            continue;
+        }
         if dice.unit() < server.planted.doubles {
             socket.send(message.clone()).await?;
         }
         socket.send(message).await?;
+        if let Some(held) = held.take() {
+            socket.send(held).await?;
+        }
     }
     Ok(())
 }

@@ -34,8 +34,10 @@ or was of another life of greenroom, is told as `missed`.";
 const AUDIT_EXIT_CODES: &str = "\
 Exit codes of audit:
   0        none of --fail-on and --budget is met
-  1        one is: by default, something is wrong with the start of CMD
-  2        it could not be measured";
+  1        one is: by default, something is wrong with the start of CMD, by itself or, with
+           --compare, behind greenroom, or a restart left a client behind
+  2        nothing could be measured; what could not be is told in the report else
+  130      it was stopped by a signal, and no condition was met by then";
 
 /// Holds WebSocket clients while a server starts, and lets them in, in order, the moment it is ready.
 #[derive(Debug, Parser)]

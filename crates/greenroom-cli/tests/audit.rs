@@ -196,6 +196,83 @@ fn a_restart_drops_everybody_by_itself() {
     );
     let back = restart["last_back_ns"].as_u64().expect("all came back");
     assert!((500_000_000..30_000_000_000).contains(&back), "{back}");
+    assert!(restart["never_back"].as_array().unwrap().is_empty(), "{restart:#}");
+    assert!(
+        restart["away"]["count"] == 20 && restart["lost"]["of"].as_u64() > Some(0),
+        "{restart:#}"
+    );
+}
+
+/// Whoever asks for what a restart does gets it as a reason, on each side by its name.
+#[test]
+fn a_restart_is_compared_and_judged_on_both_sides() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_app:app");
+    let asked = ["--runs", "1", "--clients", "20", "--compare", "--restart", "kill"];
+    let flags = [&asked[..], &["--fail-on", "race,1006,reset,1001,1012,1013"], &WS].concat();
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "0.5")], &words(&command));
+    assert!(
+        report["not_done"].as_array().unwrap().is_empty(),
+        "{:#}",
+        report["not_done"]
+    );
+    let restarts = report["restarts"].as_array().unwrap();
+    let ways: Vec<_> = restarts
+        .iter()
+        .map(|restart| restart["way"].as_str().unwrap())
+        .collect();
+    assert_eq!(ways, ["plain", "greenroom"]);
+    for restart in restarts {
+        assert_eq!(restart["dropped"]["hits"], 20, "{restart:#}");
+        assert!(restart["last_back_ns"].is_u64(), "{restart:#}");
+    }
+    let reasons: Vec<_> = report["failed_by"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reason| reason.as_str().unwrap())
+        .collect();
+    let names = |place: &str| reasons.iter().any(|reason| reason.starts_with(place));
+    assert!(
+        names("at the restart: ") && names("at the restart behind greenroom: "),
+        "{reasons:?}"
+    );
+    assert!(!reasons.iter().any(|reason| reason.contains("race")), "{reasons:?}");
+    assert_eq!((code, report["verdict"].as_str()), (1, Some("sound")));
+    let condition = &report["conditions"][0];
+    assert!(condition["place"]["restart"].is_string(), "{condition}");
+}
+
+/// What waits for nobody's handler loses messages behind a gate that cannot know of it, and that is a reason too.
+#[test]
+fn conditions_and_budgets_are_judged_behind_greenroom_too() {
+    let _alone = one_at_a_time();
+    let server = fixture("node_late_handler.js");
+    let flags = [
+        &SHORT[..],
+        &["--compare", "--fail-on", "lost", "--budget", "p50-open=0s"],
+    ]
+    .concat();
+    let (code, report) = audit(&flags, &[("HANDLER_AFTER_MS", "40")], &["node", &server]);
+    assert_eq!(code, 1, "{report:#}");
+    let reasons = report["failed_by"].as_array().unwrap();
+    let starts: Vec<_> = reasons
+        .iter()
+        .map(|reason| {
+            reason
+                .as_str()
+                .unwrap()
+                .split(|c: char| c.is_ascii_digit())
+                .next()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        starts,
+        ["lost: ", "behind greenroom: lost: ", "p", "behind greenroom: p"],
+        "{reasons:#?}"
+    );
+    assert_eq!(report["greenroom_verdict"], "race");
 }
 
 /// Where no answer is expected, a connection that stands is one: no start takes all the time that it may.
@@ -233,14 +310,122 @@ fn what_cannot_run_says_so_with_code_2() {
     for (flags, cmd, said) in [
         (&["--url", "http://x"][..], &["true"][..], "ws://"),
         (&["--fail-on", "nonsense"], &["true"], "--fail-on"),
+        (&["--fail-on", "answered"], &["true"], "--fail-on"),
+        (&["--fail-on", "unknown"], &["true"], "--fail-on"),
+        (&["--compare", "--ready", "soon"], &["true"], "--ready"),
+        (&["--ready", "notify"], &["true"], "--compare"),
+        (&["--strategy"], &["poll=1s", "true"], "--strategy=poll=1s"),
+        (&["--out", "/proc/none"], &["/no/such/server"], "--out"),
         (&["--strategy=nonsense"], &["true"], "--strategy has \"nonsense\""),
         (&["--budget", "fast"], &["true"], "p99-open=500ms"),
+        (
+            &["--runs", "1000", "--clients", "5000"],
+            &["true"],
+            "--runs 1000 with --clients 5000 are 5000000 clients",
+        ),
+        (&["--message", "@/dev"], &["true"], "is not a file"),
         (&[], &["/no/such/server"], "/no/such/server"),
         (&[], &["false"], "Not measured"),
     ] {
         let (code, text) = print(flags, &[], cmd);
         assert!(code == 2 && text.contains(said), "{flags:?} {cmd:?}: {code}\n{text}");
     }
+}
+
+#[test]
+fn a_start_error_is_told_once_and_help_has_no_torn_words() {
+    let (code, text) = print(&[], &[], &["/no/such/server"]);
+    assert_eq!((code, text.matches("no such file").count()), (2, 1), "{text}");
+    let template = Greenroom::command(&["run"]);
+    let help = Command::new(template.get_program())
+        .args(["audit", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let help = words.join(" ");
+    assert!(
+        help.contains("an n between curly brackets becomes a number that no other message has"),
+        "{help}"
+    );
+    assert!(
+        help.contains("--ready <SPEC>") && help.contains("130 it was stopped"),
+        "{help}"
+    );
+}
+
+/// FastAPI answers 403 to a path that it does not have: two minutes of that would say no more than three seconds.
+#[test]
+fn a_wrong_path_is_told_within_seconds_and_with_what_to_change() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_app:app");
+    let began = Instant::now();
+    let flags = ["--url", "ws://127.0.0.1:{port}/nowhere"];
+    let (code, report) = audit(&flags, &[("STARTUP_SECONDS", "0.2")], &words(&command));
+    let why = report["verdict"]["not_measured"].as_str().unwrap();
+    assert!(
+        code == 2 && why.contains("HTTP 403") && why.contains("path in --url"),
+        "{why}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    // 503 says that it is not ready, and is waited for: see above.
+}
+
+/// The server listens at 127.0.0.1 and the clients look for it at ::1: both are named, and what to write.
+#[test]
+fn who_listens_at_another_address_is_named() {
+    let _alone = one_at_a_time();
+    let command = [&python("python"), "-m", "http.server", "{port}", "--bind", "127.0.0.1"];
+    let flags = ["--url", "ws://[::1]:{port}/ws", "--start-timeout", "6s"];
+    let (code, report) = audit(&flags, &[], &command);
+    let why = report["verdict"]["not_measured"].as_str().unwrap();
+    assert!(code == 2 && why.contains("nobody listened at [::1]:"), "{why}");
+    assert!(
+        why.contains("CMD listens at 127.0.0.1:") && why.contains("--url ws://127.0.0.1:{port}/"),
+        "{why}"
+    );
+}
+
+/// A server that opens at once, is deaf for a while, and then says READY=1: by its 101 greenroom would believe it, by its word it does not.
+#[test]
+fn the_cure_is_measured_with_the_readiness_that_was_asked_for() {
+    let _alone = one_at_a_time();
+    let command = uvicorn("fastapi_deaf:app");
+    let flags = [
+        &WS[..],
+        &["--runs", "2", "--clients", "40", "--compare", "--ready", "notify"],
+    ]
+    .concat();
+    let folder = std::env::temp_dir().join(format!("greenroom-audit-cure-{}", std::process::id()));
+    let out = folder.to_str().unwrap();
+    let (code, report) = audit(
+        &[&flags[..], &["--out", out]].concat(),
+        &[("STARTUP_SECONDS", "1")],
+        &words(&command),
+    );
+    assert_eq!(
+        (code, codes(&report)),
+        (1, vec!["loses-early"]),
+        "{:#}",
+        report["findings"]
+    );
+    let advice = report["findings"][0]["advice"].as_str().unwrap();
+    assert!(advice.contains("`greenroom run --ready notify --`"), "{advice}");
+    assert_eq!(
+        report["greenroom_verdict"], "sound",
+        "{:#}",
+        report["greenroom_findings"]
+    );
+    assert_eq!(
+        report["settings"]["greenroom"],
+        serde_json::json!(["--ready", "notify"])
+    );
+    let comment = std::fs::read_to_string(folder.join("comment.md")).unwrap();
+    assert!(
+        comment.contains("The cure, as it was measured (2 starts behind greenroom"),
+        "{comment}"
+    );
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -318,6 +503,7 @@ fn every_format_is_written_and_fits_its_width() {
     assert!(read("report.xml").contains("failures=\"1\" errors=\"0\""));
     assert!(read("report.html").ends_with("</html>\n") && read("comment.md").contains("<details>"));
     let clients = read("clients.jsonl");
+    assert!(!folder.join("restart.jsonl").exists());
     assert_eq!(
         clients.lines().count() as u64,
         report["plain"]["clients"].as_u64().unwrap()

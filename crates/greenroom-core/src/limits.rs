@@ -486,6 +486,8 @@ pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// How long greenroom waits for processes to vanish after KILL: one that sleeps
 /// uninterruptibly in the kernel must not keep greenroom from ending.
 pub const SWEEP_MAX: Duration = Duration::from_secs(2);
+/// What a child without a supervisor may take from its warden's start to its own exec: two execs on a busy machine.
+pub const WARDEN_START: Duration = Duration::from_secs(10);
 /// Time between two looks for processes that were born while the others were killed.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// Names looked at in one place for notify folders that killed greenrooms have left:

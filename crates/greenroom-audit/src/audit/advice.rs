@@ -2,14 +2,24 @@
 
 use std::fmt::Write as _;
 
+use greenroom_core::limits::{SETTLE_FACTOR, SETTLE_MAX, SETTLE_WARNED};
+
 use super::finding::Finding;
+use super::judge::Outcome;
 use super::plan::nanos;
+use super::rejected::Rejected;
 use super::side::Settle;
 use super::stage::Way;
 use super::text::span;
 
 /// Behind greenroom, for whatever it does to clients before it is ready: greenroom believes it.
-const SAY_READY: &str = "greenroom took it for ready too early: have it say READY=1 by sd_notify when start-up is over, or give greenroom a readiness check that asks for what clients need (`--ready http:/path`)";
+const SAY_READY: &str = "greenroom took it for ready too early. Have it say when its start-up is over, and run greenroom with what it says: `--ready notify` for READY=1 by sd_notify, `--ready http:/path` for a path that is answered with 200 only then; where it was run like that, it says so too early";
+
+/// With which greenroom in front is the cure where a 101 and silence prove nothing.
+const TOLD: &str = "or let it say when that is, and put greenroom in front with what it says: `greenroom run --ready notify --` for READY=1 by sd_notify, `greenroom run --ready http:/path --` for a path that is answered with 200 only then. With `--ready auto` and without such a word greenroom would believe its 101";
+
+/// Behind greenroom, for clients whose handshake was not answered: they were held, as it should be, and gave up.
+const HELD_LONG: &str = "greenroom held them for longer than they waited: give --patience more than a start takes; for clients that are really so impatient, `--hold accept` lets them in with a 101 of greenroom's own and keeps what they send";
 
 impl Finding {
     /// What to do, where it was met this way.
@@ -18,18 +28,23 @@ impl Finding {
         match way {
             Way::Plain => self.by_itself(),
             Way::Greenroom => match self {
-                Self::AcceptsEarly { .. } | Self::LosesEarly { .. } | Self::HangsWhenMet { .. } => SAY_READY.to_owned(),
-                Self::FailsWhenReady { .. } => {
-                    format!(
-                        "not all of it is ready when the first part is: let every worker be ready before one listens. {}",
-                        capital(SAY_READY)
-                    )
+                Self::AcceptsEarly { outcomes, .. } if outcomes.iter().all(|(one, _)| *one == Outcome::Hung) => {
+                    HELD_LONG.to_owned()
                 }
+                Self::AcceptsEarly { .. } | Self::LosesEarly { .. } | Self::HangsWhenMet { .. } => SAY_READY.to_owned(),
+                Self::FailsWhenReady { rejected, .. } => match rejected {
+                    Some(rejected) if rejected.stops() => format!("{WORKERS}. {}", capital(SAY_READY)),
+                    Some(_) | None => fails(rejected.as_ref()),
+                },
                 Self::Overrun { .. } => format!(
                     "{OVERRUN}. Whom greenroom held it lets in together; a `release_rate` spreads them, and helps only where it is below what the server can do: measure it with and without"
                 ),
-                Self::HandlerLate { .. }
+                Self::WrongClient { .. }
+                | Self::HandlerLate { .. }
+                | Self::FirstUnanswered { .. }
                 | Self::LosesMessages { .. }
+                | Self::StartsNeverReady { .. }
+                | Self::NobodyAnswered { .. }
                 | Self::Doubles { .. }
                 | Self::Reorders { .. }
                 | Self::NeverAnswers { .. }
@@ -40,6 +55,7 @@ impl Finding {
 
     fn by_itself(&self) -> String {
         match self {
+            Self::WrongClient { .. } => "look at once for what connections share: a variable of the module for the connection, a buffer that is used again, a number that two have; whatever they say may be heard by others".to_owned(),
             Self::AcceptsEarly { settle, .. } => {
                 let mut advice = "listen only when start-up is over, or put `greenroom run --` in front: it holds clients until the server is ready".to_owned();
                 if let Some(settle) = settle {
@@ -47,16 +63,19 @@ impl Finding {
                 }
                 advice
             }
-            Self::LosesEarly { .. } => "send the 101 only when start-up is over; or have the server say READY=1 by sd_notify (or answer a readiness check) and put `greenroom run --` in front".to_owned(),
+            Self::LosesEarly { .. } => format!("send the 101 only when start-up is over; {TOLD}"),
             Self::HandlerLate { .. } => "attach the message handler before anything is awaited, or read messages from a queue that begins with the opening".to_owned(),
+            Self::FirstUnanswered { .. } => "if that is its protocol (the first message is a log-in), give a --message and an --expect that it answers, and the rest is measured as it is; if not, look for what takes the first message".to_owned(),
             Self::LosesMessages { .. } => "look for what may run between the 101 and the handler: an await, a second worker, a queue with a bound".to_owned(),
             Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
             Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),
             Self::Overrun { .. } => format!("{OVERRUN}. `greenroom run --` in front is no cure: it makes nothing faster, and lets in those too whom nobody would have taken"),
-            Self::FailsWhenReady { .. } => "not all of it is ready when the first part is: let every worker be ready before one listens, or put `greenroom run --` in front, which proves each connection for a while".to_owned(),
-            Self::HangsWhenMet { .. } => "start-up waits for something that a client has taken: begin to accept when it is over, or put `greenroom run --` in front, which lets nobody in before".to_owned(),
+            Self::FailsWhenReady { rejected, .. } => fails(rejected.as_ref()),
+            Self::HangsWhenMet { .. } => format!("start-up waits for something that a client has taken: begin to accept when it is over; {TOLD}"),
+            Self::StartsNeverReady { .. } => "see what differs in these starts, first of all the last lines of its output in the report; if they only take longer, raise --start-timeout".to_owned(),
+            Self::NobodyAnswered { .. } => "look at what it sees of a client behind greenroom: a Host or an Origin that names greenroom's address and not its own, or an address that it does not trust; run `greenroom run -- CMD` by hand and ask it".to_owned(),
             Self::NeverAnswers { .. } => "look for what its start-up waits for: a lock, a connection, or a client that waits for it; if it only takes longer, raise --start-timeout".to_owned(),
-            Self::StartsFail { .. } => "see the last lines of its output in the report; greenroom starts it again and keeps its clients meanwhile".to_owned(),
+            Self::StartsFail { .. } => "see the last lines that it wrote, in the report; greenroom starts it again and keeps its clients meanwhile".to_owned(),
         }
     }
 }
@@ -71,26 +90,55 @@ fn capital(text: &str) -> String {
         .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// How long greenroom's gate has to watch a 101, and whether it does.
+/// What several workers need.
+const WORKERS: &str = "not all of it is ready when the first part is: let every worker be ready before one listens";
+
+/// What to do about clients that are failed when others were answered: only what the data say.
+fn fails(rejected: Option<&Rejected>) -> String {
+    match rejected {
+        Some(rejected) if rejected.is_of_a_limit() => "this looks like a limit on connections, and not like its start: raise the limit, or audit it with fewer --clients; where the limit is wanted, nothing is wrong".to_owned(),
+        Some(rejected) if rejected.stops() => {
+            let settle = rejected.settle.as_ref().map(|settle| format!(". {}", settle_advice(settle)));
+            format!(
+                "{WORKERS}, or put `greenroom run --` in front, which proves each connection for a while{}",
+                settle.unwrap_or_default()
+            )
+        }
+        Some(_) | None => "it did so until the last clients came, so its start may have nothing to do with it: look into its log for what fails them, and audit it again with fewer --clients to see whether it is their number".to_owned(),
+    }
+}
+
+/// How long greenroom's gate has to watch a 101, and whether it does. There is no option for it: greenroom learns it.
 #[must_use]
 pub fn settle_advice(settle: &Settle) -> String {
     let longest = settle.took.max_ns;
-    let known = nanos(greenroom_core::limits::SETTLE_MAX);
-    let needed = format!(
-        "It closes within {} of its 101 ({} seen; one that takes longer has a probability of at most {:.2} %), so a gate must watch each 101 for {}",
+    let needed = longest.saturating_mul(u64::from(SETTLE_FACTOR));
+    let (least, most) = (nanos(SETTLE_WARNED), nanos(SETTLE_MAX));
+    let seen = format!(
+        "It closes up to {} after its 101 ({} seen; the next takes longer with a probability of {:.1} % at the most), so whoever stands in front must watch each 101 for {SETTLE_FACTOR} times that, {}",
         span(longest),
         settle.took.count,
         settle.longer * 100.0,
-        span(longest.saturating_mul(2))
+        span(needed)
     );
-    if longest <= known {
-        format!("{needed}: greenroom learns that by itself")
+    let max = span(most);
+    let does = if needed <= least {
+        format!(
+            "greenroom learns that by itself, and watches such a server for {} at the least: so much later a client has its 101, until the start is over",
+            span(least)
+        )
+    } else if needed <= most {
+        "greenroom learns that by itself, and a client has its 101 as much later, until the start is over".to_owned()
+    } else if longest <= most {
+        format!(
+            "greenroom watches for {max} at the most, which is longer than any that was seen and shorter than that: `--ready notify` or `--ready http:/path` makes it sure"
+        )
     } else {
         format!(
-            "{needed}: greenroom watches for {} at the most, so this server needs a pushed READY or a readiness check",
-            span(known)
+            "greenroom watches for {max} at the most, so this server needs `--ready notify` or `--ready http:/path`"
         )
-    }
+    };
+    format!("{seen}: {does}")
 }
 
 #[cfg(test)]
@@ -111,8 +159,28 @@ mod tests {
             },
             longer: 0.1,
         };
-        assert!(settle_advice(&settle(7 * MS)).contains("learns that by itself"));
-        assert!(settle_advice(&settle(400 * MS)).contains("needs a pushed READY"));
+        // Below its least, between its least and its most, beyond its most when doubled, and beyond it by itself.
+        for (longest, said) in [
+            (
+                7,
+                "for 2 times that, 14.0 ms: greenroom learns that by itself, and watches such a server for 100 ms at the least",
+            ),
+            (50, "100 ms at the least"),
+            (
+                51,
+                "102 ms: greenroom learns that by itself, and a client has its 101 as much later",
+            ),
+            (125, "250 ms: greenroom learns that by itself"),
+            (
+                126,
+                "for 250 ms at the most, which is longer than any that was seen and shorter than that: `--ready notify`",
+            ),
+            (250, "longer than any that was seen"),
+            (251, "so this server needs `--ready notify` or `--ready http:/path`"),
+        ] {
+            let text = settle_advice(&settle(longest * MS));
+            assert!(text.contains(said), "{longest} ms: {text}");
+        }
     }
 
     #[test]
@@ -124,6 +192,7 @@ mod tests {
             outcomes: outcomes.clone(),
             failed,
             last_ns: MS,
+            rejected: None,
         };
         let overrun = Finding::Overrun {
             outcomes: outcomes.clone(),
@@ -135,11 +204,17 @@ mod tests {
             runs: 2,
             outcomes,
         };
-        for finding in [&fails, &hangs] {
-            assert!(finding.advice(Way::Plain).contains("in front"), "{finding:?}");
-            let behind = finding.advice(Way::Greenroom);
-            assert!(!behind.contains("in front") && behind.contains("READY=1"), "{behind}");
-        }
+        assert!(!fails.advice(Way::Greenroom).contains("in front"));
+        let hung = Finding::AcceptsEarly {
+            lead: crate::audit::side::Edge::of(vec![Default::default()]).unwrap(),
+            outcomes: vec![(Outcome::Hung, 2)],
+            failed,
+            settle: None,
+        };
+        assert!(hung.advice(Way::Greenroom).contains("--patience"));
+        assert!(hangs.advice(Way::Plain).contains("in front") && hangs.advice(Way::Plain).contains("--ready notify"));
+        let behind = hangs.advice(Way::Greenroom);
+        assert!(!behind.contains("in front") && behind.contains("READY=1"), "{behind}");
         assert!(overrun.advice(Way::Plain).contains("in front is no cure"));
         assert!(overrun.advice(Way::Greenroom).contains("release_rate"));
     }

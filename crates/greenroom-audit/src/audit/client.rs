@@ -1,33 +1,34 @@
 //! One client: connects once, speaks as soon as it is open, and writes down what comes of it.
 //!
 //! It never tries again: what is measured is the first attempt. It is patient for the whole
-//! of its patience with the handshake, and again with the first answer; when some answers have come
-//! and others have not, it waits `answer_wait` more after the last thing that happened. It stays
-//! open for `linger`, so that a Close that comes a little later is seen.
+//! of its patience with the handshake, and again with an answer; when it gives up before that, [`super::unanswered`] decides.
+//! It stays open for `linger`, so that a Close that comes a little later is seen.
+//!
+//! Bounds: whatever the server does, each client ends by its times; [`limits::AUDIT_CAME`] messages come to one, and
+//! what [`super::wire`] says. Where a bound of ours ends it, nothing is concluded from it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
-use http::{HeaderName, HeaderValue, Uri};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_websockets::{ClientBuilder, CloseCode, Error, Limits, Message, WebSocketStream, upgrade};
+use futures_util::{SinkExt, Stream, StreamExt};
+use tokio::time::{Instant, sleep_until};
+use tokio_websockets::{CloseCode, Error, Message};
 
-use super::record::{ClientRecord, Ending, Sent, Stage};
-use super::target::{Expect, Words};
+use super::crosstalk::whose;
+use super::record::{ClientRecord, Ending, Foreign, Sent, Stage};
+use super::target::{Expect, Target, Words};
+use super::text;
+use super::unanswered::{Next, Waiting};
+use super::wire::{Socket, TooMuch, open};
 use crate::{clock, limits};
 
 /// What a client does.
 #[derive(Clone, Debug)]
 pub struct Visit {
-    /// Where to.
-    pub address: SocketAddr,
-    /// What for.
-    pub uri: Uri,
-    /// With which header fields beside its own.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where to, what for, and with which header fields beside its own.
+    pub target: Target,
+    /// At which port.
+    pub port: u16,
     /// What it says.
     pub words: Words,
     /// What is right to hear.
@@ -38,8 +39,6 @@ pub struct Visit {
     pub sends: Vec<Duration>,
     /// What it waits for its 101, and then for its first answer.
     pub patience: Duration,
-    /// What it waits for a missing answer when others have come.
-    pub answer_wait: Duration,
     /// How long it stays open at the least.
     pub linger: Duration,
 }
@@ -57,25 +56,10 @@ pub async fn visit(visit: &Visit, client: u32, answered: impl FnMut(u64)) -> Cli
 
 async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(u64)) -> Ending {
     let deadline = Instant::now() + visit.patience;
-    let stream = match timeout_at(deadline, TcpStream::connect(visit.address)).await {
-        Err(_late) => return Ending::TimedOut(Stage::Connecting),
-        Ok(Err(error)) => return of_io(&error, Stage::Connecting),
-        Ok(Ok(stream)) => stream,
-    };
-    record.connected_at = Some(clock::now());
-    stream.set_nodelay(true).ok();
-    let mut builder =
-        ClientBuilder::from_uri(visit.uri.clone()).limits(Limits::default().max_payload_len(Some(limits::MESSAGE_MAX)));
-    for (name, value) in &visit.headers {
-        builder = match builder.add_header(name.clone(), value.clone()) {
-            Ok(builder) => builder,
-            Err(error) => return Ending::Failed(error.to_string()),
-        };
-    }
-    let socket = match timeout_at(deadline, builder.connect_on(stream)).await {
-        Err(_late) => return Ending::TimedOut(Stage::Opening),
-        Ok(Err(error)) => return of_error(&error, Stage::Opening),
-        Ok(Ok((socket, _))) => socket,
+    let opening = open(&visit.target, visit.port, deadline, &mut record.connected_at);
+    let socket = match opening.await {
+        Ok(socket) => socket,
+        Err(ending) => return ending,
     };
     record.opened_at = Some(clock::now());
     let mut talk = Talk {
@@ -83,7 +67,7 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
         record,
         answered,
         opened: Instant::now(),
-        last: Instant::now(),
+        came: 0,
         highest: 0,
         answers: Vec::new(),
     };
@@ -96,7 +80,7 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
         (talk.answered)(opened);
     }
     record.ended_at = clock::now();
-    if ending == Ending::Done {
+    if let (Ending::Done, Some(socket)) = (&ending, &mut socket) {
         // It has seen enough; what becomes of the close handshake is not its concern any more.
         let close = Message::close(Some(CloseCode::NORMAL_CLOSURE), "");
         let closing = async {
@@ -114,8 +98,8 @@ struct Talk<'a, F> {
     record: &'a mut ClientRecord,
     answered: F,
     opened: Instant,
-    /// When something was sent or answered last.
-    last: Instant,
+    /// Messages that came, control frames included.
+    came: usize,
     /// The highest number answered so far.
     highest: usize,
     /// Answers to messages that cannot be told apart.
@@ -123,35 +107,57 @@ struct Talk<'a, F> {
 }
 
 impl<F: FnMut(u64)> Talk<'_, F> {
-    /// Speaks and listens until there is nothing more to be seen.
-    async fn hold(&mut self, mut socket: WebSocketStream<TcpStream>) -> (Ending, WebSocketStream<TcpStream>) {
+    /// Speaks and listens until there is nothing more to be seen, and no longer than [`Talk::over_at`], whatever comes. It
+    /// listens while it speaks: a server may write before it has read everything.
+    async fn hold(&mut self, socket: Socket) -> (Ending, Option<Socket>) {
+        let (mut sink, mut stream) = socket.split();
+        let mut speaking = false; // what was said is not all written yet
         let ending = loop {
-            let sending = self.next_send();
-            let until = sending.unwrap_or_else(|| self.done_at());
+            let sending = self.next_send().filter(|_| !speaking);
+            let until = sending.unwrap_or_else(|| self.done_at()).min(self.over_at());
+            // The time first: what comes may never end.
             let message = tokio::select! {
                 biased;
-                message = socket.next() => message,
                 () = sleep_until(until) => {
-                    if sending.is_some() {
-                        match self.send(&mut socket).await {
-                            Ok(()) => continue,
-                            Err(error) => break last_words(&mut socket, &error).await,
+                    if sending.is_some_and(|sending| sending <= until) {
+                        if let Err(error) = sink.feed(self.next_message()).await {
+                            break last_words(&mut stream, &error).await;
                         }
+                        speaking = true;
+                        continue;
                     }
                     let silent = self.expects() && self.heard() == 0;
                     break if silent { Ending::TimedOut(Stage::Open) } else { Ending::Done };
                 }
+                flushed = sink.flush(), if speaking => {
+                    if let Err(error) = flushed {
+                        break last_words(&mut stream, &error).await;
+                    }
+                    speaking = false;
+                    continue;
+                }
+                message = stream.next() => message,
             };
+            self.came += 1;
             match message {
                 Some(Ok(message)) => match of_close(&message) {
                     Some(closed) => break closed,
+                    None if self.came > limits::AUDIT_CAME => {
+                        break Ending::Failed(format!("more than {} messages came", limits::AUDIT_CAME));
+                    }
                     None => self.hear(&message),
                 },
                 Some(Err(error)) => break of_error(&error, Stage::Open),
                 None => break Ending::Cut(Stage::Open),
             }
         };
-        (ending, socket)
+        (ending, sink.reunite(stream).ok())
+    }
+
+    /// When it ends, whatever there is: nothing that it waits for is later.
+    fn over_at(&self) -> Instant {
+        let asked = self.visit.sends.last().copied().unwrap_or_default() + limits::AUDIT_ANSWER_WAIT;
+        self.opened + (asked + 2 * self.visit.patience).max(self.visit.linger) + limits::AUDIT_ANSWER_WAIT
     }
 
     fn expects(&self) -> bool {
@@ -174,25 +180,44 @@ impl<F: FnMut(u64)> Talk<'_, F> {
         if let Some(&delay) = self.visit.sends.get(sent) {
             return Some(self.opened + delay);
         }
-        // Messages that cannot be told apart: a second one shows whether only the first was lost.
-        let again = !self.numbered() && self.expects() && sent == self.visit.sends.len() && self.heard() == 0;
-        again.then(|| self.last + self.visit.answer_wait)
+        match self.next() {
+            Next::Ask(at) => Some(self.instant(at)),
+            Next::Done(_) => None,
+        }
     }
 
     /// When there is nothing more to wait for, all messages being sent.
     fn done_at(&self) -> Instant {
         let stay = self.opened + self.visit.linger;
-        if !self.expects() || self.heard() >= self.record.messages.len() {
-            return stay;
+        match self.next() {
+            Next::Done(at) => self.instant(at).max(stay),
+            Next::Ask(_) => stay, // it asks before it is done
         }
-        let missing = match self.heard() {
-            0 => self.opened + self.visit.patience,
-            _ => self.last + self.visit.answer_wait,
-        };
-        missing.max(stay)
     }
 
-    async fn send(&mut self, socket: &mut WebSocketStream<TcpStream>) -> Result<(), Error> {
+    fn next(&self) -> Next {
+        let opened = self.record.opened_at.unwrap_or(self.record.started_at);
+        if !self.expects() {
+            return Next::Done(opened);
+        }
+        let waiting = Waiting {
+            messages: &self.record.messages,
+            answers: (!self.numbered()).then_some(self.answers.as_slice()),
+            opened,
+            asked: self.record.messages.len() > self.visit.sends.len(),
+            patience_ns: super::plan::nanos(self.visit.patience),
+        };
+        waiting.next()
+    }
+
+    /// A moment of the measurements' clock that is not before the opening.
+    fn instant(&self, at: u64) -> Instant {
+        let opened = self.record.opened_at.unwrap_or(self.record.started_at);
+        self.opened + Duration::from_nanos(at.saturating_sub(opened))
+    }
+
+    /// The next message, which counts as sent from here on.
+    fn next_message(&mut self) -> Message {
         let number = self.record.messages.len();
         let message = match self.visit.words.filled(self.visit.run, self.record.client, number) {
             Words::Text(text) => Message::text(text),
@@ -203,8 +228,7 @@ impl<F: FnMut(u64)> Talk<'_, F> {
             answered_at: None,
             copies: 0,
         });
-        self.last = Instant::now();
-        socket.send(message).await
+        message
     }
 
     fn hear(&mut self, message: &Message) {
@@ -218,7 +242,7 @@ impl<F: FnMut(u64)> Talk<'_, F> {
             let (run, client) = (self.visit.run, self.record.client);
             let is = |number: &usize| words.filled(run, client, *number).bytes() == payload;
             let Some(number) = (0..self.record.messages.len()).find(is) else {
-                self.record.others += 1;
+                self.hear_other(payload, now);
                 return;
             };
             let sent = &mut self.record.messages[number];
@@ -237,33 +261,45 @@ impl<F: FnMut(u64)> Talk<'_, F> {
             self.record.others += 1;
             return;
         }
-        self.last = Instant::now();
         if self.heard() == 1 {
             (self.answered)(now);
+        }
+    }
+
+    /// A message that answers nothing of this client: it may be another's.
+    fn hear_other(&mut self, payload: &[u8], at: u64) {
+        self.record.others = self.record.others.saturating_add(1);
+        let Some((client, message)) = whose(&self.visit.words, self.visit.run, payload) else {
+            return;
+        };
+        if client == self.record.client {
+            return; // an answer to what it has not said: nobody else's
+        }
+        if self.record.foreign.len() < limits::AUDIT_FOREIGN {
+            self.record.foreign.push(Foreign { client, message, at });
+        } else {
+            self.record.foreign_more = true;
         }
     }
 
     /// Gives answers to messages that cannot be told apart: to all in order, or, where there are fewer, to the last.
     fn settle_answers(&mut self) {
         let sent = self.record.messages.len();
-        let extra = self.answers.len().saturating_sub(sent);
         let unanswered = sent.saturating_sub(self.answers.len());
         for (index, &at) in self.answers.iter().take(sent).enumerate() {
             let message = &mut self.record.messages[unanswered + index];
             message.answered_at = Some(at);
             message.copies = 1;
         }
-        // Who expects an echo and gets one more has got it twice; who takes any message may be greeted.
-        if matches!(self.visit.expect, Expect::Echo)
-            && let Some(last) = self.record.messages.last_mut()
-        {
-            last.copies = last.copies.saturating_add(u16::try_from(extra).unwrap_or(u16::MAX));
-        }
+        // More answers than messages say nothing: who cannot tell them apart may have heard another's.
     }
 }
 
 /// What the other side had said before a write to it failed: the Close that explains it may already be there.
-async fn last_words(socket: &mut WebSocketStream<TcpStream>, error: &Error) -> Ending {
+pub(super) async fn last_words(
+    socket: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
+    error: &Error,
+) -> Ending {
     let reading = async {
         while let Some(Ok(message)) = socket.next().await {
             if let Some(closed) = of_close(&message) {
@@ -276,7 +312,7 @@ async fn last_words(socket: &mut WebSocketStream<TcpStream>, error: &Error) -> E
     said.ok().flatten().unwrap_or_else(|| of_error(error, Stage::Open))
 }
 
-fn of_close(message: &Message) -> Option<Ending> {
+pub(super) fn of_close(message: &Message) -> Option<Ending> {
     let (code, reason) = message.as_close()?;
     let code = u16::from(code);
     Some(Ending::Closed {
@@ -285,13 +321,14 @@ fn of_close(message: &Message) -> Option<Ending> {
     })
 }
 
-/// A reason, in its bound.
+/// A reason that the other side gave, in its bound.
 fn cut(reason: &str) -> String {
-    reason.chars().take(limits::AUDIT_REASON).collect()
+    text::foreign(reason, limits::AUDIT_REASON)
 }
 
-fn of_io(error: &io::Error, stage: Stage) -> Ending {
+pub(super) fn of_io(error: &io::Error, stage: Stage) -> Ending {
     match error.kind() {
+        _ if error.get_ref().is_some_and(|error| error.is::<TooMuch>()) => Ending::Failed(error.to_string()),
         io::ErrorKind::ConnectionRefused => Ending::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ending::Reset(stage),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted => Ending::Cut(stage),
@@ -301,11 +338,13 @@ fn of_io(error: &io::Error, stage: Stage) -> Ending {
     }
 }
 
-fn of_error(error: &Error, stage: Stage) -> Ending {
+pub(super) fn of_error(error: &Error, stage: Stage) -> Ending {
     match error {
         Error::Io(error) => of_io(error, stage),
         Error::AlreadyClosed => Ending::Cut(stage),
-        Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) => Ending::Status(*status),
+        Error::PayloadTooLong { len, max_len } => Ending::Failed(format!(
+            "a message of {len} bytes came; the audit takes {max_len} at the most"
+        )),
         other => Ending::Broken(cut(&other.to_string())),
     }
 }

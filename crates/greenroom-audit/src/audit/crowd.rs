@@ -36,10 +36,14 @@ const DEVIATIONS: f64 = 3.719;
 /// How often one that failed must have met more: a difference that is certain may still be small.
 const ABOVE: f64 = 0.75;
 
-/// Whether a server that cannot keep up does this to a client: it, or what stands in front of it, has no answer in time.
+/// Whether a server that cannot keep up does this to a client: it, or what stands in front of it, has no answer in time, to
+/// the handshake or to what was said.
 #[must_use]
 pub const fn is_load(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Hung | Outcome::Status(503 | 504))
+    matches!(
+        outcome,
+        Outcome::Hung | Outcome::Unanswered | Outcome::Status(503 | 504)
+    )
 }
 
 impl Crowd {
@@ -77,7 +81,8 @@ impl Crowd {
     }
 }
 
-/// What the clients of one start met: `(answered, failed)`.
+/// What the clients of one start met: `(answered, failed)`. Only of those that came when it was ready: before that,
+/// that it is not explains all, also where those who came first had given up already and met fewer.
 #[must_use]
 pub fn met(clients: &[(&ClientRecord, Outcome, Zone)]) -> (Vec<u64>, Vec<u64>) {
     let taken = || (clients.iter()).filter(|(_, outcome, zone)| *zone != Zone::Cold && *outcome != Outcome::Refused);
@@ -91,7 +96,8 @@ pub fn met(clients: &[(&ClientRecord, Outcome, Zone)]) -> (Vec<u64>, Vec<u64>) {
     starts.sort_unstable();
     ends.sort_unstable();
     let of = |fits: fn(Outcome) -> bool| {
-        let those = taken().filter(|(_, outcome, _)| fits(*outcome));
+        let those = taken().filter(|(.., zone)| *zone == Zone::Ready);
+        let those = those.filter(|(_, outcome, _)| fits(*outcome));
         let waiting = |at: u64| {
             let came = starts.partition_point(|&start| start < at);
             came.saturating_sub(ends.partition_point(|&end| end <= at)) as u64
@@ -152,6 +158,17 @@ mod tests {
         // The first 40 are never answered and wait on; those who come later are answered at once.
         let crowd = start(120, |n| (n >= 40).then_some(2 * MS));
         assert!(!crowd.is_overrun() && crowd.above < 0.1, "{crowd:?}");
+    }
+
+    #[test]
+    fn who_gave_up_before_it_was_ready_says_nothing_of_a_crowd() {
+        // A backlog that nobody looks at: they wait for their whole patience, so later ones meet more.
+        let failed: Vec<_> = (0..100).map(|n| ClientRecord::new(n, u64::from(n) * 10 * MS)).collect();
+        let seen: Vec<_> = failed
+            .iter()
+            .map(|client| (client, Outcome::Hung, Zone::Race))
+            .collect();
+        assert_eq!(met(&seen), (Vec::new(), Vec::new()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the first look that found somebody and the first connection was made.
 //!
 //! *Ready* was, at the latest, when the first client had its first right answer. It was not yet when a client
-//! began to connect that came before that and was rejected: whoever rejects it decides after it came.
+//! began to connect that came before that and was rejected, or opened and never answered: whoever fails it decides after it came.
 //!
 //! Both intervals are certain, not likely: each end is a moment at which the one or the other was seen.
 //! One thing is presumed of the server: that it does not reject when it is ready. Where it does, *ready* may be given too late.
@@ -65,7 +65,7 @@ pub fn edges(run: &RunRecord, outcomes: &[Outcome], answers: bool) -> Edges {
 
     let ready = ready_high.map(|high| {
         let rejected = clients()
-            .filter(|(client, outcome)| outcome.is_rejection() && client.started_at < high)
+            .filter(|(client, outcome)| outcome.is_failure() && client.started_at < high)
             .map(|(client, _)| client.started_at);
         let listening = listen.map(|listen| listen.low_ns);
         let low = rejected.chain(listening).max().unwrap_or(run.exec.low_ns);
@@ -158,6 +158,7 @@ mod tests {
             cause: Cause::Finished,
             output: Vec::new(),
             killed: 0,
+            elsewhere: None,
         }
     }
 

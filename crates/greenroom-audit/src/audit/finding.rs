@@ -1,22 +1,30 @@
-//! What is wrong with a server's start, in a sentence; what to do is in [`super::advice`]. Pure.
+//! What is wrong with a server's start. In words it is in [`super::sentence`], what to do in [`super::advice`]. Pure.
 //!
 //! A [`Finding`] is claimed only from what was seen for certain (a client that a listener took and failed), or
 //! from a share whose 99.99 % interval leaves no other reading. Clients that are `unknown` count for nothing.
 
 use serde::{Deserialize, Serialize};
 
+use super::crosstalk::Crosstalk;
 use super::crowd::{Crowd, is_load};
 use super::edges::Zone;
 use super::judge::Outcome;
-use super::record::{Cause, Interval};
+use super::lateness::Lateness;
+use super::record::Cause;
+use super::rejected::Rejected;
 use super::side::{Edge, LateHandler, Settle, Side};
 use super::stats::Share;
-use super::text::{between, list, percent, span};
+use crate::limits;
 
 /// Something that is wrong with how a server starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "finding", rename_all = "snake_case")]
 pub enum Finding {
+    /// It answers what one client said to another.
+    WrongClient {
+        /// What went astray.
+        strays: Crosstalk,
+    },
     /// It takes clients before it is ready, and fails them.
     AcceptsEarly {
         /// From listening to ready.
@@ -39,6 +47,13 @@ pub enum Finding {
     HandlerLate {
         /// How late.
         handler: LateHandler,
+    },
+    /// It does not answer the first message of a connection, whenever that is sent.
+    FirstUnanswered {
+        /// Clients.
+        clients: Share,
+        /// Of these, those that spoke when others had been answered already.
+        hesitant: Share,
     },
     /// It loses first messages now and then.
     LosesMessages {
@@ -65,6 +80,9 @@ pub enum Finding {
         failed: Share,
         /// How long after the first answer the last of them came.
         last_ns: u64,
+        /// Whether it stops, and whether it is a matter of how many are connected.
+        #[serde(default)]
+        rejected: Option<Rejected>,
     },
     /// It leaves clients unanswered when many wait at once, and answers them when few do.
     Overrun {
@@ -82,6 +100,24 @@ pub enum Finding {
         /// Starts with clients.
         runs: u64,
         /// What its clients saw.
+        outcomes: Vec<(Outcome, u64)>,
+    },
+    /// Some of its starts become ready, and some never do.
+    StartsNeverReady {
+        /// Starts that never became ready.
+        never: u64,
+        /// Starts.
+        runs: u64,
+        /// What the clients of these saw.
+        outcomes: Vec<(Outcome, u64)>,
+    },
+    /// Behind greenroom: nobody was answered, though by itself it answers.
+    NobodyAnswered {
+        /// Starts.
+        runs: u64,
+        /// Clients that came.
+        clients: u64,
+        /// What became of them.
         outcomes: Vec<(Outcome, u64)>,
     },
     /// It takes clients and never answers anybody, not even their handshake, whether they come early or late.
@@ -104,12 +140,17 @@ pub enum Finding {
 
 /// The name of each finding ([`Finding::code`]), and what it is about.
 pub const CODES: &[(&str, &str)] = &[
+    ("wrong-client", "What one client said is answered to another"),
     (
         "accepts-early",
         "Clients are taken before the server is ready, and failed",
     ),
     ("loses-early", "Messages that come before the server is ready are lost"),
     ("handler-late", "Messages that come right after the opening are lost"),
+    (
+        "first-unanswered",
+        "The first message of a connection is not answered, whenever it is sent",
+    ),
     ("loses-messages", "Messages are lost now and then"),
     ("doubles", "Messages are answered twice"),
     ("reorders", "Messages are answered in another order"),
@@ -119,6 +160,8 @@ pub const CODES: &[(&str, &str)] = &[
         "hangs-when-met",
         "The server does not become ready when clients come early",
     ),
+    ("starts-never-ready", "Some starts never become ready"),
+    ("nobody-answered", "Nobody is answered behind greenroom"),
     ("never-answers", "Clients are taken and nobody is ever answered"),
     ("starts-fail", "The server ends by itself while clients come"),
 ];
@@ -126,13 +169,12 @@ pub const CODES: &[(&str, &str)] = &[
 /// Everything that is wrong with this side. `quiet_ready`: a start with hardly any clients became ready.
 #[must_use]
 pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let never = side.runs.iter().filter(|run| run.cause == Cause::NeverReady).count() as u64;
-    let runs = side.runs.len() as u64;
-    if never > 0 && (quiet_ready || never < runs) {
-        let outcomes = side.most(Zone::Race, |outcome| !outcome.is_good() && outcome != Outcome::Unknown);
-        found.push(Finding::HangsWhenMet { never, runs, outcomes });
-    }
+    let mut found: Vec<Finding> = side
+        .strays
+        .map(|strays| Finding::WrongClient { strays })
+        .into_iter()
+        .collect();
+    never_ready(side, quiet_ready, &mut found);
     if !quiet_ready && never_answers(side) {
         found.push(Finding::NeverAnswers {
             clients: side.count(Zone::Race, |_| true),
@@ -150,15 +192,52 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
     let rejected = |outcome: Outcome| outcome.is_rejection() || outcome == Outcome::Refused;
     let failed = side.count(Zone::Ready, rejected);
     let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
-    let is_told = is_overrun && failed == side.count(Zone::Ready, is_load);
+    let is_told = is_overrun && failed == side.count(Zone::Ready, |outcome| rejected(outcome) && is_load(outcome));
     if failed > 0 && !is_told {
         found.push(Finding::FailsWhenReady {
             outcomes: side.most(Zone::Ready, rejected),
             failed: Share::new(failed, known),
             last_ns: side.last_rejected_ns.unwrap_or(0),
+            rejected: side.rejected.clone(),
         });
     }
     found
+}
+
+/// The same of the side behind greenroom, of a server that answers by itself.
+#[must_use]
+pub fn behind(side: &Side) -> Vec<Finding> {
+    let mut found = findings(side, false);
+    if side.ready.is_none() && !side.runs.is_empty() {
+        found.retain(|finding| !matches!(finding, Finding::NeverAnswers { .. }));
+        let known = |outcome: Outcome| outcome != Outcome::Unknown;
+        let [mut outcomes, cold] = [Zone::Race, Zone::Cold].map(|zone| side.most(zone, known));
+        outcomes.extend(cold);
+        let nobody = Finding::NobodyAnswered {
+            runs: side.runs.len() as u64,
+            clients: side.clients,
+            outcomes,
+        };
+        found.insert(0, nobody);
+    }
+    found
+}
+
+/// Starts that never became ready: all where clients come, and not the one without them; or only some.
+fn never_ready(side: &Side, quiet_ready: bool, found: &mut Vec<Finding>) {
+    let never = side.runs.iter().filter(|run| run.cause == Cause::NeverReady).count() as u64;
+    let runs = side.runs.len() as u64;
+    let outcomes = || side.of_never_ready.clone();
+    if never == 0 {
+        return;
+    }
+    if never < runs {
+        let outcomes = outcomes();
+        found.push(Finding::StartsNeverReady { never, runs, outcomes });
+    } else if quiet_ready {
+        let outcomes = outcomes();
+        found.push(Finding::HangsWhenMet { never, runs, outcomes });
+    }
 }
 
 /// Whether all starts had a listener, and nobody who met it had even an answer to the handshake. Whoever has one may have
@@ -205,11 +284,17 @@ fn overrun(side: &Side) -> Option<Finding> {
 }
 
 fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
-    let outcomes = side.most(Zone::Race, Outcome::is_rejection);
-    let failed: u64 = outcomes.iter().map(|&(_, clients)| clients).sum();
-    let is_told = is_overrun && failed == side.count(Zone::Race, is_load);
+    // Of the starts that have this lead, and of no others.
+    let of = |fits: &dyn Fn(Outcome) -> bool| {
+        let fitting = side.early.iter().copied().filter(|&(outcome, _)| fits(outcome));
+        fitting.collect::<Vec<_>>()
+    };
+    let sum = |all: &[(Outcome, u64)]| all.iter().map(|&(_, clients)| clients).sum::<u64>();
+    let outcomes = of(&Outcome::is_rejection);
+    let failed = sum(&outcomes);
+    let is_told = is_overrun && outcomes.iter().all(|&(outcome, _)| is_load(outcome));
     if failed > 0 && !is_told {
-        let all = side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
+        let all = sum(&of(&|outcome| outcome != Outcome::Unknown));
         found.push(Finding::AcceptsEarly {
             lead,
             outcomes,
@@ -217,8 +302,8 @@ fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
             settle: side.settle,
         });
     }
-    // What is lost in the same way when it is ready is no matter of coming early; of one that is overrun it may be late.
-    if !is_overrun && side.early_first_lost.hits > 0 && side.first_lost.hits == 0 {
+    // Of one that is overrun it may be late.
+    if lost_early(side) && !is_overrun {
         found.push(Finding::LosesEarly {
             lead,
             lost: side.early_first_lost,
@@ -226,15 +311,23 @@ fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
     }
 }
 
+/// Whether losing messages is a matter of coming early: more of the early ones lost their first than the
+/// intervals of both can explain. What is lost as often when it is ready is another matter, and so is what is seen too seldom.
+fn lost_early(side: &Side) -> bool {
+    side.lead.is_some() && side.early_first_lost.low > side.first_lost.high
+}
+
 fn messages(side: &Side, is_overrun: bool, found: &mut Vec<Finding>) {
-    match side.late_handler {
-        Some(handler) if is_late(handler) => found.push(Finding::HandlerLate { handler }),
-        Some(_) | None if side.lost.hits > 0 && !is_overrun => found.push(Finding::LosesMessages {
-            first: side.first_lost,
-            all: side.lost,
-        }),
-        Some(_) | None => {}
-    }
+    // What is told as lost early is told once.
+    let (first, all) = if lost_early(side) {
+        (side.first_lost, side.lost)
+    } else {
+        (
+            side.first_lost.and(side.early_first_lost),
+            side.lost.and(side.early_lost),
+        )
+    };
+    losing(side, first, all, is_overrun, found);
     let all = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown)
         + side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
     let of = |wanted: Outcome| {
@@ -246,10 +339,35 @@ fn messages(side: &Side, is_overrun: bool, found: &mut Vec<Finding>) {
     found.extend(of(Outcome::Reordered).map(|clients| Finding::Reorders { clients }));
 }
 
+/// Which way it loses messages. What went to the wrong client may be any of them, and who is overrun may be late.
+fn losing(side: &Side, first: Share, all: Share, is_overrun: bool, found: &mut Vec<Finding>) {
+    if side.strays.is_some() {
+        return;
+    }
+    let lateness = side.lateness;
+    let handler = side.late_handler.filter(|handler| is_often(*handler));
+    if let Some(handler) = handler.filter(|_| lateness.is_some_and(|lateness| lateness.is_of_time())) {
+        found.push(Finding::HandlerLate { handler });
+        return;
+    }
+    let of_place = lateness.filter(Lateness::is_of_place);
+    if let Some(lateness) = of_place {
+        found.push(Finding::FirstUnanswered {
+            clients: lateness.early.and(lateness.later),
+            hesitant: lateness.hesitant,
+        });
+    }
+    let is_told = of_place.is_some_and(|lateness| lateness.after.hits == 0);
+    if all.hits > 0 && !is_overrun && !is_told {
+        found.push(Finding::LosesMessages { first, all });
+    }
+}
+
 /// More often than not, or not seldom and then several in a row: it is the server's way, and not an accident.
-fn is_late(handler: LateHandler) -> bool {
-    let in_a_row = handler.clients.low > 0.05 && handler.several.seen() > 0.5;
-    handler.clients.low > 0.5 || in_a_row
+fn is_often(handler: LateHandler) -> bool {
+    let often = limits::AUDIT_OFTEN;
+    let in_a_row = handler.clients.low > limits::AUDIT_SELDOM && handler.several.seen() > often;
+    handler.clients.low > often || in_a_row
 }
 
 impl Finding {
@@ -257,293 +375,48 @@ impl Finding {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::WrongClient { .. } => "wrong-client",
             Self::AcceptsEarly { .. } => "accepts-early",
             Self::LosesEarly { .. } => "loses-early",
             Self::HandlerLate { .. } => "handler-late",
+            Self::FirstUnanswered { .. } => "first-unanswered",
             Self::LosesMessages { .. } => "loses-messages",
             Self::Doubles { .. } => "doubles",
             Self::Reorders { .. } => "reorders",
             Self::FailsWhenReady { .. } => "fails-when-ready",
             Self::Overrun { .. } => "overrun",
             Self::HangsWhenMet { .. } => "hangs-when-met",
+            Self::StartsNeverReady { .. } => "starts-never-ready",
+            Self::NobodyAnswered { .. } => "nobody-answered",
             Self::NeverAnswers { .. } => "never-answers",
             Self::StartsFail { .. } => "starts-fail",
         }
     }
 
-    /// What is wrong.
+    /// Whether it is a matter of the start, and not of any time.
     #[must_use]
-    pub fn sentence(&self) -> String {
+    pub fn is_of_the_start(&self) -> bool {
         match self {
-            Self::AcceptsEarly {
-                lead, outcomes, failed, ..
-            } => format!(
-                "accepts connections {} before it is ready, and {} ({} of {} clients in that time)",
-                of_edge(*lead),
-                ways(outcomes),
-                failed.hits,
-                failed.of
-            ),
-            Self::LosesEarly { lead, lost } => format!(
-                "opens WebSockets {} before it is ready, and loses what is sent meanwhile ({} of {} clients)",
-                of_edge(*lead),
-                lost.hits,
-                lost.of
-            ),
-            Self::HandlerLate { handler } => late(*handler),
-            Self::LosesMessages { first, all } => format!(
-                "loses messages: the first one of {} of {} clients ({}), {} of {} messages in all",
-                first.hits,
-                first.of,
-                percent(*first),
-                all.hits,
-                all.of
-            ),
-            Self::Doubles { clients } => {
-                format!(
-                    "answers messages twice ({} of {} clients, {})",
-                    clients.hits,
-                    clients.of,
-                    percent(*clients)
-                )
-            }
-            Self::Reorders { clients } => format!(
-                "answers messages in another order than they were sent ({} of {} clients, {})",
-                clients.hits,
-                clients.of,
-                percent(*clients)
-            ),
-            Self::FailsWhenReady {
-                outcomes,
-                failed,
-                last_ns,
-            } => format!(
-                "fails clients although it has answered others: it {} ({} of {} clients, {}), the last of them {} after its first answer",
-                ways(outcomes),
-                failed.hits,
-                failed.of,
-                percent(*failed),
-                span(*last_ns)
-            ),
-            Self::Overrun {
-                outcomes,
-                failed,
-                crowd,
-            } => crowded(outcomes, *failed, *crowd),
-            Self::HangsWhenMet { never, runs, outcomes } => format!(
-                "does not become ready when clients come while it starts ({never} of {runs} starts; alone it does): it {}",
-                ways(outcomes)
-            ),
-            Self::NeverAnswers { clients, outcomes } => format!(
-                "takes clients and never answers anybody, whether they come early or late: it {} ({clients} clients)",
-                ways(outcomes)
-            ),
-            Self::StartsFail { failed, runs, how } => {
-                format!("ends by itself, {how}, while clients come ({failed} of {runs} starts)")
-            }
+            Self::AcceptsEarly { .. }
+            | Self::LosesEarly { .. }
+            | Self::HangsWhenMet { .. }
+            | Self::StartsNeverReady { .. }
+            | Self::NobodyAnswered { .. }
+            | Self::NeverAnswers { .. }
+            | Self::StartsFail { .. } => true,
+            Self::WrongClient { .. }
+            | Self::HandlerLate { .. }
+            | Self::FirstUnanswered { .. }
+            | Self::LosesMessages { .. }
+            | Self::Doubles { .. }
+            | Self::Reorders { .. }
+            | Self::Overrun { .. } => false,
+            Self::FailsWhenReady { rejected, .. } => rejected.as_ref().is_some_and(Rejected::stops),
         }
-    }
-}
-
-fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
-    format!(
-        "is overrun when many come at once: it {} ({} of {} clients, {}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
-        ways(outcomes),
-        failed.hits,
-        failed.of,
-        percent(failed),
-        crowd.failed_met.saturating_sub(1),
-        crowd.answered_met
-    )
-}
-
-fn late(handler: LateHandler) -> String {
-    format!(
-        "loses messages sent within {} of opening: the handler is attached late ({} of {} clients; typically {} after the opening)",
-        span(handler.lost_within_ns),
-        handler.clients.hits,
-        handler.clients.of,
-        between(handler.attached)
-    )
-}
-
-fn of_edge(edge: Edge) -> String {
-    let Interval { low_ns, high_ns } = edge.typical;
-    let middle = span(low_ns.midpoint(high_ns));
-    if edge.runs > 1 {
-        format!(
-            "{middle} ({} to {} in {} starts)",
-            span(edge.least_ns),
-            span(edge.most_ns),
-            edge.runs
-        )
-    } else {
-        format!("{middle} (± {})", span(edge.typical.half()))
-    }
-}
-
-/// What it does to clients, in words.
-fn ways(outcomes: &[(Outcome, u64)]) -> String {
-    let mut words: Vec<String> = outcomes.iter().take(3).map(|&(outcome, _)| way(outcome)).collect();
-    let more: u64 = outcomes.iter().skip(3).map(|&(_, clients)| clients).sum();
-    if more > 0 {
-        words.push(format!("fails {more} more in other ways"));
-    }
-    list(&words)
-}
-
-fn way(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Closed(1005) => "closes them without a code".into(),
-        Outcome::Closed(code) => format!("closes them with {code}"),
-        Outcome::Status(status) => format!("answers with HTTP {status}"),
-        Outcome::Reset => "resets them".into(),
-        Outcome::Cut => "cuts them off without a Close".into(),
-        Outcome::Hung => "leaves them unanswered".into(),
-        Outcome::Refused => "refuses them".into(),
-        Outcome::Broken => "breaks the protocol".into(),
-        Outcome::Lost => "loses messages".into(),
-        Outcome::Doubled => "answers twice".into(),
-        Outcome::Reordered => "changes their order".into(),
-        Outcome::Late => "answers late".into(),
-        Outcome::Answered => "answers".into(),
-        Outcome::Unknown => "does what is not known".into(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::judge::Patience;
-    use crate::audit::record::{ClientRecord, Ending, RunRecord, Sent};
-    use proptest::prelude::*;
-
-    const PATIENCE: Patience = Patience {
-        whole_ns: 10_000_000_000,
-        answer_ns: 1_000_000_000,
-        late_ns: 1_000_000_000,
-        answers: true,
-    };
-    const MS: u64 = 1_000_000;
-
-    /// A client that came at `at`, was opened a millisecond later, and lost the messages that `lost` names.
-    fn client(number: u32, at: u64, sends: &[u64], lost: impl Fn(usize) -> bool) -> ClientRecord {
-        let opened = at + MS;
-        let message = |(index, delay): (usize, &u64)| Sent {
-            at: opened + delay * MS,
-            answered_at: (!lost(index)).then_some(opened + delay * MS + MS / 2),
-            copies: u16::from(!lost(index)),
-        };
-        ClientRecord {
-            connected_at: Some(at + MS / 2),
-            opened_at: Some(opened),
-            ended_at: opened + 400 * MS,
-            messages: sends.iter().enumerate().map(message).collect(),
-            ..ClientRecord::new(number, at)
-        }
-    }
-
-    fn run(clients: Vec<ClientRecord>) -> RunRecord {
-        RunRecord {
-            run: 0,
-            exec: Interval::new(0, 1),
-            listen: None,
-            notified_at: None,
-            clients,
-            stalls: Vec::new(),
-            cause: Cause::Finished,
-            output: Vec::new(),
-            killed: 0,
-        }
-    }
-
-    fn codes(clients: Vec<ClientRecord>) -> Vec<&'static str> {
-        let side = Side::of(&[run(clients)], PATIENCE);
-        findings(&side, false).iter().map(Finding::code).collect()
-    }
-
-    const SENDS: [u64; 6] = [0, 1, 2, 4, 8, 16];
-
-    #[test]
-    fn one_client_in_the_race_window_is_a_finding_and_one_that_is_unknown_is_none() {
-        let mut clients: Vec<_> = (1..40)
-            .map(|n| client(n, 500 * MS + u64::from(n) * MS, &SENDS, |_| false))
-            .collect();
-        let mut early = client(0, 300 * MS, &[], |_| false);
-        early.ending = Ending::Closed {
-            code: Some(1011),
-            reason: String::new(),
-        };
-        clients.insert(0, early.clone());
-        assert_eq!(codes(clients.clone()), ["accepts-early"]);
-        clients[0].ending = Ending::TimedOut(crate::audit::record::Stage::Opening);
-        clients[0].stalled_ns = PATIENCE.whole_ns;
-        assert!(codes(clients.clone()).is_empty());
-        clients[0].ending = Ending::Refused;
-        clients[0].connected_at = None;
-        assert!(codes(clients).is_empty(), "cold is no race");
-    }
-
-    #[test]
-    fn a_message_that_was_missed_while_the_machine_stood_still_is_no_loss() {
-        let mut clients: Vec<_> = (0..40)
-            .map(|n| client(n, 500 * MS + u64::from(n) * MS, &SENDS, |_| false))
-            .collect();
-        clients.push(client(40, 600 * MS, &SENDS, |index| index < 3));
-        assert_eq!(codes(clients.clone()), ["loses-messages"]);
-        clients[40].stalled_ns = PATIENCE.answer_ns / 2;
-        assert!(codes(clients).is_empty());
-    }
-
-    #[test]
-    fn one_that_fails_when_others_were_answered_is_told_with_how_late_that_was() {
-        let mut clients: Vec<_> = (0..40)
-            .map(|n| client(n, 500 * MS + u64::from(n) * MS, &SENDS, |_| false))
-            .collect();
-        clients[30].ending = Ending::Status(502);
-        let side = Side::of(&[run(clients)], PATIENCE);
-        let found = findings(&side, false);
-        let [Finding::FailsWhenReady { failed, last_ns, .. }] = &found[..] else {
-            panic!("{found:?}")
-        };
-        assert_eq!(
-            (failed.hits, failed.of),
-            (1, 38),
-            "two of the forty came before the first answer"
-        );
-        assert!((20 * MS..30 * MS).contains(last_ns), "{last_ns}");
-    }
-
-    proptest! {
-        /// Good clients, wherever they come, are never a finding.
-        #[test]
-        fn nothing_is_found_where_nothing_is_wrong(starts in prop::collection::vec(1_u64..2_000, 1..80)) {
-            let mut starts = starts;
-            starts.sort_unstable();
-            let clients = starts.iter().zip(0..).map(|(&at, n)| client(n, at * MS, &SENDS, |_| false)).collect();
-            prop_assert!(codes(clients).is_empty());
-        }
-
-        /// A handler that is attached after `late` ms, for all or for many, is one; now and then a first message, is a loss.
-        #[test]
-        fn late_and_lossy_are_told_apart(late in 1_u64..16, many in 0.4..1.0_f64, seed: u64) {
-            let mut dice = crate::audit::plan::Dice::new(seed, 3);
-            let mut clients = vec![client(0, 10 * MS, &SENDS, |_| false)];
-            clients.extend((1..200).map(|n| {
-                let is_late = dice.unit() < many;
-                client(n, 100 * MS + u64::from(n) * MS, &SENDS, |index| is_late && SENDS[index] < late)
-            }));
-            // With one message lost and hardly more than half of the clients, both readings fit.
-            if late > 1 || many > 0.8 {
-                prop_assert_eq!(codes(clients), ["handler-late"]);
-            }
-            for each in [50, 8] {
-                let mut clients = vec![client(0, 10 * MS, &SENDS, |_| false)];
-                clients.extend((1..300).map(|n| {
-                    client(n, 100 * MS + u64::from(n) * MS, &SENDS, |index| index == 0 && n % each == 7)
-                }));
-                prop_assert_eq!(codes(clients), ["loses-messages"]);
-            }
-        }
-    }
-}
+mod losing;
+#[cfg(test)]
+mod tests;

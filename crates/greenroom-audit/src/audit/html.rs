@@ -4,16 +4,15 @@
 
 use std::fmt::Write as _;
 
-use super::edges::Zone;
-use super::judge::Outcome;
-use super::junit::escaped;
-use super::report::{Report, Said, Verdict, title};
-use super::side::{Edge, Side};
+use super::report::{Report, Said, Verdict};
+use super::side::Side;
 use super::stage::Way;
-use super::stats::Quantiles;
+use super::strategy;
 use super::svg;
-use super::terminal::{grouped, named, restarted, rows, sound};
-use super::text::{about, span};
+use super::tables::{self, Table, named, side_name};
+use super::text::escaped;
+use super::text::parts;
+use super::words::{self, Tone};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --paper: #ffffff; --card: #f4f6f8; --line: #d5dbe1;
@@ -55,35 +54,52 @@ pub fn render(report: &Report) -> String {
     page
 }
 
+/// Words with their code as such.
+fn rich(text: &str) -> String {
+    let piece = |(code, piece): (bool, &str)| {
+        let safe = escaped(piece).replace("&#10;", "\n");
+        if code { format!("<code>{safe}</code>") } else { safe }
+    };
+    parts(text).map(piece).collect()
+}
+
 fn verdict(page: &mut String, report: &Report) {
-    match &report.verdict {
-        Verdict::Sound => card(
-            page,
-            "",
-            "No race",
-            &format!("<p>{}</p>", escaped(&sound(&report.plain))),
-        ),
-        Verdict::Race => card(page, "wrong", title(&report.findings), &said(&report.findings)),
-        Verdict::NotMeasured(why) => card(
-            page,
-            "none",
-            "Not measured",
-            &format!("<pre>{}</pre>", escaped(why).replace("&#10;", "\n")),
-        ),
+    if let Some(stopped) = words::stopped(report) {
+        let _ = writeln!(page, "<p><strong>{}.</strong></p>", rich(&stopped));
     }
-    if report.greenroom.is_some() {
-        if report.greenroom_findings.is_empty() {
-            card(page, "", "Behind greenroom: no race", "");
-        } else {
-            card(page, "wrong", "Behind greenroom", &said(&report.greenroom_findings));
-        }
+    let inside = match &report.verdict {
+        Verdict::Sound => format!("<p>{}</p>", rich(&words::sound(&report.plain))),
+        Verdict::Race => said(&report.findings),
+        Verdict::NotMeasured(why) => format!("<pre>{}</pre>", preformatted(why)),
+    };
+    card(page, &words::title(report), &inside);
+    if let Some(title) = words::title_behind(report) {
+        let why = match &report.greenroom_verdict {
+            Some(Verdict::NotMeasured(why)) => format!("<pre>{}</pre>", preformatted(why)),
+            Some(Verdict::Sound | Verdict::Race) | None => said(&report.greenroom_findings),
+        };
+        card(page, &title, &why);
     }
-    for condition in &report.failed_by {
-        let _ = writeln!(page, "<p class=\"soft\">Fails by {}.</p>", escaped(condition));
+    for why in &report.not_done {
+        let title = (Tone::Unsure, words::NOT_DONE.to_owned());
+        card(page, &title, &format!("<pre>{}</pre>", preformatted(why)));
+    }
+    if let Some(exit) = words::exit(report) {
+        let _ = writeln!(page, "<p class=\"soft\">{}.</p>", rich(&exit));
     }
 }
 
-fn card(page: &mut String, class: &str, title: &str, inside: &str) {
+fn preformatted(text: &str) -> String {
+    escaped(text).replace("&#10;", "\n")
+}
+
+fn card(page: &mut String, (tone, title): &(Tone, String), inside: &str) {
+    let class = match tone {
+        Tone::Good => "",
+        Tone::Bad => "wrong",
+        Tone::Unsure => "none",
+    };
+    let title = rich(title);
     let _ = writeln!(
         page,
         "<div class=\"verdict {class}\"><strong>{title}</strong>{inside}</div>"
@@ -94,45 +110,54 @@ fn said(findings: &[Said]) -> String {
     let item = |said: &Said| {
         format!(
             "<li>It {}.<br><span class=\"soft\">What to do: {}.</span></li>",
-            escaped(&said.sentence),
-            escaped(&said.advice)
+            rich(&said.sentence),
+            rich(&said.advice)
         )
     };
-    format!("<ul>{}</ul>", findings.iter().map(item).collect::<String>())
+    match findings {
+        [] => String::new(),
+        found => format!("<ul>{}</ul>", found.iter().map(item).collect::<String>()),
+    }
 }
 
 fn figures(page: &mut String, report: &Report) {
-    let mut sides = vec![("by itself", &report.plain)];
-    sides.extend(report.greenroom.as_ref().map(|side| ("behind greenroom", side)));
-    if let Some(behind) = &report.greenroom {
+    let sides = tables::sides(report);
+    if let Some(compared) = tables::compared(report) {
         page.push_str("<h2>Side by side</h2>\n");
-        let body = rows(&report.plain, behind)
-            .into_iter()
-            .map(|(label, one, other)| vec![label.to_owned(), one, other]);
-        table(page, &["", "by itself", "behind greenroom"], body);
+        table(page, Some(compared));
     }
-    page.push_str("<h2>Time to open</h2>\n<p class=\"soft\">From a client's start to its 101, over when it came after exec.</p>\n");
-    page.push_str(&svg::opening(&sides));
-    page.push_str("<ul class=\"legend\">");
-    for (index, (name, _)) in sides.iter().enumerate() {
-        key(page, &format!("side{index}"), name);
-    }
-    key(page, "failed", "opened, and failed later");
-    page.push_str("</ul>\n");
-    for (name, side) in &sides {
-        self::side(page, name, side);
-    }
-    for restart in &report.restarts {
-        let name = match restart.way {
-            Way::Plain => "by itself",
-            Way::Greenroom => "behind greenroom",
+    if sides.iter().any(|(_, side)| side.opened > 0) {
+        page.push_str("<h2>Time to open</h2>\n<p class=\"soft\">From a client's connect to its 101, over when it came after exec. Times on both axes; the upright one goes by tens.</p>\n");
+        page.push_str(&svg::opening(&sides));
+        page.push_str("<ul class=\"legend\">");
+        for (index, (way, _)) in sides.iter().enumerate() {
+            key(page, &format!("side{index}"), side_name(*way));
+        }
+        let failed = |(_, side): &(Way, &Side)| {
+            let points = side.points.iter();
+            points
+                .filter(|point| point.opened_ns.is_some())
+                .any(|point| !point.outcome.is_good())
         };
+        if sides.iter().any(failed) {
+            key(page, "failed", "opened, and failed later");
+        }
+        page.push_str("</ul>\n");
+    }
+    for (way, side) in &sides {
+        self::side(page, report, *way, side);
+    }
+    if let Some(strategies) = tables::strategies(&report.waits) {
         let _ = writeln!(
             page,
-            "<h2>A restart with SIG{}, {name}</h2>\n<p>{}</p>",
-            escaped(&restart.signal),
-            escaped(&restarted(restart))
+            "<h2>Ways of waiting</h2>\n<p class=\"soft\">{}.</p>",
+            escaped(&strategy::told(&report.plain))
         );
+        table(page, Some(strategies));
+    }
+    for restart in &report.restarts {
+        let (title, text) = (words::restart_title(restart), restart.sentence());
+        let _ = writeln!(page, "<h2>{}</h2>\n<p>{}</p>", rich(&title), rich(&text));
     }
 }
 
@@ -144,86 +169,62 @@ fn key(page: &mut String, class: &str, name: &str) {
     );
 }
 
-fn side(page: &mut String, name: &str, side: &Side) {
-    let _ = writeln!(
-        page,
-        "<h2>The server {name}</h2>\n<h3>What became of clients, by when they came</h3>"
-    );
-    page.push_str(&svg::outcomes(side));
-    let mut outcomes: Vec<Outcome> = side.counts.iter().map(|count| count.outcome).collect();
-    outcomes.sort_unstable();
-    outcomes.dedup();
-    page.push_str("<ul class=\"legend\">");
-    for outcome in &outcomes {
-        key(page, svg::class(*outcome), &named(*outcome));
-    }
-    page.push_str("</ul>\n");
-    let counts = outcomes.into_iter().map(|outcome| {
-        let of = |zone| grouped(side.count(zone, |other| other == outcome));
-        vec![named(outcome), of(Zone::Cold), of(Zone::Race), of(Zone::Ready)]
-    });
-    table(
-        page,
-        &[
-            "clients that came when",
-            "nobody listened",
-            "it was not ready",
-            "it was ready",
-        ],
-        counts,
-    );
-    let edges = [
-        ("listens, after exec", side.listen),
-        ("ready, after exec", side.ready),
-        ("from listening to ready", side.lead),
-    ];
-    let edges = edges
-        .into_iter()
-        .filter_map(|(label, edge)| Some(self::edge(label, edge?)));
-    table(page, &["", "typical", "least", "most", "starts"], edges);
-    let waits = [("start to 101", side.open), ("ready to first answer", side.after_ready)];
-    table(
-        page,
-        &["", "p50", "p90", "p99", "max"],
-        waits.into_iter().map(|(label, times)| wait(label, times)),
-    );
-    if let Some(order) = svg::order(side) {
-        page.push_str("<h3>Order of release</h3>\n<p class=\"soft\">In which order clients were opened, over the order in which they came, in the start in which most had waited. A straight line is first come, first served.</p>\n");
-        page.push_str(&order);
-        let overtaken = side.overtaken;
+fn side(page: &mut String, report: &Report, way: Way, side: &Side) {
+    let _ = writeln!(page, "<h2>The server {}</h2>", side_name(way));
+    if !side.columns.is_empty() {
         let _ = writeln!(
             page,
-            "<p class=\"soft\">{} of {} clients were opened after one that had come later, further apart than wake-ups explain.</p>",
-            overtaken.hits, overtaken.of
+            "<h3>What became of clients, by when they came</h3>\n<p class=\"soft\">{}</p>",
+            rich(words::ZONES)
         );
+        page.push_str(&svg::outcomes(way, side));
+        page.push_str("<ul class=\"legend\">");
+        for outcome in tables::outcomes(side) {
+            key(page, svg::class(outcome), &named(outcome));
+        }
+        page.push_str("</ul>\n");
+    }
+    table(page, tables::counts(way, side));
+    table(page, tables::edges(way, side));
+    table(page, tables::waits(side));
+    if let Some(notified) = words::notified(side) {
+        let _ = writeln!(page, "<p class=\"soft\">{}.</p>", rich(&notified));
+    }
+    order(page, side);
+    if let Some((ended, lines)) = words::ended(report, side) {
+        let _ = writeln!(page, "<h3>{}</h3>", rich(&ended));
+        if !lines.is_empty() {
+            let _ = writeln!(page, "<pre>{}</pre>", preformatted(&lines.join("\n")));
+        }
     }
 }
 
-fn edge(label: &str, edge: Edge) -> Vec<String> {
-    vec![
-        label.to_owned(),
-        about(edge.typical),
-        span(edge.least_ns),
-        span(edge.most_ns),
-        edge.runs.to_string(),
-    ]
+fn order(page: &mut String, side: &Side) {
+    if let Some(order) = svg::order(side) {
+        page.push_str("<h3>Order of release</h3>\n<p class=\"soft\">In which order clients were opened, over the order in which they came, in the start in which most had waited. A straight line is first come, first served.</p>\n");
+        page.push_str(&order.drawing);
+        page.push_str("<ul class=\"legend\">");
+        for outcome in order.outcomes {
+            key(page, svg::class(outcome), &named(outcome));
+        }
+        page.push_str("</ul>\n");
+    }
+    if let Some(overtaken) = words::overtaken(side) {
+        let _ = writeln!(page, "<p class=\"soft\">{}.</p>", rich(&overtaken));
+    }
 }
 
-fn wait(label: &str, times: Quantiles) -> Vec<String> {
-    let times = [times.p50_ns, times.p90_ns, times.p99_ns, times.max_ns].map(span);
-    std::iter::once(label.to_owned()).chain(times).collect()
-}
-
-fn table(page: &mut String, head: &[&str], body: impl Iterator<Item = Vec<String>>) {
+fn table(page: &mut String, table: Option<Table>) {
+    let Some(table) = table else { return };
     page.push_str("<table>\n<thead><tr>");
-    for cell in head {
-        let _ = write!(page, "<th scope=\"col\">{}</th>", escaped(cell));
+    for cell in &table.head {
+        let _ = write!(page, "<th scope=\"col\">{}</th>", rich(cell));
     }
     page.push_str("</tr></thead>\n<tbody>\n");
-    for row in body {
+    for row in &table.rows {
         page.push_str("<tr>");
         for cell in row {
-            let _ = write!(page, "<td>{}</td>", escaped(&cell));
+            let _ = write!(page, "<td>{}</td>", rich(cell));
         }
         page.push_str("</tr>\n");
     }
@@ -233,15 +234,46 @@ fn table(page: &mut String, head: &[&str], body: impl Iterator<Item = Vec<String
 fn measured(page: &mut String, report: &Report) {
     let _ = writeln!(
         page,
-        "<h2>How it was measured</h2>\n<p class=\"soft\">{}</p>",
-        escaped(&super::markdown::measured(report))
+        "<h2>How it was measured</h2>\n<p class=\"soft\">{}</p>\n<p class=\"soft\">{} {}</p>",
+        rich(&words::measured(report)),
+        rich(words::EDGES),
+        rich(words::WAITS)
     );
-    let ended: Vec<_> = report.plain.runs.iter().filter(|run| !run.output.is_empty()).collect();
-    if let Some(run) = ended.last() {
-        let _ = writeln!(
-            page,
-            "<h3>Last lines of the server</h3>\n<pre>{}</pre>",
-            escaped(&run.output.join("\n")).replace("&#10;", "\n")
-        );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::sample::{early, held, report};
+
+    #[test]
+    fn it_has_all_that_the_others_have_and_code_is_code() {
+        let mut report = report(&[early(0)], Some(&[held(0)]));
+        report.settings.message = "`<b>`".into();
+        let page = render(&report);
+        for part in [
+            "<h2>Side by side</h2>",
+            "<h2>Ways of waiting</h2>",
+            "<td><code>poll=100ms</code></td>",
+            "ms long</text>",
+            "<h3>Order of release</h3>",
+            "<code>greenroom run",
+            "<code>&lt;b&gt;</code>",
+            "Exit code 1, by race",
+        ] {
+            assert!(page.contains(part), "{part}:\n{page}");
+        }
+        assert!(!page.contains('`'), "{page}");
+        let tags = |name: &str| page.matches(&format!("<{name}")).count();
+        for name in ["table", "svg", "code", "ul"] {
+            assert_eq!(tags(name), page.matches(&format!("</{name}>")).count(), "{name}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_was_measured_there_is_no_empty_table() {
+        let mut report = report(&[], None);
+        report.verdict = Verdict::NotMeasured("nobody listened".into());
+        assert!(!render(&report).contains("<table"));
     }
 }

@@ -1,12 +1,15 @@
 //! What became of a client, from what it saw. Pure.
 //!
 //! One client has one [`Outcome`]. Where more than one would fit, the first of this order is taken:
-//! how the connection ended, then messages lost, doubled, reordered, late. A client whose own machine stood
-//! still for a quarter of the time that it waited in vain is `Unknown`: nothing is concluded from it.
+//! how the connection ended, then messages lost, doubled, reordered, late. Who was opened and never answered
+//! anything has lost all that it said; who was not even opened is hung. A client whose own machine stood
+//! still for [`limits::AUDIT_STALLED`] of the time that it waited in vain is `Unknown`: nothing is concluded from it.
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{ClientRecord, Ending};
+use super::record::{ClientRecord, Ending, Stage};
+use super::unanswered;
+use crate::limits;
 
 /// What became of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,14 +25,16 @@ pub enum Outcome {
     Reset,
     /// The connection ended without a Close (what browsers call 1006).
     Cut,
-    /// Connected, and nothing came until its patience ended.
+    /// Connected, and no answer to its handshake came until its patience ended.
     Hung,
     /// An HTTP answer other than 101.
     Status(u16),
     /// Closed with this code before all was answered; 1005 is a Close without one.
     Closed(u16),
-    /// Opened; at least one message was never answered, though the connection stood.
+    /// Opened; a message was never answered, and another was, though the connection stood.
     Lost,
+    /// Opened; no message was ever answered, though the connection stood: all were lost.
+    Unanswered,
     /// A message was answered twice.
     Doubled,
     /// Answers came in another order than messages.
@@ -54,6 +59,7 @@ impl Outcome {
             Self::Status(status) => format!("HTTP {status}"),
             Self::Closed(code) => code.to_string(),
             Self::Lost => "lost".into(),
+            Self::Unanswered => "unanswered".into(),
             Self::Doubled => "doubled".into(),
             Self::Reordered => "reordered".into(),
             Self::Broken => "broken".into(),
@@ -76,10 +82,24 @@ impl Outcome {
             | Self::Late
             | Self::Refused
             | Self::Lost
+            | Self::Unanswered
             | Self::Doubled
             | Self::Reordered
             | Self::Unknown => false,
         }
+    }
+
+    /// Whether it lost a message, or all.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        matches!(self, Self::Lost | Self::Unanswered)
+    }
+
+    /// Whether the server failed this client as a whole, as one does that is not ready: it rejected it, or never answered it
+    /// anything.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        self.is_rejection() || matches!(self, Self::Unanswered)
     }
 }
 
@@ -110,6 +130,7 @@ impl Outcome {
             Self::Cut,
             Self::Hung,
             Self::Lost,
+            Self::Unanswered,
             Self::Doubled,
             Self::Reordered,
             Self::Broken,
@@ -143,38 +164,67 @@ pub struct Patience {
 /// What became of the client.
 #[must_use]
 pub fn judge(record: &ClientRecord, patience: Patience) -> Outcome {
-    let stalled = |waited: u64| record.stalled_ns.saturating_mul(4) >= waited;
+    let stalled = |waited: u64| record.stalled_ns as f64 >= waited as f64 * limits::AUDIT_STALLED;
+    let lost = patience.answers && missing(record) > 0;
     match &record.ending {
+        Ending::TimedOut(_) if stalled(patience.whole_ns) => Outcome::Unknown,
+        Ending::TimedOut(Stage::Open) if lost => of_messages(record, patience),
+        // A server may say good-bye when it has answered.
+        Ending::Closed {
+            code: Some(1000 | 1001),
+            ..
+        } if patience.answers && !record.messages.is_empty() && !lost => of_messages(record, patience),
+        Ending::Done if lost && stalled(in_vain(record, patience)) => Outcome::Unknown,
+        Ending::Done if lost && !unanswered::is_decided(record, patience.whole_ns) => Outcome::Unknown,
+        Ending::Done => of_messages(record, patience),
+        ending => of_ending(ending),
+    }
+}
+
+/// What an end is by itself.
+#[must_use]
+pub const fn of_ending(ending: &Ending) -> Outcome {
+    match ending {
+        Ending::Done => Outcome::Answered,
         Ending::Refused => Outcome::Refused,
         Ending::Reset(_) => Outcome::Reset,
         Ending::Cut(_) => Outcome::Cut,
         Ending::Status(status) => Outcome::Status(*status),
         Ending::Broken(_) => Outcome::Broken,
         Ending::Failed(_) => Outcome::Unknown,
-        Ending::TimedOut(_) if stalled(patience.whole_ns) => Outcome::Unknown,
         Ending::TimedOut(_) => Outcome::Hung,
-        // A server may say good-bye when it has answered everything.
-        Ending::Closed {
-            code: Some(1000 | 1001),
-            ..
-        } if patience.answers && !record.messages.is_empty() && missing(record) == 0 => of_messages(record, patience),
-        Ending::Closed { code, .. } => Outcome::Closed(code.unwrap_or(1005)),
-        Ending::Done if patience.answers && missing(record) > 0 && stalled(patience.answer_ns) => Outcome::Unknown,
-        Ending::Done => of_messages(record, patience),
+        Ending::Closed { code: Some(code), .. } => Outcome::Closed(*code),
+        Ending::Closed { code: None, .. } => Outcome::Closed(1005),
     }
 }
 
-/// Messages without an answer.
+/// Whether a client had an answer, or, where none is expected, a connection that stood: the server was ready for it.
+#[must_use]
+pub fn is_served(record: &ClientRecord, patience: Patience) -> bool {
+    if patience.answers {
+        record.first_answer().is_some()
+    } else {
+        record.opened_at.is_some() && judge(record, patience).is_good()
+    }
+}
+
+/// Messages that were never answered and should have been.
 #[must_use]
 pub fn missing(record: &ClientRecord) -> usize {
-    record.messages.iter().filter(|sent| sent.answered_at.is_none()).count()
+    unanswered::lost(record).count()
+}
+
+/// What a client waited for a missing answer: at the least as long as for any, at the most its patience.
+fn in_vain(record: &ClientRecord, patience: Patience) -> u64 {
+    let waited = unanswered::waited(record).min(patience.whole_ns);
+    waited.max(patience.answer_ns)
 }
 
 fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {
     let first = record.first_answer();
     let took = |at: u64| at.saturating_sub(record.started_at);
     if patience.answers && missing(record) > 0 {
-        Outcome::Lost
+        first.map_or(Outcome::Unanswered, |_| Outcome::Lost)
     } else if record.messages.iter().any(|sent| sent.copies > 1) {
         Outcome::Doubled
     } else if record.reordered {
@@ -189,7 +239,7 @@ fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::record::{Sent, Stage};
+    use crate::audit::record::Sent;
 
     const SECOND: u64 = 1_000_000_000;
     const PATIENCE: Patience = Patience {
@@ -234,7 +284,9 @@ mod tests {
             (open(closed(Some(1000)), &[yes]), Outcome::Answered),
             (open(closed(Some(1000)), &[]), Outcome::Closed(1000)),
             (open(Ending::TimedOut(Stage::Opening), &[]), Outcome::Hung),
-            (open(Ending::TimedOut(Stage::Open), &[no]), Outcome::Hung),
+            (open(Ending::TimedOut(Stage::Open), &[no, no]), Outcome::Unanswered),
+            (open(Ending::TimedOut(Stage::Open), &[no, yes]), Outcome::Lost),
+            (open(Ending::TimedOut(Stage::Open), &[yes]), Outcome::Hung),
             (open(Ending::Broken("x".into()), &[]), Outcome::Broken),
             (open(Ending::Failed("x".into()), &[]), Outcome::Unknown),
         ] {
@@ -251,7 +303,7 @@ mod tests {
     #[test]
     fn who_waited_in_vain_while_the_machine_stood_still_is_unknown_and_nobody_else() {
         let (mut hung, mut lost) = (
-            open(Ending::TimedOut(Stage::Open), &[None]),
+            open(Ending::TimedOut(Stage::Opening), &[None]),
             open(Ending::Done, &[None, Some(9)]),
         );
         for (record, waited, failed) in [
@@ -270,8 +322,19 @@ mod tests {
     }
 
     #[test]
+    fn who_ended_before_its_patience_with_nothing_overtaken_is_unknown() {
+        let mut ended = open(Ending::Done, &[Some(20), None]);
+        ended.ended_at = 20 + PATIENCE.whole_ns - 1;
+        assert_eq!(judge(&ended, PATIENCE), Outcome::Unknown);
+        ended.ended_at += 1;
+        assert_eq!(judge(&ended, PATIENCE), Outcome::Lost);
+    }
+
+    #[test]
     fn every_name_is_read_back() {
-        use Outcome::{Broken, Closed, Cut, Doubled, Hung, Late, Lost, Refused, Reordered, Reset, Status, Unknown};
+        use Outcome::{
+            Broken, Closed, Cut, Doubled, Hung, Late, Lost, Refused, Reordered, Reset, Status, Unanswered, Unknown,
+        };
         for outcome in [
             Late,
             Refused,
@@ -281,6 +344,7 @@ mod tests {
             Status(503),
             Closed(1011),
             Lost,
+            Unanswered,
             Doubled,
             Reordered,
             Broken,
@@ -299,6 +363,14 @@ mod tests {
             answers: false,
             ..PATIENCE
         };
-        assert_eq!(judge(&open(Ending::Done, &[None]), silent), Outcome::Answered);
+        let stood = open(Ending::Done, &[None]);
+        assert_eq!(judge(&stood, silent), Outcome::Answered);
+        assert!(is_served(&stood, silent) && !is_served(&stood, PATIENCE));
+        assert!(!is_served(&open(Ending::Cut(Stage::Open), &[None]), silent));
+        let never = open(Ending::TimedOut(Stage::Opening), &[]);
+        assert_eq!(
+            (judge(&never, silent), is_served(&never, silent)),
+            (Outcome::Hung, false)
+        );
     }
 }

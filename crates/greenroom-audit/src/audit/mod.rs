@@ -11,59 +11,83 @@
 //! |---|---|
 //! | [`plan`] | when clients come and speak |
 //! | [`target`] | where they go, what they say and expect |
-//! | [`run`], [`client`], [`process`], [`stage`], [`observe`], [`stall`] | nothing: they do, and measure |
+//! | [`run`], [`client`], `wire`, [`process`], [`stage`], [`observe`], [`stall`] | nothing: they do, and measure |
 //! | [`record`] | what is written down |
 //! | [`judge`] | what became of one client |
 //! | [`edges`] | when the server listened and was ready |
 //! | [`stats`] | what may be said of a share |
 //! | [`side`] | what all runs show |
-//! | [`finding`] | what is wrong |
+//! | [`finding`] | what is wrong; [`sentence`] says it, [`advice`] what to do |
 //! | [`strategy`] | how late ways of waiting would let clients in |
-//! | [`restart`] | what a restart does |
-//! | [`report`] | the whole, as data; [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`] and [`sarif`] only write it |
+//! | [`restart`] | nothing: it restarts, and writes down |
+//! | [`restarted`] | what a restart does |
+//! | [`condition`] | when the exit code is 1 |
+//! | [`rejected`] | whether rejecting stops, and whether it is a matter of how many are connected |
+//! | [`unmeasured`] | why nothing could be measured |
+//! | [`report`] | the whole, as data |
+//! | [`words`], [`tables`], [`diagram`], [`text`] | how it is told, once |
+//! | [`terminal`], [`markdown`], [`html`] (with [`svg`]), [`junit`], [`sarif`] | nothing: they write it |
 
 pub mod advice;
+pub mod censored;
 pub mod client;
+pub mod condition;
+pub mod crosstalk;
 pub mod crowd;
+pub mod diagram;
 pub mod edges;
 pub mod finding;
 pub mod html;
 pub mod judge;
 pub mod junit;
+pub mod lateness;
 pub mod markdown;
 pub mod observe;
 pub mod plan;
 pub mod process;
 pub mod record;
+pub mod rejected;
 pub mod report;
 pub mod restart;
+pub mod restarted;
 pub mod run;
+#[cfg(test)]
+mod sample;
 pub mod sarif;
+pub mod sentence;
 pub mod side;
+pub mod source;
 pub mod stage;
 pub mod stall;
 pub mod stats;
 pub mod strategy;
 pub mod svg;
+pub mod tables;
 pub mod target;
 pub mod terminal;
 pub mod text;
+pub mod unanswered;
+pub mod unmeasured;
+mod wire;
+pub mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use greenroom::config::units;
 use greenroom::supervise::Signal;
-use rustix::process::{getpid, set_child_subreaper};
 use tokio::sync::watch;
 
 use crate::{clock, limits};
+use condition::{Budget, FailOn, Measured};
 use edges::Zone;
-use judge::Outcome;
+use judge::{Outcome, is_served};
 use plan::{Dice, Scale};
 use process::StartError;
 use record::{Cause, Interval, RunRecord};
-use report::{Budget, FailOn, Machine, Report, SCHEMA, Said, Settings, Verdict};
-use restart::{RestartError, RestartReport};
+use report::{Machine, Report, SCHEMA, Said, Settings, Verdict};
+use restarted::{RestartRecord, RestartReport};
 use run::{Arrivals, Manner, Run};
 use side::Side;
 use stage::{PortError, Stage, Way};
@@ -87,6 +111,8 @@ pub struct Options {
     pub restart: Option<Signal>,
     /// The program greenroom, for what stands in front.
     pub gateway: PathBuf,
+    /// What `greenroom run` is given there beside CMD.
+    pub greenroom: Vec<String>,
     /// What all that is random comes from.
     pub seed: u64,
     /// When the exit code is 1.
@@ -97,6 +123,24 @@ pub struct Options {
     pub strategies: Vec<Strategy>,
     /// As it is shown: URL, message, expectation.
     pub told: [String; 3],
+}
+
+impl Options {
+    /// As a report tells them.
+    fn settings(&self) -> Settings {
+        let [url, message, expect] = self.told.clone();
+        Settings {
+            runs: self.runs,
+            clients: self.clients,
+            url,
+            message,
+            expect,
+            patience_ns: self.manner.judged_by().whole_ns,
+            seed: self.seed,
+            fail_on: self.fail_on.iter().map(|fail| fail.name()).collect(),
+            greenroom: self.greenroom.clone(),
+        }
+    }
 }
 
 /// What happens, for who shows it.
@@ -113,8 +157,26 @@ pub enum Progress {
     },
     /// A client is done.
     Client(Way, Outcome),
-    /// Something else takes its time.
-    Doing(String),
+    /// Nobody was answered in the first run: a start with hardly any clients begins.
+    Quiet {
+        /// It takes no longer.
+        at_most: Duration,
+    },
+    /// A restart goes on; told again and again.
+    Restart {
+        /// Of which side.
+        way: Way,
+        /// How far it is.
+        step: restart::Step,
+        /// Clients that were answered in this step.
+        there: u32,
+        /// Of how many.
+        of: u32,
+        /// Since it began.
+        spent: Duration,
+        /// How long all of it takes, as far as is known.
+        expected: Duration,
+    },
 }
 
 /// Shows progress.
@@ -129,25 +191,40 @@ pub enum AuditError {
     /// No port.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// See [`RestartError`].
-    #[error(transparent)]
-    Restart(#[from] RestartError),
 }
 
-/// Runs the whole audit, or until `stop` is true: then the report is of what there is.
+/// One start, for who wants all of it.
+#[derive(Debug)]
+pub struct Played {
+    /// Of which side.
+    pub way: Way,
+    /// With hardly any clients.
+    pub quiet: bool,
+    /// What was seen.
+    pub run: RunRecord,
+}
+
+/// An audit, with all that it was made of.
+#[derive(Debug)]
+pub struct Audited {
+    /// What it says.
+    pub report: Report,
+    /// The starts: of the server by itself, then behind greenroom.
+    pub runs: Vec<Played>,
+    /// The restarts.
+    pub restarts: Vec<RestartRecord>,
+}
+
+/// Runs the whole audit, or until `stop` is true: then the report is of what there is. So it is where something fails
+/// after the first start: the reason stands in the report.
 ///
 /// # Errors
 /// When CMD could not be executed at all.
-pub async fn audit(
-    options: Options,
-    mut stop: watch::Receiver<bool>,
-    show: Show<'_>,
-) -> Result<(Report, Vec<RunRecord>), AuditError> {
+pub async fn audit(options: Options, mut stop: watch::Receiver<bool>, show: Show<'_>) -> Result<Audited, AuditError> {
     let began = clock::now();
     let machine = Machine::here();
-    // What CMD leaves behind comes to us and is ended; without it, what leaves its parent is found by its mark all the same.
-    set_child_subreaper(Some(getpid())).ok();
-    let stage = Stage::new(options.command.clone(), options.gateway.clone());
+    let mut stage = Stage::new(options.command.clone(), options.gateway.clone());
+    stage.gateway_flags = options.greenroom.iter().map(OsString::from).collect();
     let auditor = Auditor {
         options: &options,
         stage,
@@ -155,26 +232,40 @@ pub async fn audit(
         show,
     };
     let mut kept = Kept::default();
-    auditor.runs(&mut kept, &mut stop).await?;
-    let mut restarts = Vec::new();
+    if let Err(error) = auditor.runs(&mut kept, &mut stop).await {
+        if kept.plain.is_empty() {
+            return Err(error);
+        }
+        kept.not_done.push(format!("not all starts could be made: {error}"));
+    }
     let goes_on = !*stop.borrow() && kept.not_measured.is_none();
     if let Some(signal) = options.restart.filter(|_| goes_on) {
-        restarts = auditor.restarts(signal, &mut stop).await?;
+        auditor.restarts(signal, &mut kept, &mut stop).await;
     }
     let interrupted = *stop.borrow();
-    let report = auditor.report(&kept, restarts, machine, interrupted, began);
-    kept.plain.extend(kept.greenroom);
-    Ok((report, kept.plain))
+    let report = auditor.report(&kept, machine, interrupted, began);
+    let played = |way, quiet| move |run| Played { way, quiet, run };
+    let plain = kept.plain.into_iter().map(played(Way::Plain, false));
+    let quiet = kept.quiet.into_iter().map(played(Way::Plain, true));
+    let behind = kept.greenroom.into_iter().map(played(Way::Greenroom, false));
+    Ok(Audited {
+        report,
+        runs: plain.chain(quiet).chain(behind).collect(),
+        restarts: kept.restarts,
+    })
 }
 
-/// The runs so far.
+/// What there is so far.
 #[derive(Debug, Default)]
 struct Kept {
     plain: Vec<RunRecord>,
     greenroom: Vec<RunRecord>,
-    /// A start with hardly any clients became ready, where those with many did not.
+    /// A start with hardly any clients, and whether it became ready, where those with many did not.
+    quiet: Option<RunRecord>,
     quiet_ready: bool,
     not_measured: Option<String>,
+    not_done: Vec<String>,
+    restarts: Vec<RestartRecord>,
 }
 
 struct Auditor<'a> {
@@ -186,11 +277,10 @@ struct Auditor<'a> {
 
 impl Auditor<'_> {
     async fn runs(&self, kept: &mut Kept, stop: &mut watch::Receiver<bool>) -> Result<(), AuditError> {
-        let patience = self.options.manner.judged_by();
         let mut runs = self.options.runs;
         let mut number = 0;
         while number < runs && !*stop.borrow() {
-            let known = Side::of(&kept.plain, patience);
+            let known = self.known(kept);
             let arrivals = match scale(&known) {
                 Some(scale) => {
                     let mut dice = Dice::new(self.options.seed, u64::from(number));
@@ -199,15 +289,17 @@ impl Auditor<'_> {
                 }
                 None => Arrivals::Coarse,
             };
-            let late = known.late_handler.filter(|late| late.clients.seen() > 0.5);
+            let late = known.late_handler;
+            let late = late.filter(|late| late.clients.seen() > limits::AUDIT_OFTEN);
             let late = late.map(|late| late.attached);
             let plain = self.start(Way::Plain, number, &arrivals, late, stop).await?;
             let cause = plain.cause.clone();
-            if cause != Cause::Interrupted {
+            // One that was cut short says little, and less than nothing beside whole ones; alone it is all that there is.
+            if cause != Cause::Interrupted || kept.plain.is_empty() {
                 kept.plain.push(plain);
             }
             if number == 0 {
-                match self.first(kept, &cause, stop).await? {
+                match self.first(kept, &cause, stop).await {
                     First::Well => {}
                     First::Again => continue,
                     First::OnlySome => runs = runs.min(limits::AUDIT_HANGING_RUNS),
@@ -225,6 +317,12 @@ impl Auditor<'_> {
         Ok(())
     }
 
+    /// What the last runs showed: enough to plan the next, and no more work the more there are.
+    fn known(&self, kept: &Kept) -> Side {
+        let from = kept.plain.len().saturating_sub(limits::AUDIT_SCALE_RUNS);
+        Side::of(&kept.plain[from..], self.options.manner.judged_by())
+    }
+
     async fn start(
         &self,
         way: Way,
@@ -234,7 +332,12 @@ impl Auditor<'_> {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<RunRecord, AuditError> {
         let of = self.options.runs;
-        (self.show)(Progress::Run { way, number, of });
+        (self.show)(match arrivals {
+            Arrivals::Quiet => Progress::Quiet {
+                at_most: self.options.manner.start_timeout,
+            },
+            Arrivals::Coarse | Arrivals::At(_) => Progress::Run { way, number, of },
+        });
         let manner = &self.options.manner;
         let port = self.stage.port(&manner.target, way).await?;
         let run = Run {
@@ -253,95 +356,104 @@ impl Auditor<'_> {
     }
 
     /// What the first run means for the others.
-    async fn first(
-        &self,
-        kept: &mut Kept,
-        cause: &Cause,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<First, AuditError> {
+    async fn first(&self, kept: &mut Kept, cause: &Cause, stop: &mut watch::Receiver<bool>) -> First {
         let side = Side::of(&kept.plain, self.options.manner.judged_by());
-        let listened = side.listen.is_some();
-        let output = kept
-            .plain
-            .last()
-            .map_or_else(String::new, |run| run.output.join("\n  "));
-        match cause {
-            Cause::Finished if side.ready.is_some() => Ok(First::Well),
-            Cause::Interrupted => Ok(First::Over),
+        let Some(run) = kept.plain.last() else {
+            return First::Over;
+        };
+        let seen = side.most(Zone::Race, |_| true);
+        let why = match cause {
+            Cause::Finished if side.ready.is_some() => return First::Well,
+            Cause::Interrupted if side.ready.is_some() => return First::Over,
+            Cause::Interrupted => unmeasured::stopped(&seen),
             Cause::Ended(how) if side.ready.is_none() => {
-                if !listened && self.options.manner.target.port().is_none() && self.stage.give_up() {
+                let shares = side.listen.is_some() || self.options.manner.target.port().is_some();
+                if !shares && self.stage.give_up() {
                     kept.plain.clear();
-                    return Ok(First::Again); // it may be one that cannot share a port that is kept for it
+                    return First::Again; // it may be one that cannot share a port that is kept for it
                 }
-                kept.not_measured = Some(format!(
-                    "CMD ended {how} before anybody was answered; its last lines:\n  {output}"
-                ));
-                Ok(First::Over)
+                unmeasured::ended(run, how)
             }
-            Cause::Ended(_) => Ok(First::Well),
-            Cause::Finished | Cause::NeverReady if !listened => {
-                let waited = self.options.manner.start_timeout;
-                kept.not_measured = Some(format!(
-                    "nobody listened within {waited:?}: CMD must listen at the port in $PORT, or at the one that {{port}} stands for in its words; its last lines:\n  {output}"
-                ));
-                Ok(First::Over)
+            Cause::Ended(_) => return First::Well,
+            Cause::Finished | Cause::NeverReady if side.listen.is_none() => {
+                unmeasured::nobody_listened(run, &units::show(self.options.manner.start_timeout))
             }
-            Cause::Finished | Cause::NeverReady => self.quiet(kept, &side, stop).await,
-        }
+            Cause::Finished | Cause::NeverReady
+                if self.options.manner.gives_up && unmeasured::always_the_same(&seen) =>
+            {
+                unmeasured::given_up(run, &seen)
+            }
+            // Whoever had an answer was another client: that is a finding.
+            Cause::Finished | Cause::NeverReady if side.strays.is_some() => return First::Over,
+            Cause::Finished | Cause::NeverReady => return self.quiet(kept, &side, stop).await,
+        };
+        kept.not_measured = Some(why);
+        First::Over
     }
 
     /// Nobody was answered: was it because they came early, or is nobody ever answered?
-    async fn quiet(&self, kept: &mut Kept, side: &Side, stop: &mut watch::Receiver<bool>) -> Result<First, AuditError> {
-        (self.show)(Progress::Doing(
-            "nobody was answered: a start with hardly any clients".into(),
-        ));
-        let run = self.start(Way::Plain, u32::MAX, &Arrivals::Quiet, None, stop).await?;
-        kept.quiet_ready = run.clients.iter().any(|client| client.first_answer().is_some());
+    async fn quiet(&self, kept: &mut Kept, side: &Side, stop: &mut watch::Receiver<bool>) -> First {
+        let number = self.options.runs; // none of the planned ones
+        let run = match self.start(Way::Plain, number, &Arrivals::Quiet, None, stop).await {
+            Ok(run) if run.cause != Cause::Interrupted => run,
+            Ok(_) => {
+                let why = "it was stopped before it was known whether anybody is ever answered";
+                kept.not_measured = Some(why.into());
+                return First::Over;
+            }
+            Err(error) => {
+                kept.not_measured = Some(format!("nobody was answered, and there was no second start: {error}"));
+                return First::Over;
+            }
+        };
+        let patience = self.options.manner.judged_by();
+        kept.quiet_ready = run.clients.iter().any(|client| is_served(client, patience));
+        let nobody_opened = run.clients.iter().all(|client| client.opened_at.is_none());
+        kept.quiet = Some(run);
         if kept.quiet_ready {
-            return Ok(First::OnlySome);
+            return First::OnlySome;
         }
-        if finding::never_answers(side) && run.clients.iter().all(|client| client.opened_at.is_none()) {
-            return Ok(First::Over); // that is a finding
+        if finding::never_answers(side) && nobody_opened {
+            return First::Over; // that is a finding
         }
         let seen = side.most(Zone::Race, |_| true);
-        let seen: Vec<String> = seen
-            .iter()
-            .map(|(outcome, clients)| format!("{clients} × {}", outcome.name()))
-            .collect();
-        kept.not_measured = Some(format!(
-            "no client was ever answered as expected ({}): check --url (its path), --message and --expect",
-            text::list(&seen)
-        ));
-        Ok(First::Over)
+        kept.not_measured = kept.plain.last().map(|run| unmeasured::never_answered(run, &seen));
+        First::Over
     }
 
-    async fn restarts(
-        &self,
-        signal: Signal,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<Vec<RestartReport>, AuditError> {
-        let manner = &self.options.manner;
-        let count = self.options.clients.min(limits::AUDIT_RESTART_CLIENTS);
-        (self.show)(Progress::Doing("a restart with clients connected".into()));
-        let mut reports = Vec::new();
-        reports.extend(restart::restart(&self.stage, manner, Way::Plain, signal, count, stop).await?);
-        if self.options.compare && !*stop.borrow() {
-            (self.show)(Progress::Doing("a restart behind greenroom".into()));
-            let mut stage = Stage::new(self.stage.command.clone(), self.stage.gateway.clone());
-            stage.gateway_flags = ["--restart", "always"].map(OsString::from).to_vec();
-            reports.extend(restart::restart(&stage, manner, Way::Greenroom, signal, count, stop).await?);
+    /// Restarts each side. What fails is told, and takes nothing of what there is.
+    async fn restarts(&self, signal: Signal, kept: &mut Kept, stop: &mut watch::Receiver<bool>) {
+        let mut behind = Stage::new(self.stage.command.clone(), self.stage.gateway.clone());
+        behind.gateway_flags.clone_from(&self.stage.gateway_flags);
+        behind.gateway_flags.extend(["--restart", "always"].map(OsString::from));
+        let start = self
+            .known(kept)
+            .ready
+            .map_or(Duration::ZERO, |ready| Duration::from_nanos(ready.typical.high_ns));
+        let sides = [(Way::Plain, &self.stage), (Way::Greenroom, &behind)];
+        for (way, stage) in sides.into_iter().take(1 + usize::from(self.options.compare)) {
+            if *stop.borrow() {
+                return;
+            }
+            let plan = restart::Plan {
+                stage,
+                manner: &self.options.manner,
+                way,
+                signal,
+                count: self.options.clients.min(limits::AUDIT_RESTART_CLIENTS),
+                start,
+            };
+            match restart::restart(&plan, stop, self.show).await {
+                Ok(record) => kept.restarts.extend(record),
+                Err(error) => kept.not_done.push(match way {
+                    Way::Plain => error.to_string(),
+                    Way::Greenroom => format!("behind greenroom: {error}"),
+                }),
+            }
         }
-        Ok(reports)
     }
 
-    fn report(
-        &self,
-        kept: &Kept,
-        restarts: Vec<RestartReport>,
-        machine: Machine,
-        interrupted: bool,
-        began: u64,
-    ) -> Report {
+    fn report(&self, kept: &Kept, machine: Machine, interrupted: bool, began: u64) -> Report {
         let options = self.options;
         let patience = options.manner.judged_by();
         let plain = Side::of(&kept.plain, patience);
@@ -350,30 +462,25 @@ impl Auditor<'_> {
             None => finding::findings(&plain, kept.quiet_ready),
             Some(_) => Vec::new(),
         };
-        let behind = greenroom
-            .as_ref()
-            .map(|side| finding::findings(side, false))
-            .unwrap_or_default();
-        let verdict = match &kept.not_measured {
-            Some(why) => Verdict::NotMeasured(why.clone()),
-            None if plain.ready.is_none() && findings.is_empty() => {
-                Verdict::NotMeasured("it was stopped before a run had come to its end".into())
-            }
-            None if findings.is_empty() => Verdict::Sound,
-            None => Verdict::Race,
-        };
-        let met = options
-            .fail_on
+        let verdict = Verdict::of(&plain, findings.len(), kept.not_measured.as_deref());
+        let behind = greenroom.as_ref().map(finding::behind).unwrap_or_default();
+        let measured = greenroom.as_ref().filter(|_| kept.not_measured.is_none());
+        let greenroom_verdict = measured.map(|side| Verdict::of(side, behind.len(), None));
+        let restarts: Vec<RestartReport> = kept
+            .restarts
             .iter()
-            .filter_map(|fail| fail.met(&plain, findings.len()));
-        let measured = greenroom.as_ref().unwrap_or(&plain);
-        let broken = options.budgets.iter().filter_map(|budget| budget.broken(measured));
-        let failed_by = if matches!(verdict, Verdict::NotMeasured(_)) {
-            Vec::new()
-        } else {
-            met.chain(broken).collect()
+            .map(|record| RestartReport::of(record, patience))
+            .collect();
+        let mut sides = vec![(Way::Plain, &plain, findings.len())];
+        sides.extend(greenroom.as_ref().map(|side| (Way::Greenroom, side, behind.len())));
+        let measured = Measured {
+            sides: &sides,
+            restarts: &restarts,
         };
-        let [url, message, expect] = options.told.clone();
+        let conditions = match verdict {
+            Verdict::NotMeasured(_) => Vec::new(),
+            Verdict::Sound | Verdict::Race => condition::met(&options.fail_on, &options.budgets, measured),
+        };
         Report {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -383,23 +490,22 @@ impl Auditor<'_> {
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
             machine,
-            settings: Settings {
-                runs: options.runs,
-                clients: options.clients,
-                url,
-                message,
-                expect,
-                patience_ns: patience.whole_ns,
-                seed: options.seed,
-            },
+            settings: options.settings(),
             verdict,
             waits: strategy::compare(&plain.runs, &options.strategies),
             findings: Said::all(findings, Way::Plain),
             plain,
             greenroom_findings: Said::all(behind, Way::Greenroom),
             greenroom,
+            greenroom_verdict,
+            quiet: kept
+                .quiet
+                .as_ref()
+                .and_then(|quiet| Side::of(std::slice::from_ref(quiet), patience).runs.pop()),
             restarts,
-            failed_by,
+            failed_by: conditions.iter().map(|condition| condition.reason.clone()).collect(),
+            conditions,
+            not_done: kept.not_done.clone(),
             interrupted,
             took_ns: plan::nanos(clock::between(began, clock::now())),
         }
@@ -430,12 +536,15 @@ fn scale(known: &Side) -> Option<Scale> {
 }
 
 impl Report {
-    /// The exit code: 0, 1 where a condition is met, 2 where nothing was measured.
+    /// The exit code: 0; 1 where a condition is met; 2 where nothing was measured; 130 where it was stopped
+    /// before the end and no condition was met by then.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.verdict {
+            Verdict::Sound | Verdict::Race if !self.failed_by.is_empty() => 1,
+            _ if self.interrupted => limits::AUDIT_STOPPED,
             Verdict::NotMeasured(_) => 2,
-            Verdict::Sound | Verdict::Race => u8::from(!self.failed_by.is_empty()),
+            Verdict::Sound | Verdict::Race => 0,
         }
     }
 }

@@ -1,17 +1,12 @@
 //! What is seen of a start from outside: when somebody listens, and when READY comes by sd_notify.
 
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use greenroom::probe::{Of, Probe, Verdict};
 use greenroom::supervise::Message;
 use tokio::net::UnixDatagram;
 
-use super::record::Interval;
+use super::record::{Elsewhere, Interval};
 use crate::{clock, limits};
 
 /// Looks into the kernel's socket table until somebody listens at `address`; makes no connection.
@@ -38,58 +33,30 @@ pub async fn is_taken(address: SocketAddr) -> bool {
     look.verdict == Verdict::Up
 }
 
-/// A notify socket in a folder of its own; both go with it.
-#[derive(Debug)]
-pub struct NotifySocket {
-    folder: PathBuf,
-    path: PathBuf,
-    socket: UnixDatagram,
-}
-
-impl NotifySocket {
-    /// Makes it.
-    ///
-    /// # Errors
-    /// When there is no place for it.
-    pub fn new() -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("greenroom-audit-{}-{number}-{:x}", std::process::id(), clock::now());
-        let folder = std::env::temp_dir().join(name);
-        fs::DirBuilder::new().mode(0o700).create(&folder)?; // an error if somebody was quicker
-        let path = folder.join("notify");
-        match UnixDatagram::bind(&path) {
-            Ok(socket) => Ok(Self { folder, path, socket }),
-            Err(error) => {
-                fs::remove_dir(&folder).ok();
-                Err(error)
-            }
-        }
-    }
-
-    /// For NOTIFY_SOCKET.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// When READY=1 comes. Who sends it is not asked: this is a measurement on one's own machine.
-    pub async fn ready(&self) -> u64 {
-        let mut datagram = vec![0; greenroom_core::limits::NOTIFY_MAX];
-        loop {
-            match self.socket.recv(&mut datagram).await {
-                Ok(length) if Message::parse(&datagram[..length]).ready => return clock::now(),
-                Ok(_) => {}
-                Err(_) => std::future::pending().await,
-            }
-        }
+/// Where the process and its kin listen, when it is not at `address`.
+pub async fn elsewhere(address: SocketAddr, pid: i32) -> Elsewhere {
+    let places = match u32::try_from(pid) {
+        Ok(pid) => greenroom::probe::elsewhere(pid).await,
+        Err(_) => Vec::new(),
+    };
+    Elsewhere {
+        wanted: address.to_string(),
+        places: places.iter().map(ToString::to_string).collect(),
     }
 }
 
-impl Drop for NotifySocket {
-    fn drop(&mut self) {
-        fs::remove_file(&self.path).ok();
-        fs::remove_dir(&self.folder).ok();
+/// When READY=1 comes at this socket. Who sends it is not asked: this is a measurement on one's own machine.
+pub async fn ready(socket: std::os::unix::net::UnixDatagram) -> u64 {
+    let mut datagram = vec![0; greenroom_core::limits::NOTIFY_MAX];
+    let Ok(socket) = UnixDatagram::from_std(socket) else {
+        return std::future::pending().await;
+    };
+    loop {
+        match socket.recv(&mut datagram).await {
+            Ok(length) if Message::parse(&datagram[..length]).ready => return clock::now(),
+            Ok(_) => {}
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -97,6 +64,7 @@ impl Drop for NotifySocket {
 mod tests {
     use super::*;
     use crate::notify::Notifier;
+    use greenroom::supervise::notify::NotifySocket;
 
     #[tokio::test]
     async fn a_listener_is_seen_within_the_interval_that_is_told() {
@@ -116,15 +84,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_is_heard_and_nothing_is_left_behind() {
-        let socket = NotifySocket::new().unwrap();
-        let folder = socket.folder.clone();
-        let notifier = Notifier::connect(socket.path().as_os_str()).unwrap();
+    async fn ready_is_heard() {
+        let mut place = NotifySocket::new().unwrap();
+        let socket = place.take().unwrap();
+        let notifier = Notifier::connect(place.path().as_os_str()).unwrap();
         notifier.send("STATUS=database").unwrap();
         let before = clock::now();
         notifier.send("READY=1").unwrap();
-        assert!(socket.ready().await >= before);
-        drop(socket);
-        assert!(!folder.exists());
+        assert!(ready(socket).await >= before);
     }
 }

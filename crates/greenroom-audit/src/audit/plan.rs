@@ -3,11 +3,13 @@
 //! The first run knows nothing: clients come every 10 ms, later at every fiftieth of the time that has passed, so
 //! that any start-up is seen at about 2 %. Who asks for few clients has a server that many are a load for: then they
 //! come as many times further apart. Each run after it spends a fifth of its clients around the moment
-//! where the earlier ones saw the server listen, and a fifth where they saw it ready: the window is what the earlier
-//! runs leave open, so each run halves it and more, down to how much one start differs from the next.
+//! where the last ones saw the server listen, and a fifth where they saw it ready. Half of these come where the edge may be
+//! by all of the last runs at once: that is one slice of what the run before had cut in many, so it shrinks by as much with
+//! each run. It does until one start differs from the next by more: then no moment fits all of them, nothing is left
+//! to be cut, and all of these are spread over what any of the last runs leaves open.
 //! The rest is spread over the whole start-up and the time after it, one in each equal slice.
 //!
-//! Everything comes from a seed: the same seed, the same offsets.
+//! Everything comes from a seed: the same seed, the same offsets, where the server does the same.
 
 use std::time::Duration;
 
@@ -43,14 +45,18 @@ impl Dice {
 /// What earlier runs showed of the start-up, from exec on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
-    /// Within this it began to listen, in all of them.
+    /// Within this it began to listen, in each of them.
     pub listen: Interval,
     /// Within this it was ready.
     pub ready: Interval,
+    /// Where it may have begun to listen by all of them at once; `None`: they differ by more than is known of one.
+    pub listen_core: Option<Interval>,
+    /// The same of ready.
+    pub ready_core: Option<Interval>,
 }
 
 impl Scale {
-    /// What holds all of these.
+    /// What holds all of these, and what all of these hold.
     #[must_use]
     pub fn of(runs: &[(Interval, Interval)]) -> Option<Self> {
         let hull = |pick: fn(&(Interval, Interval)) -> Interval| {
@@ -58,9 +64,16 @@ impl Scale {
             let high = runs.iter().map(|run| pick(run).high_ns).max()?;
             Some(Interval::new(low, high))
         };
+        let core = |pick: fn(&(Interval, Interval)) -> Interval| {
+            let low = runs.iter().map(|run| pick(run).low_ns).max()?;
+            let high = runs.iter().map(|run| pick(run).high_ns).min()?;
+            (low <= high).then(|| Interval::new(low, high))
+        };
         Some(Self {
             listen: hull(|run| run.0)?,
             ready: hull(|run| run.1)?,
+            listen_core: core(|run| run.0),
+            ready_core: core(|run| run.1),
         })
     }
 
@@ -88,12 +101,14 @@ pub fn coarse_after(offset_ns: u64, clients: u32) -> u64 {
 /// Offsets from exec of `clients` clients, in order.
 #[must_use]
 pub fn offsets(clients: usize, scale: Scale, dice: &mut Dice) -> Vec<u64> {
-    let fifth = clients / 5;
-    let after = clients * 7 / 20;
+    let fifth = clients / limits::AUDIT_AT_EDGE;
+    let after = clients * limits::AUDIT_AFTER_IN_20 / 20;
     let end = scale.ready.high_ns + scale.tail();
     let parts = [
-        (fifth, around(scale.listen)),
-        (fifth, around(scale.ready)),
+        (fifth / 2, closely(scale.listen_core, scale.listen)),
+        (fifth - fifth / 2, around(scale.listen)),
+        (fifth / 2, closely(scale.ready_core, scale.ready)),
+        (fifth - fifth / 2, around(scale.ready)),
         (after, Interval::new(scale.ready.high_ns, end)),
         (clients - 2 * fifth - after, Interval::new(0, scale.ready.high_ns)),
     ];
@@ -109,6 +124,15 @@ pub fn offsets(clients: usize, scale: Scale, dice: &mut Dice) -> Vec<u64> {
 fn around(edge: Interval) -> Interval {
     let margin = (edge.high_ns - edge.low_ns).max(nanos(limits::AUDIT_EDGE_MARGIN));
     Interval::new(edge.low_ns.saturating_sub(margin), edge.high_ns + margin)
+}
+
+/// Where the edge may be by all runs, with the least that the next start may differ; else all of its window.
+fn closely(core: Option<Interval>, edge: Interval) -> Interval {
+    let margin = nanos(limits::AUDIT_EDGE_MARGIN);
+    core.map_or_else(
+        || around(edge),
+        |core| Interval::new(core.low_ns.saturating_sub(margin), core.high_ns + margin),
+    )
 }
 
 /// One at a random moment of each equal slice.
@@ -146,6 +170,38 @@ pub fn sends(numbered: bool, late: Option<Interval>, dice: &mut Dice) -> Vec<u64
     delays
 }
 
+/// More clients than can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--runs {runs} with --clients {clients}{} are {all} clients, whose records stay in memory; at most {} are possible: take fewer of one of them, or audit twice with another --seed",
+    if *.sides > 1 { " and --compare" } else { "" },
+    limits::AUDIT_RECORDS
+)]
+pub struct TooMany {
+    runs: u32,
+    clients: u32,
+    sides: u32,
+    all: u64,
+}
+
+/// Whether the records of so many clients can be kept.
+///
+/// # Errors
+/// When they are more than [`limits::AUDIT_RECORDS`].
+pub fn fits(runs: u32, clients: u32, compare: bool) -> Result<(), TooMany> {
+    let sides = 1 + u32::from(compare);
+    let all = u64::from(runs) * u64::from(clients) * u64::from(sides);
+    match all <= limits::AUDIT_RECORDS {
+        true => Ok(()),
+        false => Err(TooMany {
+            runs,
+            clients,
+            sides,
+            all,
+        }),
+    }
+}
+
 /// Nanoseconds of a duration; what does not fit is as good as for ever.
 #[must_use]
 pub fn nanos(duration: Duration) -> u64 {
@@ -163,6 +219,8 @@ mod tests {
         Scale {
             listen: Interval::new(listen, listen + spread),
             ready: Interval::new(ready, ready + spread),
+            listen_core: None,
+            ready_core: None,
         }
     }
 
@@ -192,6 +250,23 @@ mod tests {
     }
 
     #[test]
+    fn more_clients_than_can_be_kept_are_refused_with_what_to_do() {
+        assert_eq!(fits(20, 200, true), Ok(()));
+        assert_eq!(fits(100, 5_000, false), Ok(()));
+        let why = fits(100, 5_000, true).unwrap_err().to_string();
+        assert!(
+            why.contains("--runs 100 with --clients 5000 and --compare are 1000000") && why.contains("500000"),
+            "{why}"
+        );
+        assert!(
+            fits(1_000, 5_000, false)
+                .unwrap_err()
+                .to_string()
+                .contains("take fewer")
+        );
+    }
+
+    #[test]
     fn all_that_is_known_of_earlier_runs_is_in_the_scale() {
         assert_eq!(Scale::of(&[]), None);
         let runs = [
@@ -203,6 +278,40 @@ mod tests {
             (scale.listen, scale.ready),
             (Interval::new(5, 20), Interval::new(100, 130))
         );
+        assert_eq!(
+            (scale.listen_core, scale.ready_core),
+            (Some(Interval::new(10, 12)), Some(Interval::new(110, 120)))
+        );
+        let differ = Scale::of(&[
+            (Interval::new(1, 2), Interval::new(9, 9)),
+            (Interval::new(3, 4), Interval::new(9, 9)),
+        ]);
+        assert_eq!(differ.unwrap().listen_core, None);
+    }
+
+    /// A server that is ready at the same moment in each start: what is known of it is what lies between two clients.
+    #[test]
+    fn the_window_of_an_edge_shrinks_until_one_start_differs_from_the_next_by_more() {
+        let width = |jitter: u64, runs: u64| {
+            let mut seen = vec![(Interval::new(90 * MS, 100 * MS), Interval::new(900 * MS, 1_000 * MS))];
+            for run in 0..runs {
+                let ready = 950 * MS + run * 7 % 5 * jitter;
+                let from = seen.len().saturating_sub(limits::AUDIT_SCALE_RUNS);
+                let scale = Scale::of(&seen[from..]).unwrap();
+                let offsets = offsets(200, scale, &mut Dice::new(7, run));
+                let after = offsets.partition_point(|&at| at < ready);
+                seen.push((
+                    Interval::new(90 * MS, 100 * MS),
+                    Interval::new(offsets[after - 1], offsets[after]),
+                ));
+            }
+            let last = seen[seen.len() - 1].1;
+            last.high_ns - last.low_ns
+        };
+        assert!(width(0, 1) > 2 * MS, "one start leaves {} open", width(0, 1));
+        assert!(width(0, 8) < MS / 2, "eight leave {} open", width(0, 8));
+        // Starts that differ by up to 40 ms: half of the clients of the edge are spread over all of that, as they are all without it.
+        assert!(width(10 * MS, 8) < 15 * MS, "{}", width(10 * MS, 8));
     }
 
     proptest! {

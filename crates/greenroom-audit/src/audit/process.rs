@@ -1,32 +1,30 @@
 //! Starts CMD, or greenroom in front of it, and ends it with all that it started.
 //!
-//! Each start carries a mark in its environment. Its kin are its descendants, its process group, and
-//! whoever carries the mark: so one that left its parent is found too. They get TERM, and KILL what is left
-//! after the grace. What CMD writes is read and its last lines are kept: it must not spoil the report.
+//! Between us and it stands a warden, as between `greenroom run` and its child: whoever CMD started is below it in the
+//! process tree, whatever they did to get away. They get TERM, and KILL what is left after the grace. When the audit itself
+//! is gone, however it ended (SIGKILL, out of memory), the warden kills them. What CMD writes is read and its last lines are
+//! kept: it must not spoil the report.
 //!
-//! Not covered: a process that clears its environment and leaves group and parent; and when greenroom itself is
-//! killed by SIGKILL, CMD is left behind.
+//! Not covered: a CMD that kills its own warden, which is a member of its process group, and leaves somebody behind.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
-use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use greenroom::supervise::{Signal, procfs};
-use rustix::process::{Pid, WaitOptions, getpid, kill_process, kill_process_group, waitpid};
+use greenroom::supervise::notify::NotifySocket;
+use greenroom::supervise::warden::{Call, Guarded};
+use greenroom::supervise::{self, End, Signal, SpawnError};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::record::Interval;
+use super::text;
 use crate::{clock, limits};
-
-/// The variable that marks all processes of one start.
-const MARK: &str = "AUDIT_START";
 
 /// What is started.
 #[derive(Clone, Debug)]
@@ -39,21 +37,25 @@ pub struct Program {
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start {program:?}: {source}; give the server's command line behind --")]
-pub struct StartError {
-    program: OsString,
-    source: io::Error,
+pub enum StartError {
+    /// There is no command.
+    #[error("there is nothing to start; give the server's command line behind --")]
+    Nothing,
+    /// No pipe for its output.
+    #[error("cannot read what the server writes: {0}")]
+    Output(#[from] io::Error),
+    /// It cannot be executed.
+    #[error("{0}; give the server's command line behind --")]
+    Spawn(#[from] SpawnError),
 }
 
-/// A start of CMD. Dropping it kills the process itself; [`Running::stop`] ends all.
+/// A start of CMD. Dropping it ends all at once; [`Running::stop`] gives them their grace.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
-    pid: i32,
-    mark: String,
+    child: Guarded,
     exec: Interval,
     output: Arc<Mutex<VecDeque<String>>>,
-    readers: Vec<JoinHandle<()>>,
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Running {
@@ -62,48 +64,33 @@ impl Running {
     /// # Errors
     /// When it cannot be executed.
     pub fn start(program: &Program) -> Result<Self, StartError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let mark = format!("{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let fail = |source| StartError {
-            program: program.words.first().cloned().unwrap_or_default(),
-            source,
-        };
-        let (first, rest) = program
-            .words
-            .split_first()
-            .ok_or_else(|| fail(io::ErrorKind::InvalidInput.into()))?;
-        let mut command = Command::new(first);
-        command.args(rest);
-        for name in [
-            "NOTIFY_SOCKET",
-            "WATCHDOG_PID",
-            "WATCHDOG_USEC",
-            "LISTEN_PID",
-            "LISTEN_FDS",
-        ] {
-            command.env_remove(name); // a surrounding service manager is not part of this
-        }
-        command
-            .envs(program.env.iter().map(|(name, value)| (name, value)))
-            .env(MARK, &mark);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
+        Self::start_with(program, None)
+    }
+
+    /// Starts it with a NOTIFY_SOCKET.
+    ///
+    /// # Errors
+    /// When it cannot be executed.
+    pub fn start_with(program: &Program, notify: Option<&NotifySocket>) -> Result<Self, StartError> {
+        let (first, rest) = program.words.split_first().ok_or(StartError::Nothing)?;
+        let mut command = supervise::Command::new(first);
+        command.args = rest.to_vec();
+        // It sees what we see, but for a surrounding service manager: settings of greenroom are meant for it, too.
+        let settings = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GREENROOM_"));
+        command.env = settings.chain(program.env.iter().cloned()).collect();
+        let ((out, stdout), (err, stderr)) = (io::pipe()?, io::pipe()?);
         let before = clock::now();
         // Returns when exec has succeeded or failed.
-        let mut child = command.spawn().map_err(fail)?;
+        let child = Guarded::start(&call(), &command, notify, [stdout.into(), stderr.into()])?;
         let exec = Interval::new(before, clock::now());
         let output = Arc::new(Mutex::new(VecDeque::new()));
-        let mut readers = Vec::new();
-        readers.extend(child.stdout.take().map(|out| keep(out, &output)));
-        readers.extend(child.stderr.take().map(|out| keep(out, &output)));
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
+        let reader = |from: io::PipeReader| {
+            let from = pipe::Receiver::from_owned_fd(OwnedFd::from(from))?;
+            Ok::<_, io::Error>(keep(from, &output))
+        };
+        let readers = [reader(out)?, reader(err)?];
         Ok(Self {
             child,
-            pid,
-            mark,
             exec,
             output,
             readers,
@@ -118,10 +105,7 @@ impl Running {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> String {
-        match self.child.wait().await {
-            Ok(status) => told(status),
-            Err(error) => format!("could not be waited for: {error}"),
-        }
+        told(self.child.ended().await)
     }
 
     /// The last lines that it wrote.
@@ -134,94 +118,61 @@ impl Running {
     /// Its number.
     #[must_use]
     pub const fn pid(&self) -> i32 {
-        self.pid
+        self.child.pid()
     }
 
     /// Sends a signal to the process that was started, and to nobody else.
     pub fn signal_one(&self, signal: Signal) {
-        if let Some(pid) = Pid::from_raw(self.pid) {
-            kill_process(pid, signal).ok(); // not yet waited for, so the number is still its own
-        }
+        self.child.signal_one(signal);
     }
 
-    /// Sends a signal to its process group.
-    pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = Pid::from_raw(self.pid) {
-            // Not yet waited for, so the number is still its own; gone is as good as told.
-            kill_process_group(pid, signal).ok();
-        }
-    }
-
-    /// Ends it and its kin. Gives how many had to be killed.
+    /// Ends it and its kin. Gives how many had to be killed, or are there even so.
     pub async fn stop(&mut self, grace: Duration) -> u32 {
         let deadline = Instant::now() + grace;
-        self.signal(Signal::TERM);
-        timeout(grace, self.child.wait()).await.ok();
-        let (mut told, mut killed) = (BTreeSet::new(), 0);
+        self.child.signal(Signal::TERM);
+        timeout(grace, self.child.ended()).await.ok();
+        let (mut told, mut killed) = (BTreeSet::from([self.pid()]), BTreeSet::new());
         loop {
-            let kin = self.kin();
-            if kin.is_empty() {
-                break;
-            }
+            let kin = self.child.below();
             let late = Instant::now() >= deadline;
-            for process in kin {
+            for process in &kin {
                 if late {
-                    killed += u32::from(process.id().is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok()));
-                } else if told.insert(process.pid) && process.pid != self.pid {
-                    process.id().map(|pid| kill_process(pid, Signal::TERM));
+                    Guarded::signal_other(process, Signal::KILL);
+                    killed.insert(process.pid);
+                } else if told.insert(process.pid) {
+                    Guarded::signal_other(process, Signal::TERM);
                 }
             }
-            if Instant::now() >= deadline + limits::AUDIT_KILL {
-                break; // not even KILL: it hangs in the kernel
+            // Where not even KILL helps, it hangs in the kernel.
+            if kin.is_empty() || Instant::now() >= deadline + limits::AUDIT_KILL {
+                break;
             }
-            tokio::select! {
-                _ = self.child.wait(), if late => {}
-                () = sleep(limits::AUDIT_SWEEP) => {}
-            }
-        }
-        if timeout(limits::AUDIT_KILL, self.child.wait()).await.is_err() {
-            self.child.start_kill().ok();
+            sleep(limits::AUDIT_SWEEP).await;
         }
         for reader in &self.readers {
             reader.abort();
         }
-        killed
-    }
-
-    /// Who belongs to it and still runs. Those that ended and are ours to wait for are waited for.
-    fn kin(&self) -> Vec<procfs::Process> {
-        let own = getpid().as_raw_nonzero().get();
-        let below: BTreeSet<i32> = procfs::descendants(self.pid, |_| false).iter().map(|p| p.pid).collect();
-        let mark = format!("{MARK}={}", self.mark);
-        let mut found = Vec::new();
-        for process in procfs::all().unwrap_or_default() {
-            let near = process.pid == self.pid || process.group == self.pid || below.contains(&process.pid);
-            if process.ended {
-                if near && process.parent == own && process.pid != self.pid {
-                    waitpid(process.id(), WaitOptions::NOHANG).ok();
-                }
-            } else if near || carries(process.pid, &mark) {
-                found.push(process);
-            }
-        }
-        found
+        u32::try_from(killed.len()).unwrap_or(u32::MAX)
     }
 }
 
-/// Whether the environment of this process has the mark.
-fn carries(pid: i32, mark: &str) -> bool {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environ
-        .split(|&byte| byte == 0)
-        .any(|variable| variable == mark.as_bytes())
+/// How this program is called to be a warden: the tests of a library have a `main` of their own.
+fn call() -> Call {
+    #[cfg(test)]
+    return Call {
+        args: ["--exact", "audit::process::tests::warden", "--nocapture"]
+            .map(OsString::from)
+            .to_vec(),
+        ..Call::default()
+    };
+    #[cfg(not(test))]
+    Call::default()
 }
 
-fn told(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt as _;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("with exit code {code}"),
-        (None, Some(signal)) => format!("by signal {signal}"),
-        (None, None) => status.to_string(),
+fn told(end: End) -> String {
+    match end {
+        End::Exited(code) => format!("with exit code {code}"),
+        End::Signalled(signal) => format!("by signal {signal}"),
     }
 }
 
@@ -233,9 +184,7 @@ fn keep(out: impl AsyncRead + Unpin + Send + 'static, output: &Arc<Mutex<VecDequ
         let mut line = Vec::new();
         let max = u64::try_from(limits::LINE_MAX).unwrap_or(u64::MAX);
         while let Ok(1..) = (&mut out).take(max).read_until(b'\n', &mut line).await {
-            let text = String::from_utf8_lossy(&line);
-            let safe = |c: char| if c.is_control() { ' ' } else { c };
-            let text: String = text.trim_end().chars().map(safe).take(limits::AUDIT_LINE).collect();
+            let text = text::foreign(String::from_utf8_lossy(&line).trim_end(), limits::AUDIT_LINE);
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             if output.len() == limits::AUDIT_OUTPUT_LINES {
                 output.pop_front();
@@ -249,6 +198,15 @@ fn keep(out: impl AsyncRead + Unpin + Send + 'static, output: &Arc<Mutex<VecDequ
 #[cfg(test)]
 mod tests {
     use super::*;
+    use greenroom::supervise::{procfs::Process, warden};
+
+    /// Not a test: the wardens of the others.
+    #[test]
+    fn warden() {
+        if let Some(code) = warden::main_if_called() {
+            std::process::exit(code.into());
+        }
+    }
 
     fn shell(script: &str) -> Program {
         Program {
@@ -257,16 +215,32 @@ mod tests {
         }
     }
 
+    /// Waits until it has written this line; the harness of the tests writes some of its own before.
+    async fn written(running: &Running, line: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !running.output().iter().any(|written| written == line) {
+            assert!(Instant::now() < deadline, "{:?}", running.output());
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn gone(all: &[Process]) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while all
+            .iter()
+            .any(|one| Process::read(one.pid).is_some_and(|now| now.start == one.start && !now.ended))
+        {
+            assert!(Instant::now() < deadline, "{all:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn what_it_writes_is_kept_and_its_end_is_told() {
         let mut running = Running::start(&shell("echo port $PORT; exit 7")).unwrap();
         assert!(running.exec().low_ns <= running.exec().high_ns);
         assert_eq!(running.ended().await, "with exit code 7");
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while running.output() != ["port 4711"] {
-            assert!(Instant::now() < deadline, "{:?}", running.output());
-            tokio::task::yield_now().await;
-        }
+        written(&running, "port 4711").await;
         assert_eq!(running.stop(Duration::from_secs(1)).await, 0);
     }
 
@@ -274,35 +248,34 @@ mod tests {
     async fn a_process_that_left_its_parent_and_group_is_ended_too_and_one_that_ignores_term_is_killed() {
         let script = "trap '' TERM; setsid sh -c 'sleep 600 & echo here; wait' & while :; do sleep 600; done"; // tidy: allow-sleep they are the processes to be ended
         let mut running = Running::start(&shell(script)).unwrap();
-        let mark = format!("{MARK}={}", running.mark);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while running.output() != ["here"] {
-            assert!(Instant::now() < deadline, "{:?}", running.output());
-            tokio::task::yield_now().await;
-        }
+        written(&running, "here").await;
+        let all = running.child.below();
         assert!(running.stop(Duration::from_millis(200)).await >= 1);
-        let all = procfs::all().unwrap();
-        let left: Vec<_> = all.iter().filter(|p| !p.ended && carries(p.pid, &mark)).collect();
-        assert!(left.is_empty(), "{left:?}");
+        gone(&all).await;
     }
 
     #[tokio::test]
-    async fn a_process_whose_parent_is_gone_and_that_leads_a_session_of_its_own_is_found_by_its_mark() {
-        let mut running = Running::start(&shell("setsid sh -c 'echo here; exec sleep 600' & exit 0")).unwrap(); // tidy: allow-sleep it is the process to be ended
-        let mark = format!("{MARK}={}", running.mark);
+    async fn a_process_whose_parent_is_gone_and_that_leads_a_session_with_no_environment_is_found() {
+        let script = "setsid env -i sh -c 'echo here; exec sleep 600' & exit 0"; // tidy: allow-sleep it is the process to be ended
+        let mut running = Running::start(&shell(script)).unwrap();
         running.ended().await;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while running.output() != ["here"] {
-            assert!(Instant::now() < deadline, "{:?}", running.output());
-            tokio::task::yield_now().await;
-        }
-        let there = || {
-            let all = procfs::all().unwrap();
-            all.iter().filter(|p| !p.ended && carries(p.pid, &mark)).count()
-        };
-        assert_eq!(there(), 1);
+        written(&running, "here").await;
+        let all = running.child.below();
+        assert_eq!(all.len(), 1, "{all:?}");
         assert_eq!(running.stop(Duration::from_secs(5)).await, 0, "TERM is enough");
-        assert_eq!(there(), 0);
+        gone(&all).await;
+    }
+
+    /// The warden sees the end of its line, as it does when the audit is killed.
+    #[tokio::test]
+    async fn who_is_dropped_is_ended_with_all_that_it_started() {
+        let script = "trap '' TERM; setsid sh -c 'sleep 600 & echo here; wait' & while :; do sleep 600; done"; // tidy: allow-sleep they are the processes to be ended
+        let running = Running::start(&shell(script)).unwrap();
+        written(&running, "here").await;
+        let all = running.child.below();
+        assert!(all.len() >= 3, "{all:?}");
+        drop(running);
+        gone(&all).await;
     }
 
     #[tokio::test]

@@ -102,6 +102,17 @@ pub struct Sent {
     pub copies: u16,
 }
 
+/// A message of another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// Whose it was.
+    pub client: u32,
+    /// Its number.
+    pub message: u32,
+    /// When it was read.
+    pub at: u64,
+}
+
 /// What one client saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientRecord {
@@ -123,6 +134,12 @@ pub struct ClientRecord {
     pub reordered: bool,
     /// Messages of the server that answered nothing.
     pub others: u32,
+    /// Those of them that are messages of other clients of this start, the first [`crate::limits::AUDIT_FOREIGN`].
+    #[serde(default)]
+    pub foreign: Vec<Foreign>,
+    /// Whether there were more.
+    #[serde(default)]
+    pub foreign_more: bool,
     /// How long the machine kept us from running while this client waited.
     pub stalled_ns: u64,
 }
@@ -141,6 +158,8 @@ impl ClientRecord {
             messages: Vec::new(),
             reordered: false,
             others: 0,
+            foreign: Vec::new(),
+            foreign_more: false,
             stalled_ns: 0,
         }
     }
@@ -196,4 +215,16 @@ pub struct RunRecord {
     pub output: Vec<String>,
     /// Processes that had to be killed, or that are there even so.
     pub killed: u32,
+    /// Where CMD listened, where nobody did at the place that was looked at.
+    #[serde(default)]
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// Where somebody was expected to listen, and where CMD does; addresses as people write them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// What was looked at.
+    pub wanted: String,
+    /// Where CMD and what it started listen.
+    pub places: Vec<String>,
 }

@@ -1,22 +1,20 @@
 //! Everything that an audit found, as data: what `--format json` prints and what every other format is made of.
 //!
 //! An interface: fields are added, never renamed, while [`SCHEMA`] stays. Times are nanoseconds, moments those of the
-//! machine's monotonic clock. Bounded by the runs and their clients; single clients are not in it.
+//! machine's monotonic clock. Bounded by the runs, and of each side the last [`limits::AUDIT_POINTS`] single clients.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::edges::Zone;
+use super::condition::Condition;
 use super::finding::Finding;
-use super::judge::Outcome;
-use super::restart::RestartReport;
-use super::side::Side;
+use super::restarted::RestartReport;
+use super::side::{RunSummary, Side};
 use super::stage::Way;
-use super::stats::Quantiles;
 use super::strategy::Waited;
-use super::text::span;
+use crate::limits;
 
 /// The version of the report's form.
 pub const SCHEMA: u32 = 1;
@@ -36,7 +34,7 @@ pub struct Report {
     pub settings: Settings,
     /// In short.
     pub verdict: Verdict,
-    /// What is wrong with the server by itself, the gravest first.
+    /// What is wrong with the server by itself.
     pub findings: Vec<Said>,
     /// The server by itself.
     pub plain: Side,
@@ -44,17 +42,37 @@ pub struct Report {
     pub greenroom_findings: Vec<Said>,
     /// The server behind greenroom, with `--compare`.
     pub greenroom: Option<Side>,
+    /// That in short; `None` where the server by itself was not measured.
+    #[serde(default)]
+    pub greenroom_verdict: Option<Verdict>,
+    /// A start with hardly any clients, where nobody was answered in the first one.
+    #[serde(default)]
+    pub quiet: Option<RunSummary>,
     /// What a restart did, with `--restart`: of the server by itself, then behind greenroom.
     pub restarts: Vec<RestartReport>,
     /// Ways of waiting for the server by itself, with `--strategy`.
     #[serde(default)]
     pub waits: Vec<Waited>,
-    /// Why the exit code is 1: the conditions that are met.
+    /// Why the exit code is 1: the conditions that are met, in words.
     pub failed_by: Vec<String>,
+    /// The same, for programs.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// What was asked for and could not be measured, each with its reason.
+    #[serde(default)]
+    pub not_done: Vec<String>,
     /// It was interrupted: there are fewer runs than were asked for.
     pub interrupted: bool,
     /// How long all of it took.
     pub took_ns: u64,
+}
+
+impl Report {
+    /// When it ended, UTC.
+    #[must_use]
+    pub fn ended(&self) -> String {
+        date(self.machine.seconds.saturating_add(self.took_ns / 1_000_000_000))
+    }
 }
 
 /// The whole in one word.
@@ -67,6 +85,31 @@ pub enum Verdict {
     Race,
     /// It could not be measured, for this reason.
     NotMeasured(String),
+}
+
+impl Verdict {
+    /// Of one side with so many findings. `why`: why it could not be measured.
+    #[must_use]
+    pub fn of(side: &Side, findings: usize, why: Option<&str>) -> Self {
+        if let Some(why) = why {
+            return Self::NotMeasured(why.to_owned());
+        }
+        if findings > 0 {
+            return Self::Race; // each was seen for certain, whatever is not known beside it
+        }
+        if side.is_unsure() {
+            return Self::NotMeasured(format!(
+                "{} of {} clients are unknown: this machine stood still while they waited, or they could not connect for reasons of their own; nothing is concluded where more than {:.0} % are. Run it on a machine with less load, or with fewer --clients or a longer --patience",
+                side.unknown,
+                side.clients,
+                limits::AUDIT_UNKNOWN * 100.0
+            ));
+        }
+        match side.ready {
+            Some(_) => Self::Sound,
+            None => Self::NotMeasured("no start came to its end".into()),
+        }
+    }
 }
 
 /// A finding with its words.
@@ -96,17 +139,6 @@ impl Said {
     }
 }
 
-/// What all of it is called where something is wrong: a server that is only overrun has no race.
-#[must_use]
-pub fn title(findings: &[Said]) -> &'static str {
-    let overrun = |said: &Said| matches!(said.finding, Finding::Overrun { .. });
-    if findings.iter().all(overrun) {
-        "Overrun"
-    } else {
-        "Race"
-    }
-}
-
 /// The machine of a measurement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -118,8 +150,11 @@ pub struct Machine {
     pub processors: usize,
     /// Load average of a minute at the start.
     pub load: String,
-    /// When, UTC.
+    /// When it began, UTC.
     pub date: String,
+    /// The same, in seconds since 1970.
+    #[serde(default)]
+    pub seconds: u64,
 }
 
 impl Machine {
@@ -141,6 +176,7 @@ impl Machine {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             date: date(seconds),
+            seconds,
         }
     }
 }
@@ -181,143 +217,52 @@ pub struct Settings {
     pub patience_ns: u64,
     /// What all that is random comes from.
     pub seed: u64,
-}
-
-/// One condition of `--fail-on`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailOn {
-    /// Any finding: what is meant without `--fail-on`.
-    Race,
-    /// Somebody was refused before anybody listened.
-    Cold,
-    /// A client that a listener took had this outcome.
-    Outcome(Outcome),
-}
-
-impl FailOn {
-    /// `race`, `cold`, or the name of an outcome.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        match name.trim() {
-            "race" => Some(Self::Race),
-            "cold" => Some(Self::Cold),
-            other => Outcome::parse(other).map(Self::Outcome),
-        }
-    }
-
-    /// Why it fails, if it does.
-    #[must_use]
-    pub fn met(self, side: &Side, findings: usize) -> Option<String> {
-        let told = |clients: u64, name: &str| (clients > 0).then(|| format!("{name}: {clients} clients"));
-        match self {
-            Self::Race => (findings > 0).then(|| format!("race: {findings} found")),
-            Self::Cold => told(side.count(Zone::Cold, |outcome| outcome == Outcome::Refused), "cold"),
-            Self::Outcome(wanted) => {
-                let of = |zone| side.count(zone, |outcome| outcome == wanted);
-                told(of(Zone::Race) + of(Zone::Ready), &wanted.name())
-            }
-        }
-    }
-}
-
-/// A bound for a wait, as `p99-open=500ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// 50, 90, 99, or 100 for the greatest.
-    percent: u8,
-    /// To the 101 from the client's start, or to the first answer from when it could have been in.
-    open: bool,
-    most_ns: u64,
-}
-
-impl Budget {
-    /// Reads `p50|p90|p99|max` `-open|-answer` `=` a time such as `500ms`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (name, time) = text.split_once('=')?;
-        let (percent, what) = name.trim().split_once('-')?;
-        let percent = match percent {
-            "p50" => 50,
-            "p90" => 90,
-            "p99" => 99,
-            "max" => 100,
-            _ => return None,
-        };
-        let open = match what {
-            "open" => true,
-            "answer" => false,
-            _ => return None,
-        };
-        let time = greenroom::config::units::duration(time.trim()).ok()?;
-        Some(Self {
-            percent,
-            open,
-            most_ns: super::plan::nanos(time),
-        })
-    }
-
-    /// Why it is broken, if it is.
-    #[must_use]
-    pub fn broken(self, side: &Side) -> Option<String> {
-        let times = if self.open { side.open } else { side.after_ready };
-        let Quantiles {
-            p50_ns,
-            p90_ns,
-            p99_ns,
-            max_ns,
-            ..
-        } = times;
-        let (name, found) = match self.percent {
-            50 => ("p50", p50_ns),
-            90 => ("p90", p90_ns),
-            99 => ("p99", p99_ns),
-            _ => ("max", max_ns),
-        };
-        let what = if self.open { "open" } else { "answer" };
-        (found > self.most_ns).then(|| {
-            format!(
-                "{name}-{what} is {}, over the budget of {}",
-                span(found),
-                span(self.most_ns)
-            )
-        })
-    }
+    /// What `--fail-on` counts.
+    #[serde(default)]
+    pub fail_on: Vec<String>,
+    /// What `greenroom run` is given beside CMD, with `--compare`.
+    #[serde(default)]
+    pub greenroom: Vec<String>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::crowd::Crowd;
-    use crate::audit::stats::Share;
+
+    #[test]
+    fn no_race_is_said_only_of_what_was_seen() {
+        let patience = super::super::judge::Patience {
+            whole_ns: 1,
+            answer_ns: 1,
+            late_ns: 1,
+            answers: true,
+        };
+        let mut side = Side::of(&[], patience);
+        assert!(matches!(Verdict::of(&side, 0, None), Verdict::NotMeasured(_)));
+        side.ready = super::super::side::Edge::of(vec![super::super::record::Interval::new(1, 2)]);
+        assert_eq!(Verdict::of(&side, 0, None), Verdict::Sound);
+        (side.clients, side.unknown) = (100, 20);
+        assert_eq!(Verdict::of(&side, 0, None), Verdict::Sound);
+        side.unknown = 21;
+        let Verdict::NotMeasured(why) = Verdict::of(&side, 0, None) else {
+            panic!("a fifth is unknown")
+        };
+        assert!(
+            why.contains("21 of 100 clients") && why.contains("fewer --clients"),
+            "{why}"
+        );
+        assert_eq!(
+            Verdict::of(&side, 1, None),
+            Verdict::Race,
+            "what was seen for certain stays"
+        );
+        assert_eq!(Verdict::of(&side, 1, Some("x")), Verdict::NotMeasured("x".into()));
+    }
 
     #[test]
     fn dates_are_civil() {
         assert_eq!(date(0), "1970-01-01T00:00:00Z");
         assert_eq!(date(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(date(1_795_695_299), "2026-11-26T12:14:59Z");
-    }
-
-    #[test]
-    fn a_server_that_is_only_overrun_has_no_race() {
-        let failed = Share::new(3, 9);
-        let overrun = Finding::Overrun {
-            outcomes: vec![(Outcome::Hung, 3)],
-            failed,
-            crowd: Crowd::of(vec![0, 1], vec![7, 8]).unwrap(),
-        };
-        let doubles = Finding::Doubles { clients: failed };
-        assert_eq!(title(&Said::all(vec![overrun.clone()], Way::Plain)), "Overrun");
-        assert_eq!(title(&Said::all(vec![overrun, doubles], Way::Plain)), "Race");
-    }
-
-    #[test]
-    fn conditions_and_budgets_are_read() {
-        assert_eq!(FailOn::parse("1006"), Some(FailOn::Outcome(Outcome::Cut)));
-        assert_eq!(FailOn::parse("1011"), Some(FailOn::Outcome(Outcome::Closed(1011))));
-        assert_eq!((FailOn::parse("cold"), FailOn::parse("x")), (Some(FailOn::Cold), None));
-        assert!(Budget::parse("p99-open=500ms").is_some() && Budget::parse("max-answer=1s").is_some());
-        for wrong in ["p99-open", "p98-open=1s", "p99-close=1s", "p99-open=fast", "p99-open=5"] {
-            assert_eq!(Budget::parse(wrong), None, "{wrong}");
-        }
     }
 }

@@ -1,50 +1,36 @@
-//! What a restart of a running server does to its clients: who is dropped, what is lost, how long until the last is back.
+//! Restarts a running server with clients connected, and writes down what each of them goes through;
+//! [`super::restarted`] says what it means.
 //!
 //! Here the clients are those that people have: each sends a message every 50 ms, and connects
 //! again, every 50 ms, when it is dropped. CMD gets its signal once all are in; by itself it is started again as soon
-//! as it has ended, behind greenroom that does it. A message is lost when its connection ended before its answer came.
+//! as it has ended, behind greenroom that does it. In the end nobody sends any more, and what is still
+//! unanswered has the time for an answer left.
 //!
-//! Bounds: the clients of the audit, [`limits::AUDIT_RESTART_EVERY`], the time for a start.
+//! Bounds: [`limits::AUDIT_RESTART_CLIENTS`], [`limits::AUDIT_RESTART_EVERY`], the time for a start; of what is written
+//! down, those of [`super::restarted`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use greenroom::supervise::{Signal, procfs};
-use http::Uri;
 use rustix::process::kill_process;
-use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tokio_websockets::{ClientBuilder, CloseCode, Message};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_websockets::{CloseCode, Error, Message};
 
+use super::client::{last_words, of_close, of_error};
+use super::judge::of_ending;
 use super::process::{Program, Running, StartError};
+use super::record::{Ending, Sent, Stage as Reached};
+use super::restarted::{Connection, Life, RestartRecord};
 use super::run::Manner;
 use super::stage::{PortError, Stage, Way};
-use super::stats::{Quantiles, Share};
 use super::target::{Expect, Words};
+use super::wire::{Socket, open};
+use super::{Progress, Show};
 use crate::{clock, limits};
-
-/// What the restart of one side did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RestartReport {
-    /// Which side.
-    pub way: Way,
-    /// With which signal.
-    pub signal: String,
-    /// Clients that were in before it, and how many of them were dropped.
-    pub dropped: Share,
-    /// Messages lost, of all that were sent on connections that were ended by it.
-    pub lost: Share,
-    /// By which codes they were closed; `None`: without a Close.
-    pub codes: Vec<(Option<u16>, u64)>,
-    /// From a client's last answer before it to its first after it.
-    pub away: Quantiles,
-    /// From the signal until the last client had an answer again; `None`: not all came back.
-    pub last_back_ns: Option<u64>,
-}
 
 /// Why it could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -57,18 +43,37 @@ pub enum RestartError {
     Port(#[from] PortError),
     /// It did not come so far.
     #[error("the restart could not be measured: {0}")]
-    NotReady(&'static str),
+    NotReady(String),
 }
 
-/// What one client went through.
-#[derive(Clone, Debug, Default)]
-struct Life {
-    /// When it had answers.
-    answers: Vec<u64>,
-    /// When a connection ended that had been answered before, with which code, and what was still unanswered then.
-    ends: Vec<(u64, Option<u16>, u64)>,
-    /// Messages sent.
-    sent: u64,
+/// How far a restart has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Clients come.
+    In,
+    /// All are in; it is quiet for a moment.
+    Steady,
+    /// The signal was sent; CMD ends, and is started again.
+    Down,
+    /// Clients come back.
+    Back,
+}
+
+/// What is restarted, and how.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Builds what is started.
+    pub stage: &'a Stage,
+    /// What clients do.
+    pub manner: &'a Manner,
+    /// Which side.
+    pub way: Way,
+    /// What CMD gets.
+    pub signal: Signal,
+    /// Clients.
+    pub count: u32,
+    /// How long a start takes, as far as is known: for the time left.
+    pub start: Duration,
 }
 
 /// Restarts CMD once, on this side, with clients connected. `None`: it was told to stop.
@@ -76,93 +81,146 @@ struct Life {
 /// # Errors
 /// When CMD does not start, or is not ready in time.
 pub async fn restart(
-    stage: &Stage,
-    manner: &Manner,
-    way: Way,
-    signal: Signal,
-    count: u32,
+    plan: &Plan<'_>,
     stop: &mut watch::Receiver<bool>,
-) -> Result<Option<RestartReport>, RestartError> {
-    let port = stage.port(&manner.target, way).await?;
-    let program = stage.program(way, &manner.target, port.number);
+    show: Show<'_>,
+) -> Result<Option<RestartRecord>, RestartError> {
+    let port = plan.stage.port(&plan.manner.target, plan.way).await?;
+    let program = plan.stage.program(plan.way, &plan.manner.target, port.number);
     let mut running = Running::start(&program)?;
     let scene = Scene {
-        manner,
+        plan,
         program: &program,
         port: port.number,
-        way,
-        signal,
-        count,
+        began: Instant::now(),
+        show,
     };
     let played = tokio::select! {
         played = scene.play(&mut running) => Some(played),
         _ = stop.wait_for(|stop| *stop) => None,
     };
-    running.stop(manner.grace).await;
+    running.stop(plan.manner.grace).await;
     played.transpose()
 }
 
 /// One restart.
 struct Scene<'a> {
-    manner: &'a Manner,
+    plan: &'a Plan<'a>,
     program: &'a Program,
     port: u16,
-    way: Way,
-    signal: Signal,
-    count: u32,
+    began: Instant,
+    show: Show<'a>,
 }
 
+/// When each client was answered last; 0: not yet.
+type News = watch::Sender<Vec<u64>>;
+
 impl Scene<'_> {
-    async fn play(&self, running: &mut Running) -> Result<RestartReport, RestartError> {
-        let manner = self.manner;
+    async fn play(&self, running: &mut Running) -> Result<RestartRecord, RestartError> {
+        let manner = self.plan.manner;
         let (over, is_over) = watch::channel(false);
-        let (news, mut heard) = watch::channel(vec![0_u64; self.count as usize]);
-        let news = Arc::new(news);
+        let (news, mut heard) = watch::channel(vec![0_u64; self.plan.count as usize]);
+        let (news, told) = (Arc::new(news), heard.clone());
         let mut set = JoinSet::new();
-        for client in 0..self.count {
+        for client in 0..self.plan.count {
             let (manner, over, news, port) = (manner.clone(), is_over.clone(), Arc::clone(&news), self.port);
             set.spawn(async move { live(&manner, port, client, over, &news).await });
         }
         let all_since = |since: u64| move |last: &Vec<u64>| last.iter().all(|&at| at > since);
-        let ready = timeout(manner.start_timeout, heard.wait_for(all_since(0)))
-            .await
-            .is_ok();
-        if !ready {
-            return Err(RestartError::NotReady(
-                "not all clients were answered in the time for a start",
-            ));
+        let coming = timeout(manner.start_timeout, heard.wait_for(all_since(0)));
+        if self.showing(Step::In, 0, &told, coming).await.is_err() {
+            let there = there(&told, 0);
+            return Err(RestartError::NotReady(format!(
+                "{there} of {} clients were answered within {:?}, the time for a start; raise --start-timeout if it is too short",
+                self.plan.count, manner.start_timeout
+            )));
         }
-        sleep(limits::AUDIT_RESTART_STEADY).await;
+        let steady = sleep(limits::AUDIT_RESTART_STEADY);
+        self.showing(Step::Steady, 0, &told, steady).await;
         let at = clock::now();
-        self.again(running).await?;
-        // Some may never have noticed: they go on being answered.
-        sleep(limits::AUDIT_RESTART_STEADY).await;
+        // Some may never notice: they go on being answered.
+        let down = async {
+            self.again(running).await?;
+            sleep(limits::AUDIT_RESTART_STEADY).await;
+            Ok::<(), RestartError>(())
+        };
+        self.showing(Step::Down, at, &told, down).await?;
         let noticed = clock::now();
-        let back = timeout(manner.start_timeout, heard.wait_for(all_since(noticed)))
-            .await
-            .is_ok();
+        let coming = timeout(manner.start_timeout, heard.wait_for(all_since(noticed)));
+        self.showing(Step::Back, noticed, &told, coming).await.ok(); // who is not back is in the record
         over.send_replace(true);
         let mut lives = Vec::new();
         while let Some(joined) = set.join_next().await {
             lives.extend(joined);
         }
-        Ok(summed(self.way, self.signal, &lives, at, back))
+        lives.sort_by_key(|life: &Life| life.client);
+        Ok(RestartRecord {
+            way: self.plan.way,
+            signal: if self.plan.signal == Signal::KILL {
+                "KILL"
+            } else {
+                "TERM"
+            }
+            .to_owned(),
+            at,
+            over_at: clock::now(),
+            lives,
+        })
     }
 
     /// Ends CMD, and starts it again where nobody else does.
     async fn again(&self, running: &mut Running) -> Result<(), RestartError> {
-        match self.way {
+        match self.plan.way {
             Way::Plain => {
-                running.signal_one(self.signal);
-                timeout(self.manner.grace, running.ended()).await.ok();
-                running.stop(self.manner.grace).await; // what it left behind, or itself where it does not end
+                running.signal_one(self.plan.signal);
+                timeout(self.plan.manner.grace, running.ended()).await.ok();
+                running.stop(self.plan.manner.grace).await; // what it left behind, or itself where it does not end
                 *running = Running::start(self.program)?;
                 Ok(())
             }
-            Way::Greenroom if signal_child(running.pid(), self.signal) => Ok(()),
-            Way::Greenroom => Err(RestartError::NotReady("the server's process was not found")),
+            Way::Greenroom if signal_child(running.pid(), self.plan.signal) => Ok(()),
+            Way::Greenroom => Err(RestartError::NotReady(
+                "the server's process was not found behind greenroom".into(),
+            )),
         }
     }
+
+    /// Waits, and tells meanwhile how many clients were answered since `since`.
+    async fn showing<T>(
+        &self,
+        step: Step,
+        since: u64,
+        told: &watch::Receiver<Vec<u64>>,
+        waiting: impl Future<Output = T>,
+    ) -> T {
+        let mut waiting = std::pin::pin!(waiting);
+        let mut ticks = interval(limits::AUDIT_RESTART_SHOWN);
+        loop {
+            tokio::select! {
+                waited = &mut waiting => return waited,
+                _ = ticks.tick() => (self.show)(Progress::Restart {
+                    way: self.plan.way,
+                    step,
+                    there: there(told, since),
+                    of: self.plan.count,
+                    spent: self.began.elapsed(),
+                    expected: expected(self.plan.start),
+                }),
+            }
+        }
+    }
+}
+
+/// How long a restart takes, where a start takes `start`: two starts, and the quiet moments.
+#[must_use]
+pub fn expected(start: Duration) -> Duration {
+    2 * (start + limits::AUDIT_RESTART_STEADY) + limits::AUDIT_RESTART_EVERY
+}
+
+/// How many were answered since.
+fn there(told: &watch::Receiver<Vec<u64>>, since: u64) -> u32 {
+    let there = told.borrow().iter().filter(|&&at| at > since).count();
+    u32::try_from(there).unwrap_or(u32::MAX)
 }
 
 /// Sends the signal to the child of greenroom's warden, which is CMD.
@@ -176,151 +234,156 @@ fn signal_child(gateway: i32, signal: Signal) -> bool {
     found
 }
 
-/// What all lives show of what happened at `at`.
-fn summed(way: Way, signal: Signal, lives: &[Life], at: u64, back: bool) -> RestartReport {
-    let (mut dropped, mut lost, mut sent) = (0, 0, 0);
-    let mut codes: Vec<(Option<u16>, u64)> = Vec::new();
-    let (mut away, mut last) = (Vec::new(), 0);
-    for life in lives {
-        let ends: Vec<_> = life.ends.iter().filter(|end| end.0 >= at).collect();
-        dropped += u64::from(!ends.is_empty());
-        lost += ends.iter().map(|end| end.2).sum::<u64>();
-        sent += life.sent;
-        for (_, code, _) in &ends {
-            match codes.iter_mut().find(|known| known.0 == *code) {
-                Some(known) => known.1 += 1,
-                None => codes.push((*code, 1)),
-            }
-        }
-        // The longest time without an answer around the restart.
-        let gaps = life.answers.windows(2).filter(|pair| pair[1] >= at);
-        if let Some((gap, to)) = gaps.map(|pair| (pair[1] - pair[0], pair[1])).max() {
-            away.push(gap);
-            last = last.max(to);
-        }
-    }
-    RestartReport {
-        way,
-        signal: if signal == Signal::KILL { "KILL" } else { "TERM" }.to_owned(),
-        dropped: Share::new(dropped, lives.len() as u64),
-        lost: Share::new(lost, sent),
-        codes,
-        away: Quantiles::of(away),
-        last_back_ns: back.then(|| last.saturating_sub(at)),
-    }
-}
-
 /// One client, until it is over.
-async fn live(
-    manner: &Manner,
-    port: u16,
-    client: u32,
-    mut over: watch::Receiver<bool>,
-    news: &watch::Sender<Vec<u64>>,
-) -> Life {
-    let mut life = Life::default();
-    while !*over.borrow() {
-        let talk = talk(manner, port, client, &mut life, news);
-        tokio::select! {
-            () = talk => {}
-            _ = over.wait_for(|over| *over) => break,
+async fn live(manner: &Manner, port: u16, client: u32, over: watch::Receiver<bool>, news: &News) -> Life {
+    let mut life = Life {
+        client,
+        ..Life::default()
+    };
+    let (mut sent, mut until_over) = (0, over.clone());
+    loop {
+        let began_at = clock::now();
+        let deadline = Instant::now() + manner.patience;
+        let mut connected_at = None;
+        let opening = open(&manner.target, port, deadline, &mut connected_at);
+        let opened = tokio::select! {
+            opened = opening => opened,
+            _ = until_over.wait_for(|over| *over) => return life,
+        };
+        match opened {
+            Ok(socket) => {
+                let mut talk = Talk {
+                    manner,
+                    client,
+                    connection: Connection {
+                        opened_at: clock::now(),
+                        messages: Vec::new(),
+                        ended: None,
+                    },
+                    sent,
+                    waiting: Vec::new(),
+                    opened: Instant::now(),
+                    heard: Instant::now(),
+                    news,
+                };
+                let ending = talk.hold(socket, over.clone()).await;
+                talk.connection.ended = ending.map(|how| (clock::now(), how));
+                sent = talk.sent;
+                life.add(talk.connection);
+            }
+            Err(ending) => life.add_failed(began_at, of_ending(&ending)),
         }
         tokio::select! {
             () = sleep(limits::AUDIT_RESTART_EVERY) => {}
-            _ = over.wait_for(|over| *over) => break,
+            _ = until_over.wait_for(|over| *over) => return life,
         }
     }
-    life
 }
 
-/// One connection, until it ends.
-async fn talk(manner: &Manner, port: u16, client: u32, life: &mut Life, news: &watch::Sender<Vec<u64>>) {
-    let opening = async {
-        let stream = TcpStream::connect(manner.target.address(port)).await.ok()?;
-        stream.set_nodelay(true).ok();
-        let uri: Uri = manner.target.uri(port).parse().ok()?;
-        let mut builder = ClientBuilder::from_uri(uri);
-        for (name, value) in &manner.target.headers {
-            builder = builder.add_header(name.clone(), value.clone()).ok()?;
-        }
-        Some(builder.connect_on(stream).await.ok()?.0)
-    };
-    let Ok(Some(mut socket)) = timeout(manner.patience, opening).await else {
-        return;
-    };
-    let mut ticks = interval(limits::AUDIT_RESTART_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut waiting, mut answered) = (std::collections::VecDeque::new(), false);
-    let mut silent = Instant::now();
-    let code = loop {
-        tokio::select! {
-            _ = ticks.tick() => {
-                let number = usize::try_from(life.sent).unwrap_or(usize::MAX);
-                let words = manner.words.filled(0, client, number);
-                let message = match words.clone() {
-                    Words::Text(text) => Message::text(text),
-                    Words::Binary(bytes) => Message::binary(bytes),
-                };
-                if socket.send(message).await.is_err() {
-                    break None;
-                }
-                life.sent += 1;
-                if !matches!(manner.expect, Expect::Nothing) {
-                    waiting.push_back(words);
-                }
-                if waiting.len() > 1 && silent.elapsed() > manner.patience {
-                    break None;
-                }
+/// Waits until it is over.
+async fn told(over: &mut watch::Receiver<bool>) {
+    over.wait_for(|over| *over).await.ok();
+}
+
+/// One connection.
+struct Talk<'a> {
+    manner: &'a Manner,
+    client: u32,
+    connection: Connection,
+    /// Messages of this client so far, over all its connections.
+    sent: usize,
+    /// What is unanswered: words, and when they were sent, which names the message.
+    waiting: Vec<(Words, u64)>,
+    opened: Instant,
+    /// When the last answer came.
+    heard: Instant,
+    news: &'a News,
+}
+
+impl Talk<'_> {
+    /// Speaks and listens until it ends; `None`: until it is over.
+    async fn hold(&mut self, mut socket: Socket, mut over: watch::Receiver<bool>) -> Option<Ending> {
+        let mut ticks = interval(limits::AUDIT_RESTART_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_call: Option<Instant> = None;
+        let ending = loop {
+            if last_call.is_some() && self.waiting.is_empty() {
+                break None;
             }
-            message = socket.next() => match message {
-                Some(Ok(message)) if message.is_close() => {
-                    break message.as_close().map(|(code, _)| u16::from(code));
-                }
-                Some(Ok(message)) if message.is_text() || message.is_binary() => {
-                    let payload: &[u8] = message.as_payload();
-                    // Whoever was asked before and is not the one that is answered may still come.
-                    if let Some(at) = waiting.iter().position(|words| manner.expect.takes(words, payload)) {
-                        waiting.remove(at);
-                        (answered, silent) = (true, Instant::now());
-                        let now = clock::now();
-                        life.answers.push(now);
-                        news.send_modify(|last| last[client as usize] = now);
+            tokio::select! {
+                _ = ticks.tick(), if last_call.is_none() => {
+                    if let Err(error) = self.speak(&mut socket).await {
+                        break Some(last_words(&mut socket, &error).await);
+                    }
+                    if self.waiting.len() > 1 && self.heard.elapsed() > self.manner.patience {
+                        break Some(Ending::TimedOut(Reached::Open));
                     }
                 }
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => break None,
+                message = socket.next() => match message {
+                    Some(Ok(message)) => match of_close(&message) {
+                        Some(closed) => break Some(closed),
+                        None => self.hear(&message),
+                    },
+                    Some(Err(error)) => break Some(of_error(&error, Reached::Open)),
+                    None => break Some(Ending::Cut(Reached::Open)),
+                },
+                () = told(&mut over), if last_call.is_none() => {
+                    last_call = Some(Instant::now() + limits::AUDIT_ANSWER_WAIT);
+                }
+                () = sleep_until(last_call.unwrap_or(self.opened)), if last_call.is_some() => break None,
+            }
+        };
+        let close = Message::close(Some(CloseCode::NORMAL_CLOSURE), "");
+        timeout(limits::AUDIT_RESTART_PARTING, socket.send(close)).await.ok();
+        ending
+    }
+
+    async fn speak(&mut self, socket: &mut Socket) -> Result<(), Error> {
+        let words = self.manner.words.filled(0, self.client, self.sent);
+        let message = match words.clone() {
+            Words::Text(text) => Message::text(text),
+            Words::Binary(bytes) => Message::binary(bytes),
+        };
+        let at = clock::now();
+        self.sent += 1;
+        self.connection.add(Sent {
+            at,
+            answered_at: None,
+            copies: 0,
+        });
+        if !matches!(self.manner.expect, Expect::Nothing) {
+            self.waiting.push((words, at));
+            if self.waiting.len() > limits::AUDIT_RESTART_MESSAGES {
+                self.waiting.remove(0);
             }
         }
-    };
-    if answered {
-        life.ends.push((clock::now(), code, waiting.len() as u64));
+        socket.send(message).await?;
+        if matches!(self.manner.expect, Expect::Nothing) && self.opened.elapsed() >= limits::AUDIT_LINGER {
+            self.tell(clock::now()); // it stands, and that is all that is expected
+        }
+        Ok(())
     }
-    let close = Message::close(Some(CloseCode::NORMAL_CLOSURE), "");
-    timeout(Duration::from_millis(100), socket.send(close)).await.ok();
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn hear(&mut self, message: &Message) {
+        if !message.is_text() && !message.is_binary() {
+            return;
+        }
+        let payload: &[u8] = message.as_payload();
+        let expect = &self.manner.expect;
+        // Whoever was asked before and is not the one that is answered may still come.
+        let Some(index) = self.waiting.iter().position(|(words, _)| expect.takes(words, payload)) else {
+            return;
+        };
+        let (_, at) = self.waiting.remove(index);
+        let now = clock::now();
+        if let Some(sent) = self.connection.messages.iter_mut().rev().find(|sent| sent.at == at) {
+            (sent.answered_at, sent.copies) = (Some(now), 1);
+        }
+        self.heard = Instant::now();
+        self.tell(now);
+    }
 
-    #[test]
-    fn who_was_dropped_lost_and_away_is_counted_from_the_signal_on() {
-        let ms = |n: u64| n * 1_000_000;
-        let kept = Life {
-            answers: (0..40).map(|n| ms(n * 50)).collect(),
-            ends: vec![],
-            sent: 40,
-        };
-        let dropped = Life {
-            answers: vec![ms(900), ms(950), ms(1_900), ms(1_950)],
-            ends: vec![(ms(10), Some(1011), 9), (ms(1_001), Some(1012), 2)],
-            sent: 50,
-        };
-        let report = summed(Way::Plain, Signal::TERM, &[kept, dropped], ms(1_000), true);
-        assert_eq!((report.dropped.hits, report.dropped.of), (1, 2));
-        assert_eq!((report.lost.hits, report.lost.of), (2, 90));
-        assert_eq!(report.codes, [(Some(1012), 1)]);
-        assert_eq!((report.away.min_ns, report.away.max_ns), (ms(50), ms(950)));
-        assert_eq!(report.last_back_ns, Some(ms(950)));
+    fn tell(&self, now: u64) {
+        self.news.send_modify(|last| last[self.client as usize] = now);
     }
 }

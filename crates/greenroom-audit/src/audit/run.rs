@@ -11,19 +11,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Uri;
+use greenroom::supervise::notify::NotifySocket;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{Visit, visit};
-use super::judge::{Outcome, Patience, judge};
-use super::observe::{self, NotifySocket};
+use super::judge::{Outcome, Patience, is_served, judge};
+use super::lateness;
+use super::observe;
 use super::plan::{self, Dice};
 use super::process::{Program, Running, StartError};
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
 use super::stall::{StallWatch, overlap};
 use super::target::{Expect, Target, Words};
+use super::unmeasured::is_final;
 use crate::{clock, limits};
 
 /// What all runs have in common.
@@ -41,6 +43,8 @@ pub struct Manner {
     pub start_timeout: Duration,
     /// What ending CMD may take before it is killed.
     pub grace: Duration,
+    /// Whether a start is given up in which everybody has the same answer of a kind that is about the request.
+    pub gives_up: bool,
 }
 
 impl Manner {
@@ -112,47 +116,48 @@ impl Run<'_> {
     ) -> Result<RunRecord, StartError> {
         let address = self.manner.target.address(self.port);
         // Without one, READY is not heard, and that is all. greenroom's own means only that it listens.
-        let notify = NotifySocket::new().ok().filter(|_| self.notify);
-        if let Some(socket) = &notify {
-            let path = socket.path().as_os_str().to_owned();
-            self.program.env.push(("NOTIFY_SOCKET".into(), path));
-        }
-        let mut running = Running::start(&self.program)?;
+        let mut notify = NotifySocket::new().ok().filter(|_| self.notify);
+        let socket = notify.as_mut().and_then(NotifySocket::take);
+        let mut running = Running::start_with(&self.program, notify.as_ref())?;
         let exec = running.exec();
         let listening = tokio::spawn(observe::listens(address, exec.low_ns));
         let notified = tokio::spawn(async move {
-            match notify {
-                Some(socket) => Some((socket.ready().await, socket)),
+            match socket {
+                Some(socket) => Some(observe::ready(socket).await),
                 None => None,
             }
         });
         let (clients, mut cause) = self.clients(&mut running, exec, stop, tell).await;
-        if cause == Cause::Finished && clients.iter().all(|client| client.first_answer().is_none()) && self.expects() {
+        let patience = self.manner.judged_by();
+        if cause == Cause::Finished && !clients.iter().any(|client| is_served(client, patience)) {
             cause = Cause::NeverReady;
         }
         let (listen, notified) = (seen(listening).await, seen(notified).await.flatten());
         let output = running.output();
+        let elsewhere = match listen {
+            None if cause == Cause::NeverReady || cause == Cause::Finished => {
+                Some(observe::elsewhere(address, running.pid()).await)
+            }
+            Some(_) | None => None,
+        };
         let killed = running.stop(self.manner.grace).await;
         let stalled = stalls.since(exec.low_ns);
         let mut record = RunRecord {
             run: self.number,
             exec,
             listen,
-            notified_at: notified.map(|(at, _socket)| at),
+            notified_at: notified,
             clients,
             stalls: stalled,
             cause,
             output,
             killed,
+            elsewhere,
         };
         for client in &mut record.clients {
             client.stalled_ns = overlap(&record.stalls, client.started_at, client.ended_at);
         }
         Ok(record)
-    }
-
-    fn expects(&self) -> bool {
-        !matches!(self.manner.expect, Expect::Nothing)
     }
 
     /// Lets all clients come, and waits for them.
@@ -169,9 +174,13 @@ impl Run<'_> {
         let mut set = JoinSet::new();
         let mut records = Vec::new();
         let patience = self.manner.judged_by();
+        let mut same = Same::default();
         let mut keep = |record: ClientRecord| {
-            tell(judge(&record, patience));
+            let outcome = judge(&record, patience);
+            tell(outcome);
+            same.add(outcome, record.started_at);
             records.push(record);
+            same.is_hopeless()
         };
         let mut next = self.after(None, &ready);
         let mut count = 0;
@@ -193,7 +202,12 @@ impl Run<'_> {
                 }
                 how = running.ended() => break Cause::Ended(how),
                 _ = stop.wait_for(|stop| *stop) => break Cause::Interrupted,
-                Some(joined) = set.join_next() => { if let Ok(record) = joined { keep(record); } }
+                Some(joined) = set.join_next() => {
+                    let hopeless = joined.is_ok_and(&mut keep);
+                    if hopeless && self.manner.gives_up {
+                        break Cause::NeverReady;
+                    }
+                }
             }
         };
         if cause == Cause::Interrupted {
@@ -201,9 +215,7 @@ impl Run<'_> {
         }
         let left = async {
             while let Some(joined) = set.join_next().await {
-                if let Ok(record) = joined {
-                    keep(record);
-                }
+                let _hopeless = joined.is_ok_and(&mut keep);
             }
         };
         let mut cause = cause;
@@ -212,7 +224,7 @@ impl Run<'_> {
             () = left => {}
             // What is still on its way has nobody to answer it any more.
             how = running.ended(), if cause == Cause::Finished => cause = Cause::Ended(how),
-            _ = stop.wait_for(|stop| *stop), if cause == Cause::Finished => cause = Cause::Interrupted,
+            _ = stop.wait_for(|stop| *stop) => cause = Cause::Interrupted,
         }
         records.sort_by_key(|record: &ClientRecord| record.client);
         (records, cause)
@@ -248,7 +260,14 @@ impl Run<'_> {
 
     fn visitor(&mut self, client: u32, offset: u64) -> Visit {
         let manner = self.manner;
-        let sends = plan::sends(manner.numbered(), self.late, &mut self.dice);
+        let mut sends = plan::sends(manner.numbered(), self.late, &mut self.dice);
+        if manner.numbered() && lateness::hesitates(client, self.late) {
+            let late = lateness::hesitation(self.late);
+            sends = plan::sends(true, None, &mut self.dice)
+                .iter()
+                .map(|after| after + late)
+                .collect();
+        }
         // Most stay as short as they can; some long enough to see a Close that comes late. The last do not, so that
         // the run need not wait for them.
         let planned = match &self.arrivals {
@@ -258,21 +277,52 @@ impl Run<'_> {
         let long = client.is_multiple_of(limits::AUDIT_LONG_EACH)
             && offset.saturating_add(plan::nanos(limits::AUDIT_LINGER_LONG)) <= planned;
         Visit {
-            address: manner.target.address(self.port),
-            uri: manner.target.uri(self.port).parse().unwrap_or_else(|_| Uri::default()),
-            headers: manner.target.headers.clone(),
+            target: manner.target.clone(),
+            port: self.port,
             words: manner.words.clone(),
             expect: manner.expect.clone(),
             run: self.number,
             sends: sends.into_iter().map(Duration::from_nanos).collect(),
             patience: manner.patience,
-            answer_wait: limits::AUDIT_ANSWER_WAIT,
             linger: if long {
                 limits::AUDIT_LINGER_LONG
             } else {
                 limits::AUDIT_LINGER
             },
         }
+    }
+}
+
+/// Whether everybody whom a listener took had the same final answer to the handshake, and for how long.
+#[derive(Debug, Default)]
+struct Same {
+    status: Option<u16>,
+    clients: u64,
+    /// When the first and the last of them came.
+    came: Interval,
+    /// Somebody had another.
+    differs: bool,
+}
+
+impl Same {
+    fn add(&mut self, outcome: Outcome, started_at: u64) {
+        match outcome {
+            Outcome::Refused => {}
+            Outcome::Status(status) if is_final(status) && self.status.is_none_or(|known| known == status) => {
+                if self.status.is_none() {
+                    self.came = Interval::new(started_at, started_at);
+                }
+                self.status = Some(status);
+                self.clients += 1;
+                self.came.high_ns = self.came.high_ns.max(started_at);
+            }
+            _ => self.differs = true,
+        }
+    }
+
+    fn is_hopeless(&self) -> bool {
+        let long = self.came.high_ns.saturating_sub(self.came.low_ns) >= plan::nanos(limits::AUDIT_SAME_FOR);
+        !self.differs && self.clients >= limits::AUDIT_SAME_ANSWERS && long
     }
 }
 
@@ -301,4 +351,37 @@ async fn seen<T>(task: tokio::task::JoinHandle<T>) -> Option<T> {
     let seen = timeout(limits::AUDIT_LOOK * 4, task).await;
     abort.abort();
     seen.ok()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_final_answer_to_everybody_for_long_enough_is_hopeless_and_nothing_else_is() {
+        let step = plan::nanos(limits::AUDIT_SAME_FOR) / limits::AUDIT_SAME_ANSWERS;
+        let of = |outcomes: &dyn Fn(u64) -> Outcome| {
+            let mut same = Same::default();
+            let mut when = None;
+            for number in 0..=3 * limits::AUDIT_SAME_ANSWERS {
+                same.add(outcomes(number), number * step);
+                when = when.or(same.is_hopeless().then_some(number));
+            }
+            (same.is_hopeless(), when)
+        };
+        let (hopeless, when) = of(&|_| Outcome::Status(403));
+        assert!(hopeless && when == Some(limits::AUDIT_SAME_ANSWERS), "{when:?}");
+        assert!(of(&|n| if n < 3 { Outcome::Refused } else { Outcome::Status(404) }).0);
+        assert!(!of(&|_| Outcome::Status(503)).0, "not ready is no refusal");
+        assert!(
+            !of(&|n| if n == 0 {
+                Outcome::Answered
+            } else {
+                Outcome::Status(404)
+            })
+            .0
+        );
+        assert!(!of(&|n| Outcome::Status(400 + u16::try_from(n % 2).unwrap())).0);
+        assert!(!of(&|_| Outcome::Refused).0);
+    }
 }

@@ -1,18 +1,83 @@
 //! The report as SARIF 2.1.0 (OASIS), for code scanning: a rule for each thing that can be wrong, a result for each
 //! finding. Pure.
 //!
-//! A start has no line in a file. The place of a result is the first word of CMD that looks like a file, as code
-//! scanning wants one.
+//! A start has no line in a file. The place of a result is the first word of CMD that looks like a file of the project, as
+//! code scanning wants one; `module:app`, as Python's servers take it, is the file of that module.
 
 use serde_json::{Value, json};
 
 use super::finding::CODES;
-use super::report::{Report, Verdict};
+use super::report::{Report, Said, Verdict};
+use super::stage::Way;
+use super::text::plain;
+use super::words;
 
 /// The whole document.
 #[must_use]
 pub fn render(report: &Report) -> String {
-    let rules: Vec<Value> = CODES
+    let place = json!([{
+        "physicalLocation": { "artifactLocation": { "uri": place(&report.command) } },
+    }]);
+    let level = |way| match words::counts_findings(report, way) {
+        true => "error",
+        false => "warning", // it is there, and no condition counts it
+    };
+    let result = |said: &Said, subject: &str, level: &str| {
+        json!({
+            "ruleId": said.code,
+            "level": level,
+            "message": { "text": plain(&format!("{subject} {}. What to do: {}.", said.sentence, said.advice)) },
+            "locations": place,
+            "properties": { "finding": said.finding },
+        })
+    };
+    let by_itself = report.findings.iter();
+    let by_itself = by_itself.map(|said| result(said, "The server", level(Way::Plain)));
+    let behind = report.greenroom_findings.iter();
+    let behind = behind.map(|said| result(said, "Behind greenroom, the server", level(Way::Greenroom)));
+    let results: Vec<Value> = by_itself.chain(behind).collect();
+    let not_measured = match &report.verdict {
+        Verdict::NotMeasured(why) => Some(plain(why)),
+        Verdict::Sound | Verdict::Race => None,
+    };
+    let told: Vec<Value> = not_measured
+        .into_iter()
+        .chain(words::incomplete(report))
+        .map(|text| json!({ "level": "error", "message": { "text": text } }))
+        .collect();
+    let restarts: Vec<String> = report
+        .restarts
+        .iter()
+        .map(|restart| format!("{}: {}", words::restart_title(restart), plain(&restart.sentence())))
+        .collect();
+    let document = json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "greenroom audit",
+                "semanticVersion": report.version,
+                "informationUri": "https://github.com/greenroom-proxy/greenroom",
+                "rules": rules(),
+            } },
+            "invocations": [{
+                "executionSuccessful": told.is_empty(),
+                "exitCode": report.exit_code(),
+                "commandLine": report.command.join(" "),
+                "startTimeUtc": report.machine.date,
+                "endTimeUtc": report.ended(),
+                "toolExecutionNotifications": told,
+            }],
+            "results": results,
+            "properties": { "restarts": restarts, "waits": report.waits, "settings": report.settings },
+        }],
+    });
+    format!("{document:#}\n")
+}
+
+/// One for each thing that can be wrong.
+fn rules() -> Vec<Value> {
+    CODES
         .iter()
         .map(|(code, about)| {
             json!({
@@ -22,54 +87,22 @@ pub fn render(report: &Report) -> String {
                 "helpUri": "https://github.com/greenroom-proxy/greenroom/blob/main/docs/audit.md",
             })
         })
-        .collect();
-    let place = json!([{
-        "physicalLocation": {
-            "artifactLocation": { "uri": place(&report.command) },
-            "region": { "startLine": 1 },
-        },
-    }]);
-    let results: Vec<Value> = report
-        .findings
-        .iter()
-        .map(|said| {
-            json!({
-                "ruleId": said.code,
-                "level": "error",
-                "message": { "text": format!("The server {}. What to do: {}.", said.sentence, said.advice) },
-                "locations": place,
-                "properties": { "finding": said.finding },
-            })
-        })
-        .collect();
-    let (measured, told) = match &report.verdict {
-        Verdict::NotMeasured(why) => (false, json!([{ "level": "error", "message": { "text": why } }])),
-        Verdict::Sound | Verdict::Race => (true, json!([])),
-    };
-    let document = json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": "greenroom audit",
-                "semanticVersion": report.version,
-                "informationUri": "https://github.com/greenroom-proxy/greenroom",
-                "rules": rules,
-            } },
-            "invocations": [{
-                "executionSuccessful": measured,
-                "commandLine": report.command.join(" "),
-                "endTimeUtc": report.machine.date,
-                "toolExecutionNotifications": told,
-            }],
-            "results": results,
-        }],
-    });
-    format!("{document:#}\n")
+        .collect()
 }
 
-/// The first word, behind the program, that names a file of the project; else the program.
+/// The first word, behind the program, that names a file of the project, or a Python module; else the program.
 fn place(command: &[String]) -> String {
+    let module = |word: &String| {
+        let (module, attribute) = word.split_once(':')?;
+        let is_name = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        (is_name(attribute) && module.split('.').all(is_name)).then(|| format!("{}.py", module.replace('.', "/")))
+    };
+    if let Some(file) = command.iter().skip(1).find_map(module) {
+        return file;
+    }
     let is_file = |word: &&String| {
         word.contains('.') && !word.starts_with(['-', '/', '.']) && !word.contains(['{', ':', '=', ' '])
     };
@@ -95,12 +128,44 @@ fn place(command: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::sample::{early, report};
+
+    #[test]
+    fn both_sides_the_times_and_an_interruption_are_in_it() {
+        let mut report = report(&[early(0)], Some(&[early(0)]));
+        let of = |report: &Report| serde_json::from_str::<Value>(&render(report)).unwrap()["runs"][0].clone();
+        let run = of(&report);
+        let invocation = &run["invocations"][0];
+        assert_eq!(invocation["startTimeUtc"], "2026-11-26T12:14:59Z");
+        assert_eq!(invocation["endTimeUtc"], "2026-11-26T12:15:11Z");
+        assert_eq!(
+            (&invocation["executionSuccessful"], &invocation["exitCode"]),
+            (&json!(true), &json!(1))
+        );
+        let levels: Vec<_> = run["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["level"].clone())
+            .collect();
+        assert_eq!(levels, ["error", "error"], "{run:#}");
+        assert!(!run.to_string().contains('`'), "{run:#}");
+        report.conditions.clear();
+        assert_eq!(
+            of(&report)["results"][0]["level"],
+            "warning",
+            "what is not counted is no error"
+        );
+        report.interrupted = true;
+        assert_eq!(of(&report)["invocations"][0]["executionSuccessful"], false);
+    }
 
     #[test]
     fn a_result_stands_at_the_first_file_of_the_command() {
         let at = |command: &str| place(&command.split(' ').map(String::from).collect::<Vec<_>>());
         assert_eq!(at("node src/server.js --port {port}"), "src/server.js");
-        assert_eq!(at("uvicorn app:app"), "uvicorn");
+        assert_eq!(at("v/bin/uvicorn --port {port} chat.app:app"), "chat/app.py");
+        assert_eq!(at("uvicorn --factory"), "uvicorn");
         assert_eq!(at("/usr/bin/server --host 0.0.0.0:{port}"), "server");
         assert_eq!(place(&[]), "CMD");
     }

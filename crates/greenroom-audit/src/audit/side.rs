@@ -1,19 +1,24 @@
 //! What all runs of one side show together: edges, counts by zone, loss, late handlers, early closes, waits. Pure.
 //!
-//! A *side* is the server by itself, or the server behind greenroom. Everything that a report shows of it
-//! is in a [`Side`]; renderers compute nothing.
+//! A *side* is the server by itself, or the server behind greenroom. Everything that is reckoned from its records
+//! is in a [`Side`]; formats only choose, and write it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::censored::Waits;
+use super::crosstalk::Crosstalk;
 use super::crowd::{self, Crowd};
 use super::edges::{Edges, Zone, edges};
 use super::judge::{Outcome, Patience, judge};
+use super::lateness::{self, Lateness};
 use super::plan;
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
+use super::rejected::Rejected;
 use super::stall::longest;
 use super::stats::{Quantiles, Share, above_the_greatest};
+use super::unanswered;
 use crate::limits;
 
 /// An edge, or a time between two, over all runs.
@@ -144,28 +149,53 @@ pub struct Side {
     pub ready: Option<Edge>,
     /// From listening to ready.
     pub lead: Option<Edge>,
+    /// From exec to the first answer, which is a moment.
+    #[serde(default)]
+    pub answered: Option<Edge>,
     /// From READY=1 to the first answer, in nanoseconds; below zero: READY came later.
     pub notified_before_ready: Option<(i64, i64)>,
     /// Clients by zone and outcome.
     pub counts: Vec<Count>,
-    /// First messages lost, of clients that came when it was ready and were answered something.
+    /// Of the starts that became ready: what became of those that came before that, the most frequent first.
+    #[serde(default)]
+    pub early: Vec<(Outcome, u64)>,
+    /// Of the starts that never became ready: what became of those whom a listener took, the most frequent first.
+    #[serde(default)]
+    pub of_never_ready: Vec<(Outcome, u64)>,
+    /// Messages that went to the wrong client.
+    #[serde(default)]
+    pub strays: Option<Crosstalk>,
+    /// First messages lost, of clients that came when it was ready and were opened.
     pub first_lost: Share,
     /// Messages lost of the same clients.
     pub lost: Share,
-    /// First messages lost of clients that came before it was ready and were answered something.
+    /// First messages lost of clients that came before it was ready and were opened.
     pub early_first_lost: Share,
+    /// Messages lost of the same clients.
+    #[serde(default)]
+    pub early_lost: Share,
     /// Whether a handler is attached late.
     pub late_handler: Option<LateHandler>,
+    /// What that is a matter of.
+    #[serde(default)]
+    pub lateness: Option<Lateness>,
     /// How long it takes to close whom it should not have taken.
     pub settle: Option<Settle>,
     /// How long after it was ready a client that came then was still rejected.
     pub last_rejected_ns: Option<u64>,
-    /// From a client's start to its 101, of those that somebody took and answered.
+    /// What else is known of those.
+    #[serde(default)]
+    pub rejected: Option<Rejected>,
+    /// From a client's connect to its 101, of those that somebody took and answered.
     pub open: Quantiles,
-    /// From when somebody had been answered, and the client was there, to its own first answer, of the same.
+    /// From when somebody had been answered, and the client was there, to its own first answer, of the same; without
+    /// what the client itself waited, between its 101 and its first message.
     pub after_ready: Quantiles,
     /// From a client's start to its 101, of those that came before it was ready and were answered all the same: they waited.
     pub early_open: Quantiles,
+    /// The waits of all, also of those that waited in vain: what budgets are held against.
+    #[serde(default)]
+    pub all_waits: Waits,
     /// How many others waited when clients came, where some were answered and some were not.
     #[serde(default)]
     pub crowd: Option<Crowd>,
@@ -181,11 +211,12 @@ pub struct Side {
 pub const COLUMNS: usize = 24;
 
 /// One client in its run.
-struct Seen<'a> {
-    client: &'a ClientRecord,
-    outcome: Outcome,
-    zone: Zone,
-    edges: Edges,
+pub(super) struct Seen<'a> {
+    pub(super) run: u32,
+    pub(super) client: &'a ClientRecord,
+    pub(super) outcome: Outcome,
+    pub(super) zone: Zone,
+    pub(super) edges: Edges,
 }
 
 impl Side {
@@ -201,21 +232,18 @@ impl Side {
             .zip(&outcomes)
             .map(|(run, outcomes)| edges(run, outcomes, patience.answers))
             .collect();
-        let seen: Vec<Seen<'_>> = runs
-            .iter()
-            .zip(&outcomes)
-            .zip(&all_edges)
-            .flat_map(|((run, outcomes), edges)| {
-                run.clients.iter().zip(outcomes).map(|(client, &outcome)| Seen {
-                    client,
-                    outcome,
-                    zone: edges.zone(client.started_at, outcome),
-                    edges: *edges,
-                })
-            })
-            .collect();
-        let answered = answered(&seen);
+        let seen = see(runs, &outcomes, &all_edges);
+        let waits = waits(&seen);
+        let moments = all_edges.iter().filter_map(Edges::ready_after);
+        let moments = moments.map(|ready| Interval::new(ready.high_ns, ready.high_ns));
         let (first_lost, lost) = losses(&seen, Zone::Ready, patience);
+        let rejected = Rejected::of(&seen);
+        let (early_first_lost, early_lost) = losses(&seen, Zone::Race, patience);
+        let talks = answered_something(&seen);
+        let late_handler = lateness::late_handler(&talks);
+        let waiters = seen
+            .iter()
+            .map(|one| (one.client, one.outcome, one.zone, one.edges.ready));
         Self {
             runs: runs
                 .iter()
@@ -228,22 +256,43 @@ impl Side {
             listen: Edge::of(all_edges.iter().filter_map(Edges::listen_after).collect()),
             ready: Edge::of(all_edges.iter().filter_map(Edges::ready_after).collect()),
             lead: Edge::of(all_edges.iter().filter_map(Edges::lead).collect()),
+            answered: Edge::of(moments.collect()),
             notified_before_ready: notified(runs, &all_edges),
             counts: counts(&seen),
+            early: sorted(
+                seen.iter()
+                    .filter(|one| one.zone == Zone::Race && one.edges.ready.is_some()),
+            ),
+            of_never_ready: sorted(
+                seen.iter().filter(|one| {
+                    one.edges.ready.is_none() && one.zone == Zone::Race && one.outcome != Outcome::Unknown
+                }),
+            ),
+            strays: Crosstalk::of(runs),
             first_lost,
             lost,
-            early_first_lost: losses(&seen, Zone::Race, patience).0,
-            late_handler: late_handler(&seen),
-            settle: settle(&seen),
-            last_rejected_ns: last_rejected(&seen),
-            open: Quantiles::of(answered.iter().map(|waits| waits.0).collect()),
-            after_ready: Quantiles::of(answered.iter().map(|waits| waits.1).collect()),
+            early_first_lost,
+            early_lost,
+            late_handler,
+            lateness: late_handler.map(|late| Lateness::of(&talks, late.attached)),
+            settle: Settle::of(&seen, Zone::Race),
+            last_rejected_ns: rejected.as_ref().map(|rejected| rejected.last_ns),
+            rejected,
+            open: Quantiles::of(waits.iter().map(|waits| waits.0).collect()),
+            after_ready: Quantiles::of(waits.iter().map(|waits| waits.1).collect()),
             early_open: Quantiles::of(early_waits(&seen)),
+            all_waits: Waits::of(waiters, patience),
             crowd: crowd(runs, &outcomes, &all_edges),
             overtaken: overtaken(runs, &outcomes),
             columns: columns(&seen),
             points: points(runs, &outcomes, &all_edges),
         }
+    }
+
+    /// Whether so many clients are unknown that nothing found is no proof of nothing wrong.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        self.unknown as f64 > self.clients as f64 * limits::AUDIT_UNKNOWN
     }
 
     /// How many clients of a zone had an outcome that fits.
@@ -267,6 +316,21 @@ impl Side {
         found.sort_by_key(|&(_, clients)| std::cmp::Reverse(clients));
         found
     }
+}
+
+/// Each client in its run.
+fn see<'a>(runs: &'a [RunRecord], outcomes: &[Vec<Outcome>], all_edges: &[Edges]) -> Vec<Seen<'a>> {
+    let all = runs.iter().zip(outcomes).zip(all_edges);
+    all.flat_map(|((run, outcomes), edges)| {
+        run.clients.iter().zip(outcomes).map(|(client, &outcome)| Seen {
+            run: run.run,
+            client,
+            outcome,
+            zone: edges.zone(client.started_at, outcome),
+            edges: *edges,
+        })
+    })
+    .collect()
 }
 
 fn summary(run: &RunRecord, edges: Edges) -> RunSummary {
@@ -295,97 +359,70 @@ fn counts(seen: &[Seen<'_>]) -> Vec<Count> {
     counts.into_iter().map(count).collect()
 }
 
-/// Whether what this client lost and got can be counted: it was answered something, and nothing is doubtful.
+/// How many of these had which outcome, the most frequent first.
+fn sorted<'a>(seen: impl Iterator<Item = &'a Seen<'a>>) -> Vec<(Outcome, u64)> {
+    let mut counts: BTreeMap<Outcome, u64> = BTreeMap::new();
+    for one in seen {
+        *counts.entry(one.outcome).or_default() += 1;
+    }
+    let mut found: Vec<_> = counts.into_iter().collect();
+    found.sort_by_key(|&(_, clients)| std::cmp::Reverse(clients));
+    found
+}
+
+/// Whether what this client lost and got can be counted: it was opened and could speak to its end, and nothing is doubtful.
 fn is_counted(seen: &Seen<'_>) -> bool {
-    use Outcome::{Answered, Doubled, Late, Lost, Reordered};
-    matches!(seen.outcome, Answered | Late | Lost | Doubled | Reordered) && seen.client.first_answer().is_some()
+    use Outcome::{Answered, Doubled, Late, Reordered};
+    seen.outcome.is_loss() || matches!(seen.outcome, Answered | Late | Doubled | Reordered)
 }
 
 fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
     let (mut first, mut lost, mut of_first, mut of_all) = (0, 0, 0, 0);
     for one in seen
         .iter()
-        .filter(|one| one.zone == zone && is_counted(one) && patience.answers)
+        .filter(|one| one.zone == zone && is_counted(one) && patience.answers && one.edges.ready.is_some())
     {
-        let missing = |sent: &&super::record::Sent| sent.answered_at.is_none();
-        first += u64::from(one.client.messages.first().is_some_and(|sent| missing(&sent)));
+        let missing: Vec<usize> = unanswered::lost(one.client).collect();
+        first += u64::from(missing.first() == Some(&0));
         of_first += 1;
-        lost += one.client.messages.iter().filter(missing).count() as u64;
+        lost += missing.len() as u64;
         of_all += one.client.messages.len() as u64;
     }
     (Share::new(first, of_first), Share::new(lost, of_all))
 }
 
-/// How many of its messages were lost before the first that was answered.
-fn lost_first(seen: &Seen<'_>) -> usize {
-    let messages = &seen.client.messages;
-    messages.iter().take_while(|sent| sent.answered_at.is_none()).count()
+/// Clients that came when it was ready, had an answer, and can be counted.
+fn answered_something<'a>(seen: &'a [Seen<'_>]) -> Vec<&'a ClientRecord> {
+    let talk = |one: &&Seen<'_>| one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some();
+    seen.iter().filter(talk).map(|one| one.client).collect()
 }
 
-/// Only what was lost before the first answer is a matter of the handler.
-fn late_handler(seen: &[Seen<'_>]) -> Option<LateHandler> {
-    let counted: Vec<_> = seen
-        .iter()
-        .filter(|one| one.zone == Zone::Ready && is_counted(one))
-        .collect();
-    let bracket = |one: &&Seen<'_>| {
-        let opened = one.client.opened_at?;
-        let messages = &one.client.messages;
-        let prefix = lost_first(one);
-        let last_lost = messages.get(prefix.checked_sub(1)?)?.at;
-        let first_kept = messages.get(prefix)?.answered_at?;
-        Some(Interval::new(
-            last_lost.saturating_sub(opened),
-            first_kept.saturating_sub(opened),
-        ))
-    };
-    let brackets: Vec<Interval> = counted.iter().filter_map(bracket).collect();
-    let median = |pick: fn(&Interval) -> u64| {
-        let mut all: Vec<u64> = brackets.iter().map(pick).collect();
-        all.sort_unstable();
-        all.get(all.len() / 2).copied()
-    };
-    let several = counted
-        .iter()
-        .filter(|one| bracket(one).is_some() && lost_first(one) > 1);
-    Some(LateHandler {
-        clients: Share::new(brackets.len() as u64, counted.len() as u64),
-        several: Share::new(several.count() as u64, brackets.len() as u64),
-        attached: Interval::new(median(|one| one.low_ns)?, median(|one| one.high_ns)?),
-        lost_within_ns: brackets.iter().map(|one| one.low_ns).max()?,
-    })
+impl Settle {
+    /// Of clients that came in this zone, had a 101, and were closed or cut.
+    pub(super) fn of(seen: &[Seen<'_>], zone: Zone) -> Option<Self> {
+        let here = seen.iter().filter(|one| one.zone == zone && one.edges.ready.is_some());
+        let closed = here.filter(|one| matches!(one.outcome, Outcome::Closed(_) | Outcome::Cut | Outcome::Reset));
+        let took: Vec<u64> = closed
+            .filter_map(|one| Some(one.client.ended_at.saturating_sub(one.client.opened_at?)))
+            .collect();
+        (!took.is_empty()).then(|| Self {
+            longer: above_the_greatest(took.len() as u64),
+            took: Quantiles::of(took),
+        })
+    }
 }
 
-/// Of clients that came before it was ready, had a 101, and were closed or cut.
-fn settle(seen: &[Seen<'_>]) -> Option<Settle> {
-    let early = seen.iter().filter(|one| one.zone == Zone::Race);
-    let closed = early.filter(|one| matches!(one.outcome, Outcome::Closed(_) | Outcome::Cut | Outcome::Reset));
-    let took: Vec<u64> = closed
-        .filter_map(|one| Some(one.client.ended_at.saturating_sub(one.client.opened_at?)))
-        .collect();
-    (!took.is_empty()).then(|| Settle {
-        longer: above_the_greatest(took.len() as u64),
-        took: Quantiles::of(took),
-    })
-}
-
-fn last_rejected(seen: &[Seen<'_>]) -> Option<u64> {
-    let rejected = seen
-        .iter()
-        .filter(|one| one.zone == Zone::Ready && (one.outcome.is_rejection() || one.outcome == Outcome::Refused));
-    rejected
-        .filter_map(|one| Some(one.client.started_at.saturating_sub(one.edges.ready?.high_ns)))
-        .max()
-}
-
-/// From start to 101, and from when it could have been in to the first answer.
-fn answered(seen: &[Seen<'_>]) -> Vec<(u64, u64)> {
+/// From connect to 101, and from when it could have been answered to the first answer. What the client itself waited before it
+/// spoke is no wait of the server's: it is left out.
+fn waits(seen: &[Seen<'_>]) -> Vec<(u64, u64)> {
     let good = seen.iter().filter(|one| one.outcome.is_good());
     good.filter_map(|one| {
         let (opened, ready) = (one.client.opened_at?, one.edges.ready?);
-        let answer = one.client.first_answer().unwrap_or(opened);
         let could = one.client.started_at.max(ready.high_ns);
-        Some((opened - one.client.started_at, answer.saturating_sub(could)))
+        let asked = one.client.messages.first().map_or(opened, |sent| sent.at).max(could);
+        let answer = one.client.first_answer().unwrap_or(opened);
+        let waited = opened.saturating_sub(could) + answer.saturating_sub(asked);
+        Some((opened - one.client.started_at, waited))
     })
     .collect()
 }
@@ -414,7 +451,9 @@ fn notified(runs: &[RunRecord], edges: &[Edges]) -> Option<(i64, i64)> {
 
 fn crowd(runs: &[RunRecord], outcomes: &[Vec<Outcome>], edges: &[Edges]) -> Option<Crowd> {
     let (mut answered, mut failed) = (Vec::new(), Vec::new());
-    for ((run, outcomes), edges) in runs.iter().zip(outcomes).zip(edges) {
+    let all = runs.iter().zip(outcomes).zip(edges);
+    // A start that never became ready fails everybody, few or many.
+    for ((run, outcomes), edges) in all.filter(|(_, edges)| edges.ready.is_some()) {
         let clients = run.clients.iter().zip(outcomes);
         let seen: Vec<_> = clients
             .map(|(client, &outcome)| (client, outcome, edges.zone(client.started_at, outcome)))
@@ -506,4 +545,31 @@ fn columns(seen: &[Seen<'_>]) -> Vec<Column> {
         outcomes,
     };
     found.into_iter().map(column).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::sample::{MS, PATIENCE, client, run};
+
+    #[test]
+    fn what_a_client_waits_before_it_speaks_is_no_wait_of_the_servers() {
+        // Answered half a millisecond after each sends: the first shows that it is ready.
+        let mut clients = vec![client(0, 300, 301, 301)];
+        // One is held until it is ready and speaks 480 ms after that; one comes later, and speaks 200 ms after its 101.
+        clients.insert(0, client(1, 250, 302, 782));
+        clients.push(client(2, 400, 401, 601));
+        let side = Side::of(&[run(0, clients)], PATIENCE);
+        assert!(side.after_ready.max_ns < 2 * MS, "{:?}", side.after_ready);
+        assert_eq!(side.open.max_ns, 52 * MS);
+        // One that was opened at once and spoke at once was answered as late as the server was ready.
+        let mut early = client(3, 210, 211, 211);
+        early.messages[0].answered_at = Some(310 * MS);
+        let side = Side::of(&[run(0, vec![early, client(0, 300, 301, 301)])], PATIENCE);
+        assert!(
+            (8 * MS..9 * MS).contains(&side.after_ready.max_ns),
+            "{:?}",
+            side.after_ready
+        );
+    }
 }

@@ -33,7 +33,7 @@ pub enum Way {
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// None is free.
-    #[error("cannot reserve a port: {0}")]
+    #[error("cannot reserve a port")]
     None(#[from] io::Error),
     /// Somebody else listens there.
     #[error("somebody listens at {0} already; give --url another port, or none, and the audit takes a free one")]

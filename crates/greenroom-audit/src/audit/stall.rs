@@ -2,8 +2,10 @@
 //!
 //! A thread sleeps again and again and looks how late it woke; so does a task of the runtime, whose
 //! threads may be busy while the machine is not. Of a virtual machine the time that its host
-//! kept from it (steal) counts too. Bounded: [`limits::AUDIT_STALLS`] are kept.
+//! kept from it (steal) counts too. Bounded: [`limits::AUDIT_STALLS`] are kept; the newest always, as a client is failed
+//! wrongly whose stall is forgotten.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +25,7 @@ pub struct StallWatch {
 #[derive(Debug, Default)]
 struct Shared {
     over: AtomicBool,
-    stalls: Mutex<Vec<Stall>>,
+    stalls: Mutex<VecDeque<Stall>>,
 }
 
 impl Shared {
@@ -37,10 +39,19 @@ impl Shared {
 
     fn add(&self, stall: Stall) {
         let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
-        if stalls.len() < limits::AUDIT_STALLS {
-            stalls.push(stall);
-        }
+        keep(&mut stalls, stall, limits::AUDIT_STALLS);
     }
+}
+
+/// Adds one. Where there is no room, the two oldest become one that holds both: that may make a client `unknown`, but
+/// none that was kept from running a failed one.
+fn keep(stalls: &mut VecDeque<Stall>, stall: Stall, most: usize) {
+    if stalls.len() >= most
+        && let (Some(oldest), Some(next)) = (stalls.pop_front(), stalls.front_mut())
+    {
+        (next.from, next.to) = (next.from.min(oldest.from), next.to.max(oldest.to));
+    }
+    stalls.push_back(stall);
 }
 
 impl StallWatch {
@@ -160,6 +171,26 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(longest(&watch.since(began)) >= limits::AUDIT_STALL);
+    }
+
+    #[test]
+    fn the_newest_is_always_kept_and_nothing_that_stood_still_is_forgotten() {
+        let mut stalls = VecDeque::new();
+        let all: Vec<Stall> = (0..9)
+            .map(|n| Stall {
+                from: n * 10,
+                to: n * 10 + 5,
+            })
+            .collect();
+        for stall in &all {
+            keep(&mut stalls, *stall, 3);
+        }
+        assert_eq!(stalls.len(), 3);
+        assert_eq!(stalls.back(), all.last());
+        let kept: Vec<Stall> = stalls.into_iter().collect();
+        for stall in all {
+            assert_eq!(overlap(&kept, stall.from, stall.to), 5, "{stall:?}");
+        }
     }
 
     proptest! {

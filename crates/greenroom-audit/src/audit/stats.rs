@@ -42,6 +42,12 @@ impl Share {
         Self { hits, of, low, high }
     }
 
+    /// Both together, as one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::new(self.hits + other.hits, self.of + other.of)
+    }
+
     /// What was seen: `hits / of`; 0 of nothing.
     #[must_use]
     pub fn seen(&self) -> f64 {

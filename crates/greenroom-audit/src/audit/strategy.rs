@@ -13,7 +13,7 @@ use greenroom::config::units::{duration_in, show};
 use serde::{Deserialize, Serialize};
 
 use super::plan::nanos;
-use super::side::RunSummary;
+use super::side::{RunSummary, Side};
 use super::stats::Quantiles;
 use crate::limits;
 
@@ -102,6 +102,15 @@ pub fn compare(runs: &[RunSummary], ways: &[Strategy]) -> Vec<Waited> {
         }
     };
     ways.iter().map(of).collect()
+}
+
+/// What a table of these is.
+#[must_use]
+pub fn told(side: &Side) -> String {
+    let starts = side.ready.map_or(0, |ready| ready.runs);
+    format!(
+        "Ways of waiting, from ready to let in: a reckoning on the ready times of {starts} starts of the server by itself, not a measurement"
+    )
 }
 
 #[cfg(test)]

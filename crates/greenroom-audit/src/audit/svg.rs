@@ -8,10 +8,12 @@ use std::fmt::Write as _;
 
 use super::edges::Zone;
 use super::judge::Outcome;
-use super::junit::escaped;
 use super::side::{COLUMNS, Point, Side};
-use super::terminal::named;
-use super::text::span;
+use super::stage::Way;
+use super::tables::named;
+use super::text::escaped;
+use super::text::{about, span};
+use super::words;
 
 /// The drawing's own units.
 const WIDTH: f64 = 960.0;
@@ -27,7 +29,7 @@ pub const fn class(outcome: Outcome) -> &'static str {
         Outcome::Late => "late",
         Outcome::Refused => "cold",
         Outcome::Unknown => "unknown",
-        Outcome::Lost | Outcome::Doubled | Outcome::Reordered => "lost",
+        Outcome::Lost | Outcome::Unanswered | Outcome::Doubled | Outcome::Reordered => "lost",
         Outcome::Status(_) => "status",
         Outcome::Closed(_) | Outcome::Cut | Outcome::Reset | Outcome::Broken => "bad",
         Outcome::Hung => "hung",
@@ -48,11 +50,12 @@ fn text(x: f64, y: f64, anchor: &str, words: &str) -> String {
     )
 }
 
-/// What became of clients, by where in the start they came: a column's parts are shares of its clients.
+/// What became of clients, by where in the start they came: a column's parts are shares of its clients. Each zone is
+/// as wide as the others; when it begins, how long it is and half of that stand under it.
 #[must_use]
-pub fn outcomes(side: &Side) -> String {
+pub fn outcomes(way: Way, side: &Side) -> String {
     const HEIGHT: f64 = 180.0;
-    let mut svg = open(HEIGHT + 34.0, "share of outcomes by where in the start a client came");
+    let mut svg = open(HEIGHT + 52.0, "share of outcomes by where in the start a client came");
     let zones: Vec<Zone> = [Zone::Cold, Zone::Race, Zone::Ready]
         .into_iter()
         .filter(|zone| side.columns.iter().any(|column| column.zone == *zone))
@@ -88,32 +91,32 @@ pub fn outcomes(side: &Side) -> String {
         }
     }
     for (place, zone) in zones.iter().enumerate() {
-        let x = LEFT + wide * place as f64;
-        let _ = writeln!(
-            svg,
-            "<line class=\"edge\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{}\"/>",
-            HEIGHT + 6.0
-        );
-        let name = match zone {
-            Zone::Cold => "exec".to_owned(),
-            Zone::Race => side.listen.map_or_else(
-                || "listens".into(),
-                |edge| format!("listens, {}", span(edge.typical.middle())),
-            ),
-            Zone::Ready => side.ready.map_or_else(
-                || "ready".into(),
-                |edge| format!("ready, {}", super::text::about(edge.typical)),
-            ),
-        };
-        svg.push_str(&text(x + 4.0, HEIGHT + 22.0, "start", &name));
+        svg.push_str(&zone_axis(way, side, *zone, LEFT + wide * place as f64, wide, HEIGHT));
     }
     svg.push_str("</svg>\n");
     svg
 }
 
+/// Under one zone: what it begins with, how long it is, and a mark at half of that.
+fn zone_axis(way: Way, side: &Side, zone: Zone, x: f64, wide: f64, bottom: f64) -> String {
+    let mark = |x: f64, top: f64, class: &str| {
+        let end = bottom + 6.0;
+        format!("<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{end}\"/>\n")
+    };
+    let mut axis = mark(x, 0.0, "edge");
+    axis += &text(x + 4.0, bottom + 22.0, "start", words::zone_begin(way, zone));
+    if let Some(length) = words::zone_length(side, zone) {
+        axis += &mark(x + wide / 2.0, bottom, "edge");
+        let half = format!("+ {}", span(length.high_ns / 2));
+        axis += &text(x + wide / 2.0, bottom + 22.0, "middle", &half);
+        axis += &text(x + 4.0, bottom + 42.0, "start", &format!("{} long", about(length)));
+    }
+    axis
+}
+
 /// Time to open over when a client came, on a scale of tens; one class of marks for each side.
 #[must_use]
-pub fn opening(sides: &[(&str, &Side)]) -> String {
+pub fn opening(sides: &[(Way, &Side)]) -> String {
     const HEIGHT: f64 = 220.0;
     const LEAST: f64 = 1e5; // 100 µs
     let points: Vec<(usize, &Point, u64)> = sides
@@ -171,10 +174,19 @@ pub fn opening(sides: &[(&str, &Side)]) -> String {
     svg
 }
 
+/// A plot with the outcomes that its marks are coloured by.
+#[derive(Debug)]
+pub struct Order {
+    /// The SVG.
+    pub drawing: String,
+    /// For a legend.
+    pub outcomes: Vec<Outcome>,
+}
+
 /// The order in which clients were opened against that in which they came, of the run with the most who waited: a
 /// straight line is first come, first served.
 #[must_use]
-pub fn order(side: &Side) -> Option<String> {
+pub fn order(side: &Side) -> Option<Order> {
     const SIZE: f64 = 220.0;
     let mut runs: BTreeMap<u32, Vec<&Point>> = BTreeMap::new();
     for point in side
@@ -223,7 +235,10 @@ pub fn order(side: &Side) -> Option<String> {
     svg.push_str(&text(LEFT - 8.0, SIZE + 2.0, "end", "first"));
     svg.push_str(&text(LEFT - 8.0, 14.0, "end", "last in"));
     svg.push_str("</svg>\n");
-    Some(svg)
+    let mut outcomes: Vec<Outcome> = points.iter().map(|point| point.outcome).collect();
+    outcomes.sort_unstable();
+    outcomes.dedup();
+    Some(Order { drawing: svg, outcomes })
 }
 
 /// A round time for an axis.

@@ -4,7 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderName, HeaderValue};
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::wire;
+use crate::limits;
 
 /// What stands for the number of a message in its text.
 pub const NUMBER: &str = "{n}";
@@ -20,7 +23,7 @@ pub enum TargetError {
         /// What was written.
         found: String,
         /// What is wrong.
-        why: &'static str,
+        why: String,
     },
     /// Not a regular expression.
     #[error("--expect is {found:?}: neither echo, any or none, nor a regular expression: {why}")]
@@ -31,8 +34,22 @@ pub enum TargetError {
         why: String,
     },
     /// Not a header field.
-    #[error("--header is {0:?}: write it as 'Name: value'")]
-    Header(String),
+    #[error("--header is {found:?}: {why}; write it as 'Name: value'")]
+    Header {
+        /// What was written.
+        found: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A message that is longer than one may be.
+    #[error(
+        "--message has {found} bytes, with numbers for each {{n}}; a message has at most {}",
+        limits::MESSAGE_MAX
+    )]
+    Message {
+        /// Its bytes at the most.
+        found: usize,
+    },
 }
 
 /// Where the clients go.
@@ -52,13 +69,16 @@ impl Target {
     /// # Errors
     /// When it is another scheme, another machine, or no address.
     pub fn parse(url: &str) -> Result<Self, TargetError> {
-        let wrong = |why| TargetError::Url {
+        let wrong = |why: &str| TargetError::Url {
             found: url.to_owned(),
-            why,
+            why: why.to_owned(),
         };
         let rest = url
             .strip_prefix("ws://")
             .ok_or_else(|| wrong("it must begin with ws://"))?;
+        if rest.contains('#') {
+            return Err(wrong("a fragment (#…) is never sent to a server"));
+        }
         let slash = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(slash);
         let (host, port) = match authority.rfind(':') {
@@ -90,13 +110,17 @@ impl Target {
         if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return Err(wrong("the path holds a blank or a control character"));
         }
-        Ok(Self {
+        let target = Self {
             ip,
             port,
             authority_host: host.to_owned(),
             path,
             headers: Vec::new(),
-        })
+        };
+        match wire::check(&target) {
+            Ok(()) => Ok(target),
+            Err(why) => Err(wrong(&why)),
+        }
     }
 
     /// Adds a header field, as `Name: value`.
@@ -104,12 +128,18 @@ impl Target {
     /// # Errors
     /// When it is none.
     pub fn add_header(&mut self, line: &str) -> Result<(), TargetError> {
-        let wrong = || TargetError::Header(line.to_owned());
-        let (name, value) = line.split_once(':').ok_or_else(wrong)?;
-        let name = name.trim().parse().map_err(|_| wrong())?;
-        let value = value.trim().parse().map_err(|_| wrong())?;
+        let wrong = |why: &str| TargetError::Header {
+            found: line.to_owned(),
+            why: why.to_owned(),
+        };
+        let (name, value) = line.split_once(':').ok_or_else(|| wrong("it has no colon"))?;
+        let name = name.trim().parse().map_err(|_| wrong("that is no name of a field"))?;
+        let value = value.trim().parse().map_err(|_| wrong("that is no value of a field"))?;
         self.headers.push((name, value));
-        Ok(())
+        wire::check(self).map_err(|why| {
+            self.headers.pop();
+            wrong(&why)
+        })
     }
 
     /// The port of its own, if it has one.
@@ -124,10 +154,16 @@ impl Target {
         SocketAddr::new(self.ip, port)
     }
 
-    /// The request's URI at `port`.
+    /// Path and query, as they are asked for.
     #[must_use]
-    pub fn uri(&self, port: u16) -> String {
-        format!("ws://{}:{port}{}", self.authority_host, self.path)
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What Host says at `port`.
+    #[must_use]
+    pub fn authority(&self, port: u16) -> String {
+        format!("{}:{port}", self.authority_host)
     }
 }
 
@@ -177,6 +213,19 @@ impl Words {
         }
     }
 
+    /// Checks that no message is longer than one may be, its numbers filled in.
+    ///
+    /// # Errors
+    /// When one is.
+    pub fn check(&self) -> Result<(), TargetError> {
+        let longest = self.filled(limits::AUDIT_RUNS, limits::AUDIT_CLIENTS, limits::AUDIT_MESSAGES);
+        let found = longest.bytes().len();
+        if found > limits::MESSAGE_MAX {
+            return Err(TargetError::Message { found });
+        }
+        Ok(())
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -202,7 +251,7 @@ pub enum Expect {
     Any,
     /// None: it is enough that the connection stands.
     Nothing,
-    /// A message that this matches.
+    /// A message that this matches, in its first [`limits::AUDIT_REGEX_BYTES`].
     Matches(Regex),
 }
 
@@ -216,7 +265,9 @@ impl Expect {
             "echo" => Ok(Self::Echo),
             "any" => Ok(Self::Any),
             "none" => Ok(Self::Nothing),
-            _ => Regex::new(text)
+            _ => RegexBuilder::new(text)
+                .size_limit(limits::AUDIT_REGEX_SIZE)
+                .build()
                 .map(Self::Matches)
                 .map_err(|error| TargetError::Expect {
                     found: text.to_owned(),
@@ -232,7 +283,7 @@ impl Expect {
             Self::Echo => sent.bytes() == answer,
             Self::Any => true,
             Self::Nothing => false,
-            Self::Matches(regex) => regex.is_match(answer),
+            Self::Matches(regex) => regex.is_match(&answer[..answer.len().min(limits::AUDIT_REGEX_BYTES)]),
         }
     }
 }
@@ -248,10 +299,12 @@ mod tests {
             ("ws://localhost/a/b?c=d", "ws://localhost:7/a/b?c=d", None),
             ("ws://[::1]:9000", "ws://[::1]:7/", Some(9000)),
             ("ws://127.0.0.1:8000?x", "ws://127.0.0.1:7/?x", Some(8000)),
+            // No path by the book: it is asked for as it was written.
+            ("ws://127.0.0.1/a\"b<c>^{", "ws://127.0.0.1:7/a\"b<c>^{", None),
         ] {
             let target = Target::parse(url).unwrap();
-            assert_eq!((target.uri(7).as_str(), target.port()), (uri, own), "{url}");
-            assert!(target.uri(7).parse::<http::Uri>().is_ok());
+            let asked = format!("ws://{}{}", target.authority(7), target.path());
+            assert_eq!((asked.as_str(), target.port()), (uri, own), "{url}");
         }
     }
 
@@ -265,6 +318,8 @@ mod tests {
             "ws://127.0.0.1:0",
             "ws://127.0.0.1:x",
             "ws://127.0.0.1/a b",
+            "ws://127.0.0.1/ws#part",
+            "ws://127.0.0.1/größe",
             "wss://127.0.0.1",
         ] {
             let error = Target::parse(url).unwrap_err().to_string();
@@ -272,8 +327,20 @@ mod tests {
         }
         let mut target = Target::default();
         target.add_header("Origin: https://a.example").unwrap();
-        assert!(target.add_header("nonsense").is_err() && target.add_header("a b: c").is_err());
+        for line in [
+            "nonsense",
+            "a b: c",
+            "Sec-WebSocket-Key: x",
+            "Host: a.example",
+            "Content-Length: 5",
+            "Upgrade: h2c",
+        ] {
+            let error = target.add_header(line).unwrap_err().to_string();
+            assert!(error.contains(&format!("{line:?}")), "{error}");
+        }
+        assert_eq!(target.headers.len(), 1);
         assert!(Expect::parse("(").is_err());
+        assert!(Expect::parse(r"^\w{2000}$").is_err(), "too large to be looked for");
     }
 
     #[test]
@@ -287,5 +354,10 @@ mod tests {
             Expect::parse("^ok$").unwrap().takes(&one, b"ok") && !Expect::parse("^ok$").unwrap().takes(&one, b"no")
         );
         assert_eq!(Words::new(vec![0xff]), Words::Binary(vec![0xff]));
+        let text = |text: String| Words::new(text.into_bytes()).check();
+        assert_eq!(text("a".repeat(limits::MESSAGE_MAX)), Ok(()));
+        let numbered = text(format!("{NUMBER}{}", "a".repeat(limits::MESSAGE_MAX - NUMBER.len())));
+        let found = limits::MESSAGE_MAX + "1000.5000.9".len() - NUMBER.len();
+        assert_eq!(numbered, Err(TargetError::Message { found }), "{found}");
     }
 }

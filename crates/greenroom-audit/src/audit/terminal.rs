@@ -3,25 +3,25 @@
 //! Pure: a width and whether colours may be used come in, text goes out. Nothing of a server's or user's text can
 //! do anything to the terminal: control characters have been taken out where it was read, and are again here.
 
-use std::fmt::Write as _;
-
 use super::edges::Zone;
 use super::judge::Outcome;
-use super::plan::nanos;
-use super::record::Cause;
-use super::report::{Report, Said, Verdict, title};
-use super::restart::RestartReport;
-use super::side::{Column, Edge, Side};
+use super::report::{Report, Said, Verdict};
+use super::side::{Column, Side};
 use super::stage::Way;
-use super::stats::Quantiles;
-use super::text::{about, span};
-use crate::limits;
+use super::strategy;
+use super::tables::{self, Table, side_name};
+use super::text::{about, count, grouped, plain, quoted, span};
+use super::words::{self, Tone};
 
 /// Narrower than this nothing fits; wider is hard to read.
 const NARROW: usize = 60;
 const WIDE: usize = 160;
 /// Before a row of a plot.
 const LABEL: usize = 11;
+/// The least width of a table's first column: tables stand below each other.
+const FIRST: usize = 24;
+/// Between two columns.
+const GAP: usize = 2;
 
 /// The whole report in lines of at most `width`.
 #[must_use]
@@ -36,21 +36,26 @@ pub fn render(report: &Report, width: usize, colour: bool) -> String {
     if report.plain.runs.is_empty() {
         return page.text;
     }
-    match &report.greenroom {
-        None => page.side(&report.plain, "by itself"),
-        Some(behind) => {
-            page.side(&report.plain, "by itself");
-            page.side(behind, "behind greenroom");
-            page.compared(&report.plain, behind);
-        }
+    for (way, side) in tables::sides(report) {
+        page.side(report, way, side);
     }
-    page.strategies(report);
-    for restart in &report.restarts {
-        page.restart(restart);
+    if let Some(table) = tables::compared(report) {
+        page.title("Side by side");
+        page.table(&table);
     }
-    if !report.failed_by.is_empty() {
+    if let Some(table) = tables::strategies(&report.waits) {
         page.line("");
-        page.wrapped(&format!("Fails by {}", report.failed_by.join("; ")), 0);
+        page.wrapped(&format!("{}:", strategy::told(&report.plain)), 0);
+        page.table(&table);
+    }
+    for restart in &report.restarts {
+        page.title(&words::restart_title(restart));
+        page.wrapped(&restart.sentence(), 2);
+    }
+    if report.plain.ready.is_some() {
+        page.line("");
+        page.wrapped(words::EDGES, 0);
+        page.wrapped(words::WAITS, 0);
     }
     page.text
 }
@@ -75,11 +80,12 @@ impl Page {
         }
     }
 
-    /// Breaks at blanks; each line begins with `indent` blanks.
+    /// Breaks at blanks, but not at those that do not break; each line begins with `indent` blanks.
     fn wrapped(&mut self, text: &str, indent: usize) {
+        let text = plain(text);
         let safe: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut line = String::new();
-        for word in safe.split_whitespace() {
+        for word in safe.split(' ').filter(|word| !word.is_empty()) {
             if !line.is_empty() && indent + line.chars().count() + 1 + word.chars().count() > self.width {
                 let full = std::mem::take(&mut line);
                 self.line(&format!("{:indent$}{full}", ""));
@@ -87,157 +93,145 @@ impl Page {
             if !line.is_empty() {
                 line.push(' ');
             }
-            line.push_str(word);
+            line.push_str(&word.replace('\u{a0}', " "));
         }
         self.line(&format!("{:indent$}{line}", ""));
     }
 
-    /// How late each way of waiting lets clients in.
-    fn strategies(&mut self, report: &Report) {
-        if report.waits.is_empty() {
-            return;
-        }
+    /// A title behind an empty line.
+    fn title(&mut self, title: &str) {
         self.line("");
-        self.wrapped("Ways of waiting, computed for these starts: from ready to let in", 0);
-        self.line(&format!(
-            "{:16}{:>10}{:>10}{:>10}{:>10}",
-            "", "p50", "p99", "max", "spread"
-        ));
-        for waited in &report.waits {
-            let [p50, p99, max, spread] = [
-                waited.late.p50_ns,
-                waited.late.p99_ns,
-                waited.late.max_ns,
-                waited.spread_ns,
-            ]
-            .map(span);
-            self.line(&format!(
-                "  {:14}{p50:>10}{p99:>10}{max:>10}{spread:>10}",
-                waited.strategy
-            ));
+        let title = self.paint("1", title);
+        self.line(&title);
+    }
+
+    fn table(&mut self, table: &Table) {
+        let of = |column: usize| {
+            let cells = table.rows.iter().filter_map(move |row| row.get(column));
+            let cells = cells.map(|cell| plain(cell).chars().count());
+            cells
+                .chain(table.head.get(column).map(|head| head.chars().count()))
+                .max()
+        };
+        let widths: Vec<usize> = (0..table.head.len()).filter_map(of).collect();
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let mut line = String::new();
+            for (column, (cell, width)) in cells.zip(&widths).enumerate() {
+                let cell = plain(cell);
+                line += &match column {
+                    0 => format!("  {cell:<width$}", width = *width.max(&FIRST)),
+                    _ => format!("{cell:>width$}", width = width + GAP),
+                };
+            }
+            line
+        };
+        self.line(&line(&mut table.head.iter().copied()));
+        for row in &table.rows {
+            self.line(&line(&mut row.iter().map(String::as_str)));
         }
     }
 
     fn head(&mut self, report: &Report) {
-        let command = report.command.join(" ");
-        self.wrapped(&format!("greenroom audit: {command}"), 0);
-        let machine = &report.machine;
+        self.wrapped(&format!("greenroom audit: {}", quoted(&report.command.join(" "))), 0);
         let side = &report.plain;
         self.wrapped(
             &format!(
-                "{} starts, {} clients, {} unknown; message {:?}, expect {}; {} × {}, {}, load {}; seed {}; took {}{}",
-                side.runs.len(),
-                grouped(side.clients),
-                side.unknown,
-                report.settings.message,
-                report.settings.expect,
-                machine.processors,
-                machine.processor,
-                machine.kernel,
-                machine.load,
+                "{}, {}, {} unknown; message {}, expect {}; {}; seed\u{a0}{}; took {}",
+                count(side.runs.len() as u64, "start"),
+                count(side.clients, "client"),
+                grouped(side.unknown),
+                quoted(&report.settings.message),
+                quoted(&report.settings.expect),
+                words::machine(report),
                 report.settings.seed,
                 span(report.took_ns),
-                if report.interrupted { "; interrupted" } else { "" }
             ),
             0,
         );
+        if let Some(stopped) = words::stopped(report) {
+            self.wrapped(&format!("{stopped}."), 0);
+        }
         self.line("");
     }
 
     fn verdict(&mut self, report: &Report) {
+        self.verdict_title(&words::title(report));
         match &report.verdict {
-            Verdict::Sound => {
-                let title = self.paint("1;32", "✓ No race");
-                self.line(&title);
-                self.wrapped(&sound(&report.plain), 2);
-            }
-            Verdict::Race => {
-                let title = self.paint("1;31", &format!("✗ {}", title(&report.findings)));
-                self.line(&title);
-                self.said(&report.findings, "It");
-            }
+            Verdict::Sound => self.wrapped(&words::sound(&report.plain), 2),
+            Verdict::Race => self.said(&report.findings),
             Verdict::NotMeasured(why) => {
-                let title = self.paint("1;33", "? Not measured");
-                self.line(&title);
                 for line in why.lines() {
                     self.wrapped(line, 2);
                 }
             }
         }
-        if report.greenroom.is_some() {
-            if report.greenroom_findings.is_empty() {
-                let title = self.paint("1;32", "✓ Behind greenroom: no race");
-                self.line(&title);
-            } else {
-                let title = self.paint("1;31", "✗ Behind greenroom");
-                self.line(&title);
-                self.said(&report.greenroom_findings, "It");
+        if let Some(title) = words::title_behind(report) {
+            self.verdict_title(&title);
+            self.said(&report.greenroom_findings);
+            if let Some(Verdict::NotMeasured(why)) = &report.greenroom_verdict {
+                self.wrapped(&format!("{why}."), 2);
             }
+        }
+        for why in &report.not_done {
+            self.verdict_title(&(Tone::Unsure, words::NOT_DONE.to_owned()));
+            self.wrapped(&format!("{why}."), 2);
+        }
+        if let Some(exit) = words::exit(report) {
+            self.wrapped(&format!("{exit}."), 0);
         }
     }
 
-    fn said(&mut self, findings: &[Said], subject: &str) {
+    fn verdict_title(&mut self, (tone, title): &(Tone, String)) {
+        let (code, mark) = match tone {
+            Tone::Good => ("1;32", '✓'),
+            Tone::Bad => ("1;31", '✗'),
+            Tone::Unsure => ("1;33", '?'),
+        };
+        let title = self.paint(code, &format!("{mark} {}", plain(title)));
+        self.line(&title);
+    }
+
+    fn said(&mut self, findings: &[Said]) {
         for said in findings {
-            self.wrapped(&format!("{subject} {}.", said.sentence), 2);
+            self.wrapped(&format!("It {}.", said.sentence), 2);
             self.wrapped(&format!("→ {}.", said.advice), 4);
         }
     }
 
-    fn side(&mut self, side: &Side, name: &str) {
-        self.line("");
-        let title = self.paint("1", &format!("The server {name}"));
-        self.line(&title);
-        self.line(&format!(
-            "  {:<24}{:>20}{:>12}{:>12}{:>9}",
-            "", "typical", "least", "most", "starts"
-        ));
-        for (label, edge) in [
-            ("listens, after exec", side.listen),
-            ("ready, after exec", side.ready),
-            ("from listening to ready", side.lead),
-        ] {
-            if let Some(edge) = edge {
-                self.edge(label, edge);
-            }
+    fn side(&mut self, report: &Report, way: Way, side: &Side) {
+        self.title(&format!("The server {}", side_name(way)));
+        if let Some(table) = tables::edges(way, side) {
+            self.table(&table);
         }
-        if let Some((least, most)) = side.notified_before_ready {
-            self.line(&format!(
-                "  READY=1 came {} before the first answer",
-                signed(least, most)
-            ));
+        if let Some(notified) = words::notified(side) {
+            self.wrapped(&format!("{notified}."), 2);
         }
         self.line("");
-        self.plot(side);
-        self.counts(side);
-        self.waits(side);
-        let bad: Vec<_> = side.runs.iter().filter(|run| run.cause != Cause::Finished).collect();
-        if let Some(run) = bad.last() {
-            self.line(&format!(
-                "  {} starts did not come to their end; the last lines of the last:",
-                bad.len()
-            ));
-            for line in &run.output {
+        self.plot(way, side);
+        if let Some(table) = tables::counts(way, side) {
+            self.table(&table);
+            self.line("");
+        }
+        if let Some(table) = tables::waits(side) {
+            self.table(&table);
+        }
+        if let Some(overtaken) = words::overtaken(side) {
+            self.wrapped(&format!("{overtaken}."), 2);
+        }
+        if let Some((ended, lines)) = words::ended(report, side) {
+            let end = if lines.is_empty() { '.' } else { ':' };
+            self.wrapped(&format!("{ended}{end}"), 2);
+            for line in lines {
                 self.wrapped(line, 4);
             }
         }
     }
 
-    fn edge(&mut self, label: &str, edge: Edge) {
-        let typical = about(edge.typical);
-        let line = format!(
-            "  {label:<24}{typical:>20}{:>12}{:>12}{:>9}",
-            span(edge.least_ns),
-            span(edge.most_ns),
-            edge.runs
-        );
-        self.line(&line);
-    }
-
     /// Three rows: who was answered, failed, refused; the height of a column is their share in it.
-    fn plot(&mut self, side: &Side) {
-        let zones: Vec<(Zone, &str)> = [(Zone::Cold, "exec"), (Zone::Race, "listens"), (Zone::Ready, "ready")]
+    fn plot(&mut self, way: Way, side: &Side) {
+        let zones: Vec<Zone> = [Zone::Cold, Zone::Race, Zone::Ready]
             .into_iter()
-            .filter(|(zone, _)| side.columns.iter().any(|column| column.zone == *zone))
+            .filter(|zone| side.columns.iter().any(|column| column.zone == *zone))
             .collect();
         if zones.is_empty() {
             return;
@@ -253,229 +247,22 @@ impl Page {
         ];
         for (label, code, fits) in rows {
             let mut row = format!("  {label:<width$}", width = LABEL - 2);
-            for (zone, _) in &zones {
+            for zone in &zones {
                 let bars: String = (0..cells).map(|cell| bar(side, *zone, cell, cells, fits)).collect();
                 row.push('│');
                 row.push_str(&self.paint(code, &bars));
             }
             self.line(&row);
         }
-        let mut axis = format!("{:LABEL$}", "");
-        for (_, name) in &zones {
-            let _ = write!(axis, "{name:<width$}", width = cells + 1);
+        let (mut begins, mut lengths) = (format!("{:LABEL$}", ""), format!("  {:<w$}", "lasts", w = LABEL - 2));
+        for zone in &zones {
+            begins += &format!("{:<width$}", words::zone_begin(way, *zone), width = cells + 1);
+            let length = words::zone_length(side, *zone).map_or_else(String::new, about);
+            lengths += &format!("{length:<width$}", width = cells + 1);
         }
-        self.line(&axis);
+        self.line(&begins);
+        self.line(&lengths);
         self.line("");
-    }
-
-    fn counts(&mut self, side: &Side) {
-        self.line(&format!(
-            "  {:<22}{:>18}{:>19}{:>16}",
-            "clients that came when", "nobody listened", "it was not ready", "it was ready"
-        ));
-        let mut outcomes: Vec<Outcome> = side.counts.iter().map(|count| count.outcome).collect();
-        outcomes.sort_unstable();
-        outcomes.dedup();
-        for outcome in outcomes {
-            let of = |zone| match side.count(zone, |other| other == outcome) {
-                0 => "–".to_owned(),
-                clients => grouped(clients),
-            };
-            let line = format!(
-                "  {:<22}{:>18}{:>19}{:>16}",
-                named(outcome),
-                of(Zone::Cold),
-                of(Zone::Race),
-                of(Zone::Ready)
-            );
-            self.line(&line);
-        }
-        self.line("");
-    }
-
-    fn waits(&mut self, side: &Side) {
-        let row = |label: &str, times: Quantiles| {
-            format!(
-                "  {label:<26}{:>11}{:>11}{:>11}{:>11}",
-                span(times.p50_ns),
-                span(times.p90_ns),
-                span(times.p99_ns),
-                span(times.max_ns)
-            )
-        };
-        if side.open.count == 0 {
-            return;
-        }
-        self.line(&format!(
-            "  {:<26}{:>11}{:>11}{:>11}{:>11}",
-            "", "p50", "p90", "p99", "max"
-        ));
-        self.line(&row("start to 101", side.open));
-        self.line(&row("ready to first answer", side.after_ready));
-        let overtaken = side.overtaken;
-        if overtaken.hits > 0 {
-            self.line(&format!(
-                "  {} of {} clients were opened after one that had come later",
-                overtaken.hits, overtaken.of
-            ));
-        }
-    }
-
-    fn compared(&mut self, plain: &Side, behind: &Side) {
-        self.line("");
-        let title = self.paint("1", "Side by side");
-        self.line(&title);
-        self.line(&format!("  {:<34}{:>18}{:>20}", "", "by itself", "behind greenroom"));
-        for (label, one, other) in rows(plain, behind) {
-            self.line(&format!("  {label:<34}{one:>18}{other:>20}"));
-        }
-    }
-
-    fn restart(&mut self, restart: &RestartReport) {
-        self.line("");
-        let name = match restart.way {
-            Way::Plain => "by itself",
-            Way::Greenroom => "behind greenroom",
-        };
-        let title = self.paint("1", &format!("A restart with SIG{}, {name}", restart.signal));
-        self.line(&title);
-        self.wrapped(&restarted(restart), 2);
-    }
-}
-
-/// What a restart did, in a sentence.
-#[must_use]
-pub fn restarted(restart: &RestartReport) -> String {
-    let codes: Vec<String> = restart
-        .codes
-        .iter()
-        .map(|&(code, clients)| {
-            code.map_or(format!("{clients} without a Close"), |code| {
-                format!("{clients} with {code}")
-            })
-        })
-        .collect();
-    let how = if codes.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", super::text::list(&codes))
-    };
-    let back = restart.last_back_ns.map_or_else(
-        || "not all of them came back".to_owned(),
-        |ns| format!("the last was answered again after {}", span(ns)),
-    );
-    format!(
-        "{} of {} clients were dropped{how}; {} of {} messages were lost; a client was without answers for {} at the median, {} at the most; {back}.",
-        restart.dropped.hits,
-        restart.dropped.of,
-        restart.lost.hits,
-        grouped(restart.lost.of),
-        span(restart.away.p50_ns),
-        span(restart.away.max_ns)
-    )
-}
-
-/// What is said where nothing is wrong.
-#[must_use]
-pub fn sound(side: &Side) -> String {
-    let refused = side.count(Zone::Cold, |outcome| outcome == Outcome::Refused);
-    let listen = side
-        .listen
-        .map_or_else(|| "?".to_owned(), |edge| span(edge.typical.middle()));
-    let taken = side.count(Zone::Race, Outcome::is_good) + side.count(Zone::Ready, Outcome::is_good);
-    let before = if refused > 0 {
-        format!(
-            "It refuses clients until it listens, {listen} after exec ({} were), and ",
-            grouped(refused)
-        )
-    } else {
-        format!("It listens {listen} after exec, and ")
-    };
-    let mut text = format!(
-        "{before}answered every one of the {} clients that it took.",
-        grouped(taken)
-    );
-    let early = side.early_open;
-    if early.max_ns >= nanos(limits::AUDIT_WAIT_TOLD) {
-        let _ = write!(
-            text,
-            " {} came when it listened and was not ready: they waited for their 101, up to {}.",
-            grouped(early.count),
-            span(early.max_ns)
-        );
-    }
-    text
-}
-
-/// The rows of a table of both sides: label, by itself, behind greenroom.
-#[must_use]
-pub fn rows(plain: &Side, behind: &Side) -> Vec<(&'static str, String, String)> {
-    type Cell = fn(&Side) -> String;
-    let cells: [(&str, Cell); 10] = [
-        ("starts", |side| side.runs.len().to_string()),
-        ("clients", |side| grouped(side.clients)),
-        ("answered", |side| {
-            grouped(
-                side.counts
-                    .iter()
-                    .filter(|c| c.outcome.is_good())
-                    .map(|c| c.clients)
-                    .sum(),
-            )
-        }),
-        ("refused: nobody listened", |side| {
-            grouped(side.count(Zone::Cold, |outcome| outcome == Outcome::Refused))
-        }),
-        ("came before it was ready, and failed", |side| {
-            grouped(side.count(Zone::Race, |outcome| !outcome.is_good() && outcome != Outcome::Unknown))
-        }),
-        ("came when it was ready, and failed", |side| {
-            grouped(side.count(Zone::Ready, |outcome| !outcome.is_good() && outcome != Outcome::Unknown))
-        }),
-        ("first messages lost", |side| {
-            format!("{} of {}", side.first_lost.hits, grouped(side.first_lost.of))
-        }),
-        ("start to 101, p99", |side| span(side.open.p99_ns)),
-        ("ready to first answer, p50", |side| span(side.after_ready.p50_ns)),
-        ("ready to first answer, p99", |side| span(side.after_ready.p99_ns)),
-    ];
-    cells
-        .into_iter()
-        .map(|(label, cell)| (label, cell(plain), cell(behind)))
-        .collect()
-}
-
-/// An outcome, in a table.
-#[must_use]
-pub fn named(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Closed(code) => format!("closed with {code}"),
-        Outcome::Cut => "cut (1006)".into(),
-        Outcome::Lost => "a message lost".into(),
-        other => other.name(),
-    }
-}
-
-/// 12345 as `12,345`.
-#[must_use]
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn signed(least: i64, most: i64) -> String {
-    let one = |ns: i64| format!("{}{}", if ns < 0 { "−" } else { "" }, span(ns.unsigned_abs()));
-    if least == most {
-        one(least)
-    } else {
-        format!("{} to {}", one(least), one(most))
     }
 }
 
@@ -490,7 +277,7 @@ fn bar(side: &Side, zone: Zone, cell: usize, cells: usize, fits: fn(Outcome) -> 
         fit += if fits(*outcome) { *clients } else { 0 };
     }
     if all == 0 {
-        return if fits(Outcome::Answered) { '·' } else { ' ' }; // nobody came
+        return ' '; // nobody came
     }
     let eighths = (fit as f64 / all as f64 * 8.0).ceil() as usize;
     BARS[eighths.min(8)]
@@ -499,54 +286,20 @@ fn bar(side: &Side, zone: Zone, cell: usize, cells: usize, fits: fn(Outcome) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::judge::Patience;
-    use crate::audit::record::{ClientRecord, Interval, RunRecord, Sent};
+    use crate::audit::sample::{early, held, report};
 
-    const MS: u64 = 1_000_000;
-
-    /// A client that came at `at`, and was opened and answered at `opened`, in milliseconds.
-    fn client(number: u32, at: u64, opened: u64) -> ClientRecord {
-        let sent = Sent {
-            at: opened * MS,
-            answered_at: Some(opened * MS + 1),
-            copies: 1,
-        };
-        ClientRecord {
-            connected_at: Some(at * MS + 1),
-            opened_at: Some(opened * MS),
-            ended_at: (opened + 400) * MS,
-            messages: vec![sent],
-            ..ClientRecord::new(number, at * MS)
-        }
+    #[test]
+    fn it_reads_like_this() {
+        let report = report(&[early(0), early(1)], Some(&[held(0), held(1)]));
+        let text = render(&report, 80, false);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!("terminal", text);
     }
 
     #[test]
-    fn it_is_told_that_early_clients_waited_where_they_did() {
-        let of = |first: u64| {
-            let run = RunRecord {
-                run: 0,
-                exec: Interval::new(0, 1),
-                listen: None,
-                notified_at: None,
-                clients: vec![client(0, 100, first), client(1, first + 100, first + 101)],
-                stalls: Vec::new(),
-                cause: Cause::Finished,
-                output: Vec::new(),
-                killed: 0,
-            };
-            let patience = Patience {
-                whole_ns: 10_000 * MS,
-                answer_ns: 1_000 * MS,
-                late_ns: 1_000 * MS,
-                answers: true,
-            };
-            sound(&Side::of(&[run], patience))
-        };
-        let waited = of(900);
-        assert!(
-            waited.contains("1 came when it listened and was not ready") && waited.contains("up to 800 ms"),
-            "{waited}"
-        );
-        assert!(!of(300).contains("waited"), "200 ms are an accept queue");
+    fn where_nobody_came_nothing_is_drawn_and_what_must_not_be_torn_is_not() {
+        let text = render(&report(&[early(0)], None), 80, true);
+        assert!(!text.contains('·') && !text.contains('`'), "{text}");
+        assert!(text.contains("2 × AMD"), "{text}");
     }
 }

@@ -112,8 +112,8 @@ impl NotifySocket {
         Ok(made)
     }
 
-    /// The socket itself, for the task that reads it; the names stay with this.
-    pub(super) fn take(&mut self) -> Option<UnixDatagram> {
+    /// The socket itself, for the task that reads it; the names stay with this. `None`: it has been taken.
+    pub fn take(&mut self) -> Option<UnixDatagram> {
         self.socket.take()
     }
 

@@ -33,6 +33,7 @@
 //! Nothing of READY passes through it.
 
 mod guard;
+mod guarded;
 mod report;
 pub(super) mod spec;
 
@@ -46,6 +47,7 @@ use std::process::{self, Child};
 
 use rustix::fs::MemfdFlags;
 
+pub use guarded::Guarded;
 pub(super) use report::{Report, read};
 use spec::Spec;
 

@@ -2,8 +2,9 @@
 //!
 //! Both ends are the same program file, so the form is nobody else's business.
 
-use std::io;
+use std::io::{self, Read};
 
+use greenroom_core::limits;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
@@ -72,6 +73,16 @@ impl Report {
             _ => return None,
         })
     }
+}
+
+/// Waits for the first, for so long at the most; the socket does not block afterwards.
+pub(super) fn first(mut socket: &std::os::unix::net::UnixStream) -> io::Result<Report> {
+    let mut bytes = [0; SIZE];
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(limits::WARDEN_START))?;
+    socket.read_exact(&mut bytes)?;
+    socket.set_nonblocking(true)?;
+    Report::decode(bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Reads one; an error when the warden is gone, or says what nobody understands.

@@ -427,7 +427,7 @@ fn waits(seen: &[Seen<'_>]) -> Vec<(u64, u64)> {
     .collect()
 }
 
-/// From start to 101 of those that came early and lost nothing by it but time.
+/// From connect to 101 of those that came early and lost nothing by it but time.
 fn early_waits(seen: &[Seen<'_>]) -> Vec<u64> {
     let early = seen
         .iter()

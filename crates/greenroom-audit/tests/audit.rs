@@ -452,7 +452,11 @@ fn formats() {
         "{junit}"
     );
     let sarif: serde_json::Value = serde_json::from_str(&sarif::render(&report)).unwrap();
-    assert_eq!(sarif["runs"][0]["results"].as_array().unwrap().len(), 2, "of both sides");
+    assert_eq!(
+        sarif["runs"][0]["results"].as_array().unwrap().len(),
+        2,
+        "of both sides"
+    );
     // The report is an interface: what is written is read back (numbers with a point to the last digit but one).
     let read: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
     assert!(read.plain.points == report.plain.points && read.plain.counts == report.plain.counts);

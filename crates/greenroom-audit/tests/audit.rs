@@ -196,7 +196,8 @@ fn edges() {
     };
     let listen = in_order("listen", |edges| edges.listen, listening);
     let ready = in_order("ready", |edges| edges.ready, ready);
-    assert!(listen < 20_000_000 && ready < 40_000_000, "{listen:?} {ready:?}");
+    // Half of what they tell of: a busy machine makes them wider, and no interval is the start itself.
+    assert!(listen < 60_000_000 && ready < 160_000_000, "{listen:?} {ready:?}");
     let Finding::AcceptsEarly { outcomes, settle, .. } = only(&report) else {
         panic!("{:?}", report.findings)
     };

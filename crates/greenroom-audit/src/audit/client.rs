@@ -114,7 +114,11 @@ impl<F: FnMut(u64)> Talk<'_, F> {
         let mut speaking = false; // what was said is not all written yet
         let ending = loop {
             let sending = self.next_send().filter(|_| !speaking);
-            let until = sending.unwrap_or_else(|| self.done_at()).min(self.over_at());
+            let until = match sending {
+                Some(sending) => sending.min(self.over_at()),
+                None if speaking => self.over_at(), // nobody is done who has not said all
+                None => self.done_at().min(self.over_at()),
+            };
             // The time first: what comes may never end.
             let message = tokio::select! {
                 biased;

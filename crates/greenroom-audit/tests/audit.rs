@@ -33,6 +33,7 @@ use truth::claims::{
 };
 use truth::harness::{chosen, wanted};
 use truth::later::{deadlock_unanswered, fails_later, restart_unanswered, starts_fail};
+use truth::results::{all, record};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -98,44 +99,6 @@ fn tests(arguments: &[String]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-fn machine() -> greenroom_audit::audit::report::Machine {
-    greenroom_audit::audit::report::Machine::here()
-}
-
-/// Tells what came out to whoever asked for it.
-fn record(line: &serde_json::Value) {
-    use std::io::Write as _;
-    if let Some(path) = std::env::var_os("GREENROOM_AUDIT_TRUTH_RESULTS") {
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap();
-        writeln!(file, "{line}").unwrap();
-    }
-}
-
-/// Runs these, and tells whoever asked for it what came out of each. Whether all passed.
-fn all(tests: Vec<Test>) -> bool {
-    println!("running {} tests", tests.len());
-    let (began, mut failed) = (Instant::now(), 0);
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    record(&serde_json::json!({"part": "begin", "machine": machine(), "profile": profile, "long": either(1, 0) == 1}));
-    for (name, test) in tests {
-        let began = Instant::now();
-        let passed = std::panic::catch_unwind(test).is_ok();
-        let took_s = (began.elapsed().as_secs_f64() * 1e3).round() / 1e3;
-        record(&serde_json::json!({"part": "test", "name": name, "passed": passed, "took_s": took_s}));
-        println!(
-            "test {name} ... {} ({took_s:.1} s)",
-            if passed { "ok" } else { "FAILED" }
-        );
-        failed += u32::from(!passed);
-    }
-    record(&serde_json::json!({"part": "end", "load": machine().load, "took_s": began.elapsed().as_secs()}));
-    failed == 0
 }
 
 /// So many in the long form, so many else.

@@ -1,5 +1,6 @@
-//! Parts of the test `audit`: what chooses its tests, those of what happens later than a start, and those of what must not be claimed.
+//! Parts of the test `audit`: what chooses and runs its tests, those of what happens later than a start, and those of what must not be claimed.
 
 pub(crate) mod claims;
 pub(crate) mod harness;
 pub(crate) mod later;
+pub(crate) mod results;

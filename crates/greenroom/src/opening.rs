@@ -4,7 +4,7 @@
 //! little else: the head is read with the socket peeked at, so that what a client
 //! sent behind it stays in the kernel: early messages until a validated 101 is
 //! passed on, a body until its request is let in. No path leads from a WebSocket
-//! client's bytes to a backend but through `relay::run`, which takes a
+//! client's bytes to a backend but through `relay::begin`, which takes a
 //! `Switched101`, and that is only made from such an answer.
 //!
 //! ```text
@@ -63,21 +63,24 @@ pub(crate) use watched::Watched;
 ///
 /// No `async fn`: such a one keeps its arguments twice, where they came and where they are used, and every client has one.
 pub fn serve(door: Arc<Door>, client: std::net::TcpStream, mut entry: Entry) -> impl Future<Output = ()> + Send {
-    let peer = entry.record().peer;
     async move {
         let Ok(client) = TcpStream::from_std(client) else {
             return entry.ends(CloseCause::ClientLost); // the kernel has no memory to watch it
         };
+        let peer = entry.record().peer;
         let Some((front, client, request, route)) = Box::pin(requests(door, client, peer, &mut entry)).await else {
             return;
         };
+        let peer = entry.record().peer; // asked for again, as every client would carry it
         entry.enter(State::Held);
         let Some((client, switched, before)) = hold::wait(&front, client, peer, (request, route), &mut entry).await
         else {
             return;
         };
         entry.enter(State::Relaying);
-        relay::run(front, route, client, (switched, before), entry).await;
+        let mut relay = relay::begin(front, route, client, (switched, before), entry);
+        let end = (&mut relay).await;
+        Box::pin(relay::over(relay, end)).await;
     }
 }
 

@@ -17,7 +17,6 @@ mod own;
 mod pipe;
 mod told;
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -60,8 +59,13 @@ pub struct Drain {
 }
 
 /// One session's relay.
-struct Session {
+pub(crate) struct Session {
+    front: Arc<Front>,
     route: usize,
+    /// What followed from what there was before.
+    begun: Then,
+    /// Its mailbox knows its task.
+    is_listening: bool,
     relay: Relay,
     client: TcpStream,
     backend: Stream,
@@ -93,7 +97,7 @@ struct Session {
 }
 
 /// What ended the carrying of bytes.
-enum End {
+pub(crate) enum End {
     /// Core said so.
     Then(Then),
     /// The limit of an ending relay was reached.
@@ -104,15 +108,15 @@ enum End {
     Cut(Close),
 }
 
-/// Relays one session until its end, and writes the end into the books. What it
-/// is made of is put into one place first, so that the future carries no copy of it.
-pub(crate) fn run(
+/// A relay that begins now: a future that ends when it does, see [`over`]. What it is made of is put into one place, so
+/// that no future carries a copy of it.
+pub(crate) fn begin(
     front: Arc<Front>,
     route: usize,
     client: TcpStream,
     (switched, before): (Switched101, Option<Before>),
     entry: Entry,
-) -> impl Future<Output = ()> {
+) -> Box<Session> {
     let established = clock::now();
     let settings = &front.config.routes[route];
     let after = settings.forward_after;
@@ -128,7 +132,10 @@ pub(crate) fn run(
         since,
     } = switched;
     let mut session = Box::new(Session {
+        front,
         route,
+        begun: Then::Continue,
+        is_listening: false,
         relay: Relay::new(rsv1).limited(limits, established),
         client,
         backend: stream,
@@ -149,64 +156,62 @@ pub(crate) fn run(
         entry,
     });
     let before = before.map_or(Then::Continue, |before| session.take_before(before));
-    let begun = match (before, session.take_early(&early)) {
+    session.begun = match (before, session.take_early(&early)) {
         (over @ Then::Over(_), Then::Continue) => over,
         (_, then) => then,
     };
-    session.join_watch(&front);
-    Box::pin(drive(front, session, begun))
+    session.join_watch();
+    session
 }
 
-#[allow(
-    clippy::manual_async_fn,
-    reason = "an async fn keeps its arguments twice: where they came, and where they are used"
-)]
-fn drive(front: Arc<Front>, mut session: Box<Session>, begun: Then) -> impl Future<Output = ()> {
-    async move {
-        let end = match begun {
-            Then::Continue => session.carry(&front).await,
+/// Carries bytes until something ends it. By itself and not as a part of another future, so that its client's task has
+/// nothing for it but a reference.
+impl Future for Session {
+    type Output = Box<End>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Box<End>> {
+        let this = self.get_mut();
+        // A task's waker stays the same, so it is left with the mailbox once.
+        if !std::mem::replace(&mut this.is_listening, true) {
+            this.entry.record().mailbox.listen(cx.waker());
+        }
+        let end = match this.begun {
+            Then::Continue => ready!(this.poll_carry(cx)),
             then => End::Then(then),
         };
-        if let End::Then(Then::Lost { restarting, .. }) = &end {
-            session.tell_if_early(&front);
-            let input = if *restarting {
-                Input::Restarting
-            } else {
-                Input::RelayLost
-            };
-            front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
-        }
-        session.tell_kept();
-        Box::pin(ending::finish(&front, session, end)).await;
+        this.tell_kept();
+        Poll::Ready(Box::new(end))
     }
+}
+
+/// Tells the gate and all others of the end, and ends it.
+pub(crate) async fn over(session: Box<Session>, end: Box<End>) {
+    let front = Arc::clone(&session.front);
+    if let End::Then(Then::Lost { restarting, .. }) = *end {
+        session.tell_if_early();
+        let input = if restarting {
+            Input::Restarting
+        } else {
+            Input::RelayLost
+        };
+        front.backend(session.route).inbox.tell(Message::signal(input, RELAY));
+    }
+    ending::finish(&front, session, *end).await;
 }
 
 impl Session {
-    /// Carries bytes until something ends it.
-    async fn carry(&mut self, front: &Front) -> End {
-        let mut listening = false;
-        poll_fn(|cx| {
-            // A task's waker stays the same, so it is left with the mailbox once.
-            if !std::mem::replace(&mut listening, true) {
-                self.entry.record().mailbox.listen(cx.waker());
-            }
-            self.poll(cx, front)
-        })
-        .await
-    }
-
     /// The gate is told of a relay that its backend ended as soon as it began: a READY may have come too early.
-    fn tell_if_early(&self, front: &Front) {
+    fn tell_if_early(&self) {
         let now = clock::now();
         if now < self.established + SETTLE {
-            front
+            self.front
                 .backend(self.route)
                 .inbox
                 .tell(Message::LostEarly(now.since(self.switched)));
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, front: &Front) -> Poll<End> {
+    fn poll_carry(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         while let Some(notice) = self.entry.record().mailbox.take() {
             match notice {
                 Notice::Close(close) => {
@@ -216,7 +221,7 @@ impl Session {
                 }
                 Notice::Send(message) => self.send_unless_told(message),
                 Notice::Watch(word) => {
-                    if let Some(end) = self.heed(word, front) {
+                    if let Some(end) = self.heed(word) {
                         return Poll::Ready(end);
                     }
                 }
@@ -243,7 +248,7 @@ impl Session {
         if self.relay.cause().is_some() && self.limit.is_none() {
             self.end_within(HALF_CLOSED); // a Close has passed, and its answer must come
             if self.relay.was_rejected() {
-                self.tell_if_early(front);
+                self.tell_if_early();
             }
             cx.waker().wake_by_ref();
         }

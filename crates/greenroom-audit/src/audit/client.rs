@@ -5,7 +5,7 @@
 //! It stays open for `linger`, so that a Close that comes a little later is seen.
 //!
 //! Bounds: whatever the server does, each client ends by its times; [`limits::AUDIT_CAME`] messages come to one, and
-//! what [`super::wire`] says. Where a bound of ours ends it, nothing is concluded from it.
+//! what `wire` says. Where a bound of ours ends it, nothing is concluded from it.
 
 use std::io;
 use std::time::Duration;

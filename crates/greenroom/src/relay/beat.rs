@@ -11,6 +11,7 @@ use std::ffi::c_int;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use greenroom_core::drain::{seed_for, splitmix64};
@@ -116,7 +117,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for Answers<'_, R> {
 
 impl Session {
     /// The watch looks at it from now on, if its route asks for that.
-    pub(super) fn join_watch(&mut self, front: &Front) {
+    pub(super) fn join_watch(&mut self) {
+        let front = &self.front;
         if front.config.routes[self.route].watch.is_empty() {
             return;
         }
@@ -160,7 +162,8 @@ impl Session {
     }
 
     /// Does what the watch asks for. `None`: it goes on.
-    pub(super) fn heed(&mut self, word: Word, front: &Front) -> Option<End> {
+    pub(super) fn heed(&mut self, word: Word) -> Option<End> {
+        let front = &Arc::clone(&self.front);
         let pulse = self.pulse.clone()?;
         if self.relay.cause().is_some() {
             return None; // it is ending, within limits of its own

@@ -61,7 +61,11 @@ pub(crate) use watched::Watched;
 /// Serves one accepted client. Each stage is a future of its own, made when it is
 /// entered: a held client carries neither the reading of its head nor the relay.
 ///
-/// No `async fn`: such a one keeps its arguments twice, where they came and where they are used, and every client has one.
+/// Every client has one of it.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice: where they came, and where they are used"
+)]
 pub fn serve(door: Arc<Door>, client: std::net::TcpStream, mut entry: Entry) -> impl Future<Output = ()> + Send {
     async move {
         let Ok(client) = TcpStream::from_std(client) else {

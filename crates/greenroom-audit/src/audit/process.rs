@@ -43,10 +43,23 @@ pub enum StartError {
     Nothing,
     /// No pipe for its output.
     #[error("cannot read what the server writes: {0}")]
-    Output(#[from] io::Error),
+    Output(io::Error),
     /// It cannot be executed.
     #[error("{0}; give the server's command line behind --")]
-    Spawn(#[from] SpawnError),
+    Spawn(SpawnError),
+}
+
+// Their words are in these errors' own already: as sources they would be told twice.
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<SpawnError> for StartError {
+    fn from(error: SpawnError) -> Self {
+        Self::Spawn(error)
+    }
 }
 
 /// A start of CMD. Dropping it ends all at once; [`Running::stop`] gives them their grace.

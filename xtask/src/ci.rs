@@ -61,21 +61,22 @@ pub(crate) fn ci() -> Result<(), String> {
     Ok(())
 }
 
+/// What builds the programs that are measured, and the one that measures them.
+const MEASURED: [&str; 8] = [
+    "build",
+    "--locked",
+    "--release",
+    "-p",
+    "greenroom-cli",
+    "-p",
+    "bench",
+    "--bins",
+];
+
 /// `cargo xtask bench ARGS`: the program first, so that its build is not part of what is measured.
 pub(crate) fn bench(args: &[String]) -> Result<(), String> {
     let mut steps = Steps::default();
-    steps.step("build", || {
-        run(&mut cargo([
-            "build",
-            "--locked",
-            "--release",
-            "-p",
-            "greenroom-cli",
-            "-p",
-            "bench",
-            "--bins",
-        ]))
-    })?;
+    steps.step("build", || run(&mut cargo(MEASURED)))?;
     let bench = ["run", "--locked", "--quiet", "-p", "bench", "--release", "--"].into_iter();
     steps.step("bench", || {
         run(&mut cargo(bench.chain(args.iter().map(String::as_str))))
@@ -88,17 +89,7 @@ pub(crate) fn bench(args: &[String]) -> Result<(), String> {
 pub(crate) fn evidence(args: &[String]) -> Result<(), String> {
     let mut steps = Steps::default();
     steps.step("setup", setup::setup)?;
-    let build = [
-        "build",
-        "--locked",
-        "--release",
-        "-p",
-        "greenroom-cli",
-        "-p",
-        "bench",
-        "--bins",
-    ];
-    steps.step("build", || run(&mut cargo(build)))?;
+    steps.step("build", || run(&mut cargo(MEASURED)))?;
     print!("{}", steps.summary());
     // What was built, and not what cargo would build again.
     let programs = target_dir().join("release");
@@ -107,7 +98,7 @@ pub(crate) fn evidence(args: &[String]) -> Result<(), String> {
     bench
         .arg("--root")
         .arg(root())
-        .args(["--built", &format!("cargo {}", build.join(" "))]);
+        .args(["--built", &format!("cargo {}", MEASURED.join(" "))]);
     if !args
         .iter()
         .any(|arg| arg == "--out" || arg.starts_with("--out=") || arg == "--quick")

@@ -107,7 +107,7 @@ pub fn whose(words: &Words, run: u32, payload: &[u8]) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::record::{Cause, Foreign, Interval, Sent};
+    use crate::audit::record::{Foreign, Sent};
 
     const MS: u64 = 1_000_000;
 
@@ -138,18 +138,7 @@ mod tests {
     }
 
     fn of(clients: Vec<ClientRecord>) -> Option<(u64, u64)> {
-        let run = RunRecord {
-            run: 0,
-            exec: Interval::new(0, 1),
-            listen: None,
-            notified_at: None,
-            clients,
-            stalls: Vec::new(),
-            cause: Cause::Finished,
-            output: Vec::new(),
-            killed: 0,
-            elsewhere: None,
-        };
+        let run = crate::audit::sample::run(0, clients);
         Crosstalk::of(&[run]).map(|found| (found.messages.hits, found.clients.hits))
     }
 

@@ -112,7 +112,7 @@ impl Edges {
 mod tests {
     use super::*;
     use crate::audit::judge::{Patience, judge};
-    use crate::audit::record::{Cause, ClientRecord, Ending, Sent};
+    use crate::audit::record::{ClientRecord, Ending, Sent};
     use proptest::prelude::*;
 
     const PATIENCE: Patience = Patience {
@@ -149,16 +149,9 @@ mod tests {
 
     fn run(clients: Vec<ClientRecord>, listen: Option<Interval>) -> RunRecord {
         RunRecord {
-            run: 0,
             exec: Interval::new(0, 3),
             listen,
-            notified_at: None,
-            clients,
-            stalls: Vec::new(),
-            cause: Cause::Finished,
-            output: Vec::new(),
-            killed: 0,
-            elsewhere: None,
+            ..crate::audit::sample::run(0, clients)
         }
     }
 

@@ -109,3 +109,31 @@ async fn the_cost_of_a_look_is_some_nanoseconds_for_each() {
     look(&mut lines, Line::look).await;
     assert!(lines.is_empty());
 }
+
+/// Who comes and goes fast is not kept until its ping is due.
+#[tokio::test(start_paused = true)]
+async fn who_is_held_no_more_is_dropped_at_the_next_look_and_hears_no_ping() {
+    let rig = Rig::new("hold = \"accept\"");
+    let held = || {
+        let mut entry = rig.registry.accept(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        entry.enter(State::Held);
+        entry.accepted();
+        entry
+    };
+    let (stays, mut let_in, leaves) = (held(), held(), held());
+    let (_, mut lines) = rig.registry.newcomers.take();
+    look(&mut lines, Held::look).await;
+    assert_eq!(lines.len(), 3);
+    let_in.enter(State::Dialing);
+    look(&mut lines, Held::look).await;
+    assert_eq!(lines.len(), 3, "it may come back to its place");
+    let_in.enter(State::Relaying);
+    drop(leaves);
+    look(&mut lines, Held::look).await;
+    assert_eq!(lines.len(), 1);
+    let began = clock::now();
+    tokio::time::advance(greenroom_core::limits::HOLD_PING_EVERY).await;
+    look(&mut lines, Held::look).await;
+    assert_eq!(told(&stays, began).await.0, Word::Ping(Sender::Client));
+    assert!(let_in.record().mailbox.take().is_none());
+}

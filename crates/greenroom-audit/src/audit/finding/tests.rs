@@ -39,16 +39,9 @@ pub(super) fn client(number: u32, at: u64, sends: &[u64], lost: impl Fn(usize) -
 
 pub(super) fn run(clients: Vec<ClientRecord>) -> RunRecord {
     RunRecord {
-        run: 0,
         exec: Interval::new(0, 1),
         listen: None,
-        notified_at: None,
-        clients,
-        stalls: Vec::new(),
-        cause: Cause::Finished,
-        output: Vec::new(),
-        killed: 0,
-        elsewhere: None,
+        ..crate::audit::sample::run(0, clients)
     }
 }
 

@@ -6,10 +6,10 @@ use greenroom_core::limits::{SETTLE_FACTOR, SETTLE_MAX, SETTLE_WARNED};
 
 use super::finding::Finding;
 use super::judge::Outcome;
+use super::launcher::Way;
 use super::plan::nanos;
 use super::rejected::Rejected;
 use super::side::Settle;
-use super::stage::Way;
 use super::text::span;
 
 /// Behind greenroom, for whatever it does to clients before it is ready: greenroom believes it.

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::edges::Zone;
 use super::judge::Outcome;
+use super::launcher::Way;
 use super::plan::nanos;
 use super::restarted::RestartReport;
 use super::side::Side;
-use super::stage::Way;
 use super::stats::Quantiles;
 use super::text::{count, span};
 

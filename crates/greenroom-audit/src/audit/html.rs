@@ -4,9 +4,9 @@
 
 use std::fmt::Write as _;
 
+use super::launcher::Way;
 use super::report::{Report, Said, Verdict};
 use super::side::Side;
-use super::stage::Way;
 use super::strategy;
 use super::svg;
 use super::tables::{self, Table, named, side_name};

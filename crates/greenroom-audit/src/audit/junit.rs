@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use super::condition::{Condition, Kind, Place};
 use super::finding::CODES;
+use super::launcher::Way;
 use super::report::{Report, Said, Verdict};
-use super::stage::Way;
 use super::tables::side_name;
 use super::text::{escaped, plain};
 use super::words;

@@ -6,9 +6,9 @@
 use std::fmt::Write as _;
 
 use super::diagram;
+use super::launcher::Way;
 use super::report::{Report, Said, Verdict};
 use super::side::Side;
-use super::stage::Way;
 use super::strategy;
 use super::tables::{self, Table, side_name};
 use super::text::{plain, quoted};

@@ -2,7 +2,7 @@
 //! says what they saw, what is wrong, and what to do.
 //!
 //! ```text
-//!  plan ──▶ run (stage, process, observe, client, stall) ──▶ record ──▶ judge, edges ──▶ side ──▶ finding ──▶ report
+//!  plan ──▶ run (launcher, process, observe, client, stall) ──▶ record ──▶ judge, edges ──▶ side ──▶ finding ──▶ report
 //!   ▲                                                                     │
 //!   └───────────────────── where the edges are ◀──────────────────────────┘
 //! ```
@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`plan`] | when clients come and speak |
 //! | [`target`] | where they go, what they say and expect |
-//! | [`run`], [`client`], `wire`, [`process`], [`stage`], [`observe`], [`stall`] | nothing: they do, and measure |
+//! | [`run`], [`client`], `wire`, [`process`], [`launcher`], [`observe`], [`stall`] | nothing: they do, and measure |
 //! | [`record`] | what is written down |
 //! | [`judge`] | what became of one client |
 //! | [`edges`] | when the server listened and was ready |
@@ -41,6 +41,7 @@ pub mod html;
 pub mod judge;
 pub mod junit;
 pub mod lateness;
+pub mod launcher;
 pub mod markdown;
 pub mod observe;
 pub mod plan;
@@ -57,7 +58,6 @@ pub mod sarif;
 pub mod sentence;
 pub mod side;
 pub mod source;
-pub mod stage;
 pub mod stall;
 pub mod stats;
 pub mod strategy;
@@ -83,6 +83,7 @@ use crate::{clock, limits};
 use condition::{Budget, FailOn, Measured};
 use edges::Zone;
 use judge::{Outcome, is_served};
+use launcher::{Launcher, PortError, Way};
 use plan::{Dice, Scale};
 use process::StartError;
 use record::{Cause, Interval, RunRecord};
@@ -90,7 +91,6 @@ use report::{Machine, Report, SCHEMA, Said, Settings, Verdict};
 use restarted::{RestartRecord, RestartReport};
 use run::{Arrivals, Manner, Run};
 use side::Side;
-use stage::{PortError, Stage, Way};
 use stall::StallWatch;
 use strategy::Strategy;
 
@@ -223,11 +223,11 @@ pub struct Audited {
 pub async fn audit(options: Options, mut stop: watch::Receiver<bool>, show: Show<'_>) -> Result<Audited, AuditError> {
     let began = clock::now();
     let machine = Machine::here();
-    let mut stage = Stage::new(options.command.clone(), options.gateway.clone());
-    stage.gateway_flags = options.greenroom.iter().map(OsString::from).collect();
+    let mut launcher = Launcher::new(options.command.clone(), options.gateway.clone());
+    launcher.gateway_flags = options.greenroom.iter().map(OsString::from).collect();
     let auditor = Auditor {
         options: &options,
-        stage,
+        launcher,
         stalls: StallWatch::start(),
         show,
     };
@@ -270,7 +270,7 @@ struct Kept {
 
 struct Auditor<'a> {
     options: &'a Options,
-    stage: Stage,
+    launcher: Launcher,
     stalls: StallWatch,
     show: Show<'a>,
 }
@@ -339,11 +339,11 @@ impl Auditor<'_> {
             Arrivals::Coarse | Arrivals::At(_) => Progress::Run { way, number, of },
         });
         let manner = &self.options.manner;
-        let port = self.stage.port(&manner.target, way).await?;
+        let port = self.launcher.port(&manner.target, way).await?;
         let run = Run {
             number,
             clients: self.options.clients,
-            program: self.stage.program(way, &manner.target, port.number),
+            program: self.launcher.program(way, &manner.target, port.number),
             port: port.number,
             notify: way == Way::Plain,
             arrivals: arrivals.clone(),
@@ -368,7 +368,7 @@ impl Auditor<'_> {
             Cause::Interrupted => unmeasured::stopped(&seen),
             Cause::Ended(how) if side.ready.is_none() => {
                 let shares = side.listen.is_some() || self.options.manner.target.port().is_some();
-                if !shares && self.stage.give_up() {
+                if !shares && self.launcher.give_up() {
                     kept.plain.clear();
                     return First::Again; // it may be one that cannot share a port that is kept for it
                 }
@@ -423,20 +423,20 @@ impl Auditor<'_> {
 
     /// Restarts each side. What fails is told, and takes nothing of what there is.
     async fn restarts(&self, signal: Signal, kept: &mut Kept, stop: &mut watch::Receiver<bool>) {
-        let mut behind = Stage::new(self.stage.command.clone(), self.stage.gateway.clone());
-        behind.gateway_flags.clone_from(&self.stage.gateway_flags);
+        let mut behind = Launcher::new(self.launcher.command.clone(), self.launcher.gateway.clone());
+        behind.gateway_flags.clone_from(&self.launcher.gateway_flags);
         behind.gateway_flags.extend(["--restart", "always"].map(OsString::from));
         let start = self
             .known(kept)
             .ready
             .map_or(Duration::ZERO, |ready| Duration::from_nanos(ready.typical.high_ns));
-        let sides = [(Way::Plain, &self.stage), (Way::Greenroom, &behind)];
-        for (way, stage) in sides.into_iter().take(1 + usize::from(self.options.compare)) {
+        let sides = [(Way::Plain, &self.launcher), (Way::Greenroom, &behind)];
+        for (way, launcher) in sides.into_iter().take(1 + usize::from(self.options.compare)) {
             if *stop.borrow() {
                 return;
             }
             let plan = restart::Plan {
-                stage,
+                launcher,
                 manner: &self.options.manner,
                 way,
                 signal,

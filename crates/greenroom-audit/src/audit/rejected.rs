@@ -114,10 +114,10 @@ fn connected(seen: &[Seen<'_>], all: &[&Seen<'_>]) -> Option<Connected> {
 mod tests {
     use super::*;
     use crate::audit::finding::{Finding, findings};
+    use crate::audit::launcher::Way;
     use crate::audit::record::ClientRecord;
     use crate::audit::sample::{PATIENCE, client, closed, ended, run};
     use crate::audit::side::Side;
-    use crate::audit::stage::Way;
 
     /// One each 10 ms from 300 ms on, with a pause behind every 60 and the last ones further apart, connected for 400 ms; `is_rejected` is asked with its number and how many it meets.
     fn found(count: u32, is_rejected: impl Fn(u32, usize) -> bool) -> (Rejected, Finding) {

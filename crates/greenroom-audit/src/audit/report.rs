@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::finding::Finding;
+use super::launcher::Way;
 use super::restarted::RestartReport;
 use super::side::{RunSummary, Side};
-use super::stage::Way;
 use super::strategy::Waited;
 use crate::limits;
 

@@ -22,11 +22,11 @@ use tokio_websockets::{CloseCode, Error, Message};
 
 use super::client::{last_words, of_close, of_error};
 use super::judge::of_ending;
+use super::launcher::{Launcher, PortError, Way};
 use super::process::{Program, Running, StartError};
 use super::record::{Ending, Sent, Stage as Reached};
 use super::restarted::{Connection, Life, RestartRecord};
 use super::run::Manner;
-use super::stage::{PortError, Stage, Way};
 use super::target::{Expect, Words};
 use super::wire::{Socket, open};
 use super::{Progress, Show};
@@ -63,7 +63,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Plan<'a> {
     /// Builds what is started.
-    pub stage: &'a Stage,
+    pub launcher: &'a Launcher,
     /// What clients do.
     pub manner: &'a Manner,
     /// Which side.
@@ -85,8 +85,8 @@ pub async fn restart(
     stop: &mut watch::Receiver<bool>,
     show: Show<'_>,
 ) -> Result<Option<RestartRecord>, RestartError> {
-    let port = plan.stage.port(&plan.manner.target, plan.way).await?;
-    let program = plan.stage.program(plan.way, &plan.manner.target, port.number);
+    let port = plan.launcher.port(&plan.manner.target, plan.way).await?;
+    let program = plan.launcher.program(plan.way, &plan.manner.target, port.number);
     let mut running = Running::start(&program)?;
     let scene = Scene {
         plan,

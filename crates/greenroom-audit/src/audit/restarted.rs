@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::judge::{Outcome, Patience, of_ending};
+use super::launcher::Way;
 use super::plan::nanos;
 use super::record::{Ending, Sent};
-use super::stage::Way;
 use super::stats::{Quantiles, Share};
 use super::text::{grouped, list, span};
 use crate::limits;

@@ -3,10 +3,10 @@
 use super::condition::{self, FailOn, Measured};
 use super::finding;
 use super::judge::Patience;
+use super::launcher::Way;
 use super::record::{Cause, ClientRecord, Ending, Interval, RunRecord, Sent};
 use super::report::{Machine, Report, SCHEMA, Said, Settings, Verdict};
 use super::side::Side;
-use super::stage::Way;
 use super::strategy::{self, Strategy};
 
 /// A millisecond.

@@ -7,8 +7,8 @@
 use serde_json::{Value, json};
 
 use super::finding::CODES;
+use super::launcher::Way;
 use super::report::{Report, Said, Verdict};
-use super::stage::Way;
 use super::text::plain;
 use super::words;
 

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use super::edges::Zone;
 use super::judge::Outcome;
+use super::launcher::Way;
 use super::side::{COLUMNS, Point, Side};
-use super::stage::Way;
 use super::tables::named;
 use super::text::escaped;
 use super::text::{about, span};

@@ -5,9 +5,9 @@
 
 use super::edges::Zone;
 use super::judge::Outcome;
+use super::launcher::Way;
 use super::report::Report;
 use super::side::{Edge, Side};
-use super::stage::Way;
 use super::stats::Quantiles;
 use super::strategy::Waited;
 use super::text::{about, grouped, span};

@@ -5,9 +5,9 @@
 
 use super::edges::Zone;
 use super::judge::Outcome;
+use super::launcher::Way;
 use super::report::{Report, Said, Verdict};
 use super::side::{Column, Side};
-use super::stage::Way;
 use super::strategy;
 use super::tables::{self, Table, side_name};
 use super::text::{about, count, grouped, plain, quoted, span};

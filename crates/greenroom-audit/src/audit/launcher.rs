@@ -42,7 +42,7 @@ pub enum PortError {
 
 /// Builds what is started.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Launcher {
     /// CMD, with `{port}` in it.
     pub command: Vec<OsString>,
     /// The program greenroom, for what stands in front.
@@ -61,7 +61,7 @@ pub struct Port {
     _reserved: Option<ReservedPort>,
 }
 
-impl Stage {
+impl Launcher {
     /// For this command, and greenroom at this path.
     #[must_use]
     pub const fn new(command: Vec<OsString>, gateway: PathBuf) -> Self {
@@ -139,16 +139,16 @@ mod tests {
     #[test]
     fn both_sides_start_the_same_command() {
         let command = ["server", "--port", "{port}"].map(OsString::from).to_vec();
-        let stage = Stage::new(command, "greenroom".into());
+        let launcher = Launcher::new(command, "greenroom".into());
         let target = Target::default();
-        let plain = stage.program(Way::Plain, &target, 7);
+        let plain = launcher.program(Way::Plain, &target, 7);
         assert_eq!(plain.words, ["server", "--port", "7"]);
         assert_eq!(plain.env, [("PORT".into(), "7".into())]);
-        let behind = stage.program(Way::Greenroom, &target, 7);
+        let behind = launcher.program(Way::Greenroom, &target, 7);
         let expected = "greenroom run --log-format json --listen 127.0.0.1:7 -- server --port {port}";
         assert_eq!(behind.words.join(std::ffi::OsStr::new(" ")), expected);
         let fixed = Target::parse("ws://127.0.0.1:9000/ws").unwrap();
-        let behind = stage.program(Way::Greenroom, &fixed, 7);
+        let behind = launcher.program(Way::Greenroom, &fixed, 7);
         assert!(behind.words.iter().any(|word| word == "127.0.0.1:9000"), "{behind:?}");
     }
 
@@ -156,11 +156,11 @@ mod tests {
     async fn a_fixed_port_that_is_taken_is_named() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stage = Stage::new(vec!["x".into()], "greenroom".into());
+        let launcher = Launcher::new(vec!["x".into()], "greenroom".into());
         let target = Target::parse(&format!("ws://{address}/")).unwrap();
-        let error = stage.port(&target, Way::Plain).await.unwrap_err();
+        let error = launcher.port(&target, Way::Plain).await.unwrap_err();
         assert!(error.to_string().contains(&address.to_string()), "{error}");
         drop(listener);
-        assert_eq!(stage.port(&target, Way::Plain).await.unwrap().number, address.port());
+        assert_eq!(launcher.port(&target, Way::Plain).await.unwrap().number, address.port());
     }
 }

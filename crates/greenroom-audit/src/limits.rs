@@ -144,6 +144,14 @@ pub const AUDIT_HANGING_RUNS: u32 = 3;
 pub const AUDIT_SAME_ANSWERS: u64 = 20;
 /// … over so long a time is given up, where the answer is about the request (below 500): a path or a header field is wrong.
 pub const AUDIT_SAME_FOR: Duration = Duration::from_secs(3);
+/// A control start has one client for so many of the others.
+pub const AUDIT_CONTROL_PART: u32 = 10;
+/// It has so many at the least.
+pub const AUDIT_CONTROL_LEAST: u32 = 5;
+/// Control starts of each side at the most: enough to tell a tenth that is failed from none.
+pub const AUDIT_CONTROL_STARTS: u64 = 10;
+/// Where so many clients are failed in control starts too, it is no accident.
+pub const AUDIT_CONTROL_FAILED: u64 = 3;
 /// The exit code of an audit that was stopped by a signal, as shells have it for Ctrl-C.
 pub const AUDIT_STOPPED: u8 = 130;
 /// The last so many runs say where to look in the next.

@@ -33,6 +33,7 @@ use truth::claims::{
 };
 use truth::harness::{chosen, wanted};
 use truth::later::{deadlock_unanswered, fails_later, restart_unanswered, starts_fail};
+use truth::load::{overrun, overrun_and_not_ready, stops_answering};
 use truth::results::{all, record};
 
 const MS: Duration = Duration::from_millis(1);
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 25] = [
+const TESTS: [Test; 27] = [
     ("a_harness_runs_what_is_wanted_and_nothing_else", wanted),
     ("planted_edges_lie_in_the_reported_intervals", edges),
     ("a_planted_late_handler_lies_in_the_reported_interval", late_handler),
@@ -64,6 +65,8 @@ const TESTS: [Test; 25] = [
     ("good_servers_under_load_raise_no_alarm", no_false_alarm),
     ("each_planted_fault_is_named", faults),
     ("a_server_that_many_overrun_is_told_from_one_that_is_not_ready", overrun),
+    ("a_server_that_stops_answering_for_good_is_not_overrun", stops_answering),
+    ("a_server_may_be_overrun_and_not_ready", overrun_and_not_ready),
     ("a_server_that_ends_while_clients_come_is_named", starts_fail),
     (
         "a_deadlock_is_named_where_no_answer_is_expected_too",
@@ -281,34 +284,6 @@ fn no_false_alarm() {
         "no false alarm: {runs} starts of good servers, {clients} clients, {unknown} unknown, with {} busy processes on {processors} processors",
         burning.len()
     );
-}
-
-/// 33 clients a second are all that it can do: it fails many of those that come at 100 a second, and nobody where few are asked for.
-fn overrun() {
-    let server = Planted {
-        works: 30 * MS,
-        ..Planted::good(60 * MS)
-    };
-    let asked = |clients| {
-        let mut options = options(&server, 3, clients);
-        options.manner.patience = 700 * MS;
-        play(options)
-    };
-    let many = asked(60);
-    let Finding::Overrun { failed, crowd, .. } = only(&many) else {
-        panic!("{:#?}", many.findings)
-    };
-    assert!(
-        failed.hits > 10 && crowd.failed_met > crowd.answered_met,
-        "{failed:?} {crowd:?}"
-    );
-    assert!(
-        many.findings[0].advice.contains("fewer --clients"),
-        "{:#?}",
-        many.findings
-    );
-    let few = asked(10);
-    assert_eq!(few.verdict, Verdict::Sound, "{:#?}", few.findings);
 }
 
 fn faults() {

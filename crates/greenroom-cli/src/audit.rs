@@ -27,7 +27,9 @@ use greenroom_audit::audit::run::Manner;
 use greenroom_audit::audit::strategy::Strategy;
 use greenroom_audit::audit::target::{Expect, Target, Words};
 use greenroom_audit::audit::text::span;
-use greenroom_audit::audit::{self, Audited, Options, Progress, html, junit, markdown, sarif, tables, terminal};
+use greenroom_audit::audit::{
+    self, Audited, Options, Progress, Purpose, html, junit, markdown, sarif, tables, terminal,
+};
 use greenroom_audit::limits;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -400,7 +402,7 @@ fn write(folder: &Path, audited: &Audited) -> io::Result<()> {
         let run = &played.run;
         for client in &run.clients {
             let line = serde_json::json!({
-                "way": played.way, "quiet": played.quiet, "run": run.run, "exec": run.exec, "client": client,
+                "way": played.way, "quiet": played.purpose == Purpose::Quiet, "control": played.purpose == Purpose::Control, "run": run.run, "exec": run.exec, "client": client,
             });
             writeln!(clients, "{line}")?;
         }
@@ -503,6 +505,16 @@ impl Bar {
                 let most = span(plan::nanos(*at_most));
                 self.bar.set_message(format!(
                     "nobody was answered: a start with hardly any clients, {most} at the most"
+                ));
+            }
+            Progress::Control { way, done, each } => {
+                state.beside = true;
+                let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
+                self.bar
+                    .set_prefix(format!("control start {}{name}", done.saturating_add(1)));
+                self.bar.set_message(format!(
+                    "clients were failed as by load: is it their number? {} starts with {each} at the most",
+                    limits::AUDIT_CONTROL_STARTS
                 ));
             }
             Progress::Restart {

@@ -43,6 +43,7 @@ impl Finding {
                 | Self::HandlerLate { .. }
                 | Self::FirstUnanswered { .. }
                 | Self::LosesMessages { .. }
+                | Self::LeavesUnanswered { .. }
                 | Self::StartsNeverReady { .. }
                 | Self::NobodyAnswered { .. }
                 | Self::Doubles { .. }
@@ -67,6 +68,7 @@ impl Finding {
             Self::HandlerLate { .. } => "attach the message handler before anything is awaited, or read messages from a queue that begins with the opening".to_owned(),
             Self::FirstUnanswered { .. } => "if that is its protocol (the first message is a log-in), give a --message and an --expect that it answers, and the rest is measured as it is; if not, look for what takes the first message".to_owned(),
             Self::LosesMessages { .. } => "look for what may run between the 101 and the handler: an await, a second worker, a queue with a bound".to_owned(),
+            Self::LeavesUnanswered { .. } => "it answered others in the same starts, so look into its log for what became of these: a handler that waits for something, a queue with a bound, a worker that takes no more; with more --patience you see whether they are answered later".to_owned(),
             Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
             Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),
             Self::Overrun { .. } => format!("{OVERRUN}. `greenroom run --` in front is no cure: it makes nothing faster, and lets in those too whom nobody would have taken"),
@@ -80,8 +82,8 @@ impl Finding {
     }
 }
 
-/// A server that stops answering for good looks the same: so the first step is to find out.
-const OVERRUN: &str = "audit it again with fewer --clients, or more --patience: if all are answered then, it is load and not its start, so make what it does for a new client cheaper, or run more of it; if not, it stops answering for good";
+/// What the control starts leave open is whether those are answered later.
+const OVERRUN: &str = "it is how many come, and not its start: make what it does for a new client cheaper, or run more of it; with more --patience you see whether they are answered later, or never";
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
@@ -144,7 +146,6 @@ pub fn settle_advice(settle: &Settle) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::crowd::Crowd;
     use crate::audit::stats::Share;
 
     const MS: u64 = 1_000_000;
@@ -186,7 +187,6 @@ mod tests {
     #[test]
     fn nobody_is_told_to_put_greenroom_where_it_is_already() {
         let failed = Share::new(3, 9);
-        let crowd = Crowd::of(vec![0, 1], vec![7, 8]).unwrap();
         let outcomes = Vec::new();
         let fails = Finding::FailsWhenReady {
             outcomes: outcomes.clone(),
@@ -197,7 +197,9 @@ mod tests {
         let overrun = Finding::Overrun {
             outcomes: outcomes.clone(),
             failed,
-            crowd,
+            few: Share::new(0, 30),
+            starts: 3,
+            each: 10,
         };
         let hangs = Finding::HangsWhenMet {
             never: 1,

@@ -105,6 +105,7 @@ fn happened(finding: &Finding) -> Option<String> {
         Finding::WrongClient { .. }
         | Finding::FirstUnanswered { .. }
         | Finding::LosesMessages { .. }
+        | Finding::LeavesUnanswered { .. }
         | Finding::StartsNeverReady { .. }
         | Finding::NobodyAnswered { .. }
         | Finding::Doubles { .. }

@@ -5,11 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::control::Control;
 use super::crosstalk::Crosstalk;
-use super::crowd::{Crowd, is_load};
 use super::edges::Zone;
 use super::judge::Outcome;
 use super::lateness::Lateness;
+use super::losses::Losses;
 use super::record::Cause;
 use super::rejected::Rejected;
 use super::side::{Edge, LateHandler, Settle, Side};
@@ -55,12 +56,17 @@ pub enum Finding {
         /// Of these, those that spoke when others had been answered already.
         hesitant: Share,
     },
-    /// It loses first messages now and then.
+    /// It loses messages of clients that it answers others.
     LosesMessages {
         /// First messages lost.
         first: Share,
         /// Messages lost.
         all: Share,
+    },
+    /// It opens clients and answers them nothing at all.
+    LeavesUnanswered {
+        /// Of all that it opened.
+        clients: Share,
     },
     /// It answers messages twice.
     Doubles {
@@ -84,14 +90,18 @@ pub enum Finding {
         #[serde(default)]
         rejected: Option<Rejected>,
     },
-    /// It leaves clients unanswered when many wait at once, and answers them when few do.
+    /// It fails clients when many come, and does not, or far fewer of them, when few do.
     Overrun {
         /// What became of them.
         outcomes: Vec<(Outcome, u64)>,
         /// Of all that somebody took.
         failed: Share,
-        /// How many others waited.
-        crowd: Crowd,
+        /// The same of those that came in control starts.
+        few: Share,
+        /// Control starts.
+        starts: u64,
+        /// Clients of each of them.
+        each: u64,
     },
     /// It becomes ready when nobody comes early, and does not when somebody does.
     HangsWhenMet {
@@ -152,10 +162,14 @@ pub const CODES: &[(&str, &str)] = &[
         "The first message of a connection is not answered, whenever it is sent",
     ),
     ("loses-messages", "Messages are lost now and then"),
+    (
+        "leaves-unanswered",
+        "Clients are opened, and nothing that they say is ever answered",
+    ),
     ("doubles", "Messages are answered twice"),
     ("reorders", "Messages are answered in another order"),
     ("fails-when-ready", "Clients are failed although others were answered"),
-    ("overrun", "Clients are left unanswered when many wait at once"),
+    ("overrun", "Clients are failed when many come, and not when few do"),
     (
         "hangs-when-met",
         "The server does not become ready when clients come early",
@@ -166,9 +180,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("starts-fail", "The server ends by itself while clients come"),
 ];
 
-/// Everything that is wrong with this side. `quiet_ready`: a start with hardly any clients became ready.
+/// Everything that is wrong with this side. `quiet_ready`: a start with hardly any clients became ready; `control`: what its
+/// control starts showed.
 #[must_use]
-pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
+pub fn findings(side: &Side, quiet_ready: bool, control: Option<&Control>) -> Vec<Finding> {
     let mut found: Vec<Finding> = side
         .strays
         .map(|strays| Finding::WrongClient { strays })
@@ -182,18 +197,17 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
         });
     }
     starts(side, &mut found);
-    let overrun = overrun(side);
-    let is_overrun = overrun.is_some();
-    found.extend(overrun);
+    let is_overrun = |zone, outcome| control.is_some_and(|control| control.is_overrun(zone, outcome));
+    found.extend(control.and_then(overrun));
     if let Some(lead) = side.lead {
-        early(side, lead, is_overrun, &mut found);
+        early(side, lead, &is_overrun, &mut found);
     }
-    messages(side, is_overrun, &mut found);
-    let rejected = |outcome: Outcome| outcome.is_rejection() || outcome == Outcome::Refused;
+    messages(side, &is_overrun, &mut found);
+    let rejected =
+        |outcome: Outcome| (outcome.is_rejection() || outcome == Outcome::Refused) && !is_overrun(Zone::Ready, outcome);
     let failed = side.count(Zone::Ready, rejected);
-    let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
-    let is_told = is_overrun && failed == side.count(Zone::Ready, |outcome| rejected(outcome) && is_load(outcome));
-    if failed > 0 && !is_told {
+    if failed > 0 {
+        let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
         found.push(Finding::FailsWhenReady {
             outcomes: side.most(Zone::Ready, rejected),
             failed: Share::new(failed, known),
@@ -206,9 +220,10 @@ pub fn findings(side: &Side, quiet_ready: bool) -> Vec<Finding> {
 
 /// The same of the side behind greenroom, of a server that answers by itself.
 #[must_use]
-pub fn behind(side: &Side) -> Vec<Finding> {
-    let mut found = findings(side, false);
-    if side.ready.is_none() && !side.runs.is_empty() {
+pub fn behind(side: &Side, control: Option<&Control>) -> Vec<Finding> {
+    let mut found = findings(side, false, control);
+    let is_told = found.iter().any(|finding| matches!(finding, Finding::Overrun { .. }));
+    if side.ready.is_none() && !side.runs.is_empty() && !is_told {
         found.retain(|finding| !matches!(finding, Finding::NeverAnswers { .. }));
         let known = |outcome: Outcome| outcome != Outcome::Unknown;
         let [mut outcomes, cold] = [Zone::Race, Zone::Cold].map(|zone| side.most(zone, known));
@@ -265,35 +280,41 @@ fn starts(side: &Side, found: &mut Vec<Finding>) {
     }
 }
 
-/// Who is left unanswered when many wait at once, whether it came early or late.
-fn overrun(side: &Side) -> Option<Finding> {
-    let crowd = side.crowd.filter(Crowd::is_overrun)?;
-    let mut outcomes = side.most(Zone::Ready, is_load);
-    for (outcome, clients) in side.most(Zone::Race, is_load) {
-        match outcomes.iter_mut().find(|(known, _)| *known == outcome) {
+/// Whom it fails because many come, early or late.
+fn overrun(control: &Control) -> Option<Finding> {
+    let told = control.open();
+    let mut outcomes: Vec<(Outcome, u64)> = Vec::new();
+    let failures = control.failures.iter();
+    for failure in failures.filter(|failure| control.is_overrun(failure.zone, failure.outcome)) {
+        let clients = failure.clients.many.hits;
+        match outcomes.iter_mut().find(|(known, _)| *known == failure.outcome) {
             Some((_, count)) => *count += clients,
-            None => outcomes.push((outcome, clients)),
+            None => outcomes.push((failure.outcome, clients)),
         }
     }
-    let known = |zone| side.count(zone, |outcome| outcome != Outcome::Unknown);
-    Some(Finding::Overrun {
-        failed: Share::new(crowd.failed, known(Zone::Race) + known(Zone::Ready)),
+    outcomes.sort_by_key(|&(_, clients)| std::cmp::Reverse(clients));
+    (!outcomes.is_empty()).then_some(Finding::Overrun {
         outcomes,
-        crowd,
+        failed: told.many,
+        few: told.few,
+        starts: control.starts,
+        each: control.each,
     })
 }
 
-fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
+/// Whether something became of clients of a zone because many came.
+type IsOverrun<'a> = &'a dyn Fn(Zone, Outcome) -> bool;
+
+fn early(side: &Side, lead: Edge, is_overrun: IsOverrun<'_>, found: &mut Vec<Finding>) {
     // Of the starts that have this lead, and of no others.
     let of = |fits: &dyn Fn(Outcome) -> bool| {
         let fitting = side.early.iter().copied().filter(|&(outcome, _)| fits(outcome));
         fitting.collect::<Vec<_>>()
     };
     let sum = |all: &[(Outcome, u64)]| all.iter().map(|&(_, clients)| clients).sum::<u64>();
-    let outcomes = of(&Outcome::is_rejection);
+    let outcomes = of(&|outcome| outcome.is_rejection() && !is_overrun(Zone::Race, outcome));
     let failed = sum(&outcomes);
-    let is_told = is_overrun && outcomes.iter().all(|&(outcome, _)| is_load(outcome));
-    if failed > 0 && !is_told {
+    if failed > 0 {
         let all = sum(&of(&|outcome| outcome != Outcome::Unknown));
         found.push(Finding::AcceptsEarly {
             lead,
@@ -302,8 +323,7 @@ fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
             settle: side.settle,
         });
     }
-    // Of one that is overrun it may be late.
-    if lost_early(side) && !is_overrun {
+    if loses_early(side, is_overrun) {
         found.push(Finding::LosesEarly {
             lead,
             lost: side.early_first_lost,
@@ -313,21 +333,27 @@ fn early(side: &Side, lead: Edge, is_overrun: bool, found: &mut Vec<Finding>) {
 
 /// Whether losing messages is a matter of coming early: more of the early ones lost their first than the
 /// intervals of both can explain. What is lost as often when it is ready is another matter, and so is what is seen too seldom.
-fn lost_early(side: &Side) -> bool {
-    side.lead.is_some() && side.early_first_lost.low > side.first_lost.high
+/// Where it is overrun, what is lost may be late.
+fn loses_early(side: &Side, is_overrun: IsOverrun<'_>) -> bool {
+    let zones = [Zone::Race, Zone::Ready];
+    let is_load = |zone| {
+        [Outcome::Lost, Outcome::Unanswered]
+            .iter()
+            .any(|&loss| is_overrun(zone, loss))
+    };
+    side.lead.is_some() && !zones.into_iter().any(is_load) && side.early_first_lost.low > side.first_lost.high
 }
 
-fn messages(side: &Side, is_overrun: bool, found: &mut Vec<Finding>) {
-    // What is told as lost early is told once.
-    let (first, all) = if lost_early(side) {
-        (side.first_lost, side.lost)
-    } else {
-        (
-            side.first_lost.and(side.early_first_lost),
-            side.lost.and(side.early_lost),
-        )
-    };
-    losing(side, first, all, is_overrun, found);
+fn messages(side: &Side, is_overrun: IsOverrun<'_>, found: &mut Vec<Finding>) {
+    // What is told as lost early is told once, and what is lost where it is overrun may be late.
+    let early = !loses_early(side, is_overrun);
+    let zones = [(early, Zone::Race), (true, Zone::Ready)];
+    let told = zones.into_iter().filter(|&(is_told, _)| is_told);
+    let losses = told.fold(Losses::default(), |all, (_, zone)| {
+        let without = |loss| is_overrun(zone, loss);
+        all.and(Losses::in_zone(side, zone).without(without(Outcome::Lost), without(Outcome::Unanswered)))
+    });
+    losing(side, losses, found);
     let all = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown)
         + side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
     let of = |wanted: Outcome| {
@@ -339,10 +365,14 @@ fn messages(side: &Side, is_overrun: bool, found: &mut Vec<Finding>) {
     found.extend(of(Outcome::Reordered).map(|clients| Finding::Reorders { clients }));
 }
 
-/// Which way it loses messages. What went to the wrong client may be any of them, and who is overrun may be late.
-fn losing(side: &Side, first: Share, all: Share, is_overrun: bool, found: &mut Vec<Finding>) {
+/// Which way it loses messages. What went to the wrong client may be any of them.
+fn losing(side: &Side, losses: Losses, found: &mut Vec<Finding>) {
     if side.strays.is_some() {
         return;
+    }
+    let unanswered = losses.unanswered();
+    if unanswered.hits > 0 && !losses.is_chance() {
+        found.push(Finding::LeavesUnanswered { clients: unanswered });
     }
     let lateness = side.lateness;
     let handler = side.late_handler.filter(|handler| is_often(*handler));
@@ -358,7 +388,12 @@ fn losing(side: &Side, first: Share, all: Share, is_overrun: bool, found: &mut V
         });
     }
     let is_told = of_place.is_some_and(|lateness| lateness.after.hits == 0);
-    if all.hits > 0 && !is_overrun && !is_told {
+    let [first, all] = if losses.is_chance() {
+        losses.in_all()
+    } else {
+        losses.of_answered()
+    };
+    if all.hits > 0 && !is_told {
         found.push(Finding::LosesMessages { first, all });
     }
 }
@@ -381,6 +416,7 @@ impl Finding {
             Self::HandlerLate { .. } => "handler-late",
             Self::FirstUnanswered { .. } => "first-unanswered",
             Self::LosesMessages { .. } => "loses-messages",
+            Self::LeavesUnanswered { .. } => "leaves-unanswered",
             Self::Doubles { .. } => "doubles",
             Self::Reorders { .. } => "reorders",
             Self::FailsWhenReady { .. } => "fails-when-ready",
@@ -408,6 +444,7 @@ impl Finding {
             | Self::HandlerLate { .. }
             | Self::FirstUnanswered { .. }
             | Self::LosesMessages { .. }
+            | Self::LeavesUnanswered { .. }
             | Self::Doubles { .. }
             | Self::Reorders { .. }
             | Self::Overrun { .. } => false,

@@ -131,7 +131,7 @@ mod tests {
             });
         }
         let side = Side::of(&[run(0, clients)], PATIENCE);
-        let finding = findings(&side, false).pop().unwrap();
+        let finding = findings(&side, false, None).pop().unwrap();
         (side.rejected.unwrap(), finding)
     }
 

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::control::Control;
 use super::finding::Finding;
 use super::launcher::Way;
 use super::restarted::RestartReport;
@@ -48,6 +49,12 @@ pub struct Report {
     /// A start with hardly any clients, where nobody was answered in the first one.
     #[serde(default)]
     pub quiet: Option<RunSummary>,
+    /// What the control starts of the server by itself showed, if there were any.
+    #[serde(default)]
+    pub control: Option<Control>,
+    /// The same behind greenroom.
+    #[serde(default)]
+    pub greenroom_control: Option<Control>,
     /// What a restart did, with `--restart`: of the server by itself, then behind greenroom.
     pub restarts: Vec<RestartReport>,
     /// Ways of waiting for the server by itself, with `--strategy`.

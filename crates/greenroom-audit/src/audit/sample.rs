@@ -98,9 +98,9 @@ pub(super) fn held(number: u32) -> RunRecord {
 /// A report on these starts.
 pub(super) fn report(plain: &[RunRecord], behind: Option<&[RunRecord]>) -> Report {
     let side = Side::of(plain, PATIENCE);
-    let findings = Said::all(finding::findings(&side, false), Way::Plain);
+    let findings = Said::all(finding::findings(&side, false, None), Way::Plain);
     let greenroom = behind.map(|runs| Side::of(runs, PATIENCE));
-    let behind = greenroom.as_ref().map(|side| finding::findings(side, false));
+    let behind = greenroom.as_ref().map(|side| finding::findings(side, false, None));
     let behind = Said::all(behind.unwrap_or_default(), Way::Greenroom);
     let mut sides = vec![(Way::Plain, &side, findings.len())];
     sides.extend(greenroom.as_ref().map(|side| (Way::Greenroom, side, behind.len())));
@@ -139,6 +139,8 @@ pub(super) fn report(plain: &[RunRecord], behind: Option<&[RunRecord]>) -> Repor
         conditions,
         not_done: Vec::new(),
         quiet: None,
+        control: None,
+        greenroom_control: None,
         findings,
         waits: strategy::compare(&side.runs, &ways),
         plain: side,

@@ -3,7 +3,6 @@
 //! Nothing is said that the figures do not show: a cause is named where the data leave no other.
 
 use super::crosstalk::Crosstalk;
-use super::crowd::Crowd;
 use super::finding::Finding;
 use super::judge::Outcome;
 use super::rejected::Rejected;
@@ -35,6 +34,10 @@ impl Finding {
             Self::HandlerLate { handler } => late(*handler),
             Self::FirstUnanswered { clients, hesitant } => first_unanswered(*clients, *hesitant),
             Self::LosesMessages { first, all } => losing(*first, *all),
+            Self::LeavesUnanswered { clients } => format!(
+                "leaves clients unanswered: it opened them, and answered nothing that they said ({})",
+                of(*clients)
+            ),
             Self::Doubles { clients } => format!("answers messages twice ({})", of(*clients)),
             Self::Reorders { clients } => format!(
                 "answers messages in another order than they were sent ({})",
@@ -54,8 +57,15 @@ impl Finding {
             Self::Overrun {
                 outcomes,
                 failed,
-                crowd,
-            } => crowded(outcomes, *failed, *crowd),
+                few,
+                starts,
+                each,
+            } => format!(
+                "is overrun when many come: it {} ({}); {}",
+                ways(outcomes),
+                of(*failed),
+                with_few(*few, *starts, *each)
+            ),
             Self::HangsWhenMet { never, runs, outcomes } => format!(
                 "does not become ready when clients come while it starts ({never} of {runs} starts; the one start with hardly any did): it {}",
                 ways(outcomes)
@@ -136,13 +146,17 @@ fn of(share: Share) -> String {
     )
 }
 
-fn crowded(outcomes: &[(Outcome, u64)], failed: Share, crowd: Crowd) -> String {
+/// What became of those that came in control starts.
+fn with_few(few: Share, starts: u64, each: u64) -> String {
+    let failed = match few.hits {
+        0 => "none".to_owned(),
+        some => format!("only {}", grouped(some)),
+    };
     format!(
-        "is overrun when many come at once: it {} ({}); half of these came when more than {} others waited, half of those that it answered when no more than {} did",
-        ways(outcomes),
-        of(failed),
-        crowd.failed_met.saturating_sub(1),
-        crowd.answered_met
+        "with {} a start it failed {failed} of {} like that, in {}",
+        grouped(each),
+        grouped(few.of),
+        count(starts, "start")
     )
 }
 

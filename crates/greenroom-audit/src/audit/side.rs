@@ -9,16 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::censored::Waits;
 use super::crosstalk::Crosstalk;
-use super::crowd::{self, Crowd};
 use super::edges::{Edges, Zone, edges};
 use super::judge::{Outcome, Patience, judge};
 use super::lateness::{self, Lateness};
+use super::losses::{self, Unanswered};
 use super::plan;
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
 use super::rejected::Rejected;
 use super::stall::longest;
 use super::stats::{Quantiles, Share, above_the_greatest};
-use super::unanswered;
 use crate::limits;
 
 /// An edge, or a time between two, over all runs.
@@ -174,6 +173,12 @@ pub struct Side {
     /// Messages lost of the same clients.
     #[serde(default)]
     pub early_lost: Share,
+    /// Of the first, those that were never answered anything.
+    #[serde(default)]
+    pub unanswered: Unanswered,
+    /// The same of clients that came before it was ready.
+    #[serde(default)]
+    pub early_unanswered: Unanswered,
     /// Whether a handler is attached late.
     pub late_handler: Option<LateHandler>,
     /// What that is a matter of.
@@ -196,9 +201,6 @@ pub struct Side {
     /// The waits of all, also of those that waited in vain: what budgets are held against.
     #[serde(default)]
     pub all_waits: Waits,
-    /// How many others waited when clients came, where some were answered and some were not.
-    #[serde(default)]
-    pub crowd: Option<Crowd>,
     /// Clients that were opened after one that had come later, beyond what clocks and wake-ups explain.
     pub overtaken: Share,
     /// For plots: shares.
@@ -236,9 +238,9 @@ impl Side {
         let waits = waits(&seen);
         let moments = all_edges.iter().filter_map(Edges::ready_after);
         let moments = moments.map(|ready| Interval::new(ready.high_ns, ready.high_ns));
-        let (first_lost, lost) = losses(&seen, Zone::Ready, patience);
+        let (first_lost, lost, unanswered) = losses::of(&seen, Zone::Ready, patience);
         let rejected = Rejected::of(&seen);
-        let (early_first_lost, early_lost) = losses(&seen, Zone::Race, patience);
+        let (early_first_lost, early_lost, early_unanswered) = losses::of(&seen, Zone::Race, patience);
         let talks = answered_something(&seen);
         let late_handler = lateness::late_handler(&talks);
         let waiters = seen
@@ -273,6 +275,8 @@ impl Side {
             lost,
             early_first_lost,
             early_lost,
+            unanswered,
+            early_unanswered,
             late_handler,
             lateness: late_handler.map(|late| Lateness::of(&talks, late.attached)),
             settle: Settle::of(&seen, Zone::Race),
@@ -282,7 +286,6 @@ impl Side {
             after_ready: Quantiles::of(waits.iter().map(|waits| waits.1).collect()),
             early_open: Quantiles::of(early_waits(&seen)),
             all_waits: Waits::of(waiters, patience),
-            crowd: crowd(runs, &outcomes, &all_edges),
             overtaken: overtaken(runs, &outcomes),
             columns: columns(&seen),
             points: points(runs, &outcomes, &all_edges),
@@ -370,30 +373,10 @@ fn sorted<'a>(seen: impl Iterator<Item = &'a Seen<'a>>) -> Vec<(Outcome, u64)> {
     found
 }
 
-/// Whether what this client lost and got can be counted: it was opened and could speak to its end, and nothing is doubtful.
-fn is_counted(seen: &Seen<'_>) -> bool {
-    use Outcome::{Answered, Doubled, Late, Reordered};
-    seen.outcome.is_loss() || matches!(seen.outcome, Answered | Late | Doubled | Reordered)
-}
-
-fn losses(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share) {
-    let (mut first, mut lost, mut of_first, mut of_all) = (0, 0, 0, 0);
-    for one in seen
-        .iter()
-        .filter(|one| one.zone == zone && is_counted(one) && patience.answers && one.edges.ready.is_some())
-    {
-        let missing: Vec<usize> = unanswered::lost(one.client).collect();
-        first += u64::from(missing.first() == Some(&0));
-        of_first += 1;
-        lost += missing.len() as u64;
-        of_all += one.client.messages.len() as u64;
-    }
-    (Share::new(first, of_first), Share::new(lost, of_all))
-}
-
 /// Clients that came when it was ready, had an answer, and can be counted.
 fn answered_something<'a>(seen: &'a [Seen<'_>]) -> Vec<&'a ClientRecord> {
-    let talk = |one: &&Seen<'_>| one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some();
+    let talk =
+        |one: &&Seen<'_>| one.zone == Zone::Ready && losses::is_counted(one) && one.client.first_answer().is_some();
     seen.iter().filter(talk).map(|one| one.client).collect()
 }
 
@@ -447,22 +430,6 @@ fn notified(runs: &[RunRecord], edges: &[Edges]) -> Option<(i64, i64)> {
         })
         .collect::<Vec<_>>();
     Some((*before.iter().min()?, *before.iter().max()?))
-}
-
-fn crowd(runs: &[RunRecord], outcomes: &[Vec<Outcome>], edges: &[Edges]) -> Option<Crowd> {
-    let (mut answered, mut failed) = (Vec::new(), Vec::new());
-    let all = runs.iter().zip(outcomes).zip(edges);
-    // A start that never became ready fails everybody, few or many.
-    for ((run, outcomes), edges) in all.filter(|(_, edges)| edges.ready.is_some()) {
-        let clients = run.clients.iter().zip(outcomes);
-        let seen: Vec<_> = clients
-            .map(|(client, &outcome)| (client, outcome, edges.zone(client.started_at, outcome)))
-            .collect();
-        let (of_answered, of_failed) = crowd::met(&seen);
-        answered.extend(of_answered);
-        failed.extend(of_failed);
-    }
-    Crowd::of(answered, failed)
 }
 
 /// Clients whose 101 came later than that of one that had begun later, both by more than the slack.

@@ -272,6 +272,22 @@ pub fn measured(report: &Report) -> String {
         asked if asked == runs => count(runs, "start"),
         asked => format!("{} of {}", runs, count(asked, "start")),
     };
+    let controls = [
+        (&report.control, "of the server by itself"),
+        (&report.greenroom_control, "behind greenroom"),
+    ];
+    let controls: String = controls
+        .iter()
+        .filter_map(|(control, name)| {
+            control.as_ref().map(|control| {
+                format!(
+                    " {} {name}, with {} each, tell whether clients were failed because many came.",
+                    count(control.starts, "control start"),
+                    count(control.each, "client")
+                )
+            })
+        })
+        .collect();
     let behind = match (&report.greenroom, &settings.greenroom[..]) {
         (None, _) => String::new(),
         (Some(_), []) => {
@@ -283,7 +299,7 @@ pub fn measured(report: &Report) -> String {
         ),
     };
     format!(
-        "{of} with {} each{coarse}, at swept and random offsets from exec; each client connects once, to {}, sends {} as soon as it is open, and expects {}; {} are unknown.{behind} greenroom {}, {}, {}; seed {}; took {}. Edges are intervals that certainly hold the moment; shares have 99.99 % (Clopper-Pearson) intervals.",
+        "{of} with {} each{coarse}, at swept and random offsets from exec; each client connects once, to {}, sends {} as soon as it is open, and expects {}; {} are unknown.{behind}{controls} greenroom {}, {}, {}; seed {}; took {}. Edges are intervals that certainly hold the moment; shares have 99.99 % (Clopper-Pearson) intervals.",
         count(u64::from(settings.clients), "client"),
         quoted(&settings.url),
         quoted(&settings.message),
@@ -310,7 +326,6 @@ pub fn machine(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::crowd::Crowd;
     use crate::audit::sample::{self, PATIENCE, client, closed, early, held};
     use crate::audit::stats::Share;
 
@@ -363,7 +378,9 @@ mod tests {
         let overrun = Finding::Overrun {
             outcomes: vec![(Outcome::Hung, 3)],
             failed,
-            crowd: Crowd::of(vec![0, 1], vec![7, 8]).unwrap(),
+            few: Share::new(0, 30),
+            starts: 3,
+            each: 10,
         };
         let doubles = Finding::Doubles { clients: failed };
         let of = |findings| of_findings(&Said::all(findings, Way::Plain));

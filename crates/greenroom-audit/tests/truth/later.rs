@@ -43,13 +43,18 @@ pub(crate) fn deadlock_unanswered() {
     let show = |progress| match progress {
         Progress::Run { number, of, .. } => told.lock().unwrap().push(format!("{} of {of}", number + 1)),
         Progress::Quiet { .. } => told.lock().unwrap().push("quiet".into()),
+        Progress::Control { .. } => told.lock().unwrap().push("control".into()),
         Progress::Client(..) | Progress::Restart { .. } => {}
     };
     let audited = play_all(options, &show);
     assert!(matches!(only(&audited.report), Finding::HangsWhenMet { .. }));
     // The start with hardly any clients is told as what it is, and what was seen of it is kept.
     assert_eq!(*told.lock().unwrap(), ["1 of 5", "quiet", "2 of 5", "3 of 5"]);
-    let quiet: Vec<_> = audited.runs.iter().filter(|played| played.quiet).collect();
+    let quiet: Vec<_> = audited
+        .runs
+        .iter()
+        .filter(|played| played.purpose == greenroom_audit::audit::Purpose::Quiet)
+        .collect();
     assert!(quiet.len() == 1 && !quiet[0].run.clients.is_empty());
     assert!(audited.report.quiet.unwrap().edges.ready.is_some());
 }

@@ -3,4 +3,5 @@
 pub(crate) mod claims;
 pub(crate) mod harness;
 pub(crate) mod later;
+pub(crate) mod load;
 pub(crate) mod results;

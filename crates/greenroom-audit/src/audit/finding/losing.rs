@@ -26,7 +26,7 @@ fn losing_early_is_claimed_only_where_it_is_more_than_chance_and_every_loss_is_t
     assert!(codes(losing(0, 0)).is_empty());
     assert_eq!(codes(losing(60, 0)), ["loses-early"]);
     // One of 76 is no more than 0 of 100: it is a loss, and no habit of early ones.
-    let found = |early, late| findings(&Side::of(&[run(losing(early, late))], PATIENCE), false);
+    let found = |early, late| findings(&Side::of(&[run(losing(early, late))], PATIENCE), false, None);
     let told = found(1, 0);
     let [Finding::LosesMessages { first, all }] = &told[..] else {
         panic!("{told:?}")

@@ -47,7 +47,7 @@ pub(super) fn run(clients: Vec<ClientRecord>) -> RunRecord {
 
 pub(super) fn codes(clients: Vec<ClientRecord>) -> Vec<&'static str> {
     let side = Side::of(&[run(clients)], PATIENCE);
-    findings(&side, false).iter().map(Finding::code).collect()
+    findings(&side, false, None).iter().map(Finding::code).collect()
 }
 
 pub(super) const SENDS: [u64; 6] = [0, 1, 2, 4, 8, 16];
@@ -96,7 +96,7 @@ fn one_that_fails_when_others_were_answered_is_told_with_how_late_that_was() {
         .collect();
     clients[30].ending = Ending::Status(502);
     let side = Side::of(&[run(clients)], PATIENCE);
-    let found = findings(&side, false);
+    let found = findings(&side, false, None);
     let [Finding::FailsWhenReady { failed, last_ns, .. }] = &found[..] else {
         panic!("{found:?}")
     };
@@ -122,13 +122,13 @@ fn side_losing(count: u32, mut lost: impl FnMut(u32, usize) -> bool) -> Side {
 
 #[test]
 fn a_log_in_that_is_not_repeated_and_a_random_loss_are_no_late_handler() {
-    let told = findings(&side_losing(100, |_, index| index == 0), false);
+    let told = findings(&side_losing(100, |_, index| index == 0), false, None);
     let [Finding::FirstUnanswered { clients, hesitant }] = &told[..] else {
         panic!("{told:?}")
     };
     assert_eq!((clients.hits, hesitant.hits), (99, hesitant.of));
     let mut dice = crate::audit::plan::Dice::new(1, 4);
-    let told = findings(&side_losing(100, |_, _| dice.unit() < 0.6), false);
+    let told = findings(&side_losing(100, |_, _| dice.unit() < 0.6), false, None);
     assert!(matches!(&told[..], [Finding::LosesMessages { .. }]), "{told:?}");
 }
 
@@ -136,7 +136,7 @@ fn a_log_in_that_is_not_repeated_and_a_random_loss_are_no_late_handler() {
 fn what_the_first_client_of_a_start_loses_later_is_told() {
     let mut clients = vec![client(0, 10 * MS, &SENDS, |index| index > 0)];
     clients.extend((1..60).map(|n| client(n, 100 * MS + u64::from(n) * MS, &SENDS, |_| false)));
-    let told = findings(&Side::of(&[run(clients)], PATIENCE), false);
+    let told = findings(&Side::of(&[run(clients)], PATIENCE), false, None);
     let [said @ Finding::LosesMessages { first, all }] = &told[..] else {
         panic!("{told:?}")
     };
@@ -216,7 +216,7 @@ fn some_starts_that_are_never_ready_say_nothing_of_clients_and_nothing_of_the_le
     };
     let some = Side::of(&[good(), good(), never_ready(2)], PATIENCE);
     for quiet_ready in [false, true] {
-        let told = findings(&some, quiet_ready);
+        let told = findings(&some, quiet_ready, None);
         let [Finding::StartsNeverReady { never, runs, outcomes }] = &told[..] else {
             panic!("{told:?}")
         };
@@ -227,14 +227,14 @@ fn some_starts_that_are_never_ready_say_nothing_of_clients_and_nothing_of_the_le
     }
     let all = Side::of(&[never_ready(0), never_ready(1)], PATIENCE);
     assert!(matches!(
-        &findings(&all, true)[..],
+        &findings(&all, true, None)[..],
         [Finding::HangsWhenMet { never: 2, .. }]
     ));
 }
 
 #[test]
 fn behind_greenroom_nobody_answered_is_a_finding() {
-    let told = behind(&Side::of(&[never_ready(0), never_ready(1)], PATIENCE));
+    let told = behind(&Side::of(&[never_ready(0), never_ready(1)], PATIENCE), None);
     let [
         Finding::NobodyAnswered {
             runs,
@@ -246,7 +246,10 @@ fn behind_greenroom_nobody_answered_is_a_finding() {
         panic!("{told:?}")
     };
     assert_eq!((*runs, *clients, outcomes[0]), (2, 60, (Outcome::Status(503), 60)));
-    assert!(behind(&Side::of(&[], PATIENCE)).is_empty(), "nothing was measured");
+    assert!(
+        behind(&Side::of(&[], PATIENCE), None).is_empty(),
+        "nothing was measured"
+    );
 }
 
 #[test]

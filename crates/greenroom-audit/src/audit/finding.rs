@@ -454,6 +454,8 @@ impl Finding {
 }
 
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod losing;
 #[cfg(test)]
 mod tests;

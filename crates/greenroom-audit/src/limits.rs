@@ -166,6 +166,8 @@ pub const AUDIT_RESTART_CLIENTS: u32 = 100;
 pub const AUDIT_RESTART_CONNECTIONS: usize = 500;
 /// Messages of one of its connections that are kept: those of some eight minutes.
 pub const AUDIT_RESTART_MESSAGES: usize = 10_000;
+/// How often the progress of an audit is told where there is no terminal for its bar: a log of an hour has some 360 lines of it.
+pub const AUDIT_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How often the progress of a restart is told.
 pub const AUDIT_RESTART_SHOWN: Duration = Duration::from_millis(250);
 /// What a client of a restart takes to send its Close.

@@ -1,16 +1,16 @@
 //! `greenroom audit -- CMD`: words of the command line in, a report and an exit code out.
 //!
-//! The report goes to standard output, the progress to standard error, if that is a terminal. The first Ctrl-C (or TERM, or
+//! The report goes to standard output, the progress ([`bar`]) to standard error. The first Ctrl-C (or TERM, or
 //! HUP) ends CMD and reports what there is, another one ends at once; CMD's warden kills CMD then. Two that come within
 //! [`limits::AUDIT_SAME_SIGNAL`] are one: `timeout` signals a process, and then its group.
 //! What can be seen to be wrong with `--out` and `--message` is seen before CMD is started.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+mod bar;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
@@ -18,24 +18,18 @@ use greenroom::config::units::duration_in;
 use greenroom::config::{HOLDS, Ready};
 use greenroom::supervise::Signal;
 use greenroom_audit::audit::condition::{Budget, FailOn};
-use greenroom_audit::audit::judge::Outcome;
-use greenroom_audit::audit::launcher::Way;
 use greenroom_audit::audit::plan;
 use greenroom_audit::audit::report::Report;
-use greenroom_audit::audit::restart::Step;
 use greenroom_audit::audit::run::Manner;
 use greenroom_audit::audit::strategy::Strategy;
 use greenroom_audit::audit::target::{Expect, Target, Words};
-use greenroom_audit::audit::text::span;
-use greenroom_audit::audit::{
-    self, Audited, Options, Progress, Purpose, html, junit, markdown, sarif, tables, terminal,
-};
+use greenroom_audit::audit::{self, Audited, Options, Purpose, html, junit, markdown, sarif, terminal};
 use greenroom_audit::limits;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::USAGE;
+use bar::Bar;
 
 /// How long a start may take, where nothing else is said.
 const START_TIMEOUT: &str = "1m";
@@ -156,7 +150,7 @@ pub(crate) fn run(args: &Audit) -> u8 {
         tokio::spawn(interrupts(stop));
         audit::audit(options, stopped, &|progress| show.show(&progress)).await
     });
-    show.bar.finish_and_clear();
+    show.end();
     let audited = match audited {
         Ok(audited) => audited,
         Err(error) => {
@@ -433,140 +427,9 @@ fn colour() -> bool {
     io::stdout().is_terminal() && !set && !dumb
 }
 
-/// Progress on standard error: runs done, time left, and what has become of the clients so far.
-struct Bar {
-    bar: ProgressBar,
-    compare: bool,
-    clients: u64,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Clients of the run that is on.
-    come: u64,
-    runs: u64,
-    /// The start that is on is beside the planned ones.
-    beside: bool,
-    /// The restart that is on.
-    restart: Option<Way>,
-    counts: BTreeMap<Outcome, u64>,
-}
-
-impl Bar {
-    fn new(options: &Options) -> Self {
-        let sides = 1 + u64::from(options.compare);
-        let clients = u64::from(options.clients);
-        let bar = ProgressBar::new(u64::from(options.runs) * sides * clients);
-        bar.set_draw_target(ProgressDrawTarget::stderr()); // hidden where that is no terminal
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3} %  {eta} left  {wide_msg}") {
-            bar.set_style(style.progress_chars("━╸─"));
-        }
-        bar.enable_steady_tick(Duration::from_millis(250));
-        Self {
-            bar,
-            compare: options.compare,
-            clients,
-            state: Mutex::default(),
-        }
-    }
-
-    fn show(&self, progress: &Progress) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match progress {
-            Progress::Run { way, number, of } => {
-                let sides = 1 + u64::from(self.compare);
-                let behind = u64::from(*way == Way::Greenroom);
-                state.runs = u64::from(*number).saturating_mul(sides) + behind;
-                (state.come, state.beside) = (0, false);
-                let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
-                self.bar
-                    .set_prefix(format!("start {} of {of}{name}", number.saturating_add(1)));
-            }
-            Progress::Client(..) if state.beside => {}
-            Progress::Client(_, outcome) => {
-                state.come += 1;
-                *state.counts.entry(*outcome).or_default() += 1;
-                // The first run may have more clients than was said.
-                let done = state.runs.saturating_mul(self.clients) + state.come.min(self.clients);
-                self.bar.set_position(done);
-                // What is bad first: the line may be cut.
-                let counts: Vec<String> = state
-                    .counts
-                    .iter()
-                    .rev()
-                    .map(|(outcome, clients)| format!("{} {clients}", tables::named(*outcome)))
-                    .collect();
-                self.bar.set_message(counts.join(" · "));
-            }
-            Progress::Quiet { at_most } => {
-                state.beside = true;
-                self.bar.set_prefix("quiet start");
-                let most = span(plan::nanos(*at_most));
-                self.bar.set_message(format!(
-                    "nobody was answered: a start with hardly any clients, {most} at the most"
-                ));
-            }
-            Progress::Control { way, done, each } => {
-                state.beside = true;
-                let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
-                self.bar
-                    .set_prefix(format!("control start {}{name}", done.saturating_add(1)));
-                self.bar.set_message(format!(
-                    "clients were failed as by load: is it their number? {} starts with {each} at the most",
-                    limits::AUDIT_CONTROL_STARTS
-                ));
-            }
-            Progress::Restart {
-                way,
-                step,
-                there,
-                of,
-                spent,
-                expected,
-            } => {
-                if state.restart.replace(*way) != Some(*way) {
-                    self.bar.reset(); // its unit is another: what is left of the time is reckoned anew
-                }
-                let (done, length) = restart_done(*spent, *expected);
-                self.bar.set_length(length);
-                self.bar.set_position(done);
-                let name = if *way == Way::Greenroom {
-                    " behind greenroom"
-                } else {
-                    ""
-                };
-                self.bar.set_prefix(format!("restart{name}"));
-                self.bar.set_message(match step {
-                    Step::In => format!("{there} of {of} clients are in"),
-                    Step::Steady => format!("all {of} clients are in; a quiet moment"),
-                    Step::Down => format!("the signal was sent; {there} of {of} clients were answered since"),
-                    Step::Back => format!("{there} of {of} clients are back"),
-                });
-            }
-        }
-    }
-}
-
-/// Position and length of a restart's bar, in milliseconds: the time left is what is left of the length. What takes longer
-/// than was expected goes on to take a little more.
-fn restart_done(spent: Duration, expected: Duration) -> (u64, u64) {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let (spent, expected) = (millis(spent), millis(expected).max(1));
-    (spent, expected.max(spent.saturating_add(spent / 8)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bar_of_a_restart_ends_where_it_is_expected_and_never_before_it_is_over() {
-        let second = Duration::from_secs(1);
-        assert_eq!(restart_done(second, 8 * second), (1_000, 8_000));
-        assert_eq!(restart_done(16 * second, 8 * second), (16_000, 18_000));
-        assert_eq!(restart_done(Duration::ZERO, Duration::ZERO), (0, 1));
-    }
 
     #[test]
     fn a_message_is_read_from_a_file_that_is_one_and_not_too_long() {

@@ -210,6 +210,15 @@ fn a_signal_ends_the_wait_for_clients_of_a_cmd_that_has_ended() {
 }
 
 #[test]
+fn where_there_is_no_terminal_it_is_told_how_far_it_is() {
+    let _alone = one_at_a_time();
+    let flags = ["--start-timeout", "1s", "--runs", "7"];
+    let output = audit(&flags, &["sleep", "600"]).output().unwrap(); // tidy: allow-sleep it never listens
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.starts_with("greenroom audit: start 1 of 7, 0 %\n"), "{err}");
+}
+
+#[test]
 fn what_cannot_be_written_is_said_with_code_2_and_before_cmd_is_started_where_it_can_be_seen() {
     let _alone = one_at_a_time();
     let folder = Folder::new("out");

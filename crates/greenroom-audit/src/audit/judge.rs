@@ -17,7 +17,7 @@ use crate::limits;
 pub enum Outcome {
     /// All that it sent was answered as expected, in order, in time.
     Answered,
-    /// The same, but the first answer came more than a second after the client did.
+    /// The same, but the first answer came more than a second after the client did, without what it itself waited before it spoke.
     Late,
     /// Nobody listened.
     Refused,
@@ -222,7 +222,10 @@ fn in_vain(record: &ClientRecord, patience: Patience) -> u64 {
 
 fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {
     let first = record.first_answer();
-    let took = |at: u64| at.saturating_sub(record.started_at);
+    // What the client itself waited before it spoke is nobody's lateness.
+    let spoke = record.messages.first().map_or(0, |sent| sent.at);
+    let own = record.opened_at.map_or(0, |opened| spoke.saturating_sub(opened));
+    let took = |at: u64| at.saturating_sub(record.started_at).saturating_sub(own);
     if patience.answers && missing(record) > 0 {
         first.map_or(Outcome::Unanswered, |_| Outcome::Lost)
     } else if record.messages.iter().any(|sent| sent.copies > 1) {
@@ -319,6 +322,23 @@ mod tests {
         let mut closed = open(Ending::Status(503), &[]);
         closed.stalled_ns = PATIENCE.whole_ns;
         assert_eq!(judge(&closed, PATIENCE), Outcome::Status(503));
+    }
+
+    #[test]
+    fn what_a_client_itself_waited_before_it_spoke_is_not_late() {
+        let mut slow = open(Ending::Done, &[Some(SECOND + 100)]);
+        assert_eq!(judge(&slow, PATIENCE), Outcome::Late);
+        slow.messages[0].at = SECOND / 2;
+        assert_eq!(judge(&slow, PATIENCE), Outcome::Answered);
+        // Nor is it where no answer is expected: there the 101 is the answer.
+        slow.messages[0].answered_at = None;
+        let silent = Patience {
+            answers: false,
+            ..PATIENCE
+        };
+        assert_eq!(judge(&slow, silent), Outcome::Answered);
+        slow.opened_at = Some(2 * SECOND);
+        assert_eq!(judge(&slow, silent), Outcome::Late);
     }
 
     #[test]

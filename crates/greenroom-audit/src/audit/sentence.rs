@@ -34,10 +34,7 @@ impl Finding {
             Self::HandlerLate { handler } => late(*handler),
             Self::FirstUnanswered { clients, hesitant } => first_unanswered(*clients, *hesitant),
             Self::LosesMessages { first, all } => losing(*first, *all),
-            Self::LeavesUnanswered { clients } => format!(
-                "leaves clients unanswered: it opened them, and answered nothing that they said ({})",
-                of(*clients)
-            ),
+            Self::LeavesUnanswered { clients } => unanswered(*clients),
             Self::Doubles { clients } => format!("answers messages twice ({})", of(*clients)),
             Self::Reorders { clients } => format!(
                 "answers messages in another order than they were sent ({})",
@@ -60,20 +57,16 @@ impl Finding {
                 few,
                 starts,
                 each,
-            } => format!(
-                "is overrun when many come: it {} ({}); {}",
-                ways(outcomes),
-                of(*failed),
-                with_few(*few, *starts, *each)
-            ),
-            Self::HangsWhenMet { never, runs, outcomes } => format!(
-                "does not become ready when clients come while it starts ({never} of {runs} starts; the one start with hardly any did): it {}",
-                ways(outcomes)
-            ),
-            Self::StartsNeverReady { never, runs, outcomes } => format!(
-                "never became ready in {never} of {runs} starts, and did in the others: in these it {}",
-                ways(outcomes)
-            ),
+            } => {
+                let few = with_few(*few, *starts, *each);
+                format!(
+                    "is overrun when many come: it {} ({}); {few}",
+                    ways(outcomes),
+                    of(*failed)
+                )
+            }
+            Self::HangsWhenMet { never, runs, outcomes } => hanging(*never, *runs, outcomes),
+            Self::StartsNeverReady { never, runs, outcomes } => never_ready(*never, *runs, outcomes),
             Self::NobodyAnswered {
                 runs,
                 clients,
@@ -107,6 +100,27 @@ fn first_unanswered(clients: Share, hesitant: Share) -> String {
         count(clients.of, "client"),
         grouped(hesitant.hits),
         grouped(hesitant.of)
+    )
+}
+
+fn hanging(never: u64, runs: u64, outcomes: &[(Outcome, u64)]) -> String {
+    format!(
+        "does not become ready when clients come while it starts ({never} of {runs} starts; the one start with hardly any did): it {}",
+        ways(outcomes)
+    )
+}
+
+fn never_ready(never: u64, runs: u64, outcomes: &[(Outcome, u64)]) -> String {
+    format!(
+        "never became ready in {never} of {runs} starts, and did in the others: in these it {}",
+        ways(outcomes)
+    )
+}
+
+fn unanswered(clients: Share) -> String {
+    format!(
+        "leaves clients unanswered: it opened them, and answered nothing that they said ({})",
+        of(clients)
     )
 }
 
@@ -225,11 +239,11 @@ fn way(outcome: Outcome) -> String {
         Outcome::Status(status) => format!("answers with HTTP {status}"),
         Outcome::Reset => "resets them".into(),
         Outcome::Cut => "cuts them off without a Close".into(),
-        Outcome::Hung => "leaves them unanswered".into(),
+        Outcome::Hung => "never answers their handshake".into(),
         Outcome::Refused => "refuses them".into(),
         Outcome::Broken => "breaks the protocol".into(),
         Outcome::Lost => "loses messages".into(),
-        Outcome::Unanswered => "opens them and never answers a message".into(),
+        Outcome::Unanswered => "opens them and answers nothing that they say".into(),
         Outcome::Doubled => "answers twice".into(),
         Outcome::Reordered => "changes their order".into(),
         Outcome::Late => "answers late".into(),

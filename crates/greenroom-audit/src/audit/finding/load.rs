@@ -13,7 +13,7 @@ fn start() -> RunRecord {
             0..120 => client(n, at, &SENDS, |index| n % 3 < 2 || index == 1),
             _ => client(n, at, &SENDS, |_| false),
         };
-        if n < 120 && n % 3 == 0 {
+        if n < 120 && n.is_multiple_of(3) {
             (client.opened_at, client.messages) = (None, Vec::new());
             client.ending = Ending::TimedOut(Stage::Opening);
         } else if n < 120 && n % 3 == 1 {

@@ -74,6 +74,8 @@ pub struct Planted {
     pub fails: f64,
     /// What each client costs at its first message: so long nobody else is answered for the first time.
     pub works: Duration,
+    /// Starts behind this one, of those that left a stamp, cost nothing: what was read from a disk is in a cache by then.
+    pub warm_after: Option<usize>,
     /// What else it does to messages.
     pub misdeed: Option<Misdeed>,
     /// The start with this number, from 1, never becomes ready; stamps tell which it is.
@@ -100,6 +102,7 @@ impl Planted {
             reorders: 0.0,
             fails: 0.0,
             works: Duration::ZERO,
+            warm_after: None,
             misdeed: None,
             never_ready: None,
             seed: 1,
@@ -131,8 +134,12 @@ pub enum Stamp {
 /// When the description is not valid, or it cannot listen.
 pub fn planted_main(description: &str) -> Result<(), BackendError> {
     let mut planted: Planted = serde_json::from_str(description)?;
-    if planted.never_ready == Some(starts_before(&planted) + 1) {
+    let start = starts_before(&planted) + 1;
+    if planted.never_ready == Some(start) {
         planted.ready_after = Duration::MAX;
+    }
+    if planted.warm_after.is_some_and(|cold| start > cold) {
+        planted.works = Duration::ZERO;
     }
     let port = std::env::var("PORT").ok();
     let number: Option<u16> = port.as_deref().and_then(|port| port.parse().ok());

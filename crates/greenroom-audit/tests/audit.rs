@@ -33,7 +33,7 @@ use truth::claims::{
 };
 use truth::harness::{chosen, wanted};
 use truth::later::{deadlock_unanswered, fails_later, restart_unanswered, starts_fail};
-use truth::load::{overrun, overrun_and_not_ready, stops_answering};
+use truth::load::{overrun, overrun_and_not_ready, stops_answering, warms_up};
 use truth::results::{all, record};
 
 const MS: Duration = Duration::from_millis(1);
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 27] = [
+const TESTS: [Test; 28] = [
     ("a_harness_runs_what_is_wanted_and_nothing_else", wanted),
     ("planted_edges_lie_in_the_reported_intervals", edges),
     ("a_planted_late_handler_lies_in_the_reported_interval", late_handler),
@@ -67,6 +67,7 @@ const TESTS: [Test; 27] = [
     ("a_server_that_many_overrun_is_told_from_one_that_is_not_ready", overrun),
     ("a_server_that_stops_answering_for_good_is_not_overrun", stops_answering),
     ("a_server_may_be_overrun_and_not_ready", overrun_and_not_ready),
+    ("a_server_that_warms_up_is_not_overrun", warms_up),
     ("a_server_that_ends_while_clients_come_is_named", starts_fail),
     (
         "a_deadlock_is_named_where_no_answer_is_expected_too",

@@ -46,8 +46,16 @@ pub(super) struct Kept {
 /// The control starts of one side, and what they show.
 #[derive(Debug, Default)]
 pub(super) struct Controls {
-    pub(super) runs: Vec<RunRecord>,
+    runs: Vec<RunRecord>,
+    /// With as many clients as before.
+    again: Option<RunRecord>,
     told: Option<Control>,
+}
+
+impl Controls {
+    pub(super) fn all(self) -> impl Iterator<Item = RunRecord> {
+        self.runs.into_iter().chain(self.again)
+    }
 }
 
 pub(super) struct Auditor<'a> {
@@ -242,22 +250,30 @@ impl Auditor<'_> {
                 let told = Control::of(&many, &few, each);
                 let goes_on = told.goes_on();
                 let done = u32::try_from(told.starts).unwrap_or(u32::MAX);
-                controls.told = (done > 0).then_some(told);
-                if !goes_on {
+                let is_apart = told.is_apart();
+                controls.told = (done > 0).then(|| told.clone());
+                if !goes_on && !is_apart {
                     break;
                 }
-                (self.show)(Progress::Control { way, done, each });
+                let clients = if is_apart { self.options.clients } else { each };
+                (self.show)(Progress::Control { way, done, clients });
                 let number = self.options.runs.saturating_add(1).saturating_add(done);
-                let asked = self.asked(kept, number, each);
-                match self.start(way, &asked, stop).await {
-                    Ok(run) if run.cause != Cause::Interrupted => controls.runs.push(run),
+                let asked = self.asked(kept, number, clients);
+                let run = match self.start(way, &asked, stop).await {
+                    Ok(run) if run.cause != Cause::Interrupted => run,
                     Ok(_) => break,
                     Err(error) => {
                         let what = "whether clients are failed because many come";
                         kept.not_done.push(format!("{what}: {error}"));
                         break;
                     }
+                };
+                if is_apart {
+                    controls.told = Some(told.and_again(&Side::of(std::slice::from_ref(&run), patience)));
+                    controls.again = Some(run);
+                    break;
                 }
+                controls.runs.push(run);
             }
             match way {
                 Way::Plain => kept.plain_control = controls,

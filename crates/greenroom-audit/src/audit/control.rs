@@ -4,7 +4,8 @@
 //! messages, or that has too much to do. Looking at it does not tell these apart; an experiment does. So where enough clients were
 //! failed like that, *control starts* follow, the same in everything but that a tenth as many clients come. What fails
 //! these as well is no matter of how many they are. What fails clearly fewer of them (the 99.99 % intervals of both shares
-//! lie apart) is: the server is *overrun*.
+//! lie apart) is: the server is *overrun*. They come later than the others, and a server may be better by then, as what it reads
+//! is in a cache: so in the end as many as at first come once more, and must be failed again.
 //!
 //! Each way in which clients of a zone were failed is looked at by itself first, as a server may be not ready and overrun: what
 //! happens in the control starts too is left out. Bounds: [`limits::AUDIT_CONTROL_STARTS`], and none where they could not tell.
@@ -46,6 +47,9 @@ pub struct Control {
     pub each: u64,
     /// What load may have done in the starts of the audit.
     pub failures: Vec<Failure>,
+    /// After the control starts, with as many clients as in the others: those that were failed in the ways that are open.
+    #[serde(default)]
+    pub again: Option<Share>,
 }
 
 /// Whether a server that cannot keep up does this to a client: it, or what stands in front of it, has no answer in time, to
@@ -87,16 +91,9 @@ impl Control {
         for zone in [Zone::Ready, Zone::Race] {
             let [in_many, in_few] = [in_zone(many, zone), in_zone(few, zone)];
             for &(outcome, _) in in_many.iter().filter(|(outcome, _)| is_load(*outcome)) {
-                let share = |all: &[(Outcome, u64)]| {
-                    let sum = |fits: &dyn Fn(Outcome) -> bool| {
-                        let fitting = all.iter().filter(|(one, _)| fits(*one));
-                        fitting.map(|&(_, clients)| clients).sum()
-                    };
-                    Share::new(sum(&|one| one == outcome), sum(&|one| one != Outcome::Unknown))
-                };
                 let clients = Compared {
-                    many: share(&in_many),
-                    few: share(&in_few),
+                    many: share(&in_many, |one| one == outcome),
+                    few: share(&in_few, |one| one == outcome),
                 };
                 failures.push(Failure { zone, outcome, clients });
             }
@@ -105,6 +102,26 @@ impl Control {
             starts: few.runs.len() as u64,
             each: u64::from(each),
             failures,
+            again: None,
+        }
+    }
+
+    /// With what a last start showed, in which as many clients came as before.
+    #[must_use]
+    pub fn and_again(self, last: &Side) -> Self {
+        let (mut hits, mut of) = (0, 0);
+        for zone in [Zone::Ready, Zone::Race] {
+            let of_zone = in_zone(last, zone);
+            let is_open = |one: &Failure| one.zone == zone && one.is_open();
+            let open: Vec<_> = self.failures.iter().filter(|one| is_open(one)).collect();
+            if !open.is_empty() {
+                let failed = share(&of_zone, |outcome| open.iter().any(|one| one.outcome == outcome));
+                (hits, of) = (hits + failed.hits, of + failed.of);
+            }
+        }
+        Self {
+            again: Some(Share::new(hits, of)),
+            ..self
         }
     }
 
@@ -129,7 +146,20 @@ impl Control {
     pub fn is_overrun(&self, zone: Zone, outcome: Outcome) -> bool {
         let failures = self.failures.iter();
         let mut these = failures.filter(|failure| (failure.zone, failure.outcome) == (zone, outcome));
-        these.any(Failure::is_open) && self.open().is_apart()
+        these.any(Failure::is_open) && self.is_apart() && self.is_again()
+    }
+
+    /// Whether few were failed clearly less often than many: then it is worth a look whether many still are.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        self.open().is_apart()
+    }
+
+    /// Whether as many clients as before were failed as before.
+    fn is_again(&self) -> bool {
+        let before = self.open().many;
+        let again = self.again;
+        again.is_some_and(|again| again.hits > 0 && again.high >= before.low)
     }
 
     /// Whether another control start may still tell something.
@@ -140,6 +170,16 @@ impl Control {
         let at_best = Share::new(open.few.hits, open.few.of + left * self.each);
         left > 0 && !open.is_apart() && at_best.high < open.many.low
     }
+}
+
+/// How many of all of which something is known had an outcome that fits.
+fn share(outcomes: &[(Outcome, u64)], fits: impl Fn(Outcome) -> bool) -> Share {
+    let (mut hits, mut of) = (0, 0);
+    for &(outcome, clients) in outcomes.iter().filter(|(outcome, _)| *outcome != Outcome::Unknown) {
+        of += clients;
+        hits += if fits(outcome) { clients } else { 0 };
+    }
+    Share::new(hits, of)
 }
 
 /// What became of those that came in this zone. Of starts that never became ready nothing is concluded where others did.
@@ -171,6 +211,7 @@ mod tests {
             starts,
             each: 10,
             failures: failures.to_vec(),
+            again: Some(Share::new(60, 100)),
         }
     }
 
@@ -179,7 +220,9 @@ mod tests {
         let of = |zone, counts: [Counts; 2]| failure(zone, Outcome::Unanswered, counts[0], counts[1]);
         let failures = [of(Zone::Race, race), of(Zone::Ready, ready)];
         let seen = failures.into_iter().filter(|failure| failure.clients.many.hits > 0);
-        control(starts, &seen.collect::<Vec<_>>())
+        let told = control(starts, &seen.collect::<Vec<_>>());
+        let again = Some(told.open().many);
+        Control { again, ..told }
     }
 
     fn is_overrun(control: &Control) -> [bool; 2] {
@@ -231,6 +274,28 @@ mod tests {
     #[test]
     fn some_of_few_may_be_failed_where_nearly_all_of_many_are() {
         assert!(is_overrun(&unanswered(5, [(0, 0), (0, 0)], [(290, 300), (8, 50)]))[1]);
+    }
+
+    #[test]
+    fn a_server_that_is_better_by_then_is_not_overrun() {
+        // The first start reads all from a disk; those behind it are quick, with few and with many.
+        let warm = |again| Control {
+            again,
+            ..unanswered(5, [(0, 0), (0, 0)], [(90, 300), (0, 50)])
+        };
+        assert!(is_overrun(&warm(Some(Share::new(30, 100))))[1]);
+        assert!(
+            is_overrun(&warm(Some(Share::new(9, 100))))[1],
+            "it may be chance that they are fewer"
+        );
+        for not in [
+            None,
+            Some(Share::new(0, 100)),
+            Some(Share::new(1, 100)),
+            Some(Share::new(0, 0)),
+        ] {
+            assert!(!is_overrun(&warm(not))[1], "{not:?}");
+        }
     }
 
     #[test]

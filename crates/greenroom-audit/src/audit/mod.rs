@@ -170,8 +170,8 @@ pub enum Progress {
         way: Way,
         /// So many were before it.
         done: u32,
-        /// Its clients.
-        each: u32,
+        /// Its clients: few, or, in the last one, as many as before.
+        clients: u32,
     },
     /// A restart goes on; told again and again.
     Restart {
@@ -276,9 +276,8 @@ pub async fn audit(options: Options, mut stop: watch::Receiver<bool>, show: Show
     let behind = kept.greenroom.into_iter();
     let behind = behind.map(played(Way::Greenroom, Purpose::Planned));
     let control = |way| played(way, Purpose::Control);
-    let controls = kept.plain_control.runs.into_iter().map(control(Way::Plain));
-    let behind_controls = kept.greenroom_control.runs.into_iter();
-    let behind_controls = behind_controls.map(control(Way::Greenroom));
+    let controls = kept.plain_control.all().map(control(Way::Plain));
+    let behind_controls = kept.greenroom_control.all().map(control(Way::Greenroom));
     let plain = plain.chain(quiet).chain(controls);
     Ok(Audited {
         report,

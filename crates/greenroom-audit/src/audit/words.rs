@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use super::condition::{Condition, Kind, Place};
+use super::control::Control;
 use super::edges::Zone;
 use super::finding::Finding;
 use super::judge::Outcome;
@@ -272,21 +273,10 @@ pub fn measured(report: &Report) -> String {
         asked if asked == runs => count(runs, "start"),
         asked => format!("{} of {}", runs, count(asked, "start")),
     };
-    let controls = [
-        (&report.control, "of the server by itself"),
-        (&report.greenroom_control, "behind greenroom"),
-    ];
-    let controls: String = controls
-        .iter()
-        .filter_map(|(control, name)| {
-            control.as_ref().map(|control| {
-                format!(
-                    " {} {name}, with {} each, tell whether clients were failed because many came.",
-                    count(control.starts, "control start"),
-                    count(control.each, "client")
-                )
-            })
-        })
+    let controls: String = [&report.control, &report.greenroom_control]
+        .into_iter()
+        .zip(["of the server by itself", "behind greenroom"])
+        .filter_map(|(control, whose)| Some(controlled(control.as_ref()?, whose)))
         .collect();
     let behind = match (&report.greenroom, &settings.greenroom[..]) {
         (None, _) => String::new(),
@@ -310,6 +300,19 @@ pub fn measured(report: &Report) -> String {
         report.machine.date,
         settings.seed,
         span(report.took_ns),
+    )
+}
+
+/// Which starts were made to tell load from everything else.
+fn controlled(control: &Control, whose: &str) -> String {
+    let again = match control.again {
+        Some(_) => ", and then one with as many as before",
+        None => "",
+    };
+    format!(
+        " {} {whose}, with {} each{again}, tell whether clients were failed because many came.",
+        count(control.starts, "control start"),
+        count(control.each, "client")
     )
 }
 

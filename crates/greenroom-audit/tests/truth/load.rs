@@ -8,7 +8,7 @@ use greenroom_audit::audit::report::{Report, Verdict};
 use greenroom_audit::misdeeds::Misdeed;
 use greenroom_audit::planted::{Early, Planted};
 
-use crate::{MS, only, options, play};
+use crate::{Folder, MS, only, options, play};
 
 /// Clients that soon have enough of it.
 fn asked(server: &Planted, clients: u32) -> Report {
@@ -34,6 +34,8 @@ pub(crate) fn overrun() {
     assert!(failed.hits > 60 && few.high < failed.low, "{failed:?} {few:?}");
     let control = many.control.unwrap();
     assert!(control.starts > 0 && control.each == 6, "{control:?}");
+    let again = control.again.unwrap();
+    assert!(again.hits > 5 && again.of > 20, "{again:?}");
     let told = &many.findings[0];
     assert!(told.sentence.contains("with 6 a start it failed"), "{}", told.sentence);
     // Nobody is told that messages are lost of which nobody knows that.
@@ -58,6 +60,25 @@ pub(crate) fn stops_answering() {
     let control = report.control.unwrap();
     let few = control.failures.iter().map(|failure| failure.clients.few.hits);
     assert!(few.sum::<u64>() > 2, "{control:?}");
+}
+
+/// It fails many, and no few; but the control starts come later, and it fails nobody by then.
+pub(crate) fn warms_up() {
+    let folder = Folder::new();
+    let server = Planted {
+        works: 60 * MS,
+        warm_after: Some(3),
+        stamps: Some(folder.file()),
+        ..Planted::good(60 * MS)
+    };
+    let report = asked(&server, 60);
+    let control = report.control.as_ref().unwrap();
+    assert!(control.is_apart() && control.again.unwrap().hits == 0, "{control:?}");
+    assert!(
+        !report.findings.is_empty() && !codes(&report).contains(&"overrun"),
+        "{:#?}",
+        report.findings
+    );
 }
 
 /// Early ones have 503, however few they are; later ones are too many.

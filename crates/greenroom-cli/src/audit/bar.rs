@@ -123,14 +123,14 @@ impl Bar {
                     "nobody was answered: a start with hardly any clients, {most} at the most"
                 ));
             }
-            Progress::Control { way, done, each } => {
+            Progress::Control { way, done, clients } => {
                 state.beside = true;
                 let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
                 self.bar
                     .set_prefix(format!("control start {}{name}", done.saturating_add(1)));
                 self.bar.set_message(format!(
-                    "clients were failed as by load: is it their number? {} starts with {each} at the most",
-                    limits::AUDIT_CONTROL_STARTS
+                    "clients were failed as by load: is it their number? This start has {clients}; {} at the most",
+                    limits::AUDIT_CONTROL_STARTS + 1
                 ));
             }
             Progress::Restart {

@@ -35,6 +35,7 @@ fn start() -> RunRecord {
 fn none_of(side: &Side, of: u64) -> Control {
     let mut control = Control::of(side, &Side::of(&[], PATIENCE), 10);
     control.starts = 5;
+    control.again = Some(control.open().many);
     for failure in &mut control.failures {
         failure.clients = Compared {
             few: Share::new(0, of),

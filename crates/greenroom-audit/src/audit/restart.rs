@@ -310,11 +310,11 @@ impl Talk<'_> {
             }
             tokio::select! {
                 _ = ticks.tick(), if last_call.is_none() => {
+                    if !self.waiting.is_empty() && self.heard.elapsed() > self.manner.patience {
+                        break Some(Ending::TimedOut(Reached::Open));
+                    }
                     if !socket.is_speaking() {
                         socket.say(self.next_words()).await;
-                    }
-                    if self.waiting.len() > 1 && self.heard.elapsed() > self.manner.patience {
-                        break Some(Ending::TimedOut(Reached::Open));
                     }
                 }
                 heard = socket.hear() => match heard {
@@ -379,5 +379,49 @@ impl Talk<'_> {
 
     fn tell(&self, now: u64) {
         self.news.send_modify(|last| last[self.client as usize] = now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::target::Target;
+    use tokio::net::TcpListener;
+    use tokio_websockets::ServerBuilder;
+
+    /// What a busy machine may add.
+    const SLACK: Duration = Duration::from_secs(8);
+
+    #[tokio::test]
+    async fn a_server_that_reads_nothing_keeps_no_client_beyond_its_patience() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let manner = Manner {
+            target: Target::default(),
+            words: Words::new(vec![b'a'; limits::MESSAGE_MAX]),
+            expect: Expect::Echo,
+            patience: Duration::from_millis(300),
+            start_timeout: SLACK,
+            grace: SLACK,
+            gives_up: true,
+        };
+        let (over, is_over) = watch::channel(false);
+        let (news, _) = watch::channel(vec![0; 1]);
+        let client = live(&manner, port, 0, is_over, &news);
+        let server = async {
+            let mut held = Vec::new();
+            while held.len() < 2 {
+                let (stream, _) = listener.accept().await.unwrap();
+                held.push(ServerBuilder::new().accept(stream).await.unwrap());
+            }
+            over.send_replace(true); // it has come again
+            std::future::pending::<()>().await;
+        };
+        let life = tokio::select! {
+            life = timeout(SLACK, client) => life.unwrap(),
+            () = server => unreachable!(),
+        };
+        let ended = life.connections[0].ended.as_ref().map(|(_, how)| how);
+        assert_eq!(ended, Some(&Ending::TimedOut(Reached::Open)));
     }
 }

@@ -232,26 +232,17 @@ async fn a_reason_to_close_is_text_of_others() {
     assert_eq!(reason, ": :error::\u{fffd}x");
 }
 
-/// The Close comes, and the connection is reset behind it, before the next message is written: that write fails, and the
-/// Close that explains it is still to be read.
 #[tokio::test]
-async fn who_cannot_write_any_more_still_reads_the_close_that_says_why() {
-    let (record, _) = meet(Words::default(), |mut stream| async move {
-        let head = opened(&mut stream, "").await;
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut bytes = [0; 1024];
-        assert!(stream.read(&mut bytes).await.unwrap() > 0);
-        stream.write_all(&[0x88, 2, 0x03, 0xf3]).await.unwrap(); // 1011
-        stream.set_zero_linger().unwrap();
-        drop(stream);
-        // One thread runs both: the client goes on only when it is to send again.
-        std::thread::sleep(Duration::from_millis(10)); // tidy: allow-sleep the next message is due by time
-    })
-    .await;
-    assert_eq!(record.messages.len(), 2, "{:?}", record.ending);
-    assert!(
-        matches!(record.ending, Ending::Closed { code: Some(1011), .. }),
-        "{:?}",
-        record.ending
-    );
+async fn who_has_no_end_of_an_answer_to_its_handshake_ends_by_its_patience() {
+    for beginning in ["", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Sw"] {
+        let (record, took) = meet(Words::default(), move |mut stream| async move {
+            opened(&mut stream, "").await;
+            stream.write_all(beginning.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        })
+        .await;
+        assert_eq!(record.ending, Ending::TimedOut(Stage::Opening), "{beginning}");
+        assert!((PATIENCE..SLACK).contains(&took), "{took:?}");
+        assert_eq!(outcome(&record), Outcome::Hung, "{beginning}");
+    }
 }

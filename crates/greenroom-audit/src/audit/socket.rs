@@ -116,3 +116,65 @@ pub(super) fn of_io(error: &io::Error, stage: Stage) -> Ending {
         _ => Ending::Broken(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Socket::new(Wire::new(stream)), listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn who_cannot_write_any_more_still_reads_what_came_before() {
+        let close = [0x88, 2, 0x03, 0xf3]; // 1011
+        let closed = Ending::Closed {
+            code: Some(1011),
+            reason: String::new(),
+        };
+        for (came, expected) in [(&close[..], closed), (&[], Ending::Reset(Stage::Open))] {
+            let (mut socket, mut server) = pair().await;
+            server.write_all(came).await.unwrap();
+            server.set_zero_linger().unwrap();
+            drop(server);
+            socket.say(Words::default()).await;
+            socket.sink.flush().await.ok(); // before anything is read
+            let ending = loop {
+                if let Err(ending) = socket.hear().await {
+                    break ending;
+                }
+            };
+            assert_eq!(ending, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_over_one_connection_has_its_bound_which_is_ours() {
+        let (mut socket, mut server) = pair().await;
+        let flooding = tokio::spawn(async move {
+            let mut message = vec![0x82, 127]; // binary, with a length of 64 bits
+            message.extend_from_slice(&1_000_000_u64.to_be_bytes());
+            message.resize(message.len() + 1_000_000, 0);
+            for _ in 0..2 * limits::AUDIT_BYTES / message.len() {
+                server.write_all(&message).await.ok();
+            }
+        });
+        let mut came = 0;
+        let ending = loop {
+            match socket.hear().await {
+                Ok(message) => came += message.map_or(0, |message| message.as_payload().len()),
+                Err(ending) => break ending,
+            }
+        };
+        flooding.abort();
+        assert_eq!(ending, Ending::Failed(TooMuch.to_string()));
+        assert!(
+            came <= limits::AUDIT_BYTES && came > limits::AUDIT_BYTES - 2_000_000,
+            "{came}"
+        );
+    }
+}

@@ -147,7 +147,7 @@ pub(super) struct Wire {
 pub(super) struct TooMuch;
 
 impl Wire {
-    const fn new(stream: TcpStream) -> Self {
+    pub(super) const fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             unwritten: None,

@@ -19,6 +19,7 @@ use std::process::Command;
 
 use greenroom_audit::clock;
 use greenroom_core::drain::seed_for;
+use greenroom_core::starts::nearest_rank;
 
 use crate::frames::request;
 use crate::polls::{self, Poll};
@@ -302,11 +303,8 @@ impl Quantiles {
     /// By nearest rank; NaN of nothing.
     pub(crate) fn of(mut nanos: Vec<u64>) -> Self {
         nanos.sort_unstable();
-        let at = |percent: usize| {
-            let rank = (nanos.len() * percent).div_ceil(100).max(1);
-            #[allow(clippy::cast_precision_loss)]
-            nanos.get(rank - 1).map_or(f64::NAN, |&nanos| nanos as f64 / 1e6)
-        };
+        #[allow(clippy::cast_precision_loss)]
+        let at = |percent| nearest_rank(&nanos, percent).map_or(f64::NAN, |nanos| nanos as f64 / 1e6);
         Self {
             min: at(0),
             p50: at(50),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::Duration;
 
-use crate::clients::{ClientRecord, Outcome};
-use crate::clock;
+use crate::audit::record::{ClientRecord, Ending};
+use crate::audit::stats::Quantiles;
+use crate::clients::is_in;
 
 /// Somebody who was let in after one who had come later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +49,9 @@ pub struct Loss {
     /// Messages that came back right.
     pub echoed: usize,
     /// Clients that lost at least one.
-    pub clients: Vec<usize>,
+    pub clients: Vec<u32>,
     /// Clients that were to come and have no record.
-    pub missing: Vec<usize>,
+    pub missing: Vec<u32>,
 }
 
 impl Loss {
@@ -70,128 +70,70 @@ impl Loss {
 
 /// Counts what was lost among `expected` clients.
 #[must_use]
-pub fn loss(records: &[ClientRecord], expected: usize) -> Loss {
+pub fn loss(records: &[ClientRecord], expected: u32) -> Loss {
     let seen: BTreeSet<_> = records.iter().map(|record| record.client).collect();
+    let lost = |record: &ClientRecord| record.messages.iter().filter(|sent| sent.answered_at.is_none()).count();
+    let sent = records.iter().map(|record| record.messages.len()).sum();
     Loss {
-        sent: records.iter().map(|record| record.sent).sum(),
-        echoed: records.iter().map(|record| record.echoed).sum(),
+        sent,
+        echoed: sent - records.iter().map(lost).sum::<usize>(),
         clients: records
             .iter()
-            .filter(|record| record.echoed < record.sent)
+            .filter(|record| lost(record) > 0)
             .map(|record| record.client)
             .collect(),
         missing: (0..expected).filter(|client| !seen.contains(client)).collect(),
     }
 }
 
-/// How a set of durations is spread: exact, by nearest rank.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spread {
-    /// How many.
-    pub count: usize,
-    /// The least.
-    pub min: Duration,
-    /// Half are at most this.
-    pub p50: Duration,
-    /// 90 of 100 are at most this.
-    pub p90: Duration,
-    /// 99 of 100 are at most this.
-    pub p99: Duration,
-    /// The greatest.
-    pub max: Duration,
-}
-
-impl Spread {
-    /// The spread of `durations`; all zero when there are none.
-    #[must_use]
-    pub fn of(mut durations: Vec<Duration>) -> Self {
-        durations.sort_unstable();
-        let rank = |percent: usize| {
-            let rank = (durations.len() * percent).div_ceil(100).max(1) - 1;
-            durations.get(rank).copied().unwrap_or_default()
-        };
-        let max = durations.last().copied().unwrap_or_default();
-        Self {
-            count: durations.len(),
-            min: rank(0),
-            p50: rank(50),
-            p90: rank(90),
-            p99: rank(99),
-            max,
-        }
-    }
-}
-
 /// What the clients saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Clients with a record.
-    pub clients: usize,
     /// In at the first attempt, echo right.
     pub in_at_once: usize,
     /// Connection refused.
     pub refused: usize,
-    /// An HTTP answer other than 101.
-    pub answered: usize,
-    /// Closed or cut before the echo.
-    pub cut: usize,
-    /// Patience ended.
-    pub timed_out: usize,
-    /// A wrong echo, or the protocol broken.
-    pub wrong: usize,
-    /// From its start to its 101, of those who got one and their echo.
-    pub wait: Spread,
-    /// From the moment when it could have been in (ready, and it was there) to its 101, of the same.
-    pub after_ready: Spread,
+    /// From the moment when it could have been in (ready, and it was there) to its 101, of those who are in.
+    pub after_ready: Quantiles,
 }
 
 impl Summary {
     /// Sums up `records` of clients whose backend was ready at `ready_at` (unknown: nobody got in).
     #[must_use]
     pub fn of(records: &[ClientRecord], ready_at: Option<u64>) -> Self {
-        let mut summary = Self {
-            clients: records.len(),
-            ..Self::default()
-        };
-        let (mut waits, mut after_ready) = (Vec::new(), Vec::new());
-        for record in records {
-            *match record.outcome {
-                Outcome::Echoed => &mut summary.in_at_once,
-                Outcome::Refused(_) => &mut summary.refused,
-                Outcome::Status(_) => &mut summary.answered,
-                Outcome::ClosedEarly(_) => &mut summary.cut,
-                Outcome::TimedOut => &mut summary.timed_out,
-                Outcome::WrongEcho | Outcome::Broken(_) => &mut summary.wrong,
-            } += 1;
-            if let (Outcome::Echoed, Some(opened)) = (&record.outcome, record.opened_at) {
-                waits.push(clock::between(record.started_at, opened));
-                if let Some(ready) = ready_at {
-                    after_ready.push(clock::between(record.started_at.max(ready), opened));
-                }
-            }
+        let waited = |record: &ClientRecord| Some(record.opened_at?.saturating_sub(record.started_at.max(ready_at?)));
+        let is_refused = |record: &&ClientRecord| record.ending == Ending::Refused;
+        Self {
+            in_at_once: records.iter().filter(|record| is_in(record)).count(),
+            refused: records.iter().filter(is_refused).count(),
+            after_ready: Quantiles::of(
+                records
+                    .iter()
+                    .filter(|record| is_in(record))
+                    .filter_map(waited)
+                    .collect(),
+            ),
         }
-        summary.wait = Spread::of(waits);
-        summary.after_ready = Spread::of(after_ready);
-        summary
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::record::{Sent, Stage};
 
-    fn record(client: usize, started_at: u64, opened_at: Option<u64>, outcome: Outcome) -> ClientRecord {
-        let echoed = usize::from(outcome == Outcome::Echoed);
-        let sent = usize::from(opened_at.is_some());
+    fn record(client: u32, started_at: u64, opened_at: Option<u64>, ending: Ending) -> ClientRecord {
+        let answered_at = opened_at.filter(|_| ending == Ending::Done);
+        let message = |at| Sent {
+            at,
+            answered_at,
+            copies: answered_at.is_some().into(),
+        };
         ClientRecord {
-            client,
-            started_at,
             opened_at,
-            echoed_at: opened_at,
-            sent,
-            echoed,
-            outcome,
-            close_code: None,
+            messages: opened_at.map(message).into_iter().collect(),
+            ending,
+            ..ClientRecord::new(client, started_at)
         }
     }
 
@@ -223,11 +165,9 @@ mod tests {
 
     #[test]
     fn planted_losses_are_found() {
-        let mut records: Vec<_> = (0..4)
-            .map(|client| record(client, 0, Some(1), Outcome::Echoed))
-            .collect();
+        let mut records: Vec<_> = (0..4).map(|client| record(client, 0, Some(1), Ending::Done)).collect();
         assert!(loss(&records, 4).is_none());
-        records[2].echoed = 0;
+        records[2].messages[0].answered_at = None;
         records.remove(1);
         let found = loss(&records, 4);
         assert_eq!(
@@ -238,45 +178,23 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_of_the_nearest_rank() {
-        let spread = Spread::of((1..=200).rev().map(Duration::from_millis).collect());
-        let ms = |duration: Duration| duration.as_millis();
-        assert_eq!(
-            (
-                ms(spread.min),
-                ms(spread.p50),
-                ms(spread.p90),
-                ms(spread.p99),
-                ms(spread.max)
-            ),
-            (1, 100, 180, 198, 200)
-        );
-        assert_eq!(Spread::of(Vec::new()), Spread::default());
-    }
-
-    #[test]
-    fn a_summary_counts_each_client_once_and_waits_from_when_it_could_be_in() {
+    fn a_summary_counts_who_is_in_and_waits_from_when_it_could_be_in() {
         let ms = |n: u64| n * 1_000_000;
-        let records = [
-            record(0, ms(10), Some(ms(105)), Outcome::Echoed), // held: ready at 100
-            record(1, ms(200), Some(ms(201)), Outcome::Echoed), // came later
-            record(2, ms(20), None, Outcome::Refused("connection refused".into())),
-            record(3, ms(30), None, Outcome::Status(503)),
-            record(4, ms(40), Some(ms(41)), Outcome::ClosedEarly(Some(1011))),
-            record(5, ms(50), None, Outcome::TimedOut),
-            record(6, ms(60), Some(ms(61)), Outcome::WrongEcho),
+        let mut records = [
+            record(0, ms(10), Some(ms(105)), Ending::Done),  // held: ready at 100
+            record(1, ms(200), Some(ms(201)), Ending::Done), // came later
+            record(2, ms(20), None, Ending::Refused),
+            record(3, ms(30), None, Ending::Status(503)),
+            record(4, ms(60), Some(ms(161)), Ending::TimedOut(Stage::Open)),
+            record(5, ms(60), Some(ms(161)), Ending::Done),
+            record(6, ms(60), Some(ms(161)), Ending::Done),
         ];
+        records[5].others = 1; // something else than its echo
+        records[6].messages[0].copies = 2;
         let summary = Summary::of(&records, Some(ms(100)));
-        let counts = [
-            summary.in_at_once,
-            summary.refused,
-            summary.answered,
-            summary.cut,
-            summary.timed_out,
-            summary.wrong,
-        ];
-        assert_eq!(counts, [2, 1, 1, 1, 1, 1]);
-        assert_eq!(summary.wait.max, Duration::from_millis(95));
-        assert_eq!(summary.after_ready.max, Duration::from_millis(5));
+        let waits = summary.after_ready;
+        assert_eq!((summary.in_at_once, summary.refused, waits.count), (2, 1, 2));
+        assert_eq!((waits.min_ns, waits.max_ns), (ms(1), ms(5)));
+        assert_eq!(Summary::of(&records, None).after_ready.count, 0);
     }
 }

@@ -17,10 +17,10 @@ pub const CLOSE_WAIT: Duration = Duration::from_secs(1);
 pub const MESSAGE_MAX: usize = 1024 * 1024;
 
 /// Clients of the demo: as many as fit into one line.
-pub const DEMO_CLIENTS: usize = 24;
+pub const DEMO_CLIENTS: u32 = 24;
 /// They come over this span, so that some come after the start-up.
 pub const DEMO_OVER: Duration = Duration::from_millis(2_500);
-/// What a client of the demo waits for, all in all: shorter than real clients do, longer than the start-up.
+/// What a client of the demo waits for its 101, and then for its echo: shorter than real clients do, longer than the start-up.
 pub const DEMO_PATIENCE: Duration = Duration::from_secs(4);
 /// How long the demo waits for a process to say that it is there, and to end.
 pub const DEMO_PROCESS: Duration = Duration::from_secs(3);

@@ -17,7 +17,7 @@ use greenroom_core::wire::{Data, message};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 const PATIENCE: Duration = Duration::from_millis(600);
 
@@ -51,18 +51,25 @@ where
         let (stream, _) = listener.accept().await.unwrap();
         serve(stream).await;
     });
+    // More than both sockets hold, where messages are long.
+    let count = if words.bytes().len() < 1_000 {
+        3
+    } else {
+        limits::AUDIT_MESSAGES
+    };
     let client = Visit {
         target: Target::parse("ws://127.0.0.1:{port}/ws?a=b").unwrap(),
         port: address.port(),
         words,
         expect: Expect::Echo,
         run: 0,
-        sends: [0, 1, 2].map(Duration::from_millis).to_vec(),
+        sends: (0..count as u64).map(Duration::from_millis).collect(),
         patience: PATIENCE,
         linger: Duration::from_millis(100),
     };
     let began = Instant::now();
-    let record = visit(&client, 0, |_| {}).await;
+    let visiting = timeout(3 * SLACK, visit(&client, 0, |_| {}));
+    let record = visiting.await.expect("a client that never ends");
     let took = began.elapsed();
     server.abort();
     (record, took)
@@ -223,4 +230,19 @@ async fn a_reason_to_close_is_text_of_others() {
         panic!("{:?}", record.ending)
     };
     assert_eq!(reason, ": :error::\u{fffd}x");
+}
+
+#[tokio::test]
+async fn who_has_no_end_of_an_answer_to_its_handshake_ends_by_its_patience() {
+    for beginning in ["", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Sw"] {
+        let (record, took) = meet(Words::default(), move |mut stream| async move {
+            opened(&mut stream, "").await;
+            stream.write_all(beginning.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        })
+        .await;
+        assert_eq!(record.ending, Ending::TimedOut(Stage::Opening), "{beginning}");
+        assert!((PATIENCE..SLACK).contains(&took), "{took:?}");
+        assert_eq!(outcome(&record), Outcome::Hung, "{beginning}");
+    }
 }

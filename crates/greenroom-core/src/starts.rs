@@ -57,8 +57,7 @@ impl Starts {
     pub fn usual(&self) -> Option<Usual> {
         let mut sorted: Vec<_> = self.times().collect();
         sorted.sort_unstable();
-        // The nearest rank: a time that was really seen.
-        let rank = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied();
+        let rank = |percent| nearest_rank(&sorted, percent);
         Some(Usual {
             p10: rank(10)?,
             p50: rank(50)?,
@@ -66,6 +65,13 @@ impl Starts {
             of: sorted.len(),
         })
     }
+}
+
+/// The quantile of these, which are sorted, by nearest rank: so many of 100 are at most that, and it is one of them. `None` of nothing.
+#[must_use]
+pub fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
 }
 
 impl Usual {

@@ -5,21 +5,19 @@
 //! It stays open for `linger`, so that a Close that comes a little later is seen.
 //!
 //! Bounds: whatever the server does, each client ends by its times; [`limits::AUDIT_CAME`] messages come to one, and
-//! what `wire` says. Where a bound of ours ends it, nothing is concluded from it.
+//! what `wire` and `socket` say. Where a bound of ours ends it, nothing is concluded from it.
 
-use std::io;
 use std::time::Duration;
 
-use futures_util::{SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, sleep_until};
-use tokio_websockets::{CloseCode, Error, Message};
+use tokio_websockets::Message;
 
 use super::crosstalk::whose;
 use super::record::{ClientRecord, Ending, Foreign, Sent, Stage};
+use super::socket::Socket;
 use super::target::{Expect, Target, Words};
-use super::text;
 use super::unanswered::{Next, Waiting};
-use super::wire::{Socket, TooMuch, open};
+use super::wire::open;
 use crate::{clock, limits};
 
 /// What a client does.
@@ -57,7 +55,7 @@ pub async fn visit(visit: &Visit, client: u32, answered: impl FnMut(u64)) -> Cli
 async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(u64)) -> Ending {
     let deadline = Instant::now() + visit.patience;
     let opening = open(&visit.target, visit.port, deadline, &mut record.connected_at);
-    let socket = match opening.await {
+    let mut socket = match opening.await {
         Ok(socket) => socket,
         Err(ending) => return ending,
     };
@@ -71,7 +69,7 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
         highest: 0,
         answers: Vec::new(),
     };
-    let (ending, mut socket) = talk.hold(socket).await;
+    let ending = talk.hold(&mut socket).await;
     talk.settle_answers();
     if ending == Ending::Done
         && !talk.expects()
@@ -80,15 +78,9 @@ async fn connect(visit: &Visit, record: &mut ClientRecord, answered: impl FnMut(
         (talk.answered)(opened);
     }
     record.ended_at = clock::now();
-    if let (Ending::Done, Some(socket)) = (&ending, &mut socket) {
+    if ending == Ending::Done {
         // It has seen enough; what becomes of the close handshake is not its concern any more.
-        let close = Message::close(Some(CloseCode::NORMAL_CLOSURE), "");
-        let closing = async {
-            if socket.send(close).await.is_ok() {
-                while let Some(Ok(_)) = socket.next().await {}
-            }
-        };
-        tokio::time::timeout(limits::CLOSE_WAIT, closing).await.ok();
+        socket.close(limits::CLOSE_WAIT).await;
     }
     ending
 }
@@ -107,55 +99,40 @@ struct Talk<'a, F> {
 }
 
 impl<F: FnMut(u64)> Talk<'_, F> {
-    /// Speaks and listens until there is nothing more to be seen, and no longer than [`Talk::over_at`], whatever comes. It
-    /// listens while it speaks: a server may write before it has read everything.
-    async fn hold(&mut self, socket: Socket) -> (Ending, Option<Socket>) {
-        let (mut sink, mut stream) = socket.split();
-        let mut speaking = false; // what was said is not all written yet
-        let ending = loop {
-            let sending = self.next_send().filter(|_| !speaking);
+    /// Speaks and listens until there is nothing more to be seen, and no longer than [`Talk::over_at`], whatever comes.
+    async fn hold(&mut self, socket: &mut Socket) -> Ending {
+        loop {
+            let sending = self.next_send().filter(|_| !socket.is_speaking());
             let until = match sending {
                 Some(sending) => sending.min(self.over_at()),
-                None if speaking => self.over_at(), // nobody is done who has not said all
+                None if socket.is_speaking() => self.over_at(), // nobody is done who has not said all
                 None => self.done_at().min(self.over_at()),
             };
             // The time first: what comes may never end.
-            let message = tokio::select! {
+            let heard = tokio::select! {
                 biased;
                 () = sleep_until(until) => {
                     if sending.is_some_and(|sending| sending <= until) {
-                        if let Err(error) = sink.feed(self.next_message()).await {
-                            break last_words(&mut stream, &error).await;
-                        }
-                        speaking = true;
+                        socket.say(self.next_words()).await;
                         continue;
                     }
                     let silent = self.expects() && self.heard() == 0;
-                    break if silent { Ending::TimedOut(Stage::Open) } else { Ending::Done };
+                    return if silent { Ending::TimedOut(Stage::Open) } else { Ending::Done };
                 }
-                flushed = sink.flush(), if speaking => {
-                    if let Err(error) = flushed {
-                        break last_words(&mut stream, &error).await;
-                    }
-                    speaking = false;
-                    continue;
-                }
-                message = stream.next() => message,
+                heard = socket.hear() => heard,
             };
-            self.came += 1;
-            match message {
-                Some(Ok(message)) => match of_close(&message) {
-                    Some(closed) => break closed,
-                    None if self.came > limits::AUDIT_CAME => {
-                        break Ending::Failed(format!("more than {} messages came", limits::AUDIT_CAME));
-                    }
-                    None => self.hear(&message),
-                },
-                Some(Err(error)) => break of_error(&error, Stage::Open),
-                None => break Ending::Cut(Stage::Open),
+            match heard {
+                Ok(None) => {}
+                Ok(Some(_)) if self.came == limits::AUDIT_CAME => {
+                    return Ending::Failed(format!("more than {} messages came", limits::AUDIT_CAME));
+                }
+                Ok(Some(message)) => {
+                    self.came += 1;
+                    self.hear(&message);
+                }
+                Err(ending) => return ending,
             }
-        };
-        (ending, sink.reunite(stream).ok())
+        }
     }
 
     /// When it ends, whatever there is: nothing that it waits for is later.
@@ -221,18 +198,15 @@ impl<F: FnMut(u64)> Talk<'_, F> {
     }
 
     /// The next message, which counts as sent from here on.
-    fn next_message(&mut self) -> Message {
+    fn next_words(&mut self) -> Words {
         let number = self.record.messages.len();
-        let message = match self.visit.words.filled(self.visit.run, self.record.client, number) {
-            Words::Text(text) => Message::text(text),
-            Words::Binary(bytes) => Message::binary(bytes),
-        };
+        let words = self.visit.words.filled(self.visit.run, self.record.client, number);
         self.record.messages.push(Sent {
             at: clock::now(),
             answered_at: None,
             copies: 0,
         });
-        message
+        words
     }
 
     fn hear(&mut self, message: &Message) {
@@ -296,59 +270,5 @@ impl<F: FnMut(u64)> Talk<'_, F> {
             message.copies = 1;
         }
         // More answers than messages say nothing: who cannot tell them apart may have heard another's.
-    }
-}
-
-/// What the other side had said before a write to it failed: the Close that explains it may already be there.
-pub(super) async fn last_words(
-    socket: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
-    error: &Error,
-) -> Ending {
-    let reading = async {
-        while let Some(Ok(message)) = socket.next().await {
-            if let Some(closed) = of_close(&message) {
-                return Some(closed);
-            }
-        }
-        None
-    };
-    let said = tokio::time::timeout(limits::CLOSE_WAIT, reading).await;
-    said.ok().flatten().unwrap_or_else(|| of_error(error, Stage::Open))
-}
-
-pub(super) fn of_close(message: &Message) -> Option<Ending> {
-    let (code, reason) = message.as_close()?;
-    let code = u16::from(code);
-    Some(Ending::Closed {
-        code: (code != 1005).then_some(code),
-        reason: cut(reason),
-    })
-}
-
-/// A reason that the other side gave, in its bound.
-fn cut(reason: &str) -> String {
-    text::foreign(reason, limits::AUDIT_REASON)
-}
-
-pub(super) fn of_io(error: &io::Error, stage: Stage) -> Ending {
-    match error.kind() {
-        _ if error.get_ref().is_some_and(|error| error.is::<TooMuch>()) => Ending::Failed(error.to_string()),
-        io::ErrorKind::ConnectionRefused => Ending::Refused,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ending::Reset(stage),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted => Ending::Cut(stage),
-        io::ErrorKind::TimedOut => Ending::TimedOut(stage),
-        _ if stage == Stage::Connecting => Ending::Failed(error.to_string()),
-        _ => Ending::Broken(error.to_string()),
-    }
-}
-
-pub(super) fn of_error(error: &Error, stage: Stage) -> Ending {
-    match error {
-        Error::Io(error) => of_io(error, stage),
-        Error::AlreadyClosed => Ending::Cut(stage),
-        Error::PayloadTooLong { len, max_len } => Ending::Failed(format!(
-            "a message of {len} bytes came; the audit takes {max_len} at the most"
-        )),
-        other => Ending::Broken(cut(&other.to_string())),
     }
 }

@@ -62,6 +62,7 @@ mod sample;
 pub mod sarif;
 pub mod sentence;
 pub mod side;
+mod socket;
 pub mod source;
 pub mod stall;
 pub mod stats;

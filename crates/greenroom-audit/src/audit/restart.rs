@@ -12,23 +12,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use greenroom::supervise::{Signal, procfs};
 use rustix::process::kill_process;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
-use tokio_websockets::{CloseCode, Error, Message};
+use tokio_websockets::Message;
 
-use super::client::{last_words, of_close, of_error};
 use super::judge::of_ending;
 use super::launcher::{Launcher, PortError, Way};
 use super::process::{Program, Running, StartError};
 use super::record::{Ending, Sent, Stage as Reached};
 use super::restarted::{Connection, Life, RestartRecord};
 use super::run::Manner;
+use super::socket::Socket;
 use super::target::{Expect, Words};
-use super::wire::{Socket, open};
+use super::wire::open;
 use super::{Progress, Show};
 use crate::{clock, limits};
 
@@ -266,8 +265,7 @@ async fn live(manner: &Manner, port: u16, client: u32, over: watch::Receiver<boo
                     heard: Instant::now(),
                     news,
                 };
-                let ending = talk.hold(socket, over.clone()).await;
-                talk.connection.ended = ending.map(|how| (clock::now(), how));
+                talk.hold(socket, over.clone()).await;
                 sent = talk.sent;
                 life.add(talk.connection);
             }
@@ -301,8 +299,8 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Speaks and listens until it ends; `None`: until it is over.
-    async fn hold(&mut self, mut socket: Socket, mut over: watch::Receiver<bool>) -> Option<Ending> {
+    /// Speaks and listens until it ends, or until it is over.
+    async fn hold(&mut self, mut socket: Socket, mut over: watch::Receiver<bool>) {
         let mut ticks = interval(limits::AUDIT_RESTART_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_call: Option<Instant> = None;
@@ -312,20 +310,17 @@ impl Talk<'_> {
             }
             tokio::select! {
                 _ = ticks.tick(), if last_call.is_none() => {
-                    if let Err(error) = self.speak(&mut socket).await {
-                        break Some(last_words(&mut socket, &error).await);
-                    }
-                    if self.waiting.len() > 1 && self.heard.elapsed() > self.manner.patience {
+                    if !self.waiting.is_empty() && self.heard.elapsed() > self.manner.patience {
                         break Some(Ending::TimedOut(Reached::Open));
                     }
+                    if !socket.is_speaking() {
+                        socket.say(self.next_words()).await;
+                    }
                 }
-                message = socket.next() => match message {
-                    Some(Ok(message)) => match of_close(&message) {
-                        Some(closed) => break Some(closed),
-                        None => self.hear(&message),
-                    },
-                    Some(Err(error)) => break Some(of_error(&error, Reached::Open)),
-                    None => break Some(Ending::Cut(Reached::Open)),
+                heard = socket.hear() => match heard {
+                    Ok(Some(message)) => self.hear(&message),
+                    Ok(None) => self.stands(),
+                    Err(ending) => break Some(ending),
                 },
                 () = told(&mut over), if last_call.is_none() => {
                     last_call = Some(Instant::now() + limits::AUDIT_ANSWER_WAIT);
@@ -333,17 +328,13 @@ impl Talk<'_> {
                 () = sleep_until(last_call.unwrap_or(self.opened)), if last_call.is_some() => break None,
             }
         };
-        let close = Message::close(Some(CloseCode::NORMAL_CLOSURE), "");
-        timeout(limits::AUDIT_RESTART_PARTING, socket.send(close)).await.ok();
-        ending
+        self.connection.ended = ending.map(|how| (clock::now(), how));
+        socket.close(limits::AUDIT_RESTART_PARTING).await;
     }
 
-    async fn speak(&mut self, socket: &mut Socket) -> Result<(), Error> {
+    /// The next message, which counts as sent from here on.
+    fn next_words(&mut self) -> Words {
         let words = self.manner.words.filled(0, self.client, self.sent);
-        let message = match words.clone() {
-            Words::Text(text) => Message::text(text),
-            Words::Binary(bytes) => Message::binary(bytes),
-        };
         let at = clock::now();
         self.sent += 1;
         self.connection.add(Sent {
@@ -352,16 +343,19 @@ impl Talk<'_> {
             copies: 0,
         });
         if !matches!(self.manner.expect, Expect::Nothing) {
-            self.waiting.push((words, at));
+            self.waiting.push((words.clone(), at));
             if self.waiting.len() > limits::AUDIT_RESTART_MESSAGES {
                 self.waiting.remove(0);
             }
         }
-        socket.send(message).await?;
+        words
+    }
+
+    /// What it said is written: where no answer is expected, it is enough that the connection stands.
+    fn stands(&self) {
         if matches!(self.manner.expect, Expect::Nothing) && self.opened.elapsed() >= limits::AUDIT_LINGER {
-            self.tell(clock::now()); // it stands, and that is all that is expected
+            self.tell(clock::now());
         }
-        Ok(())
     }
 
     fn hear(&mut self, message: &Message) {
@@ -385,5 +379,49 @@ impl Talk<'_> {
 
     fn tell(&self, now: u64) {
         self.news.send_modify(|last| last[self.client as usize] = now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::target::Target;
+    use tokio::net::TcpListener;
+    use tokio_websockets::ServerBuilder;
+
+    /// What a busy machine may add.
+    const SLACK: Duration = Duration::from_secs(8);
+
+    #[tokio::test]
+    async fn a_server_that_reads_nothing_keeps_no_client_beyond_its_patience() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let manner = Manner {
+            target: Target::default(),
+            words: Words::new(vec![b'a'; limits::MESSAGE_MAX]),
+            expect: Expect::Echo,
+            patience: Duration::from_millis(300),
+            start_timeout: SLACK,
+            grace: SLACK,
+            gives_up: true,
+        };
+        let (over, is_over) = watch::channel(false);
+        let (news, _) = watch::channel(vec![0; 1]);
+        let client = live(&manner, port, 0, is_over, &news);
+        let server = async {
+            let mut held = Vec::new();
+            while held.len() < 2 {
+                let (stream, _) = listener.accept().await.unwrap();
+                held.push(ServerBuilder::new().accept(stream).await.unwrap());
+            }
+            over.send_replace(true); // it has come again
+            std::future::pending::<()>().await;
+        };
+        let life = tokio::select! {
+            life = timeout(SLACK, client) => life.unwrap(),
+            () = server => unreachable!(),
+        };
+        let ended = life.connections[0].ended.as_ref().map(|(_, how)| how);
+        assert_eq!(ended, Some(&Ending::TimedOut(Reached::Open)));
     }
 }

@@ -4,6 +4,7 @@
 //! *k* or fewer, and *k* or more, are not rarer than half of what the confidence leaves. It never
 //! claims more than it may, also for 0 of n. Times get quantiles by nearest rank.
 
+use greenroom_core::starts::nearest_rank;
 use serde::{Deserialize, Serialize};
 
 /// What is left of 1 by the confidence of all intervals here: 99.99 %.
@@ -165,10 +166,7 @@ impl Quantiles {
     #[must_use]
     pub fn of(mut times: Vec<u64>) -> Self {
         times.sort_unstable();
-        let at = |percent: usize| {
-            let rank = (times.len() * percent).div_ceil(100).max(1) - 1;
-            times.get(rank).copied().unwrap_or(0)
-        };
+        let at = |percent| nearest_rank(&times, percent).unwrap_or(0);
         Self {
             count: times.len() as u64,
             min_ns: at(0),

@@ -123,6 +123,13 @@ impl Target {
         }
     }
 
+    /// The same for one client, whose number is its query.
+    #[must_use]
+    pub fn for_client(mut self, client: u32) -> Self {
+        self.path += &format!("?client={client}");
+        self
+    }
+
     /// Adds a header field, as `Name: value`.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! The connection of one client, up to the first frame: who was met, what the handshake's answer is, and how much may come.
+//! The connection of one client, up to the first frame: who was met, what the handshake's answer is, how much may come,
+//! and that a failed write takes nothing away from what may still be read.
 //!
 //! Answers are read as greenroom itself reads them (`greenroom::head`): interim ones (103) are passed over, up to
 //! [`greenroom_core::limits::INTERIM_MAX`] of them, and heads have the same bounds. Where such a bound, or one of the
@@ -17,16 +18,12 @@ use greenroom_core::limits::{BACKEND_HEAD_MAX, INTERIM_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_websockets::{ClientBuilder, Limits, WebSocketStream};
 
-use super::client::of_io;
 use super::record::{Ending, Stage};
+use super::socket::{Socket, of_io};
 use super::source;
 use super::target::Target;
 use crate::{clock, limits};
-
-/// A WebSocket of the audit.
-pub(super) type Socket = WebSocketStream<Wire>;
 
 /// Connects and asks for a WebSocket, until `deadline`. `connected_at` is when there was a connection.
 pub(super) async fn open(
@@ -42,22 +39,19 @@ pub(super) async fn open(
     };
     *connected_at = Some(clock::now());
     stream.set_nodelay(true).ok();
-    let limits = Limits::default().max_payload_len(Some(limits::AUDIT_ANSWER_MAX));
-    match timeout_at(deadline, shake(stream, target, port)).await {
-        Err(_late) => Err(Ending::TimedOut(Stage::Opening)),
-        Ok(Err(ending)) => Err(ending),
-        Ok(Ok(wire)) => Ok(ClientBuilder::new().limits(limits).take_over(wire)),
-    }
+    let opening = timeout_at(deadline, shake(Wire::new(stream), target, port));
+    let shaken = opening.await.unwrap_or(Err(Ending::TimedOut(Stage::Opening)));
+    shaken.map(Socket::new)
 }
 
 /// Asks for a WebSocket.
-async fn shake(mut stream: TcpStream, target: &Target, port: u16) -> Result<Wire, Ending> {
+async fn shake(mut wire: Wire, target: &Target, port: u16) -> Result<Wire, Ending> {
     let failed = |error: String| Ending::Failed(error);
     let mut key = [0; KEY];
     getrandom::fill(&mut key).map_err(|error| failed(error.to_string()))?;
     let (request, asked) = asked(target, port, key).map_err(failed)?;
     let lost = |error| of_io(&error, Stage::Opening);
-    stream.write_all(&request).await.map_err(lost)?;
+    wire.write_all(&request).await.map_err(lost)?;
     let (mut read, mut scanned, mut interim) = (Vec::new(), 0, 0);
     loop {
         let Some(length) = answer_end(&read, scanned).map_err(of_nonsense)? else {
@@ -65,7 +59,7 @@ async fn shake(mut stream: TcpStream, target: &Target, port: u16) -> Result<Wire
                 return Err(of_nonsense(Nonsense::TooLong));
             }
             scanned = read.len();
-            if stream.read_buf(&mut read).await.map_err(lost)? == 0 {
+            if wire.read_buf(&mut read).await.map_err(lost)? == 0 {
                 return Err(Ending::Cut(Stage::Opening));
             }
             continue;
@@ -73,7 +67,8 @@ async fn shake(mut stream: TcpStream, target: &Target, port: u16) -> Result<Wire
         match parse_answer(&read[..length], &asked) {
             Answer::Switched(_) => {
                 read.drain(..length);
-                return Ok(Wire::new(stream, read));
+                wire.before = read;
+                return Ok(wire);
             }
             Answer::Interim(_) if interim == INTERIM_MAX => {
                 return Err(Ending::Failed(format!("more than {INTERIM_MAX} interim answers came")));
@@ -130,10 +125,15 @@ fn of_nonsense(nonsense: Nonsense) -> Ending {
     }
 }
 
-/// A connection whose handshake is over. It gives what came behind that, and fails with [`TooMuch`] beyond its bound.
+/// A connection. After the handshake it gives first what came behind that, and fails with [`TooMuch`] beyond its bound.
+///
+/// A write that fails is told only by the read that finds nothing more: what explains it, a status or a Close, may
+/// already have come, and who is told of the failure first reads no further.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
+    /// Why nothing more can be written.
+    unwritten: Option<io::Error>,
     /// What came with the head of the answer, and how much of it was given.
     before: Vec<u8>,
     given: usize,
@@ -147,10 +147,11 @@ pub(super) struct Wire {
 pub(super) struct TooMuch;
 
 impl Wire {
-    fn new(stream: TcpStream, before: Vec<u8>) -> Self {
+    pub(super) const fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            before,
+            unwritten: None,
+            before: Vec::new(),
             given: 0,
             left: limits::AUDIT_BYTES,
         }
@@ -172,8 +173,15 @@ impl AsyncRead for Wire {
             return Poll::Ready(Ok(()));
         }
         let was = buffer.filled().len();
-        std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let Some(left) = this.left.checked_sub(buffer.filled().len() - was) else {
+        let read = std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer));
+        let came = buffer.filled().len() - was;
+        if came == 0
+            && let Some(error) = this.unwritten.take()
+        {
+            return Poll::Ready(Err(error));
+        }
+        read?;
+        let Some(left) = this.left.checked_sub(came) else {
             return Poll::Ready(Err(io::Error::other(TooMuch)));
         };
         this.left = left;
@@ -183,7 +191,13 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        if self.unwritten.is_none() {
+            match std::task::ready!(Pin::new(&mut self.stream).poll_write(context, bytes)) {
+                Ok(written) => return Poll::Ready(Ok(written)),
+                Err(error) => self.unwritten = Some(error),
+            }
+        }
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

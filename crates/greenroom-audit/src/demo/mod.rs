@@ -19,8 +19,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::record::ClientRecord;
 use crate::backend::{BackendProcess, SlowBackend, SlowListen, bind};
-use crate::clients::{ClientRecord, Outcome, Plan, arrive};
+use crate::clients::{Plan, arrive, is_in};
 use crate::journal::Record;
 use crate::{clock, limits};
 use launch::{Launch, LaunchError, Running};
@@ -34,7 +35,7 @@ pub struct Options {
     /// How the backend starts.
     pub backend: SlowBackend,
     /// How many clients come.
-    pub clients: usize,
+    pub clients: u32,
     /// Over which span, from the start of the backend.
     pub over: Duration,
     /// Chooses the moments of their arrival.
@@ -164,7 +165,7 @@ pub async fn demo(options: Options) -> Result<bool, DemoError> {
 struct Stage {
     launch: Launch,
     backend: SlowBackend,
-    clients: usize,
+    clients: u32,
     over: Duration,
     seed: u64,
     screen: Arc<Screen>,
@@ -200,8 +201,7 @@ impl Stage {
         let began = clock::now();
         self.screen.begin(began, self.clients, self.backend.startup());
         let plan = Plan {
-            address,
-            path: "/".into(),
+            port: address.port(),
             count: self.clients,
             over: self.over,
             messages: 1,
@@ -209,7 +209,7 @@ impl Stage {
             seed: self.seed,
         };
         let screen = Arc::clone(&self.screen);
-        let arriving = arrive(&plan, move |client, stage| screen.client(client, &stage));
+        let arriving = arrive(&plan, move |client, stage| screen.client(client, stage));
         let journal = Arc::clone(running.journal());
         let (clients, late) = {
             let drawing = self.screen.draw(&journal);
@@ -252,10 +252,5 @@ fn recorded(records: &[Record], clients: &[ClientRecord]) -> bool {
         .filter(|record| matches!(record, Record::Opening { .. }))
         .count();
     let ready = records.iter().any(|record| matches!(record, Record::Ready { .. }));
-    ready
-        && openings
-            >= clients
-                .iter()
-                .filter(|client| client.outcome == Outcome::Echoed)
-                .count()
+    ready && openings >= clients.iter().filter(|client| is_in(client)).count()
 }

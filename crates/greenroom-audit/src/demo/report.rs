@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::screen::{GREEN, RED, paint};
+use crate::audit::record::ClientRecord;
 use crate::check::{Loss, Summary, inversions, loss};
-use crate::clients::{ClientRecord, Outcome};
 use crate::journal::Record;
 use crate::limits;
 
@@ -13,7 +13,7 @@ use crate::limits;
 #[derive(Clone, Debug)]
 pub struct Act {
     /// How many clients were to come.
-    pub expected: usize,
+    pub expected: u32,
     /// What they saw.
     pub clients: Vec<ClientRecord>,
     /// What the backend saw.
@@ -79,7 +79,7 @@ pub struct Report {
 
 #[derive(Clone, Debug)]
 struct Column {
-    expected: usize,
+    expected: u32,
     summary: Summary,
     loss: Loss,
     order: String,
@@ -97,23 +97,20 @@ impl Column {
     }
 
     fn failed_otherwise(&self) -> usize {
-        let Summary {
-            answered,
-            cut,
-            timed_out,
-            wrong,
-            ..
-        } = self.summary;
-        answered + cut + timed_out + wrong + self.loss.missing.len()
+        (self.expected as usize).saturating_sub(self.summary.in_at_once + self.summary.refused)
     }
 
     fn longest(&self) -> String {
         if self.summary.after_ready.count == 0 {
             "nobody was in".into()
         } else {
-            ms(self.summary.after_ready.max)
+            ms(longest(&self.summary))
         }
     }
+}
+
+fn longest(summary: &Summary) -> Duration {
+    Duration::from_nanos(summary.after_ready.max_ns)
 }
 
 impl Report {
@@ -199,12 +196,7 @@ fn promises(with: &Act, inversions: Option<usize>) -> Vec<Promise> {
     let summary = Summary::of(&with.clients, with.ready_at());
     let loss = loss(&with.clients, with.expected);
     let openings = with.openings().count();
-    let refused = with
-        .clients
-        .iter()
-        .filter(|client| client.outcome != Outcome::Echoed)
-        .count();
-    let longest = summary.after_ready.max;
+    let longest = longest(&summary);
     let early = with
         .clients
         .iter()
@@ -217,7 +209,7 @@ fn promises(with: &Act, inversions: Option<usize>) -> Vec<Promise> {
                 "{} of {} clients got in at the first attempt; {early} of them came before the server was ready",
                 summary.in_at_once, with.expected
             ),
-            held: refused == 0 && summary.in_at_once == with.expected,
+            held: summary.in_at_once == with.expected as usize,
         },
         Promise {
             name: "order",
@@ -225,17 +217,17 @@ fn promises(with: &Act, inversions: Option<usize>) -> Vec<Promise> {
                 Some(count) => format!("{count} of {openings} were overtaken, by Greenroom-Session at the server"),
                 None => "unknown: the server saw clients without Greenroom-Session".into(),
             },
-            held: inversions == Some(0) && openings == with.expected,
+            held: inversions == Some(0) && openings == with.expected as usize,
         },
         Promise {
             name: "promptness",
             measured: format!("the longest wait after READY was {} ({})", ms(longest), most(with.late)),
-            held: summary.after_ready.count == with.expected && longest <= prompt(with.late),
+            held: summary.after_ready.count == u64::from(with.expected) && longest <= prompt(with.late),
         },
         Promise {
             name: "no loss",
             measured: format!("{} of {} messages came back", loss.echoed, loss.sent),
-            held: loss.is_none() && loss.sent >= with.expected,
+            held: loss.is_none() && loss.sent >= with.expected as usize,
         },
     ]
 }
@@ -264,20 +256,20 @@ fn ms(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::record::{Ending, Sent, Stage};
 
     const MS: u64 = 1_000_000;
 
     /// Three clients, two before READY at 100 ms, all in.
     fn act() -> Act {
-        let client = |client: usize, started: u64, opened: u64| ClientRecord {
-            client,
-            started_at: started * MS,
+        let client = |client: u32, started: u64, opened: u64| ClientRecord {
             opened_at: Some(opened * MS),
-            echoed_at: Some(opened * MS + 1),
-            sent: 1,
-            echoed: 1,
-            outcome: Outcome::Echoed,
-            close_code: Some(1000),
+            messages: vec![Sent {
+                at: opened * MS,
+                answered_at: Some(opened * MS + 1),
+                copies: 1,
+            }],
+            ..ClientRecord::new(client, started * MS)
         };
         let opening = |session| Record::Opening {
             at: 101 * MS,
@@ -314,7 +306,7 @@ mod tests {
     #[test]
     fn each_broken_promise_is_named() {
         let mut cut = act();
-        cut.clients[1].outcome = Outcome::ClosedEarly(Some(1011));
+        cut.clients[1].ending = Ending::Cut(Stage::Open);
         assert_eq!(broken(cut), ["start", "promptness"]);
 
         let mut overtaken = act();
@@ -345,7 +337,7 @@ mod tests {
         );
 
         let mut lost = act();
-        lost.clients[2].echoed = 0;
+        lost.clients[2].messages[0].answered_at = None;
         assert_eq!(broken(lost), ["no loss"]);
 
         let mut missing = act();

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clients::{Outcome, Stage};
+use crate::clients::Stage;
 use crate::clock;
 use crate::journal::{Journal, Record};
 
@@ -34,19 +34,12 @@ struct Inner {
 struct Scene {
     began: u64,
     startup: Duration,
-    cells: Vec<Cell>,
+    /// How far each client is; `None`: it has not come yet.
+    cells: Vec<Option<Stage>>,
     /// Lines on the terminal that the next drawing replaces.
     drawn: usize,
     /// Records already told as lines.
     told: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cell {
-    NotCome,
-    Waiting,
-    In,
-    Failed,
 }
 
 impl std::fmt::Debug for Screen {
@@ -83,8 +76,8 @@ impl Screen {
     }
 
     /// An act begins.
-    pub fn begin(&self, began: u64, clients: usize, startup: Duration) {
-        let cells = vec![Cell::NotCome; clients];
+    pub fn begin(&self, began: u64, clients: u32, startup: Duration) {
+        let cells = (0..clients).map(|_| None).collect();
         self.lock().scene = Scene {
             began,
             startup,
@@ -95,15 +88,9 @@ impl Screen {
     }
 
     /// A client is at `stage`.
-    pub fn client(&self, client: usize, stage: &Stage) {
-        let cell = match stage {
-            // A 101 alone is no service: the backend may still cut it.
-            Stage::Waiting | Stage::Open => Cell::Waiting,
-            Stage::Done(Outcome::Echoed) => Cell::In,
-            Stage::Done(_) => Cell::Failed,
-        };
-        if let Some(place) = self.lock().scene.cells.get_mut(client) {
-            *place = cell;
+    pub fn client(&self, client: u32, stage: Stage) {
+        if let Some(place) = self.lock().scene.cells.get_mut(client as usize) {
+            *place = Some(stage);
         }
     }
 
@@ -200,11 +187,11 @@ impl Screen {
     }
 
     fn cells(&self, scene: &Scene) -> String {
-        let cell = |cell: &Cell| match cell {
-            Cell::NotCome => "·".to_owned(),
-            Cell::Waiting => self.paint(YELLOW, "…"),
-            Cell::In => self.paint(GREEN, "✓"),
-            Cell::Failed => self.paint(RED, "✗"),
+        let cell = |cell: &Option<Stage>| match cell {
+            None => "·".to_owned(),
+            Some(Stage::Waiting) => self.paint(YELLOW, "…"),
+            Some(Stage::In) => self.paint(GREEN, "✓"),
+            Some(Stage::Failed) => self.paint(RED, "✗"),
         };
         scene.cells.iter().map(cell).collect()
     }
@@ -239,10 +226,10 @@ mod tests {
     fn screen(colour: bool) -> Screen {
         let screen = Screen::new(Box::new(io::sink()), true, colour);
         screen.begin(clock::now(), 4, Duration::from_secs(2));
-        screen.client(0, &Stage::Done(Outcome::Echoed));
-        screen.client(1, &Stage::Done(Outcome::TimedOut));
-        screen.client(2, &Stage::Open);
-        screen.client(99, &Stage::Open);
+        screen.client(0, Stage::In);
+        screen.client(1, Stage::Failed);
+        screen.client(2, Stage::Waiting);
+        screen.client(99, Stage::Waiting);
         screen
     }
 

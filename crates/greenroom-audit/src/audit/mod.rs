@@ -12,7 +12,7 @@
 //! | `auditor` | which starts are made, one after the other |
 //! | [`plan`] | when clients come and speak |
 //! | [`target`] | where they go, what they say and expect |
-//! | [`run`], [`client`], `wire`, [`process`], [`launcher`], [`observe`], [`stall`] | nothing: they do, and measure |
+//! | [`run`], [`client`], `wire`, `socket`, [`process`], [`launcher`], [`observe`], [`stall`] | nothing: they do, and measure |
 //! | [`record`] | what is written down |
 //! | [`judge`] | what became of one client |
 //! | [`edges`] | when the server listened and was ready |

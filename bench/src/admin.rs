@@ -19,8 +19,13 @@ const GAUGES: [&str; 3] = ["greenroom_held{", "greenroom_connections{", "greenro
 /// All samples of a scrape.
 pub(crate) type Samples = BTreeMap<String, f64>;
 
-/// Asks greenroom.
+/// Asks greenroom for numbers.
 pub(crate) fn metrics(socket: &Path) -> Result<Samples, Failure> {
+    Ok(samples(&scrape(socket)?))
+}
+
+/// One scrape: the whole answer.
+pub(crate) fn scrape(socket: &Path) -> Result<String, Failure> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(
@@ -32,7 +37,7 @@ pub(crate) fn metrics(socket: &Path) -> Result<Samples, Failure> {
     if !answer.starts_with("HTTP/1.1 200 ") {
         return Err(format!("no metrics: {answer}").into());
     }
-    Ok(samples(&answer))
+    Ok(answer)
 }
 
 fn samples(text: &str) -> Samples {

@@ -21,6 +21,7 @@ mod process;
 mod requests;
 mod rivals;
 mod runs;
+mod scrape;
 mod signal;
 mod site;
 mod stub;
@@ -130,7 +131,10 @@ pub(crate) struct Options {
     /// Clients of the flood benchmark.
     #[arg(long, default_value_t = 10_000)]
     flooders: usize,
-    /// `early_budget` of its greenroom, in MiB.
+    /// Clients of the scrape benchmark.
+    #[arg(long, default_value_t = 9_000)]
+    scraped: usize,
+    /// `early_budget` of the flood's greenroom, in MiB.
     #[arg(long, default_value_t = 256)]
     early_budget_mib: usize,
     /// Ends with code 1 if a budget was missed.
@@ -152,6 +156,8 @@ enum What {
     Crowd,
     /// Clients that send as much as they may, and what those of another route notice.
     Flood,
+    /// What a Prometheus scrape costs, and what relayed clients notice of it.
+    Scrape,
     /// From READY to the head at the backend.
     Signal,
     /// From ready to released: a growing poll, a fixed one, greenroom probing, and pushed.
@@ -214,6 +220,9 @@ fn all(options: &Options) -> Result<bool, Failure> {
     }
     if asked(What::Flood) && !options.direct_only {
         flood::run(options, &mut budgets)?;
+    }
+    if asked(What::Scrape) && !options.direct_only {
+        scrape::run(options)?;
     }
     if asked(What::Signal) && !options.direct_only {
         signal::run(options, &mut budgets)?;

@@ -12,15 +12,14 @@ mod common;
 
 use common::{
     process::until,
-    raw::{Raw, Stub, close, field, frame, masked, nobody, switching, upgrade},
+    raw::{Raw, Stub, close, field, frame, masked, nobody, upgrade},
     rig::Rig,
 };
 use serde_json::{Value, json};
 
 /// The last that ended: its cause, its refusal, its detail, and where it was before.
 fn end(rig: &Rig) -> [Value; 4] {
-    until("it has ended", || rig.told(&["ps", "--closed"])["total"] != 0);
-    let end = rig.told(&["ps", "--closed", "--limit", "1"])["connections"][0]["end"].clone();
+    let end = rig.last_end();
     ["cause", "refusal", "detail", "from"].map(|name| end[name].clone())
 }
 
@@ -43,13 +42,9 @@ fn refused(client: &mut Raw) {
     assert!(field(&head, "retry-after").is_some(), "{head}");
 }
 
+/// What the ledger says of one that had no 101 and of one that had, by what [`shut`] has said.
 fn by_hand(from: &str) -> [Value; 4] {
-    [
-        "refused".into(),
-        "by_hand".into(),
-        "code 4001, \"bye\"".into(),
-        from.into(),
-    ]
+    ["refused", "by_hand", "code 4001, \"bye\"", from].map(Value::from)
 }
 
 fn admin(from: &str) -> [Value; 4] {
@@ -255,10 +250,7 @@ fn who_has_not_sent_its_head_is_closed_without_a_word() {
 fn a_relay_is_closed_with_the_code_and_its_backend_hears_that_it_goes() {
     let stub = Stub::listen();
     let rig = Rig::before(&stub.address(), "");
-    let mut client = rig.knock("/ws");
-    let (mut backend, _) = stub.request();
-    backend.send(switching(""));
-    client.head();
+    let (mut client, mut backend) = rig.relayed(&stub);
     let (status, counted) = rig.post("/v1/connections/close", &json!({"all": true, "dry_run": true}));
     assert_eq!(
         (status, &counted["matched"], &counted["closed"]),
@@ -295,10 +287,7 @@ fn a_relay_is_closed_with_the_code_and_its_backend_hears_that_it_goes() {
 fn who_waits_for_its_turn_to_be_closed_has_it_at_once() {
     let stub = Stub::listen();
     let rig = Rig::before(&stub.address(), "");
-    let mut client = rig.knock("/ws");
-    let (mut backend, _) = stub.request();
-    backend.send(switching(""));
-    client.head();
+    let (mut client, backend) = rig.relayed(&stub);
     rig.are(1, "relaying");
     drop(backend); // 1012 comes after its first second
     until("it is lost", || {

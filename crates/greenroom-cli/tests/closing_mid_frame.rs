@@ -14,31 +14,22 @@ use std::time::Instant;
 
 use common::{
     process::until,
-    raw::{Raw, Stub, close, header, masked, switching},
+    raw::{Raw, Stub, close, header, masked},
     rig::Rig,
 };
 use greenroom_core::limits::CLOSE_HANDSHAKE;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// With its header of ten bytes the frame is 200,010 bytes long.
 const PAYLOAD: usize = 200_000;
 const HALF: usize = PAYLOAD / 2;
-
-fn told(rig: &Rig, args: &[&str]) -> Value {
-    let said = rig.say(&[args, &["--json"]].concat());
-    assert!(said.status.success(), "{args:?}: {said:?}");
-    serde_json::from_slice(&said.stdout).unwrap()
-}
 
 /// A relay in the middle of a large frame of its backend.
 fn begun() -> (Rig, Stub, Raw, Raw) {
     let stub = Stub::listen();
     let config = format!("[backend.app]\naddress = \"{}\"\nready = \"listen\"\n", stub.address());
     let rig = Rig::start("serve", &config);
-    let mut client = rig.knock("/ws");
-    let (mut backend, _) = stub.request();
-    backend.send(switching(""));
-    client.head();
+    let (mut client, mut backend) = rig.relayed(&stub);
     let head = header(0x82, PAYLOAD as u64, false);
     backend.send([&head[..], &[7; HALF]].concat());
     assert_eq!(client.exactly(head.len() + HALF), [&head[..], &[7; HALF]].concat());
@@ -54,9 +45,9 @@ fn by_hand(rig: &Rig) {
 }
 
 fn by_drain(rig: &Rig) {
-    told(rig, &["drain", "--all", "--window", "0s"]);
+    rig.told(&["drain", "--all", "--window", "0s"]);
     until("it is told", || {
-        told(rig, &["drain", "--list"])["drains"][0]["told"] == 1
+        rig.told(&["drain", "--list"])["drains"][0]["told"] == 1
     });
 }
 
@@ -81,8 +72,7 @@ fn gets_it_whole(client: &mut Raw, backend: &mut Raw) -> (u16, String) {
 
 /// The line of the connection in the ledger: its cause, and more.
 fn end(rig: &Rig) -> (String, String) {
-    until("it has ended", || told(rig, &["ps", "--closed"])["total"] == 1);
-    let end = told(rig, &["ps", "--closed"])["connections"][0]["end"].clone();
+    let end = rig.last_end();
     let text = |name: &str| end[name].as_str().unwrap_or_default().to_owned();
     (text("cause"), text("detail"))
 }

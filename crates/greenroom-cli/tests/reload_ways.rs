@@ -395,6 +395,64 @@ fn those_whose_backend_is_gone_stay_and_are_counted() {
     until("its backend is ended with it", || own(&rig)["configurations"] == 1);
 }
 
+/// The limit is for who comes: those who are there stay until then, and then the oldest go, as many as it takes.
+#[test]
+fn a_lowered_limit_of_a_user_closes_its_oldest_when_the_next_one_is_let_in() {
+    let app = Stub::listen();
+    let with = |most: usize| {
+        format!(
+            "[limits]\nmax_connections_per_user = {most}\non_user_limit = \"close-oldest\"\n\
+             [backend.app]\naddress = \"{}\"\nready = \"listen\"\n[[route]]\nuser = \"header:X-User\"\n",
+            app.address()
+        )
+    };
+    let rig = Rig::start("serve", &with(5));
+    rig.until("it is ready", |status| status["condition"] == "ready");
+    let come = |user: &str| {
+        let mut client = Raw::connect(&rig.address);
+        client.send(upgrade(&format!("X-User: {user}\r\n")));
+        let (mut backend, _) = app.request();
+        backend.send(switching(""));
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        (client, backend)
+    };
+    let mut all: Vec<_> = (0..5).map(|_| come("ann")).collect();
+    let mut other = come("bob");
+    let since = Instant::now();
+    write(&rig, &with(2));
+    assert_eq!(outcome(&rig, &[]), "reloaded");
+    until("nobody is in the first second any more", || {
+        since.elapsed() > Duration::from_secs(1)
+    });
+    let are_open = |pairs: &mut [(Raw, Raw)]| {
+        for (client, backend) in pairs {
+            client.send(masked(0x81, b"here"));
+            assert_eq!(backend.frame(), (0x81, b"here".to_vec()));
+        }
+    };
+    are_open(&mut all); // and the reload alone has closed nobody
+    all.push(come("ann"));
+    for (client, backend) in &mut all[..4] {
+        assert_eq!(
+            client.close_frame(),
+            (1008, "another connection of this user took its place".into())
+        );
+        assert_eq!(backend.close_frame().0, 1001);
+        client.send(masked(0x88, &common::raw::close(1008, "")));
+    }
+    until("those are gone", || rig.told(&["ps"])["total"] == 3);
+    are_open(&mut all[4..]);
+    are_open(std::slice::from_mut(&mut other));
+    let closed = rig.told(&["ps", "--closed"]);
+    let causes: Vec<_> = closed["connections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["end"]["cause"])
+        .collect();
+    assert_eq!(causes, ["replaced"; 4], "{closed}");
+}
+
 /// A second reload waits for the first; a third is told so. Each that is answered did what it says.
 #[test]
 fn one_reload_is_under_way_one_waits_and_more_are_told_so() {

@@ -241,7 +241,6 @@ impl<T> User<T> {
             return Err(Full);
         }
         let before = std::mem::replace(&mut oldest.stand, Stand::Going);
-        self.count();
         Ok(before) // it has the place of that one, as far as that had one
     }
 
@@ -381,6 +380,59 @@ mod tests {
             (7, 5, 0),
             "two stay: the last of the six, and the new one"
         );
+    }
+
+    #[test]
+    fn each_that_is_over_the_limit_has_another_older_one_that_will_go_for_it() {
+        let (mut users, rule) = (Users::default(), rule(2, OnLimit::CloseOldest));
+        for ms in [0, 1_500] {
+            assert!(come(&mut users, ms, ANN, rule).0.is_ok());
+        }
+        assert!(comes(&mut users, 2_000, ANN, rule).is_ok(), "for it the first will go");
+        assert_eq!(comes(&mut users, 2_001, ANN, rule), Err(Full), "the second is young");
+        assert!(comes(&mut users, 2_500, ANN, rule).is_ok());
+    }
+
+    /// Two that have their places, one that came over a limit of two, and two more that a limit of eight has let in.
+    fn under_two_limits(users: &mut Users<u64>) -> (Seat, [Seat; 2]) {
+        let (two, eight) = (rule(2, OnLimit::CloseOldest), rule(8, OnLimit::CloseOldest));
+        let first = [0, 1].map(|ms| come(users, ms, ANN, two).0.unwrap());
+        let over = comes(users, 2_000, ANN, two).unwrap();
+        for ms in [2_001, 2_002] {
+            assert_eq!(come(users, ms, ANN, eight).1, None);
+        }
+        assert_eq!(users.of(ANN), (5, 0, 1));
+        (over, first)
+    }
+
+    #[test]
+    fn a_lowered_limit_passes_over_who_cannot_hear_and_who_has_no_place_yet() {
+        let (mut users, told) = (Users::default(), std::cell::RefCell::new(Vec::new()));
+        under_two_limits(&mut users);
+        let switched = |&since: &u64| Some(at(since));
+        let come = users.come(
+            at(9_000),
+            &ANN.into(),
+            rule(1, OnLimit::CloseOldest),
+            9_000,
+            switched,
+            |&it| {
+                let hears = it != 0;
+                told.borrow_mut().extend(hears.then_some(it));
+                hears
+            },
+        );
+        assert_eq!((come, told.take()), (Err(Full), vec![1, 2_001, 2_002]));
+    }
+
+    #[test]
+    fn one_that_is_let_in_never_goes_for_itself() {
+        let mut users = Users::default();
+        let (over, first) = under_two_limits(&mut users);
+        for seat in first {
+            users.leave(&ANN.into(), seat);
+        }
+        assert_eq!(let_in(&mut users, ANN, over), Some(2_001), "it is the oldest");
     }
 
     #[test]

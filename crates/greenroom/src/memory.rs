@@ -77,15 +77,17 @@ fn trim() {
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
 
+/// Whether somebody who waits for this is woken, once.
+#[cfg(test)]
+pub(crate) fn is_told(gone: &Notify) -> bool {
+    let mut told = std::pin::pin!(gone.notified());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    told.as_mut().poll(&mut cx).is_ready()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn is_told(gone: &Notify) -> bool {
-        let mut told = std::pin::pin!(gone.notified());
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        told.as_mut().poll(&mut cx).is_ready()
-    }
 
     #[test]
     fn it_is_told_once_when_three_quarters_of_a_crowd_have_gone() {

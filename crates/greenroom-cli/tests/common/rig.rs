@@ -50,14 +50,16 @@ impl Rig {
 
     /// So many relayed clients, each with its backend's end.
     pub fn crowd(&self, stub: &Stub, count: usize) -> Vec<(Raw, Raw)> {
-        let one = |_| {
-            let mut client = self.knock("/ws");
-            let (mut backend, _) = stub.request();
-            backend.send(switching(""));
-            assert!(client.head().starts_with("HTTP/1.1 101 "));
-            (client, backend)
-        };
-        (0..count).map(one).collect()
+        (0..count).map(|_| self.relayed(stub)).collect()
+    }
+
+    /// One relayed client, with its backend's end.
+    pub fn relayed(&self, stub: &Stub) -> (Raw, Raw) {
+        let mut client = self.knock("/ws");
+        let (mut backend, _) = stub.request();
+        backend.send(switching(""));
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        (client, backend)
     }
 
     /// The same, with files that are there before and more of an environment.
@@ -166,6 +168,13 @@ impl Rig {
         let said = self.say(&[args, &["--json"]].concat());
         assert!(said.status.success(), "{args:?}: {said:?}");
         serde_json::from_slice(&said.stdout).unwrap()
+    }
+
+    /// How the last has ended that did, as the ledger tells; it is waited for.
+    pub fn last_end(&self) -> Value {
+        let closed = || self.told(&["ps", "--closed", "--limit", "1"]);
+        until("one has ended", || closed()["total"] != 0);
+        closed()["connections"][0]["end"].clone()
     }
 
     /// Waits until so many are in a state, as `ps` tells.

@@ -211,7 +211,8 @@ fn place() -> Result<SemaphorePermit<'static>, Refused> {
     }
 }
 
-/// Which connections are meant.
+/// Which connections are meant. These keys stand in [`CloseThese`] and in [`SendThese`], and not in a part that both have: serde
+/// cannot flatten one into a body whose unknown keys are refused, and a key with a slip in it must not mean others.
 struct Which {
     numbers: Vec<u64>,
     filter: Filter,

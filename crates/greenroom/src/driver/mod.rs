@@ -550,3 +550,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

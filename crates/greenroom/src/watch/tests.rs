@@ -86,6 +86,66 @@ async fn whose_relay_is_over_is_looked_at_no_more_and_the_task_sleeps_until_anot
     watching.abort();
 }
 
+/// The grid begins anew with whoever comes when nobody was watched: a task that ticks on would look at it sooner.
+#[tokio::test(start_paused = true)]
+async fn while_nobody_is_watched_the_task_sleeps() {
+    let rig = Rig::new("idle_timeout = \"10s\"");
+    let watching = tokio::spawn(run(Arc::clone(&rig.registry)));
+    drop(rig.relayed());
+    tokio::time::sleep(3 * WATCH_EVERY + WATCH_EVERY / 2).await; // tidy: allow-sleep the clock of the test stands
+    let (entry, _pulse) = rig.relayed();
+    let (_, at) = told(&entry, clock::now()).await;
+    assert_eq!(at, WATCH_EVERY + Duration::from_secs(10));
+    watching.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_that_were_missed_are_not_made_up_for() {
+    let rig = Rig::new("ping_interval = \"1s\"");
+    let watching = tokio::spawn(run(Arc::clone(&rig.registry)));
+    let (entry, _pulse) = rig.relayed();
+    assert_eq!(told(&entry, clock::now()).await.0, Word::Ping(Sender::Client));
+    tokio::time::advance(20 * WATCH_EVERY).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let words = std::iter::from_fn(|| entry.record().mailbox.take()).count();
+    assert_eq!(words, 1, "it is asked for at each look, and that was one");
+    watching.abort();
+}
+
+#[tokio::test]
+async fn between_the_pieces_of_a_look_others_have_their_turn_and_no_room_is_kept_for_a_crowd() {
+    let rig = Rig::new("idle_timeout = \"10s\"");
+    let entries: Vec<_> = (0..3 * WATCH_PIECE).map(|_| rig.relayed().0).collect();
+    let (pulses, _) = rig.registry.newcomers.take();
+    let mut lines: Vec<Line> = pulses.into_iter().map(|pulse| Line::new(pulse, clock::now())).collect();
+    let mut turns = 0;
+    {
+        let mut looking = std::pin::pin!(look(&mut lines, Line::look));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        while looking.as_mut().poll(&mut cx).is_pending() {
+            turns += 1;
+        }
+    }
+    assert_eq!(turns, 3);
+    drop(entries);
+    look(&mut lines, Line::look).await;
+    assert_eq!((lines.len(), lines.capacity()), (0, 0));
+}
+
+/// Those who have come together do not all go together.
+#[tokio::test]
+async fn each_connection_has_a_lifetime_of_its_own() {
+    let rig = Rig::new("max_lifetime = \"10m\"");
+    let began = clock::now();
+    let all: Vec<_> = (0..100).map(|_| rig.relayed()).collect();
+    let mut ends: Vec<_> = all.iter().map(|(_, pulse)| pulse.ends.since(began)).collect();
+    ends.sort_unstable();
+    assert!(ends[99] - ends[0] > Duration::from_secs(30), "{ends:?}");
+    assert!(ends[0] >= Duration::from_secs(540), "{ends:?}");
+}
+
 /// How long one look at many takes, for `docs/measurements.md`: `cargo test --release -p greenroom --lib -- cost_of_a_look --nocapture`.
 #[tokio::test]
 async fn the_cost_of_a_look_is_some_nanoseconds_for_each() {

@@ -1,5 +1,7 @@
 //! What is read while an answer is missing, and what a socket tells.
 
+mod relayed;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -123,7 +125,11 @@ async fn what_lies_unread_in_a_socket_is_seen_and_an_end_too() {
     assert!(!has_unread(&there));
     here.write_all(b"x").unwrap();
     assert!(has_unread(&there));
+    let mut socket = socket;
+    std::io::Read::read_exact(&mut socket, &mut [0]).unwrap();
+    assert!(!has_unread(&socket));
     drop(client);
+    socket.peek(&mut [0]).unwrap(); // its end has come
     assert!(has_unread(&socket));
 }
 

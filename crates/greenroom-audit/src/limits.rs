@@ -144,14 +144,22 @@ pub const AUDIT_HANGING_RUNS: u32 = 3;
 pub const AUDIT_SAME_ANSWERS: u64 = 20;
 /// … over so long a time is given up, where the answer is about the request (below 500): a path or a header field is wrong.
 pub const AUDIT_SAME_FOR: Duration = Duration::from_secs(3);
+/// There are control starts where there were so many others: two starts that fail, and ten that do not, may be chance.
+pub const AUDIT_CONTROL_RUNS: usize = 3;
 /// A control start has one client for so many of the others.
 pub const AUDIT_CONTROL_PART: u32 = 10;
 /// It has so many at the least.
 pub const AUDIT_CONTROL_LEAST: u32 = 5;
-/// Control starts of each side at the most: enough to tell a tenth that is failed from none.
+/// Control starts of each side at the most, beside a last one with as many clients as before. With 20 clients each they tell 7 % that are failed from
+/// none, with 5 a quarter.
 pub const AUDIT_CONTROL_STARTS: u64 = 10;
-/// Where so many clients are failed in control starts too, it is no accident.
+/// Where so many clients are failed in control starts too, it is no accident; where none is, and so many would be, neither.
 pub const AUDIT_CONTROL_FAILED: u64 = 3;
+/// With what probability, at the most, control starts differ from the others by chance, each start taken as a whole: three starts
+/// and ten control starts reach it.
+pub const AUDIT_CONTROL_CHANCE: f64 = 0.004;
+/// In this part of the starts, at the least, load fails clients: whatever it is that happens in some starts only, it is not their number.
+pub const AUDIT_CONTROL_MOST: f64 = 0.8;
 /// The exit code of an audit that was stopped by a signal, as shells have it for Ctrl-C.
 pub const AUDIT_STOPPED: u8 = 130;
 /// The last so many runs say where to look in the next.

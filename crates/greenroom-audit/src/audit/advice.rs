@@ -32,9 +32,9 @@ impl Finding {
                     HELD_LONG.to_owned()
                 }
                 Self::AcceptsEarly { .. } | Self::LosesEarly { .. } | Self::HangsWhenMet { .. } => SAY_READY.to_owned(),
-                Self::FailsWhenReady { rejected, .. } => match rejected {
+                Self::FailsWhenReady { rejected, few_too, .. } => match rejected {
                     Some(rejected) if rejected.stops() => format!("{WORKERS}. {}", capital(SAY_READY)),
-                    Some(_) | None => fails(rejected.as_ref()),
+                    Some(_) | None => fails(rejected.as_ref(), *few_too),
                 },
                 Self::Overrun { .. } => format!(
                     "{OVERRUN}. Whom greenroom held it lets in together; a `release_rate` spreads them, and helps only where it is below what the server can do: measure it with and without"
@@ -72,7 +72,7 @@ impl Finding {
             Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
             Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),
             Self::Overrun { .. } => format!("{OVERRUN}. `greenroom run --` in front is no cure: it makes nothing faster, and lets in those too whom nobody would have taken"),
-            Self::FailsWhenReady { rejected, .. } => fails(rejected.as_ref()),
+            Self::FailsWhenReady { rejected, few_too, .. } => fails(rejected.as_ref(), *few_too),
             Self::HangsWhenMet { .. } => format!("start-up waits for something that a client has taken: begin to accept when it is over; {TOLD}"),
             Self::StartsNeverReady { .. } => "see what differs in these starts, first of all the last lines of its output in the report; if they only take longer, raise --start-timeout".to_owned(),
             Self::NobodyAnswered { .. } => "look at what it sees of a client behind greenroom: a Host or an Origin that names greenroom's address and not its own, or an address that it does not trust; run `greenroom run -- CMD` by hand and ask it".to_owned(),
@@ -83,7 +83,7 @@ impl Finding {
 }
 
 /// What the control starts leave open is whether those are answered later.
-const OVERRUN: &str = "it is how many come, and not its start: make what it does for a new client cheaper, or run more of it; with more --patience you see whether they are answered later, or never";
+const OVERRUN: &str = "it is how many come, and not its start: make what it does for a new client cheaper, or run more of it; with more --patience you see what of it is only late";
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
@@ -96,7 +96,7 @@ fn capital(text: &str) -> String {
 const WORKERS: &str = "not all of it is ready when the first part is: let every worker be ready before one listens";
 
 /// What to do about clients that are failed when others were answered: only what the data say.
-fn fails(rejected: Option<&Rejected>) -> String {
+fn fails(rejected: Option<&Rejected>, few_too: bool) -> String {
     match rejected {
         Some(rejected) if rejected.is_of_a_limit() => "this looks like a limit on connections, and not like its start: raise the limit, or audit it with fewer --clients; where the limit is wanted, nothing is wrong".to_owned(),
         Some(rejected) if rejected.stops() => {
@@ -106,6 +106,7 @@ fn fails(rejected: Option<&Rejected>) -> String {
                 settle.unwrap_or_default()
             )
         }
+        Some(_) | None if few_too => "it did so until the last clients came, and to few of them as well: its start may have nothing to do with it, and it is not their number; look into its log for what fails them".to_owned(),
         Some(_) | None => "it did so until the last clients came, so its start may have nothing to do with it: look into its log for what fails them, and audit it again with fewer --clients to see whether it is their number".to_owned(),
     }
 }
@@ -193,6 +194,7 @@ mod tests {
             failed,
             last_ns: MS,
             rejected: None,
+            few_too: false,
         };
         let overrun = Finding::Overrun {
             outcomes: outcomes.clone(),

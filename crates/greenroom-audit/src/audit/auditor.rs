@@ -3,7 +3,8 @@
 //! It begins with a start of which nothing is known. Where nobody was answered in it, a *quiet* one follows, with hardly any
 //! clients; where clients were failed as by load, [`super::control`] starts follow in the end.
 //!
-//! Bounds: the runs that are asked for, [`limits::AUDIT_CONTROL_STARTS`] of each side, one quiet start.
+//! Bounds: the runs that are asked for, the first of them twice, a quiet start, and [`limits::AUDIT_CONTROL_STARTS`] of each side with one
+//! more behind them.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use greenroom::supervise::Signal;
 use tokio::sync::watch;
 
 use super::condition::{self, Measured};
-use super::control::{self, Control};
+use super::control::{self, Control, Next, Starts};
 use super::edges::Zone;
 use super::judge::is_served;
 use super::launcher::{Launcher, Way};
@@ -237,48 +238,71 @@ impl Auditor<'_> {
 
     /// Where clients of a side were failed as by load: is it because many came?
     pub(super) async fn controls(&self, kept: &mut Kept, stop: &mut watch::Receiver<bool>) {
-        let Some(each) = control::clients_of(self.options.clients) else {
-            return;
-        };
-        let patience = self.options.manner.judged_by();
         for way in [Way::Plain, Way::Greenroom] {
-            let many = Side::of(kept.of(way), patience);
-            let is_measured = way == Way::Greenroom || many.ready.is_some();
             let mut controls = Controls::default();
-            while is_measured && !*stop.borrow() {
-                let few = Side::of(&controls.runs, patience);
-                let told = Control::of(&many, &few, each);
-                let goes_on = told.goes_on();
-                let done = u32::try_from(told.starts).unwrap_or(u32::MAX);
-                let is_apart = told.is_apart();
-                controls.told = (done > 0).then(|| told.clone());
-                if !goes_on && !is_apart {
-                    break;
-                }
-                let clients = if is_apart { self.options.clients } else { each };
-                (self.show)(Progress::Control { way, done, clients });
-                let number = self.options.runs.saturating_add(1).saturating_add(done);
-                let asked = self.asked(kept, number, clients);
-                let run = match self.start(way, &asked, stop).await {
-                    Ok(run) if run.cause != Cause::Interrupted => run,
-                    Ok(_) => break,
-                    Err(error) => {
-                        let what = "whether clients are failed because many come";
-                        kept.not_done.push(format!("{what}: {error}"));
-                        break;
-                    }
+            if let Err(error) = self.control(way, kept, &mut controls, stop).await {
+                let whose = match way {
+                    Way::Plain => "",
+                    Way::Greenroom => "behind greenroom: ",
                 };
-                if is_apart {
-                    controls.told = Some(told.and_again(&Side::of(std::slice::from_ref(&run), patience)));
-                    controls.again = Some(run);
-                    break;
-                }
-                controls.runs.push(run);
+                kept.not_done
+                    .push(format!("{whose}whether clients are failed because many come: {error}"));
             }
             match way {
                 Way::Plain => kept.plain_control = controls,
                 Way::Greenroom => kept.greenroom_control = controls,
             }
+        }
+    }
+
+    /// The control starts of one side, as long as they may tell something.
+    async fn control(
+        &self,
+        way: Way,
+        kept: &Kept,
+        controls: &mut Controls,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), AuditError> {
+        let runs = kept.of(way);
+        let patience = self.options.manner.judged_by();
+        let many = Starts::with_many(runs, patience);
+        let is_measured = way == Way::Greenroom || Side::of(runs, patience).ready.is_some();
+        let fewest = runs.iter().map(|run| run.clients.len()).min().unwrap_or(0);
+        let fewest = u32::try_from(fewest).unwrap_or(u32::MAX).min(self.options.clients);
+        let Some(each) = control::clients_of(fewest) else {
+            return Ok(());
+        };
+        if !is_measured || runs.len() < limits::AUDIT_CONTROL_RUNS {
+            return Ok(());
+        }
+        loop {
+            let told = Control::of(&many, &Starts::with_few(&controls.runs, patience));
+            let next = told.next(each);
+            let done = u32::try_from(told.starts).unwrap_or(u32::MAX);
+            controls.told = (done > 0).then_some(told);
+            let clients = match next {
+                Next::Few => each,
+                Next::Again => self.options.clients,
+                Next::Over => return Ok(()),
+            };
+            if *stop.borrow() {
+                return Ok(());
+            }
+            (self.show)(Progress::Control { way, done, clients });
+            let number = self.options.runs.saturating_add(1).saturating_add(done);
+            let asked = self.asked(kept, number, clients);
+            let run = self.start(way, &asked, stop).await?;
+            if run.cause == Cause::Interrupted {
+                return Ok(());
+            }
+            if next == Next::Few {
+                controls.runs.push(run);
+                continue;
+            }
+            let again = Starts::with_few(std::slice::from_ref(&run), patience);
+            controls.told = controls.told.take().map(|told| told.and_again(&again));
+            controls.again = Some(run);
+            return Ok(());
         }
     }
 

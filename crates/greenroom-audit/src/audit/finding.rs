@@ -5,14 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::control::Control;
+use super::control::{Control, is_load};
 use super::crosstalk::Crosstalk;
 use super::edges::Zone;
 use super::judge::Outcome;
 use super::lateness::Lateness;
 use super::losses::Losses;
 use super::record::Cause;
-use super::rejected::Rejected;
+use super::rejected::{Rejected, is_rejected};
 use super::side::{Edge, LateHandler, Settle, Side};
 use super::stats::Share;
 use crate::limits;
@@ -41,8 +41,11 @@ pub enum Finding {
     LosesEarly {
         /// From listening to ready.
         lead: Edge,
-        /// Clients that lost their first message.
+        /// Clients that lost their first message, or were never answered anything.
         lost: Share,
+        /// Of them, those that were never answered anything.
+        #[serde(default)]
+        unanswered: u64,
     },
     /// It attaches its handler late: what comes at once after the opening is lost.
     HandlerLate {
@@ -89,6 +92,9 @@ pub enum Finding {
         /// Whether it stops, and whether it is a matter of how many are connected.
         #[serde(default)]
         rejected: Option<Rejected>,
+        /// Whether it fails few as well.
+        #[serde(default)]
+        few_too: bool,
     },
     /// It fails clients when many come, and does not, or far fewer of them, when few do.
     Overrun {
@@ -183,7 +189,7 @@ pub const CODES: &[(&str, &str)] = &[
 /// Everything that is wrong with this side. `quiet_ready`: a start with hardly any clients became ready; `control`: what its
 /// control starts showed.
 #[must_use]
-pub fn findings(side: &Side, quiet_ready: bool, control: Option<&Control>) -> Vec<Finding> {
+pub(super) fn findings(side: &Side, quiet_ready: bool, control: Option<&Control>) -> Vec<Finding> {
     let mut found: Vec<Finding> = side
         .strays
         .map(|strays| Finding::WrongClient { strays })
@@ -197,34 +203,29 @@ pub fn findings(side: &Side, quiet_ready: bool, control: Option<&Control>) -> Ve
         });
     }
     starts(side, &mut found);
-    let is_overrun = |zone, outcome| control.is_some_and(|control| control.is_overrun(zone, outcome));
-    found.extend(control.and_then(overrun));
+    // A limit on connections that answers with a status is told as what it is.
+    let is_limited = side.rejected.as_ref().is_some_and(Rejected::is_of_a_limit);
+    let is_overrun = |zone, outcome| {
+        let is_of_limit = is_limited && matches!(outcome, Outcome::Status(_));
+        !is_of_limit && control.is_some_and(|control| control.is_overrun(zone, outcome))
+    };
+    found.extend(control.and_then(|control| overrun(control, &is_overrun)));
     if let Some(lead) = side.lead {
         early(side, lead, &is_overrun, &mut found);
     }
     messages(side, &is_overrun, &mut found);
-    let rejected =
-        |outcome: Outcome| (outcome.is_rejection() || outcome == Outcome::Refused) && !is_overrun(Zone::Ready, outcome);
-    let failed = side.count(Zone::Ready, rejected);
-    if failed > 0 {
-        let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
-        found.push(Finding::FailsWhenReady {
-            outcomes: side.most(Zone::Ready, rejected),
-            failed: Share::new(failed, known),
-            last_ns: side.last_rejected_ns.unwrap_or(0),
-            rejected: side.rejected.clone(),
-        });
-    }
+    when_ready(side, control, &is_overrun, &mut found);
     found
 }
 
 /// The same of the side behind greenroom, of a server that answers by itself.
 #[must_use]
-pub fn behind(side: &Side, control: Option<&Control>) -> Vec<Finding> {
+pub(super) fn behind(side: &Side, control: Option<&Control>) -> Vec<Finding> {
     let mut found = findings(side, false, control);
+    // It answers by itself.
+    found.retain(|finding| !matches!(finding, Finding::NeverAnswers { .. }));
     let is_told = found.iter().any(|finding| matches!(finding, Finding::Overrun { .. }));
     if side.ready.is_none() && !side.runs.is_empty() && !is_told {
-        found.retain(|finding| !matches!(finding, Finding::NeverAnswers { .. }));
         let known = |outcome: Outcome| outcome != Outcome::Unknown;
         let [mut outcomes, cold] = [Zone::Race, Zone::Cold].map(|zone| side.most(zone, known));
         outcomes.extend(cold);
@@ -258,7 +259,7 @@ fn never_ready(side: &Side, quiet_ready: bool, found: &mut Vec<Finding>) {
 /// Whether all starts had a listener, and nobody who met it had even an answer to the handshake. Whoever has one may have
 /// asked for the wrong path, or expects the wrong message: that says nothing of the server.
 #[must_use]
-pub fn never_answers(side: &Side) -> bool {
+pub(super) fn never_answers(side: &Side) -> bool {
     let silent = |outcome| matches!(outcome, Outcome::Hung | Outcome::Cut | Outcome::Reset);
     let all_never = side.runs.iter().all(|run| run.cause == Cause::NeverReady);
     let taken = side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
@@ -281,17 +282,18 @@ fn starts(side: &Side, found: &mut Vec<Finding>) {
 }
 
 /// Whom it fails because many come, early or late.
-fn overrun(control: &Control) -> Option<Finding> {
-    let told = control.open();
+fn overrun(control: &Control, is_overrun: IsOverrun<'_>) -> Option<Finding> {
+    let told = control.told_where(is_overrun);
     let mut outcomes: Vec<(Outcome, u64)> = Vec::new();
     let failures = control.failures.iter();
-    for failure in failures.filter(|failure| control.is_overrun(failure.zone, failure.outcome)) {
+    for failure in failures.filter(|failure| is_overrun(failure.zone, failure.outcome)) {
         let clients = failure.clients.many.hits;
         match outcomes.iter_mut().find(|(known, _)| *known == failure.outcome) {
             Some((_, count)) => *count += clients,
             None => outcomes.push((failure.outcome, clients)),
         }
     }
+    outcomes.retain(|&(_, clients)| clients > 0);
     outcomes.sort_by_key(|&(_, clients)| std::cmp::Reverse(clients));
     (!outcomes.is_empty()).then_some(Finding::Overrun {
         outcomes,
@@ -300,6 +302,30 @@ fn overrun(control: &Control) -> Option<Finding> {
         starts: control.starts,
         each: control.each,
     })
+}
+
+/// Whom it fails though it had answered others, but for those who are too many.
+fn when_ready(side: &Side, control: Option<&Control>, is_overrun: IsOverrun<'_>, found: &mut Vec<Finding>) {
+    let rejected = |outcome: Outcome| is_rejected(outcome) && !is_overrun(Zone::Ready, outcome);
+    let outcomes = side.most(Zone::Ready, rejected);
+    if outcomes.is_empty() {
+        return;
+    }
+    let known = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
+    let is_without_load = side.most(Zone::Ready, is_rejected) != outcomes;
+    let rejected = if is_without_load && !outcomes.iter().any(|&(outcome, _)| is_load(outcome)) {
+        &side.rejected_otherwise
+    } else {
+        &side.rejected
+    };
+    let last_ns = rejected.as_ref().map(|rejected| rejected.last_ns);
+    found.push(Finding::FailsWhenReady {
+        failed: Share::new(outcomes.iter().map(|&(_, clients)| clients).sum(), known),
+        outcomes,
+        last_ns: last_ns.or(side.last_rejected_ns).unwrap_or(0),
+        rejected: rejected.clone(),
+        few_too: control.is_some_and(|control| control.fails_few(Zone::Ready)),
+    });
 }
 
 /// Whether something became of clients of a zone because many came.
@@ -324,36 +350,34 @@ fn early(side: &Side, lead: Edge, is_overrun: IsOverrun<'_>, found: &mut Vec<Fin
         });
     }
     if loses_early(side, is_overrun) {
+        let losses = losses(side, Zone::Race, is_overrun);
         found.push(Finding::LosesEarly {
             lead,
-            lost: side.early_first_lost,
+            lost: losses.first,
+            unanswered: losses.unanswered.clients,
         });
     }
 }
 
+/// What clients of this zone lost, but for those who are too many.
+fn losses(side: &Side, zone: Zone, is_overrun: IsOverrun<'_>) -> Losses {
+    Losses::in_zone(side, zone, |outcome| is_overrun(zone, outcome))
+}
+
 /// Whether losing messages is a matter of coming early: more of the early ones lost their first than the
 /// intervals of both can explain. What is lost as often when it is ready is another matter, and so is what is seen too seldom.
-/// Where it is overrun, what is lost may be late.
 fn loses_early(side: &Side, is_overrun: IsOverrun<'_>) -> bool {
-    let zones = [Zone::Race, Zone::Ready];
-    let is_load = |zone| {
-        [Outcome::Lost, Outcome::Unanswered]
-            .iter()
-            .any(|&loss| is_overrun(zone, loss))
-    };
-    side.lead.is_some() && !zones.into_iter().any(is_load) && side.early_first_lost.low > side.first_lost.high
+    let [early, later] = [Zone::Race, Zone::Ready].map(|zone| losses(side, zone, is_overrun).first);
+    side.lead.is_some() && early.low > later.high
 }
 
 fn messages(side: &Side, is_overrun: IsOverrun<'_>, found: &mut Vec<Finding>) {
-    // What is told as lost early is told once, and what is lost where it is overrun may be late.
+    // What is told as lost early is told once.
     let early = !loses_early(side, is_overrun);
     let zones = [(early, Zone::Race), (true, Zone::Ready)];
     let told = zones.into_iter().filter(|&(is_told, _)| is_told);
-    let losses = told.fold(Losses::default(), |all, (_, zone)| {
-        let without = |loss| is_overrun(zone, loss);
-        all.and(Losses::in_zone(side, zone).without(without(Outcome::Lost), without(Outcome::Unanswered)))
-    });
-    losing(side, losses, found);
+    let losses = told.fold(Losses::none(), |all, (_, zone)| all.and(losses(side, zone, is_overrun)));
+    losing(side, losses, is_overrun(Zone::Ready, Outcome::Lost), found);
     let all = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown)
         + side.count(Zone::Race, |outcome| outcome != Outcome::Unknown);
     let of = |wanted: Outcome| {
@@ -366,7 +390,7 @@ fn messages(side: &Side, is_overrun: IsOverrun<'_>, found: &mut Vec<Finding>) {
 }
 
 /// Which way it loses messages. What went to the wrong client may be any of them.
-fn losing(side: &Side, losses: Losses, found: &mut Vec<Finding>) {
+fn losing(side: &Side, losses: Losses, is_overrun: bool, found: &mut Vec<Finding>) {
     if side.strays.is_some() {
         return;
     }
@@ -374,7 +398,7 @@ fn losing(side: &Side, losses: Losses, found: &mut Vec<Finding>) {
     if unanswered.hits > 0 && !losses.is_chance() {
         found.push(Finding::LeavesUnanswered { clients: unanswered });
     }
-    let lateness = side.lateness;
+    let lateness = side.lateness.filter(|_| !is_overrun);
     let handler = side.late_handler.filter(|handler| is_often(*handler));
     if let Some(handler) = handler.filter(|_| lateness.is_some_and(|lateness| lateness.is_of_time())) {
         found.push(Finding::HandlerLate { handler });
@@ -389,7 +413,7 @@ fn losing(side: &Side, losses: Losses, found: &mut Vec<Finding>) {
     }
     let is_told = of_place.is_some_and(|lateness| lateness.after.hits == 0);
     let [first, all] = if losses.is_chance() {
-        losses.in_all()
+        [losses.first, losses.all]
     } else {
         losses.of_answered()
     };

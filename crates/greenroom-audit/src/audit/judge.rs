@@ -1,8 +1,8 @@
 //! What became of a client, from what it saw. Pure.
 //!
 //! One client has one [`Outcome`]. Where more than one would fit, the first of this order is taken:
-//! how the connection ended, then messages lost, doubled, reordered, late. Who was opened and never answered
-//! anything has lost all that it said; who was not even opened is hung. A client whose own machine stood
+//! how the connection ended, then messages lost, doubled, reordered, late. Who was opened and is answered
+//! nothing until its patience ends is unanswered; who was not even opened is hung. A client whose own machine stood
 //! still for [`limits::AUDIT_STALLED`] of the time that it waited in vain is `Unknown`: nothing is concluded from it.
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub enum Outcome {
     Closed(u16),
     /// Opened; a message was never answered, and another was, though the connection stood.
     Lost,
-    /// Opened; no message was ever answered, though the connection stood: all were lost.
+    /// Opened; no message was answered until its patience ended, though the connection stood.
     Unanswered,
     /// A message was answered twice.
     Doubled,
@@ -225,14 +225,18 @@ fn of_messages(record: &ClientRecord, patience: Patience) -> Outcome {
     // What the client itself waited before it spoke is nobody's lateness.
     let spoke = record.messages.first().map_or(0, |sent| sent.at);
     let own = record.opened_at.map_or(0, |opened| spoke.saturating_sub(opened));
-    let took = |at: u64| at.saturating_sub(record.started_at).saturating_sub(own);
+    let after = |at: u64| at.saturating_sub(record.started_at);
+    let took = match first {
+        Some(answered) => Some(after(answered).saturating_sub(own)),
+        None => record.opened_at.map(after), // no answer is expected
+    };
     if patience.answers && missing(record) > 0 {
         first.map_or(Outcome::Unanswered, |_| Outcome::Lost)
     } else if record.messages.iter().any(|sent| sent.copies > 1) {
         Outcome::Doubled
     } else if record.reordered {
         Outcome::Reordered
-    } else if first.or(record.opened_at).is_some_and(|at| took(at) > patience.late_ns) {
+    } else if took.is_some_and(|took| took > patience.late_ns) {
         Outcome::Late
     } else {
         Outcome::Answered
@@ -331,14 +335,15 @@ mod tests {
         slow.messages[0].at = SECOND / 2;
         assert_eq!(judge(&slow, PATIENCE), Outcome::Answered);
         // Nor is it where no answer is expected: there the 101 is the answer.
-        slow.messages[0].answered_at = None;
+        (slow.messages[0].answered_at, slow.opened_at) = (None, Some(SECOND + SECOND / 10));
+        slow.messages[0].at = 2 * SECOND;
         let silent = Patience {
             answers: false,
             ..PATIENCE
         };
-        assert_eq!(judge(&slow, silent), Outcome::Answered);
-        slow.opened_at = Some(2 * SECOND);
         assert_eq!(judge(&slow, silent), Outcome::Late);
+        slow.opened_at = Some(SECOND / 2);
+        assert_eq!(judge(&slow, silent), Outcome::Answered);
     }
 
     #[test]

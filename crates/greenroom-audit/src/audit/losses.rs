@@ -21,21 +21,55 @@ pub struct Unanswered {
     pub messages: u64,
 }
 
-/// What clients of some zones lost.
-#[derive(Clone, Copy, Debug, Default)]
+/// What clients of one zone, or of both, lost.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Losses {
     /// First messages lost, of clients.
-    first: Share,
+    pub(super) first: Share,
     /// Messages lost, of all.
-    all: Share,
-    unanswered: Unanswered,
+    pub(super) all: Share,
+    pub(super) unanswered: Unanswered,
 }
 
 impl Losses {
-    /// Of clients that came in this zone.
-    pub(super) const fn in_zone(side: &Side, zone: Zone) -> Self {
-        match zone {
-            Zone::Cold | Zone::Race => Self {
+    /// Of nobody.
+    pub(super) fn none() -> Self {
+        Self {
+            first: Share::new(0, 0),
+            all: Share::new(0, 0),
+            unanswered: Unanswered::default(),
+        }
+    }
+
+    /// Of clients that came in this zone of a start that became ready.
+    pub(super) fn of(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> Self {
+        let (mut first, mut lost, mut of_first, mut of_all) = (0, 0, 0, 0);
+        let mut unanswered = Unanswered::default();
+        let here = seen.iter().filter(|one| one.zone == zone && one.edges.ready.is_some());
+        for one in here.filter(|one| is_counted(one) && patience.answers) {
+            let missing: Vec<usize> = unanswered::lost(one.client).collect();
+            let messages = one.client.messages.len() as u64;
+            first += u64::from(missing.first() == Some(&0));
+            of_first += 1;
+            lost += missing.len() as u64;
+            of_all += messages;
+            if one.outcome == Outcome::Unanswered {
+                unanswered.clients += 1;
+                unanswered.messages += messages;
+            }
+        }
+        Self {
+            first: Share::new(first, of_first),
+            all: Share::new(lost, of_all),
+            unanswered,
+        }
+    }
+
+    /// What a side has of clients that came in this zone, without what is told as something else: `is_told` of these outcomes.
+    pub(super) fn in_zone(side: &Side, zone: Zone, is_told: impl Fn(Outcome) -> bool) -> Self {
+        let losses = match zone {
+            Zone::Cold => Self::none(),
+            Zone::Race => Self {
                 first: side.early_first_lost,
                 all: side.early_lost,
                 unanswered: side.early_unanswered,
@@ -45,25 +79,22 @@ impl Losses {
                 all: side.lost,
                 unanswered: side.unanswered,
             },
-        }
-    }
-
-    /// Without those that were answered something, and without those that were not, where they are told as something else.
-    pub(super) fn without(self, answered: bool, unanswered: bool) -> Self {
-        let [first, all] = self.of_answered();
-        match (answered, unanswered) {
-            (false, false) => self,
+        };
+        let silent = losses.unanswered;
+        let [first, all] = losses.of_answered();
+        match (is_told(Outcome::Lost), is_told(Outcome::Unanswered)) {
+            (false, false) => losses,
             (false, true) => Self {
                 first,
                 all,
                 unanswered: Unanswered::default(),
             },
             (true, false) => Self {
-                first: Share::new(self.unanswered.clients, self.first.of),
-                all: Share::new(self.unanswered.messages, self.all.of),
-                unanswered: self.unanswered,
+                first: Share::new(silent.clients, losses.first.of),
+                all: Share::new(silent.messages, losses.all.of),
+                unanswered: silent,
             },
-            (true, true) => Self::default(),
+            (true, true) => Self::none(),
         }
     }
 
@@ -84,7 +115,7 @@ impl Losses {
     }
 
     /// Whether whoever was never answered anything may have lost one message after the other, by the chance that loses messages of
-    /// the others.
+    /// the others. It presumes that each is lost by itself, and takes all clients to have said as much.
     pub(super) fn is_chance(&self) -> bool {
         let [_, of_answered] = self.of_answered();
         let each = self.unanswered.messages as f64 / self.unanswered.clients.max(1) as f64;
@@ -92,11 +123,6 @@ impl Losses {
         // share of lost ones is therefore (p - p^each) / (1 - p^each).
         let greatest = solve(|p| (p - p.powf(each)) / (1.0 - p.powf(each)) - of_answered.high);
         of_answered.hits > 0 && self.unanswered().low <= greatest.powf(each)
-    }
-
-    /// First messages lost, and messages lost, of all.
-    pub(super) const fn in_all(&self) -> [Share; 2] {
-        [self.first, self.all]
     }
 
     /// First messages lost, and messages lost, of clients that were answered something.
@@ -118,40 +144,18 @@ pub(super) fn is_counted(seen: &Seen<'_>) -> bool {
     seen.outcome.is_loss() || matches!(seen.outcome, Answered | Late | Doubled | Reordered)
 }
 
-/// First messages lost and messages lost of clients that came in this zone of a start that became ready, and those that were never
-/// answered anything.
-pub(super) fn of(seen: &[Seen<'_>], zone: Zone, patience: Patience) -> (Share, Share, Unanswered) {
-    let (mut first, mut lost, mut of_first, mut of_all) = (0, 0, 0, 0);
-    let mut silent = Unanswered::default();
-    let counted = (seen.iter())
-        .filter(|one| one.zone == zone && is_counted(one) && patience.answers && one.edges.ready.is_some());
-    for one in counted {
-        let missing: Vec<usize> = unanswered::lost(one.client).collect();
-        let messages = one.client.messages.len() as u64;
-        first += u64::from(missing.first() == Some(&0));
-        of_first += 1;
-        lost += missing.len() as u64;
-        of_all += messages;
-        if one.outcome == Outcome::Unanswered {
-            silent.clients += 1;
-            silent.messages += messages;
-        }
-    }
-    (Share::new(first, of_first), Share::new(lost, of_all), silent)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Of 400 clients with two messages each: so many were never answered, and the others lost so many.
-    fn losses(clients: u64, others: u64) -> Losses {
+    /// Of 400 clients with two messages each: so many were never answered, and so many of the others lost one.
+    fn losses(silent: u64, others: u64) -> Losses {
         Losses {
-            first: Share::new(clients + others, 400),
-            all: Share::new(2 * clients + others, 800),
+            first: Share::new(silent + others, 400),
+            all: Share::new(2 * silent + others, 800),
             unanswered: Unanswered {
-                clients,
-                messages: 2 * clients,
+                clients: silent,
+                messages: 2 * silent,
             },
         }
     }
@@ -161,7 +165,7 @@ mod tests {
         // One message in two is lost: of one client in four both are.
         assert!(losses(100, 200).is_chance());
         assert!(!losses(300, 10).is_chance());
-        assert!(!losses(437, 0).is_chance(), "nobody else lost anything");
+        assert!(!losses(237, 0).is_chance(), "nobody else lost anything");
         assert!(losses(0, 3).is_chance(), "there is nobody to explain");
     }
 
@@ -172,5 +176,7 @@ mod tests {
         assert_eq!((all.hits, all.of), (20, 600));
         let both = losses(100, 20).and(losses(1, 2));
         assert_eq!((both.unanswered().hits, both.unanswered().of), (101, 800));
+        let nobody = Losses::none().first;
+        assert_eq!((nobody.low, nobody.high), (0.0, 1.0), "of nobody nothing is known");
     }
 }

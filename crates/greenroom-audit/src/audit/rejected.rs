@@ -41,13 +41,17 @@ pub struct Connected {
 }
 
 impl Rejected {
-    /// Of the clients of one side that came when it was ready.
+    /// Of the clients of one side that came when it was ready; the rejected are those whose outcome `fits`.
     #[must_use]
-    pub(super) fn of(seen: &[Seen<'_>]) -> Option<Self> {
-        let known = |one: &&Seen<'_>| one.zone == Zone::Ready && one.outcome != Outcome::Unknown;
+    pub(super) fn of(seen: &[Seen<'_>], fits: fn(Outcome) -> bool) -> Option<Self> {
+        let is_bad = |one: &Seen<'_>| is_rejected(one.outcome) && fits(one.outcome);
+        let known = |one: &&Seen<'_>| {
+            let is_other = is_rejected(one.outcome) && !fits(one.outcome);
+            one.zone == Zone::Ready && one.outcome != Outcome::Unknown && !is_other
+        };
         let all: Vec<&Seen<'_>> = seen.iter().filter(known).collect();
         let after = |one: &Seen<'_>| Some(one.client.started_at.saturating_sub(one.edges.ready?.high_ns));
-        let bad = || all.iter().filter(|one| is_rejected(one.outcome));
+        let bad = || all.iter().filter(|one| is_bad(one));
         let last_ns = bad().filter_map(|one| after(one)).max()?;
         let until_then = all.iter().filter(|one| after(one) <= Some(last_ns)).count() as u64;
         Some(Self {

@@ -25,9 +25,10 @@ impl Finding {
                 failed.hits,
                 failed.of
             ),
-            Self::LosesEarly { lead, lost } => format!(
-                "opens WebSockets {} before it is ready, and loses what is sent meanwhile ({} of {} clients)",
+            Self::LosesEarly { lead, lost, unanswered } => format!(
+                "opens WebSockets {} before it is ready, and {} what is sent meanwhile ({} of {} clients)",
                 of_edge(*lead),
+                loses(lost.hits - unanswered.min(&lost.hits), *unanswered),
                 lost.hits,
                 lost.of
             ),
@@ -45,6 +46,7 @@ impl Finding {
                 failed,
                 last_ns,
                 rejected,
+                ..
             } => format!(
                 "fails clients although it has answered others: it {} ({}), {}",
                 ways(outcomes),
@@ -101,6 +103,15 @@ fn first_unanswered(clients: Share, hesitant: Share) -> String {
         grouped(hesitant.hits),
         grouped(hesitant.of)
     )
+}
+
+/// What is seen to be lost is called so, and what may only be late is not.
+const fn loses(lost: u64, unanswered: u64) -> &'static str {
+    match (lost, unanswered) {
+        (_, 0) => "loses",
+        (0, _) => "answers nothing of",
+        _ => "loses, or never answers,",
+    }
 }
 
 fn hanging(never: u64, runs: u64, outcomes: &[(Outcome, u64)]) -> String {

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::censored::Waits;
+use super::control::is_load;
 use super::crosstalk::Crosstalk;
 use super::edges::{Edges, Zone, edges};
 use super::judge::{Outcome, Patience, judge};
 use super::lateness::{self, Lateness};
-use super::losses::{self, Unanswered};
+use super::losses::{Losses, Unanswered, is_counted};
 use super::plan;
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
 use super::rejected::Rejected;
@@ -191,6 +192,9 @@ pub struct Side {
     /// What else is known of those.
     #[serde(default)]
     pub rejected: Option<Rejected>,
+    /// The same without those whom load may have failed.
+    #[serde(default)]
+    pub rejected_otherwise: Option<Rejected>,
     /// From a client's connect to its 101, of those that somebody took and answered.
     pub open: Quantiles,
     /// From when somebody had been answered, and the client was there, to its own first answer, of the same; without
@@ -238,9 +242,9 @@ impl Side {
         let waits = waits(&seen);
         let moments = all_edges.iter().filter_map(Edges::ready_after);
         let moments = moments.map(|ready| Interval::new(ready.high_ns, ready.high_ns));
-        let (first_lost, lost, unanswered) = losses::of(&seen, Zone::Ready, patience);
-        let rejected = Rejected::of(&seen);
-        let (early_first_lost, early_lost, early_unanswered) = losses::of(&seen, Zone::Race, patience);
+        let losses = Losses::of(&seen, Zone::Ready, patience);
+        let early_losses = Losses::of(&seen, Zone::Race, patience);
+        let rejected = Rejected::of(&seen, |_| true);
         let talks = answered_something(&seen);
         let late_handler = lateness::late_handler(&talks);
         let waiters = seen
@@ -271,17 +275,18 @@ impl Side {
                 }),
             ),
             strays: Crosstalk::of(runs),
-            first_lost,
-            lost,
-            early_first_lost,
-            early_lost,
-            unanswered,
-            early_unanswered,
+            first_lost: losses.first,
+            lost: losses.all,
+            early_first_lost: early_losses.first,
+            early_lost: early_losses.all,
+            unanswered: losses.unanswered,
+            early_unanswered: early_losses.unanswered,
             late_handler,
             lateness: late_handler.map(|late| Lateness::of(&talks, late.attached)),
             settle: Settle::of(&seen, Zone::Race),
             last_rejected_ns: rejected.as_ref().map(|rejected| rejected.last_ns),
             rejected,
+            rejected_otherwise: Rejected::of(&seen, |outcome| !is_load(outcome)),
             open: Quantiles::of(waits.iter().map(|waits| waits.0).collect()),
             after_ready: Quantiles::of(waits.iter().map(|waits| waits.1).collect()),
             early_open: Quantiles::of(early_waits(&seen)),
@@ -375,8 +380,7 @@ fn sorted<'a>(seen: impl Iterator<Item = &'a Seen<'a>>) -> Vec<(Outcome, u64)> {
 
 /// Clients that came when it was ready, had an answer, and can be counted.
 fn answered_something<'a>(seen: &'a [Seen<'_>]) -> Vec<&'a ClientRecord> {
-    let talk =
-        |one: &&Seen<'_>| one.zone == Zone::Ready && losses::is_counted(one) && one.client.first_answer().is_some();
+    let talk = |one: &&Seen<'_>| one.zone == Zone::Ready && is_counted(one) && one.client.first_answer().is_some();
     seen.iter().filter(talk).map(|one| one.client).collect()
 }
 

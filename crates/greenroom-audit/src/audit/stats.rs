@@ -60,6 +60,20 @@ impl Share {
     }
 }
 
+/// With what probability `few`, `(hits, of)`, would have no more hits than it has, if it were as `many` is: Fisher's exact test,
+/// one-sided.
+#[must_use]
+pub fn by_chance(many: (u64, u64), few: (u64, u64)) -> f64 {
+    let ln_choose = |n: u64, k: u64| {
+        let [n, k] = [n as f64, k as f64];
+        ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0)
+    };
+    let (hits, of) = (many.0 + few.0, many.1 + few.1);
+    let least = few.1.saturating_sub(of - hits); // as many must be among the few
+    let of_all = |k: u64| ln_choose(hits, k) + ln_choose(of - hits, few.1 - k) - ln_choose(of, few.1);
+    (least..=few.0.min(hits)).map(|k| of_all(k).exp()).sum::<f64>().min(1.0)
+}
+
 /// With what probability, at the most, the next of its kind is above the greatest of `count` that
 /// were seen, with 99.99 % confidence.
 #[must_use]

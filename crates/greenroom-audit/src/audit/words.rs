@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::condition::{Condition, Kind, Place};
-use super::control::Control;
+use super::control::{Control, Failure};
 use super::edges::Zone;
 use super::finding::Finding;
 use super::judge::Outcome;
@@ -303,14 +303,25 @@ pub fn measured(report: &Report) -> String {
     )
 }
 
-/// Which starts were made to tell load from everything else.
+/// Which starts were made to tell load from everything else, and what they told.
 fn controlled(control: &Control, whose: &str) -> String {
     let again = match control.again {
-        Some(_) => ", and then one with as many as before",
+        Some(_) => ", and then one with as many as before,",
         None => "",
     };
+    let is_overrun = |failure: &Failure| control.is_overrun(failure.zone, failure.outcome);
+    let told = if control.failures.iter().any(is_overrun) {
+        "they were"
+    } else if [Zone::Race, Zone::Ready]
+        .into_iter()
+        .any(|zone| control.fails_few(zone))
+    {
+        "they were not, as few were too"
+    } else {
+        "that is not known"
+    };
     format!(
-        " {} {whose}, with {} each{again}, tell whether clients were failed because many came.",
+        " {} {whose}, with {} each{again} were made to tell whether clients were failed because many came: {told}.",
         count(control.starts, "control start"),
         count(control.each, "client")
     )

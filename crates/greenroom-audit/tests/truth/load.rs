@@ -12,7 +12,7 @@ use crate::{Folder, MS, only, options, play};
 
 /// Clients that soon have enough of it.
 fn asked(server: &Planted, clients: u32) -> Report {
-    let mut options = options(server, 3, clients);
+    let mut options = options(server, 4, clients);
     options.manner.patience = 700 * MS;
     play(options)
 }
@@ -67,7 +67,7 @@ pub(crate) fn warms_up() {
     let folder = Folder::new();
     let server = Planted {
         works: 60 * MS,
-        warm_after: Some(3),
+        warm_after: Some(4),
         stamps: Some(folder.file()),
         ..Planted::good(60 * MS)
     };

@@ -5,12 +5,12 @@
 //! [`limits::AUDIT_SAME_SIGNAL`] are one: `timeout` signals a process, and then its group.
 //! What can be seen to be wrong with `--out` and `--message` is seen before CMD is started.
 
+mod bar;
+
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-mod bar;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
@@ -36,7 +36,7 @@ const START_TIMEOUT: &str = "1m";
 /// Exit code where nothing could be measured.
 const COULD_NOT_RUN: u8 = 2;
 /// Exit code where a second signal ended it.
-const INTERRUPTED: i32 = 130;
+const INTERRUPTED: i32 = limits::AUDIT_STOPPED as i32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {

@@ -259,11 +259,17 @@ impl Control {
         open.filter(|open| open.many.hits > 0)
     }
 
-    /// Zones in which the number tells by itself, or with the other zone; what is open of them.
+    /// Zones in which the number tells, and what is open of them. It tells by itself, or with the other zone: where none of the few is
+    /// failed here, and clearly fewer of the many than there, nothing is left for the start to explain.
     fn zones(&self) -> impl Iterator<Item = (Zone, Compared)> {
         let open = [Zone::Ready, Zone::Race].map(|zone| Some((zone, self.open(zone)?)));
         let tells = |open: &Compared| open.is_apart() || open.is_silent(open.few.of);
-        open.into_iter().flatten().filter(move |(_, open)| tells(open))
+        let told = move |&(_, one): &(Zone, Compared)| {
+            let others = open.into_iter().flatten().filter(|(_, other)| other.is_apart());
+            let is_less = |other: &Compared| one.few.hits == 0 && one.many.high < other.many.low;
+            tells(&one) || others.map(|(_, other)| other).any(|other| is_less(&other))
+        };
+        open.into_iter().flatten().filter(told)
     }
 
     /// All of these zones together.
@@ -307,8 +313,12 @@ impl Control {
     /// Whether few were failed clearly less often than many.
     #[must_use]
     pub fn is_apart(&self) -> bool {
-        let clients = self.told().is_apart() || self.zones().any(|(_, open)| open.is_apart());
-        clients && self.is_in_most() && self.chance <= limits::AUDIT_CONTROL_CHANCE
+        self.are_clients_apart() && self.is_in_most() && self.chance <= limits::AUDIT_CONTROL_CHANCE
+    }
+
+    /// Whether the clients tell, each taken by itself.
+    fn are_clients_apart(&self) -> bool {
+        self.told().is_apart() || self.zones().any(|(_, open)| open.is_apart())
     }
 
     /// Whether most starts of the audit failed clients like that.
@@ -345,7 +355,7 @@ impl Control {
         let more = self.left() * u64::from(each);
         let tells = |zone| self.zones().any(|(told, _)| told == zone);
         let is_missing = |zone| !tells(zone) && self.open(zone).is_some_and(|open| open.may_tell(more));
-        let by_starts = self.told().is_apart()
+        let by_starts = self.are_clients_apart()
             && self.is_in_most()
             && self.chance > limits::AUDIT_CONTROL_CHANCE
             && self.chance_at_best <= limits::AUDIT_CONTROL_CHANCE;

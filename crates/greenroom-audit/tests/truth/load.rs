@@ -33,11 +33,15 @@ pub(crate) fn overrun() {
     };
     assert!(failed.hits > 60 && few.high < failed.low, "{failed:?} {few:?}");
     let control = many.control.unwrap();
-    assert!(control.starts > 0 && control.each == 6, "{control:?}");
+    assert!(control.starts > 0 && (5..20).contains(&control.each), "{control:?}");
     let again = control.again.unwrap();
     assert!(again.hits > 5 && again.of > 20, "{again:?}");
     let told = &many.findings[0];
-    assert!(told.sentence.contains("with 6 a start it failed"), "{}", told.sentence);
+    assert!(
+        told.sentence.contains(" a start it failed none of"),
+        "{}",
+        told.sentence
+    );
     // Nobody is told that messages are lost of which nobody knows that.
     assert!(many.plain.unanswered.clients > 0, "{:?}", many.plain.counts);
     let alone = asked(&server, 6);

@@ -22,8 +22,8 @@ pub(super) struct Bar {
     compare: bool,
     clients: u64,
     state: Mutex<State>,
-    /// When something was told last, where there is no terminal.
-    told: Option<Mutex<Option<Instant>>>,
+    /// Whether there is no terminal.
+    is_hidden: bool,
 }
 
 #[derive(Default)]
@@ -36,6 +36,24 @@ struct State {
     /// The restart that is on.
     restart: Option<Way>,
     counts: BTreeMap<Outcome, u64>,
+    /// When something was told last, where there is no terminal.
+    told: Option<Instant>,
+}
+
+/// How a bar looks for what has a known end, and for what has none.
+const WITH_END: &str = "{prefix} {bar:24} {percent:>3} %  {eta} left  {wide_msg}";
+const WITHOUT_END: &str = "{prefix} {elapsed}  {wide_msg}";
+
+const fn behind(way: Way) -> &'static str {
+    match way {
+        Way::Plain => "",
+        Way::Greenroom => " behind greenroom",
+    }
+}
+
+/// Whether it is time to tell how far it is.
+fn is_due(told: Option<Instant>, now: Instant) -> bool {
+    told.is_none_or(|told| now.saturating_duration_since(told) >= limits::AUDIT_TOLD_EVERY)
 }
 
 impl Bar {
@@ -44,16 +62,26 @@ impl Bar {
         let clients = u64::from(options.clients);
         let bar = ProgressBar::new(u64::from(options.runs) * sides * clients);
         bar.set_draw_target(ProgressDrawTarget::stderr()); // hidden where that is no terminal
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3} %  {eta} left  {wide_msg}") {
-            bar.set_style(style.progress_chars("━╸─"));
-        }
+        let is_hidden = bar.is_hidden();
         bar.enable_steady_tick(Duration::from_millis(250));
         Self {
             compare: options.compare,
             clients,
             state: Mutex::default(),
-            told: bar.is_hidden().then(Mutex::default),
+            is_hidden,
             bar,
+        }
+        .drawn(WITH_END)
+    }
+
+    fn drawn(self, template: &str) -> Self {
+        self.draw(template);
+        self
+    }
+
+    fn draw(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("━╸─"));
         }
     }
 
@@ -63,26 +91,38 @@ impl Bar {
     }
 
     /// What the bar would show, where nobody sees it.
-    fn tell(&self) {
-        let Some(told) = &self.told else { return };
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|told| told.elapsed() < limits::AUDIT_TOLD_EVERY) {
+    fn tell(&self, state: &mut State) {
+        let now = Instant::now();
+        if !self.is_hidden || !is_due(state.told, now) {
             return;
         }
-        *told = Some(Instant::now());
+        state.told = Some(now);
         let (done, of) = (self.bar.position(), self.bar.length().unwrap_or(1).max(1));
-        let percent = done.min(of).saturating_mul(100) / of;
+        let percent = match state.beside {
+            true => String::new(), // nobody knows its end
+            false => format!(", {} %", done.min(of).saturating_mul(100) / of),
+        };
         let message = match self.bar.message() {
             message if message.is_empty() => message,
             message => format!(": {message}"),
         };
-        let line = format!("greenroom audit: {}, {percent} %{message}", self.bar.prefix());
+        let line = format!("greenroom audit: {}{percent}{message}", self.bar.prefix());
         writeln!(io::stderr(), "{line}").ok(); // whoever closed it does not want it
     }
 
     pub(super) fn show(&self, progress: &Progress) {
-        self.update(progress);
-        self.tell();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.update(progress, &mut state);
+        self.tell(&mut state);
+    }
+
+    /// A start that is beside the planned ones.
+    fn beside(&self, state: &mut State, what: String, message: String) {
+        if !std::mem::replace(&mut state.beside, true) {
+            self.draw(WITHOUT_END);
+        }
+        self.bar.set_prefix(what);
+        self.bar.set_message(message);
     }
 
     fn client(&self, state: &mut State, outcome: Outcome) {
@@ -101,37 +141,31 @@ impl Bar {
         self.bar.set_message(counts.join(" · "));
     }
 
-    fn update(&self, progress: &Progress) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn update(&self, progress: &Progress, state: &mut State) {
         match progress {
             Progress::Run { way, number, of } => {
                 let sides = 1 + u64::from(self.compare);
-                let behind = u64::from(*way == Way::Greenroom);
-                state.runs = u64::from(*number).saturating_mul(sides) + behind;
-                (state.come, state.beside) = (0, false);
-                let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
-                self.bar
-                    .set_prefix(format!("start {} of {of}{name}", number.saturating_add(1)));
+                state.runs = u64::from(*number).saturating_mul(sides) + u64::from(*way == Way::Greenroom);
+                state.come = 0;
+                if std::mem::take(&mut state.beside) {
+                    self.draw(WITH_END);
+                }
+                let number = number.saturating_add(1);
+                self.bar.set_prefix(format!("start {number} of {of}{}", behind(*way)));
             }
             Progress::Client(..) if state.beside => {}
-            Progress::Client(_, outcome) => self.client(&mut state, *outcome),
+            Progress::Client(_, outcome) => self.client(state, *outcome),
             Progress::Quiet { at_most } => {
-                state.beside = true;
-                self.bar.set_prefix("quiet start");
                 let most = span(plan::nanos(*at_most));
-                self.bar.set_message(format!(
-                    "nobody was answered: a start with hardly any clients, {most} at the most"
-                ));
+                let why = format!("nobody was answered: a start with hardly any clients, {most} at the most");
+                self.beside(state, "quiet start".into(), why);
             }
             Progress::Control { way, done, clients } => {
-                state.beside = true;
-                let name = if *way == Way::Greenroom { " with greenroom" } else { "" };
-                self.bar
-                    .set_prefix(format!("control start {}{name}", done.saturating_add(1)));
-                self.bar.set_message(format!(
-                    "clients were failed as by load: is it their number? This start has {clients}; {} at the most",
-                    limits::AUDIT_CONTROL_STARTS + 1
-                ));
+                let what = format!("control start {}{}", done.saturating_add(1), behind(*way));
+                let most = limits::AUDIT_CONTROL_STARTS + 1;
+                let why =
+                    format!("is it the number of clients that fails them? {clients} come; {most} starts at the most");
+                self.beside(state, what, why);
             }
             Progress::Restart {
                 way,
@@ -141,18 +175,16 @@ impl Bar {
                 spent,
                 expected,
             } => {
+                if std::mem::take(&mut state.beside) {
+                    self.draw(WITH_END);
+                }
                 if state.restart.replace(*way) != Some(*way) {
                     self.bar.reset(); // its unit is another: what is left of the time is reckoned anew
                 }
                 let (done, length) = restart_done(*spent, *expected);
                 self.bar.set_length(length);
                 self.bar.set_position(done);
-                let name = if *way == Way::Greenroom {
-                    " behind greenroom"
-                } else {
-                    ""
-                };
-                self.bar.set_prefix(format!("restart{name}"));
+                self.bar.set_prefix(format!("restart{}", behind(*way)));
                 self.bar.set_message(match step {
                     Step::In => format!("{there} of {of} clients are in"),
                     Step::Steady => format!("all {of} clients are in; a quiet moment"),
@@ -182,5 +214,16 @@ mod tests {
         assert_eq!(restart_done(second, 8 * second), (1_000, 8_000));
         assert_eq!(restart_done(16 * second, 8 * second), (16_000, 18_000));
         assert_eq!(restart_done(Duration::ZERO, Duration::ZERO), (0, 1));
+    }
+
+    #[test]
+    fn it_is_told_at_once_and_then_each_ten_seconds() {
+        let now = Instant::now();
+        let before = |time| Some(now.checked_sub(time).unwrap());
+        assert!(is_due(None, now) && is_due(before(limits::AUDIT_TOLD_EVERY), now));
+        assert!(!is_due(
+            before(limits::AUDIT_TOLD_EVERY - Duration::from_millis(1)),
+            now
+        ));
     }
 }

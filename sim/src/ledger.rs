@@ -431,7 +431,13 @@ impl Ledger {
         }
         match change {
             Change::Opened => self.opens(false),
-            Change::Proved(_) => self.opens(true),
+            Change::Proved(_) => {
+                let turns_enough = 2 * u32::from(self.limits.rejections_max);
+                let called = self.entries.iter_mut().filter(|e| e.rejections < turns_enough);
+                called.for_each(|e| e.benched = false);
+                self.moves();
+                self.opens(true);
+            }
             Change::Limited
             | Change::Trusted
             | Change::Wary

@@ -252,6 +252,32 @@ fn closes_with_1011_after(ms: &str, flags: &[&str]) {
     );
 }
 
+/// Three clients, so that each of them goes first and is sent back again and again: nobody else is there to find out.
+#[test]
+fn few_who_were_sent_back_again_and_again_are_in_before_whoever_comes_when_the_gate_is_open() {
+    let _alone = one_at_a_time();
+    let ledger = Ledger::new();
+    let server = fixture("node_1011.js");
+    let greenroom = run(&["node", &server], &ledger, &[("STARTUP_SECONDS", "2.5")]);
+    let mut early = Clients::start(&greenroom.address(), 3, 0.1, &["--until-stdin-closes"]);
+    greenroom.wait_for(|event| event["event"] == "gate" && event["gate"] == "open", PATIENCE);
+    let mut later = Clients::start(&greenroom.address(), 1, 0.0, &[]);
+    assert_eq!(later.result(PATIENCE)["opened"], 1, "{}", greenroom.stderr());
+    assert_eq!(early.result(PATIENCE)["opened"], 3, "{}", greenroom.stderr());
+    let sent_back = |session: u64| {
+        let events = greenroom.events();
+        named(&events, "requeued")
+            .iter()
+            .filter(|event| event["session"] == session)
+            .count()
+    };
+    assert!((1..=3).all(|session| sent_back(session) > 3), "{}", greenroom.stderr());
+    let open: Vec<u64> = ledger.of("open").iter().map(|line| number(line, "session")).collect();
+    assert_eq!(open.last(), Some(&4), "{open:?}\n{}", greenroom.stderr());
+    // One went first and proved it; the other two are in order.
+    assert!(open[1] < open[2], "{open:?}");
+}
+
 #[test]
 fn a_node_server_that_answers_503_until_it_is_ready_loses_nobody() {
     let _alone = one_at_a_time();

@@ -2,7 +2,8 @@
 //!
 //! - *FIFO* (7): an open gate lets in the first that waits, benched ones aside; a
 //!   canary is the next after the last canary of this round, or else the first.
-//!   Benched is who was rejected `rejections_max` times, until the trial is over.
+//!   Benched is who was rejected `rejections_max` times, until another has proved the gate, and who was rejected twice as often,
+//!   until the trial is over.
 //! - *Needs* (13): nobody is dialled for whom the backend is not ready by the model at that moment.
 //!   Who waits aside is in nobody's way, and back in its old place when its need is met.
 //! - *Alone* (11): canaries go one at a time, and not too soon one after the other.

@@ -18,7 +18,11 @@ impl Ledger {
         let entry = &mut self.entries[client];
         let was = entry.at;
         entry.at = At::Waiting;
-        entry.rejections += u32::from(matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped));
+        if matches!(answer.verdict(), Verdict::NotReady | Verdict::Dropped) {
+            // As the only canary that there is it is tried for ever, and that is no fault of its own.
+            let is_canary = matches!(seen, Seen::Shut | Seen::Limited);
+            entry.rejections += u32::from(!is_canary || entry.rejections < max);
+        }
         entry.benched = in_line && entry.rejections >= max && seen != Seen::Sure;
         self.requeued += 1;
         if matches!(answer, Answer::Dropped | Answer::LostEarly) {

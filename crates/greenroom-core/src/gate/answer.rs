@@ -97,10 +97,7 @@ impl Gate {
                 self.requeue(now, id, answer, true);
                 self.limit(now, Change::Doubted);
             }
-            Stage::Open(Trial::Proving { .. }) => {
-                self.requeue(now, id, answer, true);
-                self.limit(now, Change::Lagging);
-            }
+            Stage::Open(Trial::Proving { .. }) => self.lags(now, id, dialing, answer),
             Stage::Limited { .. } | Stage::Shut => self.requeue(now, id, answer, true),
         }
     }
@@ -110,10 +107,7 @@ impl Gate {
         let dropped = answer.verdict() == Verdict::Dropped;
         match self.stage {
             Stage::Open(Trial::Over) if dropped => self.dropped(now, id, dialing, answer),
-            Stage::Open(Trial::Proving { .. }) if dropped => {
-                self.requeue(now, id, answer, true);
-                self.limit(now, Change::Lagging);
-            }
+            Stage::Open(Trial::Proving { .. }) if dropped => self.lags(now, id, dialing, answer),
             Stage::Open(Trial::Doubt { .. }) => {
                 self.requeue(now, id, answer, dropped);
                 self.limit(now, Change::Doubted);
@@ -125,6 +119,17 @@ impl Gate {
             Stage::Limited { .. } | Stage::Shut | Stage::Failed | Stage::Refusing | Stage::Draining => {
                 self.requeue(now, id, answer, dropped);
             }
+        }
+    }
+
+    /// One was rejected after another had proved the gate: it is not ready yet, or not all of it. Where this one was rejected too
+    /// often before, that may be its own fault: once that is no reason to keep all others waiting.
+    fn lags(&mut self, now: Time, id: SessionId, dialing: Dialing, answer: Answer) {
+        let is_excused = dialing.waiting.rejections >= self.limits.rejections_max
+            && self.excused.replace(id).is_none_or(|first| first == id);
+        self.requeue(now, id, answer, true);
+        if !is_excused {
+            self.limit(now, Change::Lagging);
         }
     }
 

@@ -20,9 +20,9 @@
 //! it back while the gate is on trial, and is passed on once it is not.
 //!
 //! Order is arrival order, or round-robin over keys (`fair`): a session has a [`Place`], and going
-//! back to it is an insertion. A session that was
-//! rejected three times sits on the *bench* until the gate has proved itself,
-//! so that one poisoned request blocks nobody.
+//! back to it is an insertion. A session that was rejected three times sits on the *bench*, so that one poisoned request
+//! blocks nobody: nobody else's canary waits for it. When another has proved the gate, it goes in its turn; rejected then too, it
+//! is excused, and waits there until the trial is over. Two that are make a doubt, as any other does at once.
 //!
 //! Pure: the shell calls [`Gate::handle`] and [`Gate::handle_timeout`], then
 //! drains [`Gate::poll_output`] to `None`, and comes back at [`Gate::poll_timeout`].
@@ -288,8 +288,10 @@ pub struct Gate {
     stage: Stage,
     /// Each by itself: of a tree that grows at its end nearly half the places stay empty.
     waiting: BTreeMap<SessionId, Box<Waiting>>,
-    /// Rejected too often: they wait until the trial is over.
+    /// Rejected too often: they wait until another has proved the gate, or until the trial is over.
     bench: BTreeMap<SessionId, Box<Waiting>>,
+    /// Who was rejected in this trial, and too often before to make a doubt of it.
+    excused: Option<SessionId>,
     /// The backend is not ready for what they need.
     aside: BTreeMap<SessionId, Box<Waiting>>,
     met: Needs,
@@ -345,6 +347,7 @@ impl Gate {
             stage: Stage::Shut,
             waiting: BTreeMap::new(),
             bench: BTreeMap::new(),
+            excused: None,
             aside: BTreeMap::new(),
             met: Needs::ALL,
             refused: Needs::default(),

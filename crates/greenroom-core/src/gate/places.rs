@@ -113,10 +113,33 @@ impl Gate {
             self.outputs.push_back(Output::Refuse(id, refusal));
             return;
         }
-        waiting.rejections = waiting.rejections.saturating_add(u8::from(rejected));
+        waiting.rejections = self.rejections_of(&waiting, rejected);
         let benched = waiting.rejections >= self.limits.rejections_max && self.stage != Stage::Open(Trial::Over);
         self.hold(id, waiting, benched);
         self.outputs.push_back(Output::Requeue(id, answer));
+    }
+
+    /// How often it was rejected now. As a canary that nobody else could be it is tried again and again: this makes it no worse than
+    /// who was rejected too often.
+    fn rejections_of(&self, waiting: &Waiting, rejected: bool) -> u8 {
+        let most = match self.stage {
+            Stage::Shut | Stage::Limited { .. } => waiting.rejections.max(self.limits.rejections_max),
+            Stage::Open(_) | Stage::Failed | Stage::Refusing | Stage::Draining => u8::MAX,
+        };
+        waiting.rejections.saturating_add(u8::from(rejected)).min(most)
+    }
+
+    /// Another has proved the gate: those on the bench have their turn in the order in which they came. Not so who had as many turns
+    /// like that as it takes to get there: it is the one that is poisoned.
+    pub(super) fn call_from_bench(&mut self) {
+        self.excused = None;
+        let most = self.limits.rejections_max.saturating_mul(2);
+        let able = self.bench.iter().filter(|(_, waiting)| waiting.rejections < most);
+        for id in able.map(|(&id, _)| id).collect::<Vec<_>>() {
+            if let Some(waiting) = self.bench.remove(&id) {
+                self.line_up(id, *waiting);
+            }
+        }
     }
 
     pub(super) fn forward(&mut self, id: SessionId) {

@@ -168,8 +168,10 @@ impl Gate {
     /// it to one after the other. Each of them waits its settle once more.
     pub(super) fn settle_again(&mut self, now: Time) {
         match self.stage {
-            Stage::Limited { .. } | Stage::Shut => {}
-            Stage::Open(_) | Stage::Failed | Stage::Refusing | Stage::Draining => return,
+            Stage::Limited { .. } | Stage::Shut | Stage::Open(Trial::Proving { .. }) => {}
+            Stage::Open(Trial::Doubt { .. } | Trial::Over) | Stage::Failed | Stage::Refusing | Stage::Draining => {
+                return;
+            }
         }
         let again = now + self.settle_time();
         self.settling.clear();
@@ -198,6 +200,7 @@ impl Gate {
                     until: now + self.limits.prove_for,
                 });
                 self.begin_small();
+                self.call_from_bench();
                 self.outputs.push_back(Output::Changed(Change::Proved(id)));
             }
             Stage::Open(Trial::Doubt { opened, answered: None }) => {

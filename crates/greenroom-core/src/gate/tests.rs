@@ -3,6 +3,7 @@
 //! `Bench` drives one gate by hand: each step gives what the gate said.
 
 mod accept;
+mod benched;
 mod bounds;
 mod deaths;
 mod fair;
@@ -259,43 +260,6 @@ fn a_session_that_is_sent_back_is_in_its_old_place() {
     assert_eq!(requeued(&bench.answer(1, Answer::ConnectTimeout)), [1]);
     assert_eq!((bench.gate.stage(), bench.gate.held()), (Stage::Shut, 5));
     assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Pushed))), [1, 2]);
-}
-
-#[test]
-fn three_times_rejected_waits_aside_until_the_trial_is_over_and_then_hears_what_the_backend_says() {
-    let mut bench = Bench::limited(&[1]);
-    for _ in 0..3 {
-        assert_eq!(requeued(&bench.answer(1, Answer::Status(503))), [1]);
-        assert_eq!(dialled(&bench.pass(CANARY_EVERY)), [1]);
-    }
-    bench.answer(1, Answer::Status(503));
-    bench.arrive(2);
-    bench.arrive(3);
-    assert_eq!(
-        dialled(&bench.pass(CANARY_EVERY)),
-        [2],
-        "it is not used while others are there"
-    );
-    bench.answer(2, Answer::Switched);
-    assert_eq!(dialled(&bench.pass(CANARY_SETTLE)), [3]);
-    bench.answer(3, Answer::Switched);
-    let said = bench.pass(PROVE_FOR);
-    assert_eq!((forwarded(&said), dialled(&said)), (vec![3], vec![1]));
-    assert_eq!(forwarded(&bench.answer(1, Answer::Status(503))), [1]);
-}
-
-#[test]
-fn one_that_waits_aside_is_let_in_when_the_backend_says_ready_and_nobody_else_is_there() {
-    let mut bench = Bench::limited(&[1]);
-    for _ in 0..3 {
-        bench.answer(1, Answer::LostEarly);
-        bench.tell(Input::NotReady);
-        bench.pass(CANARY_EVERY);
-        bench.tell(Input::Ready(Trust::Inferred));
-    }
-    bench.answer(1, Answer::LostEarly);
-    assert_eq!(dialled(&bench.tell(Input::Ready(Trust::Pushed))), [1]);
-    assert_eq!(forwarded(&bench.answer(1, Answer::Switched)), [1]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub const AUDIT_BYTES: usize = 64 << 20;
 /// picture of all that it has.
 pub const AUDIT_ANSWER_MAX: usize = 4 << 20;
 /// Bytes of an answer at which `--expect REGEX` looks, from its beginning.
-pub const AUDIT_REGEX_BYTES: usize = 64 << 10;
+pub const AUDIT_REGEX_BYTES: usize = 8 << 10;
 /// What a compiled `--expect REGEX` takes at the most; with [`AUDIT_REGEX_BYTES`] this bounds the time of one look.
 pub const AUDIT_REGEX_SIZE: usize = 256 << 10;
 /// A signal that comes so soon after the first is the same: `timeout` sends it to the process and to its group.
@@ -144,6 +144,8 @@ pub const AUDIT_HANGING_RUNS: u32 = 3;
 pub const AUDIT_SAME_ANSWERS: u64 = 20;
 /// … over so long a time is given up, where the answer is about the request (below 500): a path or a header field is wrong.
 pub const AUDIT_SAME_FOR: Duration = Duration::from_secs(3);
+/// Of all who met as many connections, where a limit rejects them: some have their place when another goes.
+pub const AUDIT_NEARLY_ALL: f64 = 0.95;
 /// There are control starts where there were so many others: two starts that fail, and ten that do not, may be chance.
 pub const AUDIT_CONTROL_RUNS: usize = 3;
 /// A control start has one client for so many of the others.
@@ -174,6 +176,10 @@ pub const AUDIT_RESTART_CLIENTS: u32 = 100;
 pub const AUDIT_RESTART_CONNECTIONS: usize = 500;
 /// Messages of one of its connections that are kept: those of some eight minutes.
 pub const AUDIT_RESTART_MESSAGES: usize = 10_000;
+/// Progress that waits to be shown, where nobody reads it: what does not fit is not shown.
+pub const AUDIT_UNSHOWN: usize = 1_024;
+/// What the last of it may take to be shown.
+pub const AUDIT_SHOWN: Duration = Duration::from_millis(200);
 /// How often the progress of an audit is told where there is no terminal for its bar: a log of an hour has some 360 lines of it.
 pub const AUDIT_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How often the progress of a restart is told.

@@ -29,7 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::USAGE;
-use bar::Bar;
+use bar::shown;
 
 /// How long a start may take, where nothing else is said.
 const START_TIMEOUT: &str = "1m";
@@ -144,13 +144,14 @@ pub(crate) fn run(args: &Audit) -> u8 {
     {
         return cannot_write(folder, &error);
     }
-    let show = Bar::new(&options);
+    let (shown, ended) = shown(&options);
     let audited = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(interrupts(stop));
-        audit::audit(options, stopped, &|progress| show.show(&progress)).await
+        audit::audit(options, stopped, &|progress| shown.show(progress)).await
     });
-    show.end();
+    drop(shown);
+    ended.wait();
     let audited = match audited {
         Ok(audited) => audited,
         Err(error) => {

@@ -218,6 +218,19 @@ fn where_there_is_no_terminal_it_is_told_how_far_it_is() {
     assert!(err.starts_with("greenroom audit: start 1 of 7, 0 %\n"), "{err}");
 }
 
+/// A pipe that is full already, and stays so.
+#[test]
+fn who_does_not_read_how_far_it_is_has_the_report_all_the_same() {
+    let _alone = one_at_a_time();
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    let flags = ["--start-timeout", "1s"];
+    let output = audit(&flags, &["sleep", "600"]).stderr(writer).output().unwrap(); // tidy: allow-sleep it never listens
+    assert!(report(&output)["verdict"]["not_measured"].is_string(), "{output:?}");
+    drop(reader);
+}
+
 #[test]
 fn what_cannot_be_written_is_said_with_code_2_and_before_cmd_is_started_where_it_can_be_seen() {
     let _alone = one_at_a_time();

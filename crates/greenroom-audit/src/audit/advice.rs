@@ -19,7 +19,7 @@ const SAY_READY: &str = "greenroom took it for ready too early. Have it say when
 const TOLD: &str = "or let it say when that is, and put greenroom in front with what it says: `greenroom run --ready notify --` for READY=1 by sd_notify, `greenroom run --ready http:/path --` for a path that is answered with 200 only then. With `--ready auto` and without such a word greenroom would believe its 101";
 
 /// Behind greenroom, for clients whose handshake was not answered: they were held, as it should be, and gave up.
-const HELD_LONG: &str = "greenroom held them for longer than they waited: give --patience more than a start takes; for clients that are really so impatient, `--hold accept` lets them in with a 101 of greenroom's own and keeps what they send";
+const HELD_LONG: &str = "greenroom held them until their patience ended: where a start takes longer than that, give more --patience; where it does not, see in its log why they were not let in. For clients that are really so impatient, `--hold accept` lets them in with a 101 of greenroom's own and keeps what they send";
 
 impl Finding {
     /// What to do, where it was met this way.
@@ -67,6 +67,7 @@ impl Finding {
             Self::LosesEarly { .. } => format!("send the 101 only when start-up is over; {TOLD}"),
             Self::HandlerLate { .. } => "attach the message handler before anything is awaited, or read messages from a queue that begins with the opening".to_owned(),
             Self::FirstUnanswered { .. } => "if that is its protocol (the first message is a log-in), give a --message and an --expect that it answers, and the rest is measured as it is; if not, look for what takes the first message".to_owned(),
+            Self::LosesMessages { first, .. } if first.hits == 0 => "it answers the first message and not all that follow: look for what ends while the connection stands, such as a handler that is done, a task that died, or a queue with a bound; look at the plot whether it stops at some moment".to_owned(),
             Self::LosesMessages { .. } => "look for what may run between the 101 and the handler: an await, a second worker, a queue with a bound".to_owned(),
             Self::LeavesUnanswered { .. } => "it answered others in the same starts, so look into its log for what became of these: a handler that waits for something, a queue with a bound, a worker that takes no more; with more --patience you see whether they are answered later".to_owned(),
             Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
@@ -83,7 +84,7 @@ impl Finding {
 }
 
 /// What the control starts leave open is whether those are answered later.
-const OVERRUN: &str = "it is how many come, and not its start: make what it does for a new client cheaper, or run more of it; with more --patience you see what of it is only late";
+const OVERRUN: &str = "it is how many come, and not its start: make what it does for a new client cheaper, or run more of it; with more --patience you see what of it is only late. Where it takes a certain number and no more, that is a limit, or a pool to which nothing is given back";
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();

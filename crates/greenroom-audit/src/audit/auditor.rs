@@ -53,7 +53,23 @@ pub(super) struct Controls {
     told: Option<Control>,
 }
 
+/// Whether all was done that may tell something.
+enum Known {
+    Yes,
+    No,
+}
+
 impl Controls {
+    /// That some of these starts ended by themselves: they tell less.
+    fn ended(&self) -> Option<String> {
+        let how = |run: &RunRecord| match &run.cause {
+            Cause::Ended(how) => Some(how.clone()),
+            Cause::Finished | Cause::NeverReady | Cause::Interrupted => None,
+        };
+        let last = self.runs.iter().chain(&self.again).filter_map(how).next_back()?;
+        Some(format!("a start that was made to tell ended by itself, {last}"))
+    }
+
     pub(super) fn all(self) -> impl Iterator<Item = RunRecord> {
         self.runs.into_iter().chain(self.again)
     }
@@ -240,14 +256,18 @@ impl Auditor<'_> {
     pub(super) async fn controls(&self, kept: &mut Kept, stop: &mut watch::Receiver<bool>) {
         for way in [Way::Plain, Way::Greenroom] {
             let mut controls = Controls::default();
-            if let Err(error) = self.control(way, kept, &mut controls, stop).await {
-                let whose = match way {
-                    Way::Plain => "",
-                    Way::Greenroom => "behind greenroom: ",
-                };
-                kept.not_done
-                    .push(format!("{whose}whether clients are failed because many come: {error}"));
-            }
+            let not_done = match self.control(way, kept, &mut controls, stop).await {
+                Err(error) => Some(error.to_string()),
+                Ok(Known::No) => Some("it was stopped before that was known".into()),
+                Ok(Known::Yes) => controls.ended(),
+            };
+            let whose = match way {
+                Way::Plain => "",
+                Way::Greenroom => "behind greenroom, ",
+            };
+            let what = "whether clients are failed because many come";
+            kept.not_done
+                .extend(not_done.map(|why| format!("{whose}{what}: {why}")));
             match way {
                 Way::Plain => kept.plain_control = controls,
                 Way::Greenroom => kept.greenroom_control = controls,
@@ -262,7 +282,7 @@ impl Auditor<'_> {
         kept: &Kept,
         controls: &mut Controls,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), AuditError> {
+    ) -> Result<Known, AuditError> {
         let runs = kept.of(way);
         let patience = self.options.manner.judged_by();
         let many = Starts::with_many(runs, patience);
@@ -270,10 +290,10 @@ impl Auditor<'_> {
         let fewest = runs.iter().map(|run| run.clients.len()).min().unwrap_or(0);
         let fewest = u32::try_from(fewest).unwrap_or(u32::MAX).min(self.options.clients);
         let Some(each) = control::clients_of(fewest) else {
-            return Ok(());
+            return Ok(Known::Yes);
         };
         if !is_measured || runs.len() < limits::AUDIT_CONTROL_RUNS {
-            return Ok(());
+            return Ok(Known::Yes);
         }
         loop {
             let told = Control::of(&many, &Starts::with_few(&controls.runs, patience));
@@ -283,17 +303,17 @@ impl Auditor<'_> {
             let clients = match next {
                 Next::Few => each,
                 Next::Again => self.options.clients,
-                Next::Over => return Ok(()),
+                Next::Over => return Ok(Known::Yes),
             };
             if *stop.borrow() {
-                return Ok(());
+                return Ok(Known::No);
             }
             (self.show)(Progress::Control { way, done, clients });
             let number = self.options.runs.saturating_add(1).saturating_add(done);
             let asked = self.asked(kept, number, clients);
             let run = self.start(way, &asked, stop).await?;
             if run.cause == Cause::Interrupted {
-                return Ok(());
+                return Ok(Known::No);
             }
             if next == Next::Few {
                 controls.runs.push(run);
@@ -302,7 +322,7 @@ impl Auditor<'_> {
             let again = Starts::with_few(std::slice::from_ref(&run), patience);
             controls.told = controls.told.take().map(|told| told.and_again(&again));
             controls.again = Some(run);
-            return Ok(());
+            return Ok(Known::Yes);
         }
     }
 

@@ -230,10 +230,7 @@ impl<F: FnMut(u64)> Talk<'_, F> {
                 self.record.reordered |= number < self.highest;
                 self.highest = self.highest.max(number);
             }
-        } else if !self.record.messages.is_empty()
-            && self.answers.len() < limits::AUDIT_MESSAGES
-            && self.visit.expect.takes(&self.visit.words, payload)
-        {
+        } else if self.answers.len() < limits::AUDIT_MESSAGES && self.visit.expect.takes(&self.visit.words, payload) {
             self.answers.push(now);
         } else {
             self.record.others += 1;

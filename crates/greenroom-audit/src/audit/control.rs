@@ -13,6 +13,8 @@
 //! Each zone, and each way in which clients were failed there, is looked at by itself first, as a server may be not ready and overrun:
 //! what becomes of few too is left out. Bounds: [`limits::AUDIT_CONTROL_STARTS`], and none where they could not tell.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::edges::Zone;
@@ -51,6 +53,8 @@ pub struct Control {
     pub each: u64,
     /// What load may have done, to many or to few.
     pub failures: Vec<Failure>,
+    /// Where few were failed more than many, in some way: there the number of clients explains nothing.
+    pub turned_round: Vec<Zone>,
     /// The part of the starts of the audit in which more than half of the usual share was failed.
     pub starts_failed: f64,
     /// With what probability starts, each taken as a whole, would differ like that by chance.
@@ -143,6 +147,16 @@ fn of<'a>(counts: impl Iterator<Item = &'a Count>, fits: &dyn Fn(Zone, Outcome) 
     Share::new(hits, of)
 }
 
+/// Clients of this zone with this outcome, of all known ones.
+fn of_zone<'a>(counts: impl Iterator<Item = &'a Count>, zone: Zone, outcome: Outcome) -> Share {
+    let (mut hits, mut of) = (0, 0);
+    for count in counts.filter(|count| count.zone == zone && count.outcome != Outcome::Unknown) {
+        of += count.clients;
+        hits += if count.outcome == outcome { count.clients } else { 0 };
+    }
+    Share::new(hits, of)
+}
+
 /// All for which [`is_load`].
 const LOAD: [Outcome; 5] = [
     Outcome::Hung,
@@ -151,6 +165,11 @@ const LOAD: [Outcome; 5] = [
     Outcome::Status(503),
     Outcome::Status(504),
 ];
+
+/// Whether a client was failed, whatever may have done it.
+const fn is_bad(outcome: Outcome) -> bool {
+    outcome.is_failure() || outcome.is_loss()
+}
 
 impl Compared {
     fn of(many: &Starts, few: &Starts, fits: &dyn Fn(Zone, Outcome) -> bool) -> Self {
@@ -189,11 +208,6 @@ impl Failure {
     fn is_contrary(&self) -> bool {
         self.clients.few.hits >= limits::AUDIT_CONTROL_FAILED && !self.clients.is_apart()
     }
-
-    /// It became of the few, and clearly less of the many: then load does not tell anything here.
-    fn is_turned_round(&self) -> bool {
-        self.clients.few.low > self.clients.many.high
-    }
 }
 
 impl Control {
@@ -208,12 +222,23 @@ impl Control {
                 }
             }
         }
+        let bad: BTreeSet<(Zone, Outcome)> = (few.counts())
+            .filter(|count| count.zone != Zone::Cold && is_bad(count.outcome))
+            .map(|count| (count.zone, count.outcome))
+            .collect();
+        let is_worse = |&(zone, outcome): &(Zone, Outcome)| {
+            let of = |starts: &Starts| of_zone(starts.counts(), zone, outcome);
+            of(few).low > of(many).high
+        };
+        let mut turned_round: Vec<Zone> = bad.iter().filter(|one| is_worse(one)).map(|one| one.0).collect();
+        turned_round.dedup();
         let starts = few.0.len() as u64;
         let came: u64 = few.counts().map(|count| count.clients).sum();
         let mut control = Self {
             starts,
             each: (came + starts / 2) / starts.max(1),
             failures,
+            turned_round,
             starts_failed: 0.0,
             chance: 1.0,
             chance_at_best: 1.0,
@@ -244,7 +269,7 @@ impl Control {
     /// What is open of this zone: all ways of failing against which nothing speaks. `None`: there is none.
     fn open(&self, zone: Zone) -> Option<Compared> {
         let here = || self.failures.iter().filter(|failure| failure.zone == zone);
-        if here().any(Failure::is_turned_round) {
+        if self.turned_round.contains(&zone) {
             return None;
         }
         let open = here()
@@ -266,7 +291,8 @@ impl Control {
         let tells = |open: &Compared| open.is_apart() || open.is_silent(open.few.of);
         let told = move |&(_, one): &(Zone, Compared)| {
             let others = open.into_iter().flatten().filter(|(_, other)| other.is_apart());
-            let is_less = |other: &Compared| one.few.hits == 0 && one.many.high < other.many.low;
+            let is_well = one.few.hits == 0 && one.few.of > 0;
+            let is_less = |other: &Compared| is_well && one.many.high < other.many.low;
             tells(&one) || others.map(|(_, other)| other).any(|other| is_less(&other))
         };
         open.into_iter().flatten().filter(told)

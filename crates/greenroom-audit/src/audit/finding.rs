@@ -203,10 +203,11 @@ pub(super) fn findings(side: &Side, quiet_ready: bool, control: Option<&Control>
         });
     }
     starts(side, &mut found);
-    // A limit on connections that answers with a status is told as what it is.
-    let is_limited = side.rejected.as_ref().is_some_and(Rejected::is_of_a_limit);
-    let is_overrun = |zone, outcome| {
-        let is_of_limit = is_limited && matches!(outcome, Outcome::Status(_));
+    // A limit on connections is told as what it is, where it rejects everybody beyond it, or says so with a status.
+    let limit = side.rejected.as_ref().filter(|rejected| rejected.is_of_a_limit());
+    let is_overrun = |zone, outcome: Outcome| {
+        let is_of_limit = outcome.is_rejection()
+            && limit.is_some_and(|limit| matches!(outcome, Outcome::Status(_)) || limit.is_of_all());
         !is_of_limit && control.is_some_and(|control| control.is_overrun(zone, outcome))
     };
     found.extend(control.and_then(|control| overrun(control, &is_overrun)));
@@ -338,10 +339,18 @@ fn early(side: &Side, lead: Edge, is_overrun: IsOverrun<'_>, found: &mut Vec<Fin
         fitting.collect::<Vec<_>>()
     };
     let sum = |all: &[(Outcome, u64)]| all.iter().map(|&(_, clients)| clients).sum::<u64>();
-    let outcomes = of(&|outcome| outcome.is_rejection() && !is_overrun(Zone::Race, outcome));
+    let all = sum(&of(&|outcome| outcome != Outcome::Unknown));
+    let ready = side.count(Zone::Ready, |outcome| outcome != Outcome::Unknown);
+    // What becomes of as many later is no matter of coming early: it is told as that.
+    let is_early = |outcome: Outcome| {
+        let early = Share::new(sum(&of(&|one| one == outcome)), all);
+        let later = Share::new(side.count(Zone::Ready, |one| one == outcome), ready);
+        later.hits == 0 || early.low > later.high
+    };
+    let fits = |outcome: Outcome| outcome.is_rejection() && is_early(outcome) && !is_overrun(Zone::Race, outcome);
+    let outcomes = of(&fits);
     let failed = sum(&outcomes);
     if failed > 0 {
-        let all = sum(&of(&|outcome| outcome != Outcome::Unknown));
         found.push(Finding::AcceptsEarly {
             lead,
             outcomes,

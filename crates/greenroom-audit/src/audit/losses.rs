@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::edges::Zone;
 use super::judge::{Outcome, Patience};
 use super::side::{Seen, Side};
-use super::stats::{Share, solve};
+use super::stats::Share;
 use super::unanswered;
 
 /// Clients that were opened and never answered anything.
@@ -114,15 +114,14 @@ impl Losses {
         Share::new(self.unanswered.clients, self.first.of)
     }
 
-    /// Whether whoever was never answered anything may have lost one message after the other, by the chance that loses messages of
-    /// the others. It presumes that each is lost by itself, and takes all clients to have said as much.
+    /// Whether whoever was never answered anything may have lost one message after the other, by the chance that loses first ones.
+    /// It presumes that each message is lost by itself, and takes all who lost everything to have said as much.
     pub(super) fn is_chance(&self) -> bool {
         let [_, of_answered] = self.of_answered();
         let each = self.unanswered.messages as f64 / self.unanswered.clients.max(1) as f64;
-        // With the probability p for a message, all of them are lost with p^each; who lost all is not among the answered, whose
-        // share of lost ones is therefore (p - p^each) / (1 - p^each).
-        let greatest = solve(|p| (p - p.powf(each)) / (1.0 - p.powf(each)) - of_answered.high);
-        of_answered.hits > 0 && self.unanswered().low <= greatest.powf(each)
+        // Everybody says a first message, and whoever had an answer may say no more: so of those who lost it.
+        let lost_all = Share::new(self.unanswered.clients, self.first.hits);
+        of_answered.hits > 0 && lost_all.low <= self.first.high.powf(each - 1.0)
     }
 
     /// First messages lost, and messages lost, of clients that were answered something.
@@ -163,7 +162,17 @@ mod tests {
     #[test]
     fn who_lost_all_by_the_chance_that_loses_one_is_no_matter_of_its_own() {
         // One message in two is lost: of one client in four both are.
-        assert!(losses(100, 200).is_chance());
+        assert!(losses(100, 100).is_chance());
+        // Whoever has an answer says no more: of 3,600 with one message in five answered, 64 % lose both.
+        let alike = Losses {
+            first: Share::new(2_880, 3_600),
+            all: Share::new(2 * 2_304 + 576, 720 + 2 * 2_880),
+            unanswered: Unanswered {
+                clients: 2_304,
+                messages: 2 * 2_304,
+            },
+        };
+        assert!(alike.is_chance());
         assert!(!losses(300, 10).is_chance());
         assert!(!losses(237, 0).is_chance(), "nobody else lost anything");
         assert!(losses(0, 3).is_chance(), "there is nobody to explain");

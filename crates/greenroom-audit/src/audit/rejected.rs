@@ -11,6 +11,7 @@ use super::edges::Zone;
 use super::judge::Outcome;
 use super::side::{Seen, Settle};
 use super::stats::Share;
+use crate::limits;
 
 /// What is known of the rejected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,13 @@ impl Rejected {
     #[must_use]
     pub fn stops(&self) -> bool {
         !self.is_of_a_limit() && Share::new(0, self.since_then).high < self.until_then.low
+    }
+
+    /// Whether nearly everybody was rejected who met as many connections: where a limit is, it is a cliff, and where a server has too much to
+    /// do, a slope.
+    #[must_use]
+    pub fn is_of_all(&self) -> bool {
+        self.connected.from_there.seen() >= limits::AUDIT_NEARLY_ALL
     }
 
     /// Whether it is those who meet many connections: a limit, then. It looks as if it stopped where fewer come at the end.

@@ -110,7 +110,7 @@ const fn loses(lost: u64, unanswered: u64) -> &'static str {
     match (lost, unanswered) {
         (_, 0) => "loses",
         (0, _) => "answers nothing of",
-        _ => "loses, or never answers,",
+        _ => "loses, or does not answer,",
     }
 }
 
@@ -130,7 +130,7 @@ fn never_ready(never: u64, runs: u64, outcomes: &[(Outcome, u64)]) -> String {
 
 fn unanswered(clients: Share) -> String {
     format!(
-        "leaves clients unanswered: it opened them, and answered nothing that they said ({})",
+        "leaves clients unanswered: it opened them, and answered nothing that they said until their patience ended ({})",
         of(clients)
     )
 }
@@ -178,7 +178,7 @@ fn with_few(few: Share, starts: u64, each: u64) -> String {
         some => format!("only {}", grouped(some)),
     };
     format!(
-        "with {} a start it failed {failed} of {} like that, in {}",
+        "with {} a start it failed {failed} of the {} that it took, in {}",
         grouped(each),
         grouped(few.of),
         count(starts, "start")
@@ -250,11 +250,11 @@ fn way(outcome: Outcome) -> String {
         Outcome::Status(status) => format!("answers with HTTP {status}"),
         Outcome::Reset => "resets them".into(),
         Outcome::Cut => "cuts them off without a Close".into(),
-        Outcome::Hung => "never answers their handshake".into(),
+        Outcome::Hung => "does not answer their handshake in time".into(),
         Outcome::Refused => "refuses them".into(),
         Outcome::Broken => "breaks the protocol".into(),
         Outcome::Lost => "loses messages".into(),
-        Outcome::Unanswered => "opens them and answers nothing that they say".into(),
+        Outcome::Unanswered => "opens them and answers nothing that they say in time".into(),
         Outcome::Doubled => "answers twice".into(),
         Outcome::Reordered => "changes their order".into(),
         Outcome::Late => "answers late".into(),

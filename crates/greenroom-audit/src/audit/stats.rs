@@ -82,7 +82,7 @@ pub fn above_the_greatest(count: u64) -> f64 {
 }
 
 /// Where an increasing function on 0 to 1 crosses zero.
-pub(super) fn solve(f: impl Fn(f64) -> f64) -> f64 {
+fn solve(f: impl Fn(f64) -> f64) -> f64 {
     let (mut low, mut high) = (0.0_f64, 1.0_f64);
     // Each step halves the error: 60 leave nothing that a float of this size can show.
     for _ in 0..60 {

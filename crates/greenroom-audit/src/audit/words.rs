@@ -101,6 +101,16 @@ pub fn sound(side: &Side) -> String {
         "{before}answered every one of the {} clients that it took{unknown}.",
         grouped(taken)
     );
+    let late = side.count(Zone::Race, |one| one == Outcome::Late) + side.count(Zone::Ready, |one| one == Outcome::Late);
+    if late > 0 {
+        let most = span(side.after_ready.max_ns);
+        let _ = write!(
+            text,
+            " {} of them waited for their first answer longer than {}, up to {most} after it was ready.",
+            grouped(late),
+            span(nanos(limits::AUDIT_LATE))
+        );
+    }
     let early = side.early_open;
     if early.max_ns >= nanos(limits::AUDIT_WAIT_TOLD) {
         let _ = write!(
@@ -128,6 +138,16 @@ pub fn stopped(report: &Report) -> Option<String> {
         if of(&report.plain) == 0 {
             let starts = count(u64::from(report.settings.runs), "start");
             return format!("Stopped in the first of {starts}: all that is said is of that one, as far as it came");
+        }
+        let all = report.plain.runs.len() as u64 == u64::from(report.settings.runs);
+        if all
+            && report
+                .greenroom
+                .as_ref()
+                .is_none_or(|side| side.runs.len() == report.plain.runs.len())
+        {
+            return "Stopped after all starts, in what was to follow them: all that is said is of what there is"
+                .to_owned();
         }
         format!(
             "Stopped after {} of {}{behind}: all that is said is of these",

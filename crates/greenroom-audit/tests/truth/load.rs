@@ -38,7 +38,7 @@ pub(crate) fn overrun() {
     assert!(again.hits > 5 && again.of > 20, "{again:?}");
     let told = &many.findings[0];
     assert!(
-        told.sentence.contains(" a start it failed none of"),
+        told.sentence.contains(" a start it failed none of the"),
         "{}",
         told.sentence
     );

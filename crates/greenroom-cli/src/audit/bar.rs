@@ -1,11 +1,13 @@
 //! The progress of `greenroom audit`, on standard error: a bar on a terminal; elsewhere, in the log of a CI job for
 //! example, a line now and then, so that nobody takes a long audit for one that hangs.
 //!
-//! Bounds: a line each [`limits::AUDIT_TOLD_EVERY`] at the most.
+//! It is shown by a thread of its own: a terminal or a pipe that nobody reads keeps neither clients nor the report waiting.
+//!
+//! Bounds: a line each [`limits::AUDIT_TOLD_EVERY`] at the most; [`limits::AUDIT_UNSHOWN`] that wait to be shown.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use greenroom_audit::audit::judge::Outcome;
@@ -16,12 +18,46 @@ use greenroom_audit::audit::{Options, Progress, plan, tables};
 use greenroom_audit::limits;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Progress on standard error: runs done, time left, and what has become of the clients so far.
-pub(super) struct Bar {
+/// Shows progress, until it is dropped.
+pub(super) struct Shown(SyncSender<Progress>);
+
+/// Says when all of it is shown.
+pub(super) struct Ended(Receiver<()>);
+
+/// Shows the progress of this audit.
+pub(super) fn shown(options: &Options) -> (Shown, Ended) {
+    let (sender, told) = mpsc::sync_channel(limits::AUDIT_UNSHOWN);
+    let (end, ended) = mpsc::sync_channel(1);
+    let mut bar = Bar::new(options);
+    std::thread::spawn(move || {
+        while let Ok(progress) = told.recv() {
+            bar.show(&progress);
+        }
+        bar.bar.finish_and_clear();
+        end.send(()).ok(); // nobody waits for it any more
+    });
+    (Shown(sender), Ended(ended))
+}
+
+impl Shown {
+    pub(super) fn show(&self, progress: Progress) {
+        self.0.try_send(progress).ok(); // nobody reads what is shown
+    }
+}
+
+impl Ended {
+    /// Waits until nothing more is to be shown, if that is soon.
+    pub(super) fn wait(self) {
+        self.0.recv_timeout(limits::AUDIT_SHOWN).ok();
+    }
+}
+
+/// Runs done, time left, and what has become of the clients so far.
+struct Bar {
     bar: ProgressBar,
     compare: bool,
     clients: u64,
-    state: Mutex<State>,
+    state: State,
     /// Whether there is no terminal.
     is_hidden: bool,
 }
@@ -57,7 +93,7 @@ fn is_due(told: Option<Instant>, now: Instant) -> bool {
 }
 
 impl Bar {
-    pub(super) fn new(options: &Options) -> Self {
+    fn new(options: &Options) -> Self {
         let sides = 1 + u64::from(options.compare);
         let clients = u64::from(options.clients);
         let bar = ProgressBar::new(u64::from(options.runs) * sides * clients);
@@ -67,7 +103,7 @@ impl Bar {
         Self {
             compare: options.compare,
             clients,
-            state: Mutex::default(),
+            state: State::default(),
             is_hidden,
             bar,
         }
@@ -85,13 +121,9 @@ impl Bar {
         }
     }
 
-    /// Nothing more is to be shown.
-    pub(super) fn end(&self) {
-        self.bar.finish_and_clear();
-    }
-
     /// What the bar would show, where nobody sees it.
-    fn tell(&self, state: &mut State) {
+    fn tell(&mut self) {
+        let state = &mut self.state;
         let now = Instant::now();
         if !self.is_hidden || !is_due(state.told, now) {
             return;
@@ -110,22 +142,22 @@ impl Bar {
         writeln!(io::stderr(), "{line}").ok(); // whoever closed it does not want it
     }
 
-    pub(super) fn show(&self, progress: &Progress) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.update(progress, &mut state);
-        self.tell(&mut state);
+    fn show(&mut self, progress: &Progress) {
+        self.update(progress);
+        self.tell();
     }
 
     /// A start that is beside the planned ones.
-    fn beside(&self, state: &mut State, what: String, message: String) {
-        if !std::mem::replace(&mut state.beside, true) {
+    fn beside(&mut self, what: String, message: String) {
+        if !std::mem::replace(&mut self.state.beside, true) {
             self.draw(WITHOUT_END);
         }
         self.bar.set_prefix(what);
         self.bar.set_message(message);
     }
 
-    fn client(&self, state: &mut State, outcome: Outcome) {
+    fn client(&mut self, outcome: Outcome) {
+        let state = &mut self.state;
         state.come += 1;
         *state.counts.entry(outcome).or_default() += 1;
         // The first run may have more clients than was said.
@@ -141,31 +173,31 @@ impl Bar {
         self.bar.set_message(counts.join(" · "));
     }
 
-    fn update(&self, progress: &Progress, state: &mut State) {
+    fn update(&mut self, progress: &Progress) {
         match progress {
             Progress::Run { way, number, of } => {
                 let sides = 1 + u64::from(self.compare);
-                state.runs = u64::from(*number).saturating_mul(sides) + u64::from(*way == Way::Greenroom);
-                state.come = 0;
-                if std::mem::take(&mut state.beside) {
+                self.state.runs = u64::from(*number).saturating_mul(sides) + u64::from(*way == Way::Greenroom);
+                self.state.come = 0;
+                if std::mem::take(&mut self.state.beside) {
                     self.draw(WITH_END);
                 }
                 let number = number.saturating_add(1);
                 self.bar.set_prefix(format!("start {number} of {of}{}", behind(*way)));
             }
-            Progress::Client(..) if state.beside => {}
-            Progress::Client(_, outcome) => self.client(state, *outcome),
+            Progress::Client(..) if self.state.beside => {}
+            Progress::Client(_, outcome) => self.client(*outcome),
             Progress::Quiet { at_most } => {
                 let most = span(plan::nanos(*at_most));
                 let why = format!("nobody was answered: a start with hardly any clients, {most} at the most");
-                self.beside(state, "quiet start".into(), why);
+                self.beside("quiet start".into(), why);
             }
             Progress::Control { way, done, clients } => {
                 let what = format!("control start {}{}", done.saturating_add(1), behind(*way));
                 let most = limits::AUDIT_CONTROL_STARTS + 1;
                 let why =
                     format!("is it the number of clients that fails them? {clients} come; {most} starts at the most");
-                self.beside(state, what, why);
+                self.beside(what, why);
             }
             Progress::Restart {
                 way,
@@ -175,10 +207,10 @@ impl Bar {
                 spent,
                 expected,
             } => {
-                if std::mem::take(&mut state.beside) {
+                if std::mem::take(&mut self.state.beside) {
                     self.draw(WITH_END);
                 }
-                if state.restart.replace(*way) != Some(*way) {
+                if self.state.restart.replace(*way) != Some(*way) {
                     self.bar.reset(); // its unit is another: what is left of the time is reckoned anew
                 }
                 let (done, length) = restart_done(*spent, *expected);

@@ -93,7 +93,12 @@ fn a_zone_that_tells_nothing_by_itself_goes_with_the_other_only_where_few_came_t
         is_overrun(&told(&many, &starts(6, &start)))
     };
     assert_eq!(few(&[(Race, Answered, 2)]), [true; 2]);
-    assert_eq!(few(&[]), [true; 2], "clearly fewer are failed early than later");
+    assert_eq!(
+        few(&[(Race, Answered, 1)]),
+        [true; 2],
+        "clearly fewer are failed early than later"
+    );
+    assert_eq!(few(&[]), [false, true], "nobody of few came early");
     let mut one = starts(6, &[(Race, Answered, 2), (Ready, Answered, 9)]);
     one.0[0][0].outcome = Unanswered;
     assert_eq!(
@@ -132,9 +137,15 @@ fn some_of_few_may_be_failed_where_nearly_all_of_many_are() {
 #[test]
 fn where_more_of_few_are_failed_in_another_way_load_explains_nothing() {
     let many = starts(6, &[(Ready, Unanswered, 48), (Ready, Answered, 2)]);
-    let few = starts(6, &[(Ready, Hung, 10)]);
-    let told = told(&many, &few);
-    assert_eq!((is_overrun(&told), told.next(10)), ([false; 2], Next::Over));
+    for other in [Hung, Outcome::Closed(1011)] {
+        let few = starts(6, &[(Ready, other, 9), (Ready, Answered, 1)]);
+        let told = told(&many, &few);
+        assert_eq!(
+            (is_overrun(&told), told.next(10)),
+            ([false; 2], Next::Over),
+            "{other:?}"
+        );
+    }
 }
 
 #[test]

@@ -73,12 +73,8 @@ fn codes(found: &[Finding]) -> Vec<&'static str> {
 #[test]
 fn what_load_does_is_one_finding_and_without_control_starts_each_thing_is_told_as_it_was_seen() {
     let (start, side) = (start(), Side::of(&[start()], PATIENCE));
-    let seen = [
-        "accepts-early",
-        "leaves-unanswered",
-        "loses-messages",
-        "fails-when-ready",
-    ];
+    // As many are hung when it is ready: that is no matter of coming early.
+    let seen = ["leaves-unanswered", "loses-messages", "fails-when-ready"];
     assert_eq!(codes(&findings(&side, false, None)), seen);
     let mut not_again = control(&start, well);
     not_again.again = None;

@@ -138,7 +138,7 @@ impl Said {
     pub fn all(findings: Vec<Finding>, way: Way) -> Vec<Self> {
         let said = |finding: Finding| Self {
             code: finding.code().to_owned(),
-            sentence: finding.sentence(),
+            sentence: finding.sentence_for(way),
             advice: finding.advice(way),
             finding,
         };

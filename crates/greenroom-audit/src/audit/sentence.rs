@@ -5,12 +5,33 @@
 use super::crosstalk::Crosstalk;
 use super::finding::Finding;
 use super::judge::Outcome;
+use super::launcher::Way;
 use super::rejected::Rejected;
 use super::side::{Edge, LateHandler};
 use super::stats::Share;
 use super::text::{about, between, count, grouped, list, percent, span};
 
 impl Finding {
+    /// What is wrong, for a server that was met this way. Behind greenroom nobody sees when the server itself listens.
+    #[must_use]
+    pub fn sentence_for(&self, way: Way) -> String {
+        match (way, self) {
+            (Way::Greenroom, Self::AcceptsEarly { outcomes, failed, .. }) => format!(
+                "fails clients before anybody is answered: it {} ({} of {} clients that came until then)",
+                ways(outcomes),
+                failed.hits,
+                failed.of
+            ),
+            (Way::Greenroom, Self::LosesEarly { lost, unanswered, .. }) => format!(
+                "opens WebSockets before it is ready, and {} what is sent meanwhile ({} of {} clients that came before anybody was answered)",
+                loses(lost.hits - unanswered.min(&lost.hits), *unanswered),
+                lost.hits,
+                lost.of
+            ),
+            (Way::Plain | Way::Greenroom, _) => self.sentence(),
+        }
+    }
+
     /// What is wrong.
     #[must_use]
     pub fn sentence(&self) -> String {

@@ -196,10 +196,9 @@ impl Compared {
         self.few.hits == 0 && few as f64 * self.many.seen() >= limits::AUDIT_CONTROL_FAILED as f64
     }
 
-    /// Whether so many more of the few, none of them failed, would tell.
-    fn may_tell(&self, more: u64) -> bool {
-        let few = self.few.of + more;
-        Share::new(self.few.hits, few).high < self.many.low || self.is_silent(few)
+    /// Whether both would be apart with so many more of the few, none of them failed.
+    fn may_be_apart(&self, more: u64) -> bool {
+        Share::new(self.few.hits, self.few.of + more).high < self.many.low
     }
 }
 
@@ -380,7 +379,13 @@ impl Control {
     pub(super) fn next(&self, each: u32) -> Next {
         let more = self.left() * u64::from(each);
         let tells = |zone| self.zones().any(|(told, _)| told == zone);
-        let is_missing = |zone| !tells(zone) && self.open(zone).is_some_and(|open| open.may_tell(more));
+        let is_missing = |zone| {
+            let may = |open: Compared| {
+                let with_other = !tells(zone) && open.is_silent(open.few.of + more);
+                with_other || (!self.are_clients_apart() && open.may_be_apart(more))
+            };
+            self.open(zone).is_some_and(may)
+        };
         let by_starts = self.are_clients_apart()
             && self.is_in_most()
             && self.chance > limits::AUDIT_CONTROL_CHANCE

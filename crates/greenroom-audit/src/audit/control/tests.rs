@@ -200,6 +200,11 @@ fn there_is_no_control_start_that_could_tell_nothing() {
     assert_eq!(next(0, 0, 0), Next::Over);
     assert_eq!(next(1, 0, 0), Next::Over, "2 % are too few to tell");
     assert_eq!(next(10, 0, 0), Next::Few);
+    assert_eq!(
+        next(20, 1, 0),
+        Next::Few,
+        "some of them would be failed, and that may still be chance"
+    );
     let most = usize::try_from(limits::AUDIT_CONTROL_STARTS).unwrap();
     assert_eq!(next(10, most - 2, 2), Next::Over, "there is an end to it");
     assert_eq!([9, 10, 60, 200].map(clients_of), [None, Some(5), Some(6), Some(20)]);

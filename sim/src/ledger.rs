@@ -19,7 +19,7 @@ use core::time::Duration;
 
 use greenroom_core::event::Refusal;
 use greenroom_core::gate::{Accept, Change, Class, Hand, Output, Who};
-use greenroom_core::limits::{GateLimits, SETTLE_FACTOR};
+use greenroom_core::limits::{GateLimits, REJECTIONS_FACTOR, SETTLE_FACTOR};
 use greenroom_core::session::{Answer, Verdict};
 use greenroom_core::time::Time;
 
@@ -432,7 +432,7 @@ impl Ledger {
         match change {
             Change::Opened => self.opens(false),
             Change::Proved(_) => {
-                let turns_enough = 2 * u32::from(self.limits.rejections_max);
+                let turns_enough = u32::from(REJECTIONS_FACTOR) * u32::from(self.limits.rejections_max);
                 let called = self.entries.iter_mut().filter(|e| e.rejections < turns_enough);
                 called.for_each(|e| e.benched = false);
                 self.moves();

@@ -151,8 +151,10 @@ pub const CANARY_EVERY: Duration = Duration::from_millis(100);
 /// A canary unanswered for so long no longer keeps the next one from trying, so
 /// that one request that hangs delays the others by this much and no more.
 pub const CANARY_PATIENCE: Duration = Duration::from_secs(1);
-/// After so many rejections a session is no longer used as a canary.
+/// After so many rejections a session is no longer used as a canary, while others are there.
 pub const REJECTIONS_MAX: u8 = 3;
+/// After so many times that, all but the first so many when another had proved the gate, it waits until the trial is over.
+pub const REJECTIONS_FACTOR: u8 = 2;
 /// After so many deaths of the backend's process while a session was alone with it, the session is refused:
 /// it is what kills the server. One death is no proof, as an unlucky moment happens once.
 pub const DEATHS_MAX: u8 = 2;

@@ -7,6 +7,7 @@
 use super::settle::Way;
 use super::{Class, Dialing, Gate, Output, Stage, Trial, Waiting};
 use crate::event::{Refusal, SessionId};
+use crate::limits::REJECTIONS_FACTOR;
 use crate::session::Answer;
 use crate::time::Time;
 
@@ -133,7 +134,7 @@ impl Gate {
     /// like that as it takes to get there: it is the one that is poisoned.
     pub(super) fn call_from_bench(&mut self) {
         self.excused = None;
-        let most = self.limits.rejections_max.saturating_mul(2);
+        let most = self.limits.rejections_max.saturating_mul(REJECTIONS_FACTOR);
         let able = self.bench.iter().filter(|(_, waiting)| waiting.rejections < most);
         for id in able.map(|(&id, _)| id).collect::<Vec<_>>() {
             if let Some(waiting) = self.bench.remove(&id) {

@@ -76,13 +76,19 @@ pub(super) enum Next {
     Over,
 }
 
-/// Whether a server that cannot keep up does this to a client: it, or what stands in front of it, has no answer in time, to
-/// the handshake, to what was said, or to a part of it.
-pub(super) const fn is_load(outcome: Outcome) -> bool {
-    matches!(
-        outcome,
-        Outcome::Hung | Outcome::Unanswered | Outcome::Lost | Outcome::Status(503 | 504)
-    )
+/// What a server that cannot keep up does to a client: it, or what stands in front of it, has no answer in time, to the handshake, to
+/// what was said, or to a part of it.
+const LOAD: [Outcome; 5] = [
+    Outcome::Hung,
+    Outcome::Unanswered,
+    Outcome::Lost,
+    Outcome::Status(503),
+    Outcome::Status(504),
+];
+
+/// Whether load may have done this.
+pub(super) fn is_load(outcome: Outcome) -> bool {
+    LOAD.contains(&outcome)
 }
 
 /// How many clients a control start has, where the others have `clients` at the least; `None`: they are few already.
@@ -121,9 +127,9 @@ impl Starts {
     }
 
     /// Starts in which a larger share than `share` was failed in ways that fit, and those in which anybody may have been.
-    fn failed(&self, share: f64, fits: &dyn Fn(Zone, Outcome) -> bool) -> (u64, u64) {
+    fn failed(&self, share: f64, zones: &[Zone], fits: Fits<'_>) -> (u64, u64) {
         let of_start = |start: &Vec<Count>| {
-            let told = of(start.iter(), fits);
+            let told = of(start.iter(), zones, fits);
             (told.of > 0).then(|| told.seen() > share)
         };
         let told: Vec<bool> = self.0.iter().filter_map(of_start).collect();
@@ -131,40 +137,21 @@ impl Starts {
     }
 }
 
-/// Clients that were failed in ways that fit, of all known ones of the zones in which some way does.
-fn of<'a>(counts: impl Iterator<Item = &'a Count>, fits: &dyn Fn(Zone, Outcome) -> bool) -> Share {
-    let zones = [Zone::Race, Zone::Ready].map(|zone| (zone, LOAD.iter().any(|&outcome| fits(zone, outcome))));
-    let known = counts.filter(|count| zones.contains(&(count.zone, true)) && count.outcome != Outcome::Unknown);
+/// Clients of these zones that were failed in ways that fit, of all of which something is known.
+fn of<'a>(counts: impl Iterator<Item = &'a Count>, zones: &[Zone], fits: Fits<'_>) -> Share {
     let (mut hits, mut of) = (0, 0);
-    for count in known {
+    let known = |count: &&Count| zones.contains(&count.zone) && count.outcome != Outcome::Unknown;
+    for count in counts.filter(known) {
         of += count.clients;
-        hits += if fits(count.zone, count.outcome) {
-            count.clients
-        } else {
-            0
-        };
+        if fits(count.zone, count.outcome) {
+            hits += count.clients;
+        }
     }
     Share::new(hits, of)
 }
 
-/// Clients of this zone with this outcome, of all known ones.
-fn of_zone<'a>(counts: impl Iterator<Item = &'a Count>, zone: Zone, outcome: Outcome) -> Share {
-    let (mut hits, mut of) = (0, 0);
-    for count in counts.filter(|count| count.zone == zone && count.outcome != Outcome::Unknown) {
-        of += count.clients;
-        hits += if count.outcome == outcome { count.clients } else { 0 };
-    }
-    Share::new(hits, of)
-}
-
-/// All for which [`is_load`].
-const LOAD: [Outcome; 5] = [
-    Outcome::Hung,
-    Outcome::Unanswered,
-    Outcome::Lost,
-    Outcome::Status(503),
-    Outcome::Status(504),
-];
+/// Of a zone and an outcome.
+type Fits<'a> = &'a dyn Fn(Zone, Outcome) -> bool;
 
 /// Whether a client was failed, whatever may have done it.
 const fn is_bad(outcome: Outcome) -> bool {
@@ -172,10 +159,11 @@ const fn is_bad(outcome: Outcome) -> bool {
 }
 
 impl Compared {
-    fn of(many: &Starts, few: &Starts, fits: &dyn Fn(Zone, Outcome) -> bool) -> Self {
+    fn of(many: &Starts, few: &Starts, zone: Zone, outcome: Outcome) -> Self {
+        let share = |starts: &Starts| of(starts.counts(), &[zone], &|_, one| one == outcome);
         Self {
-            many: of(many.counts(), fits),
-            few: of(few.counts(), fits),
+            many: share(many),
+            few: share(few),
         }
     }
 
@@ -215,7 +203,7 @@ impl Control {
         let mut failures = Vec::new();
         for zone in [Zone::Ready, Zone::Race] {
             for outcome in LOAD {
-                let clients = Compared::of(many, few, &|a, b| (a, b) == (zone, outcome));
+                let clients = Compared::of(many, few, zone, outcome);
                 if clients.many.hits + clients.few.hits > 0 {
                     failures.push(Failure { zone, outcome, clients });
                 }
@@ -225,11 +213,11 @@ impl Control {
             .filter(|count| count.zone != Zone::Cold && is_bad(count.outcome))
             .map(|count| (count.zone, count.outcome))
             .collect();
-        let is_worse = |&(zone, outcome): &(Zone, Outcome)| {
-            let of = |starts: &Starts| of_zone(starts.counts(), zone, outcome);
-            of(few).low > of(many).high
+        let is_worse = |&&(zone, outcome): &&(Zone, Outcome)| {
+            let clients = Compared::of(many, few, zone, outcome);
+            clients.few.low > clients.many.high
         };
-        let mut turned_round: Vec<Zone> = bad.iter().filter(|one| is_worse(one)).map(|one| one.0).collect();
+        let mut turned_round: Vec<Zone> = bad.iter().filter(is_worse).map(|one| one.0).collect();
         turned_round.dedup();
         let starts = few.0.len() as u64;
         let came: u64 = few.counts().map(|count| count.clients).sum();
@@ -245,9 +233,9 @@ impl Control {
         };
         let told = control.told();
         if told.many.hits > 0 {
+            let (zones, half) = (control.told_zones(), told.many.seen() / 2.0);
             let fits = |zone, outcome| control.is_told(zone, outcome);
-            let half = told.many.seen() / 2.0;
-            let (a, b) = (many.failed(half, &fits), few.failed(half, &fits));
+            let (a, b) = (many.failed(half, &zones, &fits), few.failed(half, &zones, &fits));
             control.starts_failed = a.0 as f64 / a.1.max(1) as f64;
             control.chance = by_chance(a, b);
             control.chance_at_best = by_chance(a, (b.0, b.1 + control.left()));
@@ -258,7 +246,8 @@ impl Control {
     /// With what a last start showed, in which as many clients came as before.
     #[must_use]
     pub(super) fn and_again(self, last: &Starts) -> Self {
-        let again = of(last.counts(), &|zone, outcome| self.is_told(zone, outcome));
+        let fits = |zone, outcome| self.is_told(zone, outcome);
+        let again = of(last.counts(), &self.told_zones(), &fits);
         Self {
             again: Some(again),
             ..self
@@ -297,6 +286,10 @@ impl Control {
         open.into_iter().flatten().filter(told)
     }
 
+    fn told_zones(&self) -> Vec<Zone> {
+        self.zones().map(|(zone, _)| zone).collect()
+    }
+
     /// All of these zones together.
     #[must_use]
     fn told(&self) -> Compared {
@@ -308,8 +301,7 @@ impl Control {
     }
 
     /// Those of them that fit, of all clients of these zones.
-    pub(super) fn told_where(&self, fits: &dyn Fn(Zone, Outcome) -> bool) -> Compared {
-        let none = Share::new(0, 0);
+    pub(super) fn told_where(&self, fits: Fits<'_>) -> Compared {
         let of = |pick: fn(&Compared) -> Share| {
             let these = || self.failures.iter().filter(|one| fits(one.zone, one.outcome));
             let hits = these().map(|one| pick(&one.clients).hits).sum();
@@ -317,9 +309,6 @@ impl Control {
             let zones = zones.filter_map(|zone| these().find(|one| one.zone == zone));
             Share::new(hits, zones.map(|one| pick(&one.clients).of).sum())
         };
-        if self.failures.is_empty() {
-            return Compared { many: none, few: none };
-        }
         Compared {
             many: of(|clients| clients.many),
             few: of(|clients| clients.few),
@@ -332,7 +321,7 @@ impl Control {
             .failures
             .iter()
             .filter(|one| (one.zone, one.outcome) == (zone, outcome));
-        these.any(|failure| !failure.is_contrary()) && self.zones().any(|(told, _)| told == zone)
+        these.any(|failure| !failure.is_contrary()) && self.told_zones().contains(&zone)
     }
 
     /// Whether few were failed clearly less often than many.
@@ -378,7 +367,7 @@ impl Control {
     /// What is to be done next, where a control start has so many clients.
     pub(super) fn next(&self, each: u32) -> Next {
         let more = self.left() * u64::from(each);
-        let tells = |zone| self.zones().any(|(told, _)| told == zone);
+        let tells = |zone| self.told_zones().contains(&zone);
         let is_missing = |zone| {
             let may = |open: Compared| {
                 let with_other = !tells(zone) && open.is_silent(open.few.of + more);

@@ -32,6 +32,7 @@ impl Finding {
                     HELD_LONG.to_owned()
                 }
                 Self::AcceptsEarly { .. } | Self::LosesEarly { .. } | Self::HangsWhenMet { .. } => SAY_READY.to_owned(),
+                Self::LeavesUnanswered { when: Some(when), .. } if when.stops() => SAY_READY.to_owned(),
                 Self::FailsWhenReady { rejected, few_too, .. } => match rejected {
                     Some(rejected) if rejected.stops() => format!("{WORKERS}. {}", capital(SAY_READY)),
                     Some(_) | None => fails(rejected.as_ref(), *few_too),
@@ -69,6 +70,7 @@ impl Finding {
             Self::FirstUnanswered { .. } => "if that is its protocol (the first message is a log-in), give a --message and an --expect that it answers, and the rest is measured as it is; if not, look for what takes the first message".to_owned(),
             Self::LosesMessages { first, .. } if first.hits == 0 => "it answers the first message and not all that follow: look for what ends while the connection stands, such as a handler that is done, a task that died, or a queue with a bound; look at the plot whether it stops at some moment".to_owned(),
             Self::LosesMessages { .. } => "look for what may run between the 101 and the handler: an await, a second worker, a queue with a bound".to_owned(),
+            Self::LeavesUnanswered { when: Some(when), .. } if when.stops() => format!("{WORKERS}; {TOLD}"),
             Self::LeavesUnanswered { .. } => "it answered others in the same starts, so look into its log for what became of these: a handler that waits for something, a queue with a bound, a worker that takes no more; with more --patience you see whether they are answered later".to_owned(),
             Self::Doubles { .. } => "look for a handler that is attached twice, or a message that is sent on again after a retry".to_owned(),
             Self::Reorders { .. } => "handle the messages of one connection one after the other".to_owned(),

@@ -70,6 +70,8 @@ pub enum Finding {
     LeavesUnanswered {
         /// Of all that it opened.
         clients: Share,
+        /// Whether that stops, of those that came when it was ready.
+        when: Option<Rejected>,
     },
     /// It answers messages twice.
     Doubles {
@@ -405,7 +407,10 @@ fn losing(side: &Side, losses: Losses, is_overrun: bool, found: &mut Vec<Finding
     }
     let unanswered = losses.unanswered();
     if unanswered.hits > 0 && !losses.is_chance() {
-        found.push(Finding::LeavesUnanswered { clients: unanswered });
+        found.push(Finding::LeavesUnanswered {
+            clients: unanswered,
+            when: side.silent.clone(),
+        });
     }
     let lateness = side.lateness.filter(|_| !is_overrun);
     let handler = side.late_handler.filter(|handler| is_often(*handler));
@@ -477,11 +482,12 @@ impl Finding {
             | Self::HandlerLate { .. }
             | Self::FirstUnanswered { .. }
             | Self::LosesMessages { .. }
-            | Self::LeavesUnanswered { .. }
             | Self::Doubles { .. }
             | Self::Reorders { .. }
             | Self::Overrun { .. } => false,
-            Self::FailsWhenReady { rejected, .. } => rejected.as_ref().is_some_and(Rejected::stops),
+            Self::FailsWhenReady { rejected: when, .. } | Self::LeavesUnanswered { when, .. } => {
+                when.as_ref().is_some_and(Rejected::stops)
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Clients that were rejected though the server had answered others: whether that stops, and whether it is a matter of how
-//! many were connected. Pure.
+//! Clients that were rejected, or never answered, though the server had answered others: whether that stops, and whether it is a
+//! matter of how many were connected. Pure.
 //!
 //! A server whose workers become ready one after the other stops rejecting; one with a limit rejects when many are
 //! connected; one that fails now and then does neither. What is claimed is what the exact intervals of two shares leave no other
@@ -42,24 +42,24 @@ pub struct Connected {
 }
 
 impl Rejected {
-    /// Of the clients of one side that came when it was ready; the rejected are those whose outcome `fits`.
+    /// Of the clients of one side that came when it was ready; those with an outcome that `is_bad`, among all who were not
+    /// rejected otherwise.
     #[must_use]
-    pub(super) fn of(seen: &[Seen<'_>], fits: fn(Outcome) -> bool) -> Option<Self> {
-        let is_bad = |one: &Seen<'_>| is_rejected(one.outcome) && fits(one.outcome);
+    pub(super) fn of(seen: &[Seen<'_>], is_bad: fn(Outcome) -> bool) -> Option<Self> {
         let known = |one: &&Seen<'_>| {
-            let is_other = is_rejected(one.outcome) && !fits(one.outcome);
+            let is_other = is_rejected(one.outcome) && !is_bad(one.outcome);
             one.zone == Zone::Ready && one.outcome != Outcome::Unknown && !is_other
         };
         let all: Vec<&Seen<'_>> = seen.iter().filter(known).collect();
         let after = |one: &Seen<'_>| Some(one.client.started_at.saturating_sub(one.edges.ready?.high_ns));
-        let bad = || all.iter().filter(|one| is_bad(one));
+        let bad = || all.iter().filter(|one| is_bad(one.outcome));
         let last_ns = bad().filter_map(|one| after(one)).max()?;
         let until_then = all.iter().filter(|one| after(one) <= Some(last_ns)).count() as u64;
         Some(Self {
             last_ns,
             until_then: Share::new(bad().count() as u64, until_then),
             since_then: all.len() as u64 - until_then,
-            connected: connected(seen, &all)?,
+            connected: connected(seen, &all, is_bad)?,
             settle: Settle::of(seen, Zone::Ready),
         })
     }
@@ -91,7 +91,7 @@ pub(super) fn is_rejected(outcome: Outcome) -> bool {
 }
 
 /// Sweeps over the openings and ends of each run.
-fn connected(seen: &[Seen<'_>], all: &[&Seen<'_>]) -> Option<Connected> {
+fn connected(seen: &[Seen<'_>], all: &[&Seen<'_>], is_bad: fn(Outcome) -> bool) -> Option<Connected> {
     let mut met = Vec::new();
     let mut runs: Vec<u32> = all.iter().map(|one| one.run).collect();
     runs.sort_unstable();
@@ -108,7 +108,7 @@ fn connected(seen: &[Seen<'_>], all: &[&Seen<'_>]) -> Option<Connected> {
             let client = one.client;
             let at = client.opened_at.or(client.connected_at).unwrap_or(client.started_at);
             let there = before(&opened, at).saturating_sub(before(&ended, at));
-            met.push((there, is_rejected(one.outcome)));
+            met.push((there, is_bad(one.outcome)));
         }
     }
     let of_rejected = || met.iter().filter(|(_, rejected)| *rejected).map(|(there, _)| *there);

@@ -56,7 +56,7 @@ impl Finding {
             Self::HandlerLate { handler } => late(*handler),
             Self::FirstUnanswered { clients, hesitant } => first_unanswered(*clients, *hesitant),
             Self::LosesMessages { first, all } => losing(*first, *all),
-            Self::LeavesUnanswered { clients } => unanswered(*clients),
+            Self::LeavesUnanswered { clients, when } => unanswered(*clients, when.as_ref()),
             Self::Doubles { clients } => format!("answers messages twice ({})", of(*clients)),
             Self::Reorders { clients } => format!(
                 "answers messages in another order than they were sent ({})",
@@ -149,9 +149,11 @@ fn never_ready(never: u64, runs: u64, outcomes: &[(Outcome, u64)]) -> String {
     )
 }
 
-fn unanswered(clients: Share) -> String {
+fn unanswered(clients: Share, rejected: Option<&Rejected>) -> String {
+    let stops = rejected.filter(|rejected| rejected.stops());
+    let when = stops.map_or_else(String::new, |rejected| format!(", {}", when(rejected.last_ns, stops)));
     format!(
-        "leaves clients unanswered: it opened them, and answered nothing that they said until their patience ended ({})",
+        "leaves clients unanswered: it opened them, and answered nothing that they said until their patience ended ({}){when}",
         of(clients)
     )
 }

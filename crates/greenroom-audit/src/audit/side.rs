@@ -16,7 +16,7 @@ use super::lateness::{self, Lateness};
 use super::losses::{Losses, Unanswered, is_counted};
 use super::plan;
 use super::record::{Cause, ClientRecord, Interval, RunRecord};
-use super::rejected::Rejected;
+use super::rejected::{Rejected, is_rejected};
 use super::stall::longest;
 use super::stats::{Quantiles, Share, above_the_greatest};
 use crate::limits;
@@ -195,6 +195,9 @@ pub struct Side {
     /// The same without those whom load may have failed.
     #[serde(default)]
     pub rejected_otherwise: Option<Rejected>,
+    /// The same of those that were opened and never answered anything.
+    #[serde(default)]
+    pub silent: Option<Rejected>,
     /// From a client's connect to its 101, of those that somebody took and answered.
     pub open: Quantiles,
     /// From when somebody had been answered, and the client was there, to its own first answer, of the same; without
@@ -244,7 +247,7 @@ impl Side {
         let moments = moments.map(|ready| Interval::new(ready.high_ns, ready.high_ns));
         let losses = Losses::of(&seen, Zone::Ready, patience);
         let early_losses = Losses::of(&seen, Zone::Race, patience);
-        let rejected = Rejected::of(&seen, |_| true);
+        let rejected = Rejected::of(&seen, is_rejected);
         let talks = answered_something(&seen);
         let late_handler = lateness::late_handler(&talks);
         let waiters = seen
@@ -286,7 +289,8 @@ impl Side {
             settle: Settle::of(&seen, Zone::Race),
             last_rejected_ns: rejected.as_ref().map(|rejected| rejected.last_ns),
             rejected,
-            rejected_otherwise: Rejected::of(&seen, |outcome| !is_load(outcome)),
+            silent: Rejected::of(&seen, |outcome| outcome == Outcome::Unanswered),
+            rejected_otherwise: Rejected::of(&seen, |outcome| is_rejected(outcome) && !is_load(outcome)),
             open: Quantiles::of(waits.iter().map(|waits| waits.0).collect()),
             after_ready: Quantiles::of(waits.iter().map(|waits| waits.1).collect()),
             early_open: Quantiles::of(early_waits(&seen)),

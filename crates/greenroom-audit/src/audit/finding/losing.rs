@@ -56,3 +56,35 @@ fn who_is_opened_and_never_answered_has_lost_what_it_said_and_that_is_one_findin
     assert!(side.runs[0].edges.ready.unwrap().low_ns >= clients[59].started_at);
     assert_eq!(codes(clients), ["loses-early"]);
 }
+
+#[test]
+fn silence_that_stops_is_a_matter_of_the_start_and_silence_that_goes_on_is_not() {
+    use crate::audit::launcher::Way;
+    let found = |silent: &dyn Fn(u32) -> bool| {
+        let one = |n: u32| {
+            let mut one = client(n, 300 * MS + u64::from(n) * 4 * MS, &SENDS, |_| silent(n));
+            if silent(n) {
+                one.ending = Ending::TimedOut(Stage::Open);
+            }
+            one
+        };
+        let told = findings(&Side::of(&[run((0..200).map(one).collect())], PATIENCE), false, None);
+        let [said @ Finding::LeavesUnanswered { .. }] = &told[..] else {
+            panic!("{told:?}")
+        };
+        said.clone()
+    };
+    let stops = found(&|n| n > 0 && n < 80 && n % 2 == 0);
+    assert!(
+        stops.is_of_the_start() && stops.sentence().contains("and none of the 121 that came later"),
+        "{}",
+        stops.sentence()
+    );
+    assert!(stops.advice(Way::Plain).contains("worker") && stops.advice(Way::Greenroom).contains("too early"));
+    let goes_on = found(&|n| n % 7 == 3);
+    assert!(
+        !goes_on.is_of_the_start() && !goes_on.sentence().contains("came later"),
+        "{}",
+        goes_on.sentence()
+    );
+}

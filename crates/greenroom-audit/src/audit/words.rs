@@ -326,7 +326,7 @@ pub fn measured(report: &Report) -> String {
 /// Which starts were made to tell load from everything else, and what they told.
 fn controlled(control: &Control, whose: &str) -> String {
     let again = match control.again {
-        Some(_) => ", and then one with as many as before,",
+        Some(_) => ", and then one with as many as before",
         None => "",
     };
     let is_overrun = |failure: &Failure| control.is_overrun(failure.zone, failure.outcome);
@@ -341,7 +341,7 @@ fn controlled(control: &Control, whose: &str) -> String {
         "that is not known"
     };
     format!(
-        " {} {whose}, with {} each{again} were made to tell whether clients were failed because many came: {told}.",
+        " {} {whose}, with {} each{again}, were made to tell whether clients were failed because many came: {told}.",
         count(control.starts, "control start"),
         count(control.each, "client")
     )

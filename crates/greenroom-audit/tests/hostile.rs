@@ -45,6 +45,14 @@ where
     F: FnOnce(TcpStream) -> S + Send + 'static,
     S: Future<Output = ()> + Send + 'static,
 {
+    meet_and_expect(Expect::Echo, words, serve).await
+}
+
+async fn meet_and_expect<F, S>(expect: Expect, words: Words, serve: F) -> (ClientRecord, Duration)
+where
+    F: FnOnce(TcpStream) -> S + Send + 'static,
+    S: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
@@ -61,7 +69,7 @@ where
         target: Target::parse("ws://127.0.0.1:{port}/ws?a=b").unwrap(),
         port: address.port(),
         words,
-        expect: Expect::Echo,
+        expect,
         run: 0,
         sends: (0..count as u64).map(Duration::from_millis).collect(),
         patience: PATIENCE,
@@ -245,4 +253,22 @@ async fn who_has_no_end_of_an_answer_to_its_handshake_ends_by_its_patience() {
         assert!((PATIENCE..SLACK).contains(&took), "{took:?}");
         assert_eq!(outcome(&record), Outcome::Hung, "{beginning}");
     }
+}
+
+#[tokio::test]
+async fn a_greeting_is_an_answer_where_any_message_is() {
+    let greets = |mut stream: TcpStream| async move {
+        let mut bytes = opened(&mut stream, "").await.into_bytes();
+        // Three, one for each message, before anything is said.
+        bytes.extend([0x81, 2, b'h', b'i'].repeat(3));
+        stream.write_all(&bytes).await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.ok();
+    };
+    let (record, _) = meet_and_expect(Expect::Any, Words::default(), greets).await;
+    assert_eq!((&record.ending, record.messages.len()), (&Ending::Done, 3));
+    assert!(
+        record.messages.iter().all(|sent| sent.answered_at.is_some()),
+        "{record:?}"
+    );
 }

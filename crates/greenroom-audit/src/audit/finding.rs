@@ -346,7 +346,9 @@ fn early(side: &Side, lead: Edge, is_overrun: IsOverrun<'_>, found: &mut Vec<Fin
     // What becomes of as many later is no matter of coming early: it is told as that.
     let is_early = |outcome: Outcome| {
         let early = Share::new(sum(&of(&|one| one == outcome)), all);
-        let later = Share::new(side.count(Zone::Ready, |one| one == outcome), ready);
+        // What load does later says nothing of those that came early.
+        let is_later = |one: Outcome| one == outcome && !is_overrun(Zone::Ready, one);
+        let later = Share::new(side.count(Zone::Ready, is_later), ready);
         later.hits == 0 || early.low > later.high
     };
     let fits = |outcome: Outcome| outcome.is_rejection() && is_early(outcome) && !is_overrun(Zone::Race, outcome);

@@ -249,6 +249,17 @@ mod tests {
     }
 
     #[test]
+    fn who_tells_does_not_wait_for_who_shows() {
+        let (sender, told) = mpsc::sync_channel(1);
+        let shown = Shown(sender);
+        let each = Progress::Client(Way::Plain, Outcome::Answered);
+        for _ in 0..3 {
+            shown.show(each.clone()); // nobody takes them
+        }
+        assert_eq!((told.try_recv(), told.try_recv().is_err()), (Ok(each), true));
+    }
+
+    #[test]
     fn it_is_told_at_once_and_then_each_ten_seconds() {
         let now = Instant::now();
         let before = |time| Some(now.checked_sub(time).unwrap());

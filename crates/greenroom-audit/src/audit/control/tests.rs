@@ -167,6 +167,14 @@ fn starts_that_fail_everybody_among_others_that_fail_nobody_are_not_load() {
         "{most:?}"
     );
     assert!(of(19, 1).is_apart());
+    // Two of three do, and ten that are well are no chance: but what happens in some starts only is not their number.
+    let mut many = starts(13, &[(Ready, Unanswered, 50)]);
+    many.0.extend(starts(7, &[(Ready, Answered, 50)]).0);
+    let some = Control::of(&many, &starts(10, &[(Ready, Answered, 10)]));
+    assert!(
+        some.chance < limits::AUDIT_CONTROL_CHANCE && !some.is_apart(),
+        "{some:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tests of what is claimed where control starts show that clients are failed because many come.
 
-use super::tests::{MS, PATIENCE, SENDS, client, run};
+use super::tests::{MS, PATIENCE, SENDS, client, run, sends_of};
 use super::*;
 use crate::audit::control::Starts;
 use crate::audit::record::{ClientRecord, Ending, RunRecord, Stage};
@@ -110,6 +110,34 @@ fn what_becomes_of_few_too_is_told_as_it_was_seen() {
         fails
             .advice(crate::audit::launcher::Way::Plain)
             .contains("not their number")
+    );
+}
+
+#[test]
+fn an_early_failure_is_not_hidden_behind_load_where_nobody_of_few_came_early() {
+    let (start, side) = (start(), Side::of(&[start()], PATIENCE));
+    let mut told = control(&start, well);
+    for failure in told.failures.iter_mut().filter(|failure| failure.zone == Zone::Race) {
+        failure.clients.few = Share::new(0, 0);
+    }
+    let found = codes(&findings(&side, false, Some(&told)));
+    assert_eq!(found, ["overrun", "accepts-early", "loses-messages"]);
+}
+
+#[test]
+fn a_handler_that_is_late_only_where_many_come_is_told_once() {
+    let late = |n: u32| {
+        let sends = sends_of(n);
+        client(n, 300 * MS + u64::from(n) * 5 * MS, &sends, |index| {
+            n > 0 && sends[index] < 5
+        })
+    };
+    let start = run((0..160).map(late).collect());
+    let side = Side::of(std::slice::from_ref(&start), PATIENCE);
+    assert_eq!(codes(&findings(&side, false, None)), ["handler-late"]);
+    assert_eq!(
+        codes(&findings(&side, false, Some(&control(&start, well)))),
+        ["overrun"]
     );
 }
 

@@ -53,7 +53,7 @@ pub(super) fn codes(clients: Vec<ClientRecord>) -> Vec<&'static str> {
 pub(super) const SENDS: [u64; 6] = [0, 1, 2, 4, 8, 16];
 
 /// When this client speaks: some hesitate.
-fn sends_of(number: u32) -> [u64; 6] {
+pub(super) fn sends_of(number: u32) -> [u64; 6] {
     let wait = if lateness::hesitates(number, None) { 128 } else { 0 };
     SENDS.map(|after| after + wait)
 }
